@@ -1,0 +1,237 @@
+package redistest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Conn is a client on one socket. It sends what it is told and returns what
+// comes, in order; it never reconnects. Every operation has a deadline. One
+// goroutine may write while another reads.
+//
+// Methods named Try… return network errors; their plain twins fail the test.
+type Conn struct {
+	t       testing.TB
+	net     net.Conn
+	in      *bufio.Reader
+	raw     []byte // bytes of the reply being read
+	timeout time.Duration
+}
+
+// Dial connects to addr, "host:port" or the path of a unix socket. The
+// connection is closed in t.Cleanup at the latest.
+func Dial(t testing.TB, addr string) *Conn {
+	t.Helper()
+	c, err := TryDial(t, addr)
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
+	}
+	return c
+}
+
+// TryDial is Dial for tests that expect, or race with, a refusal.
+func TryDial(t testing.TB, addr string) (*Conn, error) {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	nc, err := net.DialTimeout(network, addr, 5*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(t, nc)
+	t.Cleanup(func() { c.Close() })
+	return c, nil
+}
+
+func newConn(t testing.TB, nc net.Conn) *Conn {
+	return &Conn{t: t, net: nc, in: bufio.NewReaderSize(nc, 16<<10), timeout: 10 * time.Second}
+}
+
+// SetTimeout changes the deadline of each later operation; ten seconds at first.
+func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
+
+// LocalAddr is this end of the socket, as the server's CLIENT LIST shows it in addr=.
+func (c *Conn) LocalAddr() string { return c.net.LocalAddr().String() }
+
+// Close closes the socket. Closing twice is harmless.
+func (c *Conn) Close() { _ = c.net.Close() }
+
+// CloseWrite ends the sending side only (TCP FIN); replies can still be read.
+func (c *Conn) CloseWrite() {
+	c.t.Helper()
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if !ok {
+		c.t.Fatalf("redistest: %T has no half close", c.net)
+	}
+	c.check(half.CloseWrite())
+}
+
+// Reset closes the socket so that the peer gets a RST instead of a FIN.
+func (c *Conn) Reset() {
+	if tcp, ok := c.net.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	c.Close()
+}
+
+// Do is Send and Recv.
+func (c *Conn) Do(args ...any) any {
+	c.t.Helper()
+	reply, err := c.TryDo(args...)
+	c.check(err)
+	return reply
+}
+
+// TryDo is Do that returns the network's errors. An error *reply* is an Error
+// in the reply and no error.
+func (c *Conn) TryDo(args ...any) (any, error) {
+	if err := c.TrySend(args...); err != nil {
+		return nil, err
+	}
+	return c.TryRecv()
+}
+
+// Send writes one command. An argument is a string, []byte, number or anything
+// else fmt.Sprint turns into its text; a []string or []any stands for its elements.
+func (c *Conn) Send(args ...any) {
+	c.t.Helper()
+	c.check(c.TrySend(args...))
+}
+
+// TrySend is Send that returns the network's errors.
+func (c *Conn) TrySend(args ...any) error { return c.TryWrite(Command(args...)) }
+
+// Write writes bytes as they are.
+func (c *Conn) Write(b []byte) {
+	c.t.Helper()
+	c.check(c.TryWrite(b))
+}
+
+// WriteString is Write for text.
+func (c *Conn) WriteString(s string) {
+	c.t.Helper()
+	c.Write([]byte(s))
+}
+
+// TryWrite is Write that returns the network's errors.
+func (c *Conn) TryWrite(b []byte) error {
+	if err := c.net.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return err
+	}
+	_, err := c.net.Write(b)
+	return err
+}
+
+// Recv reads one reply (or push) as a Go value, see reply.go.
+func (c *Conn) Recv() any {
+	c.t.Helper()
+	reply, err := c.TryRecv()
+	c.check(err)
+	return reply
+}
+
+// TryRecv is Recv that returns the network's errors.
+func (c *Conn) TryRecv() (any, error) {
+	if err := c.net.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return nil, err
+	}
+	c.raw = c.raw[:0]
+	return c.readReply()
+}
+
+// RecvRaw reads one reply and returns its bytes as they came.
+func (c *Conn) RecvRaw() string {
+	c.t.Helper()
+	_, err := c.TryRecv()
+	c.check(err)
+	return string(c.raw)
+}
+
+// DoRaw is Send and RecvRaw.
+func (c *Conn) DoRaw(args ...any) string {
+	c.t.Helper()
+	c.Send(args...)
+	return c.RecvRaw()
+}
+
+// ReadUntil reads up to and including delim and returns it all.
+func (c *Conn) ReadUntil(delim string) string {
+	c.t.Helper()
+	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
+	var got []byte
+	for !bytes.HasSuffix(got, []byte(delim)) {
+		b, err := c.in.ReadByte()
+		if err != nil {
+			c.t.Fatalf("redistest: %s: %v before %q; got %q", c.net.RemoteAddr(), err, delim, got)
+		}
+		got = append(got, b)
+	}
+	return string(got)
+}
+
+// ReadN reads exactly n bytes.
+func (c *Conn) ReadN(n int) string {
+	c.t.Helper()
+	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
+	got := make([]byte, n)
+	if m, err := io.ReadFull(c.in, got); err != nil {
+		c.t.Fatalf("redistest: %s: %v after %d of %d bytes: %q", c.net.RemoteAddr(), err, m, n, got[:m])
+	}
+	return string(got)
+}
+
+// ReadAll reads until the peer closes and returns what came before. It fails
+// the test when the peer does not close in time. A RST counts as closing.
+func (c *Conn) ReadAll() string {
+	c.t.Helper()
+	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
+	got, err := io.ReadAll(c.in)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		c.t.Fatalf("redistest: %s did not close within %s; got %q", c.net.RemoteAddr(), c.timeout, got)
+	}
+	return string(got)
+}
+
+func (c *Conn) check(err error) {
+	if err != nil {
+		c.t.Helper()
+		c.t.Fatalf("redistest: %s: %v", c.net.RemoteAddr(), err)
+	}
+}
+
+// Command returns args as the bytes of one multibulk request; see Send.
+func Command(args ...any) []byte {
+	var flat []string
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			flat = append(flat, a)
+		case []byte:
+			flat = append(flat, string(a))
+		case []string:
+			flat = append(flat, a...)
+		case []any:
+			for _, e := range a {
+				flat = append(flat, fmt.Sprint(e))
+			}
+		default:
+			flat = append(flat, fmt.Sprint(a))
+		}
+	}
+	b := append([]byte{'*'}, strconv.Itoa(len(flat))...)
+	b = append(b, "\r\n"...)
+	for _, a := range flat {
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(a), a)
+	}
+	return b
+}
