@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -255,7 +254,7 @@ func (s *Server) waitAnswers(p *process) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		select {
 		case <-p.exited:
-			if bytes.Contains([]byte(s.logTail(10)), []byte("Address already in use")) {
+			if strings.Contains(s.logTail(10), "Address already in use") {
 				return errPortTaken
 			}
 			return fmt.Errorf("redis-server ended: %v", p.cmd.ProcessState)

@@ -1,0 +1,165 @@
+// Package scripts holds no code: only the test of a rule that spans all
+// packages, which of them may import which.
+package scripts
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/berth-proxy/berth"
+
+// allowed says what a folder's code may import beyond the standard library: own
+// packages by their folder, others by the beginning of their path. Tests may
+// import more. A folder that is not here has no business in the repository.
+//
+//	codec     RESP on byte slices; knows nothing of ours
+//	router    pure decisions; never sees a socket
+//	backend   connections to nodes; never sees a client
+//	server    all of it
+var allowed = map[string][]string{
+	"codec":  {},
+	"router": {"codec"},
+	"backend": {"codec", "router",
+		"github.com/panjf2000/gnet/v2", "github.com/cloudwego/netpoll", "github.com/bytedance/gopkg",
+		"github.com/VictoriaMetrics/metrics", "github.com/alicebob/miniredis/v2", "golang.org/x/sys"},
+	"backend/redistest": {},
+	"server": {"codec", "router", "backend",
+		"github.com/panjf2000/gnet/v2", "github.com/cloudwego/netpoll", "github.com/bytedance/gopkg",
+		"github.com/VictoriaMetrics/metrics", "golang.org/x/sys"},
+	"bench":   {"codec", "router", "backend", "backend/redistest"},
+	"scripts": {},
+}
+
+// pure are the folders that never see a socket.
+var pure = []string{"codec", "router"}
+
+// testSupport are packages that only tests and what serves them may import.
+var testSupport = []string{"testing", module + "/backend/redistest"}
+
+// violation returns why code in folder may not import path, or "".
+func violation(folder, path string) string {
+	rules, known := allowed[folder]
+	if !known {
+		return fmt.Sprintf("%s is no folder of the design", folder)
+	}
+	servesTests := folder == "backend/redistest" || folder == "bench"
+	if slices.Contains(testSupport, path) && !servesTests {
+		return fmt.Sprintf("%s imports %s, which is for tests", folder, path)
+	}
+	if slices.Contains(pure, folder) && (path == "net" || strings.HasPrefix(path, "net/")) {
+		return fmt.Sprintf("%s imports %s and never sees a socket", folder, path)
+	}
+	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {
+		return "" // the standard library
+	}
+	for _, rule := range rules {
+		if !strings.Contains(rule, ".") {
+			if path == module+"/"+rule {
+				return ""
+			}
+		} else if path == rule || strings.HasPrefix(path, rule+"/") {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s imports %s", folder, path)
+}
+
+func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
+	root := ".."
+	files := 0
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		files++
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := violation(filepath.ToSlash(folder), imported); why != "" {
+				t.Errorf("%s: %s", path, why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files == 0 {
+		t.Fatal("found no Go files to judge")
+	}
+}
+
+func TestTopLevelFoldersAreThoseOfTheDesign(t *testing.T) {
+	entries, err := os.ReadDir("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if _, known := allowed[e.Name()]; !known {
+			t.Errorf("%s is no folder of the design", e.Name())
+		}
+	}
+}
+
+func TestForbiddenImportsAreFound(t *testing.T) {
+	for _, test := range []struct {
+		folder, path string
+		allowed      bool
+	}{
+		{"codec", "bytes", true},
+		{"codec", "net", false},
+		{"codec", module + "/router", false},
+		{"router", module + "/codec", true},
+		{"router", module + "/backend", false},
+		{"router", "net/netip", false},
+		{"router", "github.com/panjf2000/gnet/v2", false},
+		{"backend", module + "/router", true},
+		{"backend", module + "/server", false},
+		{"backend", "github.com/panjf2000/gnet/v2/pkg/logging", true},
+		{"backend", "github.com/panjf2000/gnet", false},
+		{"backend", "github.com/redis/go-redis/v9", false},
+		{"backend", "testing", false},
+		{"backend/redistest", "testing", true},
+		{"backend/redistest", module + "/codec", false},
+		{"server", module + "/backend", true},
+		{"server", module + "/backend/redistest", false},
+		{"bench", module + "/backend/redistest", true},
+		{"util", "fmt", false},
+	} {
+		if why := violation(test.folder, test.path); (why == "") != test.allowed {
+			t.Errorf("%s imports %s: %q", test.folder, test.path, why)
+		}
+	}
+}
