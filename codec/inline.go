@@ -1,0 +1,140 @@
+package codec
+
+import "bytes"
+
+// parseInline reads a request that a person, or a health check, typed: one line,
+// words between blanks, quotes around what has blanks in it.
+func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) {
+	longest := lim.maxInline()
+	window := buf[:min(len(buf), longest+1)]
+	i := bytes.IndexByte(window[p.seen:], '\n')
+	if i < 0 {
+		if len(window) > longest {
+			return 0, errInlineSize
+		}
+		p.seen, p.need = len(window), 1
+		return 0, nil
+	}
+	i += p.seen
+	line := buf[:i]
+	if i > 0 && line[i-1] == '\r' {
+		line = line[:i-1]
+	}
+	p.inline = true
+	p.scratch = p.scratch[:0]
+	// To Redis a NUL ends its search for the newline: it would wait for ever.
+	if bytes.IndexByte(line, 0) >= 0 {
+		return 0, errInlineNUL
+	}
+	if !p.splitWords(line) {
+		return 0, errUnbalancedQuotes
+	}
+	p.finish(p.scratch)
+	return i + 1, nil
+}
+
+// splitWords cuts the line into p.spans of p.scratch as Redis' sdssplitargs does,
+// and reports whether its quotes balance. The rules, odd ones included: a vertical
+// tab or form feed is a blank in front of a word and a letter inside it; quotes may
+// begin in the middle of a word, and a closing quote must end it.
+func (p *RequestParser) splitWords(line []byte) bool {
+	for i := 0; ; {
+		for i < len(line) && isBlank(line[i]) {
+			i++
+		}
+		if i == len(line) {
+			return true
+		}
+		from := len(p.scratch)
+	word:
+		for i < len(line) {
+			switch c := line[i]; c {
+			case ' ', '\t', '\n', '\r':
+				break word
+			case '"', '\'':
+				var width int
+				if c == '"' {
+					width = p.unquoteDouble(line[i+1:])
+				} else {
+					width = p.unquoteSingle(line[i+1:])
+				}
+				i += 1 + width
+				if width == 0 || (i < len(line) && !isBlank(line[i])) {
+					return false
+				}
+				break word
+			default:
+				p.scratch = append(p.scratch, c)
+				i++
+			}
+		}
+		p.addSpan(from, len(p.scratch))
+	}
+}
+
+// unquoteDouble appends what stands in front of the closing double quote to
+// p.scratch, and answers how many bytes of b that took, the quote included; 0: it
+// is missing.
+func (p *RequestParser) unquoteDouble(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		switch {
+		case c == '"':
+			return i + 1
+		case c == '\\' && i+3 < len(b) && b[i+1] == 'x' && isHex(b[i+2]) && isHex(b[i+3]):
+			c = hexValue(b[i+2])<<4 | hexValue(b[i+3])
+			i += 3
+		case c == '\\' && i+1 < len(b):
+			i++
+			c = escaped(b[i])
+		}
+		p.scratch = append(p.scratch, c)
+	}
+	return 0
+}
+
+// unquoteSingle is unquoteDouble for single quotes: \' is the only escape.
+func (p *RequestParser) unquoteSingle(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] == '\'':
+			return i + 1
+		case b[i] == '\\' && i+1 < len(b) && b[i+1] == '\'':
+			i++
+		}
+		p.scratch = append(p.scratch, b[i])
+	}
+	return 0
+}
+
+// escaped is the byte that a backslash in front of c means.
+func escaped(c byte) byte {
+	switch c {
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	case 'b':
+		return '\b'
+	case 'a':
+		return '\a'
+	}
+	return c
+}
+
+// isBlank is C's isspace.
+func isBlank(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// hexValue is what the hex digit c stands for.
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return (c | 0x20) - 'a' + 10
+}

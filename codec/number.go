@@ -1,0 +1,113 @@
+package codec
+
+import "math"
+
+const (
+	// maxInt64Digits is checked before any arithmetic: 19 digits never overflow a
+	// uint64.
+	maxInt64Digits = 19
+	// shortDigits fit an int of 32 bits, and leave room to add an offset to it.
+	shortDigits = 9
+)
+
+// parseInt reads a decimal integer as Redis' string2ll does: no space, no plus
+// sign, no leading zero, no "-0", nothing behind it.
+func parseInt(b []byte) (int64, bool) {
+	if len(b) == 1 && b[0] == '0' {
+		return 0, true
+	}
+	digits := b
+	negative := len(b) > 0 && b[0] == '-'
+	if negative {
+		digits = b[1:]
+	}
+	if len(digits) == 0 || len(digits) > maxInt64Digits || digits[0] == '0' {
+		return 0, false
+	}
+	var v uint64
+	for _, c := range digits {
+		d := c - '0'
+		if d > 9 {
+			return 0, false
+		}
+		v = v*10 + uint64(d)
+	}
+	if negative {
+		if v > -math.MinInt64 {
+			return 0, false
+		}
+		return -int64(v), true
+	}
+	if v > math.MaxInt64 {
+		return 0, false
+	}
+	return int64(v), true
+}
+
+// shortLength reads a length of at most nine digits with its CR LF from the front
+// of b: nearly all there are. width is 0 for anything else, be it long, negative,
+// wrong or not complete, and then somebody slower has to look.
+func shortLength(b []byte) (v, width int) {
+	for i := 0; i < len(b) && i <= shortDigits; i++ {
+		d := b[i] - '0'
+		if d <= 9 {
+			v = v*10 + int(d)
+			continue
+		}
+		if b[i] != '\r' || i+1 >= len(b) || b[i+1] != '\n' || i == 0 || (b[0] == '0' && i > 1) {
+			return 0, 0
+		}
+		return v, i + 2
+	}
+	return 0, 0
+}
+
+// validDouble reports whether b is a double as RESP3 writes them: a decimal
+// number with optional fraction and exponent, or inf, -inf, nan.
+func validDouble(b []byte) bool {
+	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
+		b = b[1:]
+	}
+	switch string(b) {
+	case "inf", "nan":
+		return true
+	}
+	whole := leadingDigits(b)
+	b = b[whole:]
+	fraction := 0
+	if len(b) > 0 && b[0] == '.' {
+		fraction = leadingDigits(b[1:])
+		b = b[1+fraction:]
+	}
+	if whole+fraction == 0 {
+		return false
+	}
+	if len(b) == 0 {
+		return true
+	}
+	if b[0] != 'e' && b[0] != 'E' {
+		return false
+	}
+	b = b[1:]
+	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
+		b = b[1:]
+	}
+	return len(b) > 0 && leadingDigits(b) == len(b)
+}
+
+// validBigNumber reports whether b is an integer of any size.
+func validBigNumber(b []byte) bool {
+	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {
+		b = b[1:]
+	}
+	return len(b) > 0 && leadingDigits(b) == len(b)
+}
+
+func leadingDigits(b []byte) int {
+	for i, c := range b {
+		if c-'0' > 9 {
+			return i
+		}
+	}
+	return len(b)
+}

@@ -1,0 +1,216 @@
+package codec
+
+import (
+	"bytes"
+	"math"
+)
+
+const (
+	// Far above what any node sends, and low enough to be added up without care.
+	maxReplyBulk  = 1 << 40 // bytes
+	maxReplyCount = 1 << 32 // elements of one aggregate
+	maxPending    = 1 << 48 // elements still to come
+
+	// maxScalarLine bounds the lines that hold a length, an integer, a double, a
+	// boolean or a null. Simple strings, errors and big numbers have no bound of
+	// their own.
+	maxScalarLine = 64
+)
+
+// ReplyScanner finds the end of one reply after the other in a node's bytes. The
+// zero value is ready; it is a few words and allocates nothing.
+//
+// What is still to come of a reply, however nested, is one number: 1 to begin
+// with, one less for each element, n more for each aggregate of n. An attribute
+// does not count itself, so it belongs to what follows it. A push between replies
+// is reported as a reply of its own, whose first byte is '>'.
+type ReplyScanner struct {
+	pos     int   // offset of what has not been looked at yet
+	end     int   // offset behind the string being read and its CR LF; 0: a type byte comes next
+	pending int64 // elements still to come; 0: between replies
+	seen    int   // up to here no line end was found
+	need    int   // bytes missing at least; 0: between replies
+}
+
+// Scan looks for the end of the reply that begins at buf[0].
+//
+// n > 0: buf[:n] is one whole reply, and the scanner is ready for the next. n == 0
+// without an error: more bytes are needed; call again with the same bytes and more
+// behind them (they may have moved). The error is a *ProtocolError; there is no
+// way to go on behind it.
+func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
+	pos, end, pending := s.pos, s.end, max(s.pending, 1)
+	for pending > 0 {
+		if end == 0 && pos < len(buf) && buf[pos] == '$' {
+			if length, width := shortLength(buf[pos+1:]); width > 0 {
+				pos += 1 + width
+				end = pos + length + 2
+			}
+		}
+		if end == 0 {
+			next, body, more, err := s.element(buf, pos)
+			if next == 0 {
+				s.pos, s.end, s.pending = pos, 0, pending
+				return 0, err
+			}
+			pos = next
+			if body == 0 {
+				if pending += more; pending > maxPending {
+					return 0, errReplyCount
+				}
+				continue
+			}
+			end = pos + body
+		}
+		if len(buf) < end {
+			s.pos, s.end, s.pending, s.need = pos, end, pending, end-len(buf)
+			return 0, nil
+		}
+		if buf[end-2] != '\r' || buf[end-1] != '\n' {
+			return 0, errReplyLineEnd
+		}
+		pos, end = end, 0
+		pending--
+	}
+	*s = ReplyScanner{}
+	return pos, nil
+}
+
+// element reads the line that an element begins with. next is the offset behind
+// it; 0: it is not there yet, or err. If a string follows, body is its length with
+// its CR LF; otherwise the element is over, and more is by how much the number of
+// elements to come changes.
+func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64, err error) {
+	if pos >= len(buf) {
+		s.need = 1
+		return 0, 0, 0, nil
+	}
+	kind := buf[pos]
+	switch kind {
+	case '$', '!', '=':
+		length, next, err := s.length(buf, pos, maxReplyBulk)
+		if next == 0 || length < 0 {
+			return next, 0, -1, err
+		}
+		return next, int(length) + 2, 0, nil
+	case '*', '~', '>', '%', '|':
+		count, next, err := s.length(buf, pos, maxReplyCount)
+		switch {
+		case next == 0:
+			return 0, 0, 0, err
+		case count < 0:
+			count = 0
+		case kind == '%':
+			count *= 2
+		case kind == '|':
+			count = 2*count + 1
+		}
+		return next, 0, count - 1, nil
+	}
+	longest := lineLimit(kind)
+	if longest < 0 {
+		return 0, 0, 0, errReplyType(kind)
+	}
+	cr, err := s.line(buf, pos, longest)
+	if cr < 0 {
+		return 0, 0, 0, err
+	}
+	if !validScalar(kind, buf[pos+1:cr]) {
+		return 0, 0, 0, errReplyScalar
+	}
+	return cr + 2, 0, -1, nil
+}
+
+// length reads the length or count behind the type byte at buf[pos]. next is the
+// offset behind its CR LF; 0: not there yet, or err. It is -1 for RESP2's nulls.
+func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next int, err error) {
+	if short, width := shortLength(buf[pos+1:]); width > 0 {
+		return int64(short), pos + 1 + width, nil
+	}
+	cr, err := s.line(buf, pos, maxScalarLine)
+	if cr < 0 {
+		return 0, 0, err
+	}
+	v, err = replyLength(buf[pos], buf[pos+1:cr], min(largest, math.MaxInt-int64(cr)-4))
+	if err != nil {
+		return 0, 0, err
+	}
+	return v, cr + 2, nil
+}
+
+// line finds the CR LF of the line that begins at pos and answers the offset of
+// its CR; -1: it is not there yet, or err. longest bounds the line; 0: unbounded.
+func (s *ReplyScanner) line(buf []byte, pos, longest int) (int, error) {
+	window := buf
+	if longest > 0 {
+		window = buf[:min(len(buf), pos+longest+1)]
+	}
+	from := max(s.seen, pos)
+	i := bytes.IndexByte(window[from:], '\r')
+	if i < 0 {
+		if longest > 0 && len(window) > pos+longest {
+			return -1, errReplyLineSize
+		}
+		s.seen, s.need = len(window), 2
+		return -1, nil
+	}
+	cr := from + i
+	if cr+1 >= len(buf) {
+		s.seen, s.need = cr, 1
+		return -1, nil
+	}
+	if buf[cr+1] != '\n' {
+		return -1, errReplyLineEnd
+	}
+	return cr, nil
+}
+
+// Need is the number of bytes that are missing at least until Scan can say more.
+// While a string is being read it is all that is missing of it.
+func (s *ReplyScanner) Need() int { return max(s.need, 1) }
+
+// Partial reports whether the scanner is in the middle of a reply.
+func (s *ReplyScanner) Partial() bool { return s.need > 0 }
+
+// replyLength judges the text of a length or count of the given type.
+func replyLength(kind byte, text []byte, largest int64) (int64, error) {
+	if len(text) == 1 && text[0] == '?' {
+		return 0, errReplyStreamed
+	}
+	v, ok := parseInt(text)
+	null := v == -1 && (kind == '$' || kind == '*')
+	if !ok || v > largest || (v < 0 && !null) {
+		return 0, errReplyLength
+	}
+	return v, nil
+}
+
+// lineLimit is the longest line of a type that is a line and nothing else; 0 if
+// it has no bound, -1 if there is no such type.
+func lineLimit(kind byte) int {
+	switch kind {
+	case '+', '-', '(':
+		return 0
+	case ':', ',', '#', '_':
+		return maxScalarLine
+	}
+	return -1
+}
+
+// validScalar reports whether text can be the value of such a line.
+func validScalar(kind byte, text []byte) bool {
+	switch kind {
+	case ':':
+		_, ok := parseInt(text)
+		return ok
+	case ',':
+		return validDouble(text)
+	case '(':
+		return validBigNumber(text)
+	case '#':
+		return len(text) == 1 && (text[0] == 't' || text[0] == 'f')
+	case '_':
+		return len(text) == 0
+	}
+	return true
+}
