@@ -1,0 +1,154 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+var (
+	// ErrClusterDisabled: the node is no cluster node. Source: its reply "ERR This instance has cluster support
+	// disabled".
+	ErrClusterDisabled = errors.New("cluster support disabled")
+	// ErrNotTopology is wrapped by errors about replies that are no topology, an error reply among them. A node older
+	// than 7.0 does not know CLUSTER SHARDS: ask it for CLUSTER SLOTS.
+	ErrNotTopology = errors.New("not a cluster topology")
+)
+
+// ParseClusterShards reads a node's raw answer to CLUSTER SHARDS (Redis 7.0 and later), in RESP2 or RESP3.
+//
+// seedHost is the host the node was asked at: it stands for an endpoint the node left empty or null. An endpoint "?"
+// (a host name is wanted and none is set) is replaced by the node's IP. Nodes that are not online (failed, loading)
+// are left out; the slots of a shard whose primary is left out are served by nobody, until the cluster has elected
+// another one and is asked again.
+func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
+	v, err := parseTopologyReply(reply)
+	if err != nil {
+		return nil, err
+	}
+	b := newTopologyBuilder()
+	for _, shard := range v.Elems {
+		slots, _ := shard.Lookup("slots")
+		nodes, ok := shard.Lookup("nodes")
+		if !ok {
+			return nil, fmt.Errorf("%w: a shard without nodes", ErrNotTopology)
+		}
+		var ranges []slotRange
+		for i := 0; i+1 < len(slots.Elems); i += 2 {
+			r, err := parseRange(slots.Elems[i], slots.Elems[i+1])
+			if err != nil {
+				return nil, err
+			}
+			ranges = append(ranges, r)
+		}
+		var s Shard
+		for _, node := range nodes.Elems {
+			addr := shardsNodeAddr(node, seedHost)
+			if health := text(node, "health"); addr == "" || health != "online" && health != "" {
+				continue
+			}
+			switch role := text(node, "role"); {
+			case role == "replica", role == "slave":
+				s.Replicas = append(s.Replicas, addr)
+			case s.Primary == "":
+				s.Primary = addr
+			}
+		}
+		if s.Primary != "" {
+			b.add(s, ranges)
+		}
+	}
+	return b.build(), nil
+}
+
+// ParseClusterSlots reads a node's raw answer to CLUSTER SLOTS. Endpoints are treated as by ParseClusterShards. The
+// reply does not say how nodes are, and leaves out failed replicas by itself.
+func ParseClusterSlots(reply []byte, seedHost string) (*Topology, error) {
+	v, err := parseTopologyReply(reply)
+	if err != nil {
+		return nil, err
+	}
+	b := newTopologyBuilder()
+	for _, entry := range v.Elems {
+		if len(entry.Elems) < 3 {
+			return nil, fmt.Errorf("%w: an entry of %d elements", ErrNotTopology, len(entry.Elems))
+		}
+		r, err := parseRange(entry.Elems[0], entry.Elems[1])
+		if err != nil {
+			return nil, err
+		}
+		s := Shard{Primary: slotsNodeAddr(entry.Elems[2], seedHost)}
+		for _, node := range entry.Elems[3:] {
+			if addr := slotsNodeAddr(node, seedHost); addr != "" {
+				s.Replicas = append(s.Replicas, addr)
+			}
+		}
+		if s.Primary != "" {
+			b.add(s, []slotRange{r})
+		}
+	}
+	return b.build(), nil
+}
+
+func parseTopologyReply(reply []byte) (codec.Value, error) {
+	v, err := codec.ParseValue(reply)
+	switch {
+	case err != nil:
+		return v, fmt.Errorf("%w: %w", ErrNotTopology, err)
+	case v.IsError() && strings.Contains(v.Text(), "cluster support disabled"):
+		return v, ErrClusterDisabled
+	case v.IsError():
+		return v, fmt.Errorf("%w: %s", ErrNotTopology, v.Text())
+	case v.Type != '*':
+		return v, fmt.Errorf("%w: its type is %q", ErrNotTopology, v.Type)
+	}
+	return v, nil
+}
+
+func parseRange(from, to codec.Value) (slotRange, error) {
+	if from.Type != ':' || to.Type != ':' || from.Int < 0 || from.Int > to.Int || to.Int >= Slots {
+		return slotRange{}, fmt.Errorf("%w: slots %q to %q", ErrNotTopology, from.Text(), to.Text())
+	}
+	return slotRange{int(from.Int), int(to.Int)}, nil
+}
+
+// shardsNodeAddr is a node's address in CLUSTER SHARDS, "" when it has none: a node with port 0 and no TLS port.
+func shardsNodeAddr(node codec.Value, seedHost string) string {
+	port, ok := node.Lookup("port")
+	if !ok {
+		port, _ = node.Lookup("tls-port")
+	}
+	endpoint, _ := node.Lookup("endpoint")
+	return nodeAddr(endpoint, text(node, "ip"), seedHost, port.Int)
+}
+
+// slotsNodeAddr is a node's address in CLUSTER SLOTS: endpoint, port, id and (7.0) a map with "ip" or "hostname",
+// whichever the endpoint is not.
+func slotsNodeAddr(node codec.Value, seedHost string) string {
+	if len(node.Elems) < 2 {
+		return ""
+	}
+	ip := ""
+	if len(node.Elems) > 3 {
+		ip = text(node.Elems[3], "ip")
+	}
+	return nodeAddr(node.Elems[0], ip, seedHost, node.Elems[1].Int)
+}
+
+func nodeAddr(endpoint codec.Value, ip, seedHost string, port int64) string {
+	if port <= 0 || port > 65535 {
+		return ""
+	}
+	host := endpoint.Text()
+	if host == "?" {
+		host = ip
+	}
+	if endpoint.Null || host == "" {
+		host = seedHost
+	}
+	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
+}

@@ -1,0 +1,98 @@
+package router
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Error is an error a client is to see: prefix and words, as codec.AppendError takes them.
+type Error string
+
+func (e Error) Error() string { return string(e) }
+
+const (
+	// ErrKeys: the arguments do not say where the keys are (XREAD without STREAMS, a wrong number of keys). The words
+	// are those of COMMAND GETKEYS.
+	ErrKeys = Error("ERR Invalid arguments specified for command")
+	// ErrCrossSlot: the keys of one command hash to several slots, and it cannot be split.
+	ErrCrossSlot = Error("CROSSSLOT Keys in request don't hash to the same slot")
+)
+
+// shownBytes is how much of a client's words Redis repeats in an error.
+const shownBytes = 128
+
+func arityError(name string) error {
+	return Error("ERR wrong number of arguments for '" + name + "' command")
+}
+
+// unknownCommandError has the words of Redis: the name and as many arguments as fit into 128 bytes.
+func unknownCommandError(args [][]byte) error {
+	var name []byte
+	var shown strings.Builder
+	if len(args) > 0 {
+		name = args[0]
+		for _, a := range args[1:] {
+			if shown.Len() >= shownBytes {
+				break
+			}
+			fmt.Fprintf(&shown, "'%s' ", cString(a, shownBytes-shown.Len()))
+		}
+	}
+	return oneLine(fmt.Sprintf("ERR unknown command '%s', with args beginning with: %s",
+		cString(name, shownBytes), shown.String()))
+}
+
+func unknownSubcommandError(args [][]byte) error {
+	return oneLine(fmt.Sprintf("ERR unknown subcommand '%s'. Try %s HELP.",
+		cString(args[1], shownBytes), strings.ToUpper(string(args[0]))))
+}
+
+// cString is what C prints of p with %.*s: at most n bytes, and none from the first NUL on.
+func cString(p []byte, n int) []byte {
+	p = p[:min(len(p), n)]
+	for i, b := range p {
+		if b == 0 {
+			return p[:i]
+		}
+	}
+	return p
+}
+
+// oneLine keeps a client's bytes from ending the reply early.
+func oneLine(s string) error {
+	return Error(strings.NewReplacer("\r", " ", "\n", " ").Replace(s))
+}
+
+// CrossProtocol tells whether the first word of a request is "POST" or "Host:": an HTTP client that was tricked into
+// talking to Redis. Redis closes such a client without an answer, and so must a proxy: forwarded, it would cost
+// everybody the shared connection.
+func CrossProtocol(name []byte) bool {
+	return equalWord(name, "POST") || equalWord(name, "HOST:")
+}
+
+const notAllowed = `ERR %s command not allowed. If the enable-%s-command option is set to "local", you can run it ` +
+	`from a local connection, otherwise you need to set this option in the configuration file, and then restart ` +
+	`the server.`
+
+// refusals are the words for refused commands that Redis itself has words for. All others get what a user without
+// the permission gets.
+var refusals = map[string]string{
+	"replicaof": "ERR REPLICAOF not allowed in cluster mode.",
+	"slaveof":   "ERR REPLICAOF not allowed in cluster mode.",
+	"failover":  "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+	"debug":     fmt.Sprintf(notAllowed, "DEBUG", "debug"),
+	"wait":      "ERR WAIT is not possible through berth: clients share connections, it would count the wrong writes",
+	"waitaof":   "ERR WAITAOF is not possible through berth: clients share connections, it would count the wrong writes",
+	"himport":   "ERR HIMPORT is not possible through berth: clients share connections, it keeps state on them",
+
+	"module|load":   fmt.Sprintf(notAllowed, "MODULE", "module"),
+	"module|loadex": fmt.Sprintf(notAllowed, "MODULE", "module"),
+	"module|unload": fmt.Sprintf(notAllowed, "MODULE", "module"),
+}
+
+func refusalFor(name string) string {
+	if words, ok := refusals[name]; ok {
+		return words
+	}
+	return "NOPERM this user has no permissions to run the '" + name + "' command"
+}

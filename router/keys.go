@@ -1,0 +1,229 @@
+package router
+
+import "math"
+
+// KeyFlags say what a command does with a key, in the words of Redis' key specifications.
+type KeyFlags uint16
+
+const (
+	KeyRO         KeyFlags = 1 << iota // reads the value
+	KeyRW                              // reads and changes it
+	KeyOW                              // overwrites it
+	KeyRM                              // removes it
+	KeyAccess                          // gives user data back
+	KeyUpdate                          // changes the value
+	KeyInsert                          // adds to it, changes nothing that was there
+	KeyDelete                          // takes something out
+	KeyChannel                         // "not_key": a shard channel, hashed like a key
+	KeyIncomplete                      // the specification may miss keys
+	KeyVariable                        // what happens depends on other arguments
+)
+
+var keyFlagNames = [...]string{
+	"RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "not_key", "incomplete", "variable_flags",
+}
+
+// keySpec says where some of a command's keys are: where to begin, then how far to go. It is Redis' "key
+// specification" (https://redis.io/docs/latest/develop/reference/key-specs/).
+type keySpec struct {
+	// Begin: argument `begin`; or, with a keyword, behind its first occurrence from argument `begin` on (negative:
+	// searched backwards from that far from the end).
+	keyword string
+	begin   int
+
+	// Find: `counted`: the argument at begin is the number of keys, they follow it. Otherwise up to `last`: relative
+	// to begin, or from the end when negative; with a limit of n only the first 1/n of the rest.
+	counted bool
+	last    int
+	limit   int
+	step    int
+
+	unknown bool // cannot be described; a keyFinder knows
+	flags   KeyFlags
+}
+
+// keyFinder finds the keys of a command that specifications cannot describe.
+type keyFinder func(args [][]byte, at []int) ([]int, error)
+
+var keyFinders = map[string]keyFinder{
+	"sort":    sortKeys,
+	"sort_ro": func(args [][]byte, at []int) ([]int, error) { return sourceKey(args, at, 1) },
+	"migrate": migrateKeys,
+}
+
+// Keys appends the positions of the request's keys to at[:0] and returns it: ascending within a group, in the order
+// COMMAND GETKEYS gives them (a destination comes before the sources). Shard channels count as keys. It does not
+// allocate when at has room, and every position lies within args.
+//
+// ErrKeys means that the arguments are such that no node would find keys either: the node's own error is the right
+// answer, from any primary.
+func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
+	at = at[:0]
+	if c.oneKey {
+		if c.First >= len(args) {
+			return at, ErrKeys
+		}
+		return append(at, c.First), nil
+	}
+	if c.native != nil {
+		return c.native(args, at)
+	}
+	for i := range c.specs {
+		var ok bool
+		if at, ok = c.specs[i].find(args, at); ok {
+			continue
+		}
+		if c.Flags.Has(NoMandatoryKeys) && c.specs[i].countIsZero(args) {
+			continue
+		}
+		if i > 0 && c.specs[i].keyword != "" {
+			continue // an option that is not there (GEORADIUS … STORE key)
+		}
+		return at[:0], ErrKeys
+	}
+	return at, nil
+}
+
+// SlotOf returns the slot all keys of the request hash to, -1 when it has none, and the keys' positions (see Keys).
+// Errors: ErrKeys, ErrCrossSlot.
+func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err error) {
+	keys, err = c.Keys(args, at)
+	if err != nil || len(keys) == 0 {
+		return -1, keys, err
+	}
+	first := Slot(args[keys[0]])
+	for _, k := range keys[1:] {
+		if Slot(args[k]) != first {
+			return -1, keys, ErrCrossSlot
+		}
+	}
+	return int(first), keys, nil
+}
+
+// find appends the positions of this specification's keys; false when the arguments do not fit it.
+func (s *keySpec) find(args [][]byte, at []int) ([]int, bool) {
+	first := s.first(args)
+	if first <= 0 || first >= len(args) {
+		return at, false
+	}
+	var last int
+	switch {
+	case s.counted:
+		n, ok := parseCount(args[first])
+		if !ok || n > len(args) {
+			return at, false
+		}
+		first++
+		last = first + (n-1)*s.step
+	case s.last >= 0:
+		last = first + s.last
+	case s.limit > 0:
+		last = first + (len(args)-first)/s.limit + s.last
+	default:
+		last = len(args) + s.last
+	}
+	if last < first || last >= len(args) {
+		return at, false
+	}
+	for i := first; i <= last; i += s.step {
+		at = append(at, i)
+	}
+	return at, true
+}
+
+// first is the argument where the keys (or their count) begin; 0 when the keyword is not there.
+func (s *keySpec) first(args [][]byte) int {
+	if s.keyword == "" {
+		return s.begin
+	}
+	if s.begin < 0 {
+		for i := len(args) + s.begin; i > 0; i-- {
+			if equalWord(args[i], s.keyword) {
+				return i + 1
+			}
+		}
+		return 0
+	}
+	for i := s.begin; i < len(args)-1; i++ {
+		if equalWord(args[i], s.keyword) {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func (s *keySpec) countIsZero(args [][]byte) bool {
+	if !s.counted || s.begin >= len(args) {
+		return false
+	}
+	n, ok := parseCount(args[s.begin])
+	return ok && n == 0
+}
+
+// parseCount reads a number of keys as strictly as Redis: digits only, no sign, no leading zero.
+func parseCount(p []byte) (int, bool) {
+	if len(p) == 0 || len(p) > 10 || p[0] == '0' && len(p) > 1 {
+		return 0, false
+	}
+	n := 0
+	for _, b := range p {
+		if b < '0' || b > '9' {
+			return 0, false
+		}
+		n = n*10 + int(b-'0')
+	}
+	return n, n <= math.MaxInt32
+}
+
+func sourceKey(args [][]byte, at []int, i int) ([]int, error) {
+	if i >= len(args) {
+		return at, ErrKeys
+	}
+	return append(at, i), nil
+}
+
+// sortKeys finds the keys of SORT: the source, and the destination of the last STORE. BY and GET patterns are no keys:
+// a cluster node refuses the ones that could name a key elsewhere.
+func sortKeys(args [][]byte, at []int) ([]int, error) {
+	at, err := sourceKey(args, at, 1)
+	if err != nil {
+		return at, err
+	}
+	store := 0
+	for i := 2; i < len(args); i++ {
+		switch {
+		case equalWord(args[i], "LIMIT"):
+			i += 2
+		case equalWord(args[i], "GET"), equalWord(args[i], "BY"):
+			i++
+		case equalWord(args[i], "STORE") && i+1 < len(args):
+			i++
+			store = i
+		}
+	}
+	if store > 0 {
+		at = append(at, store)
+	}
+	return at, nil
+}
+
+// migrateKeys finds the keys of MIGRATE host port key|"" db timeout … [KEYS key …].
+func migrateKeys(args [][]byte, at []int) ([]int, error) {
+	for i := 6; i < len(args); i++ {
+		switch {
+		case equalWord(args[i], "AUTH"):
+			i++
+		case equalWord(args[i], "AUTH2"):
+			i += 2
+		case equalWord(args[i], "KEYS"):
+			if len(args[3]) > 0 || i+1 == len(args) {
+				return at, ErrKeys
+			}
+			for k := i + 1; k < len(args); k++ {
+				at = append(at, k)
+			}
+			return at, nil
+		}
+	}
+	return sourceKey(args, at, 3)
+}

@@ -1,0 +1,203 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// ErrNotCommandReply is wrapped by the error of With.
+var ErrNotCommandReply = errors.New("not a COMMAND reply")
+
+// With returns a table that also has what a node says it knows: reply is its raw answer to COMMAND, in RESP2 or RESP3,
+// from any version of Redis. t is unchanged; IDs of its commands stay, new ones follow.
+//
+//   - A command the table lacks (a module's, a renamed one, a newer one) is added and travels by its keys: the key
+//     specifications of the reply when there are any, else first, last and step.
+//   - A command the table has takes the node's arity: ZRANK has an option since 7.2. All else stays, also for local
+//     commands, which the node never sees.
+//   - A new command that leaves state on its connection (connection and transaction commands, channels) is not
+//     learned, and neither is a new subcommand of a container that is answered locally or refused: sent over a shared
+//     connection it would act on strangers.
+func (t *Table) With(reply []byte) (*Table, error) {
+	v, err := codec.ParseValue(reply)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotCommandReply, err)
+	}
+	if v.IsError() {
+		return nil, fmt.Errorf("%w: %s", ErrNotCommandReply, v.Text())
+	}
+	if v.Type != '*' {
+		return nil, fmt.Errorf("%w: its type is %q", ErrNotCommandReply, v.Type)
+	}
+	l := learner{commands: cloneCommands(t.commands), from: t}
+	for _, row := range v.Elems {
+		l.learn(row, nil)
+	}
+	return newTable(l.commands), nil
+}
+
+// cloneCommands copies the rows, so that the old table's stay as they are; the copies know the copies as containers.
+func cloneCommands(from []*Command) []*Command {
+	to := make([]*Command, len(from))
+	for i, c := range from {
+		copied := *c
+		copied.subs = nil
+		if c.container != nil {
+			copied.container = to[c.container.ID]
+		}
+		to[i] = &copied
+	}
+	return to
+}
+
+type learner struct {
+	from     *Table
+	commands []*Command // by ID; the first ones are copies of from's
+}
+
+// learn takes one element of a COMMAND reply. Elements it cannot read (a null for a command that went away, a shape of
+// the future) are passed over: the table is as good without them.
+func (l *learner) learn(row codec.Value, container *Command) {
+	if len(row.Elems) < 6 || row.Elems[1].Type != ':' {
+		return
+	}
+	name := strings.ToLower(row.Elems[0].Text())
+	arity := int(row.Elems[1].Int)
+	c := l.known(name)
+	switch {
+	case c == nil:
+		if c = learnCommand(name, arity, row.Elems); c == nil || container != nil && !container.mayGrow() {
+			return
+		}
+		c.ID, c.container = len(l.commands), container
+		l.commands = append(l.commands, c)
+	case c.Way != Local && c.Way != Refused && arity != 0:
+		c.Arity = arity
+	}
+	if container != nil || len(row.Elems) < 10 || !c.mayGrow() {
+		return
+	}
+	for _, sub := range row.Elems[9].Elems {
+		l.learn(sub, c)
+	}
+}
+
+func (l *learner) known(name string) *Command {
+	if c := l.from.Find(name); c != nil {
+		return l.commands[c.ID]
+	}
+	return nil
+}
+
+// mayGrow tells whether unknown subcommands of c may be forwarded.
+func (c *Command) mayGrow() bool { return c.Way != Local && c.Way != Refused }
+
+// stateful are the categories of commands that change the connection they arrive on.
+var stateful = []string{"@connection", "@transaction", "@pubsub"}
+
+// learnCommand makes a command of the elements of its row; nil when it may not be forwarded.
+func learnCommand(name string, arity int, row []codec.Value) *Command {
+	if name == "" || len(name) > maxName || arity == 0 || strings.ContainsAny(name, "\r\n\x00") {
+		return nil
+	}
+	c := &Command{Name: name, Arity: arity}
+	for _, f := range row[2].Elems {
+		if i := slices.Index(flagNames[:], f.Text()); i >= 0 {
+			c.Flags |= 1 << i
+		}
+	}
+	var categories []string
+	if len(row) > 6 {
+		for _, e := range row[6].Elems {
+			categories = append(categories, e.Text())
+		}
+	}
+	for _, s := range stateful {
+		if slices.Contains(categories, s) {
+			return nil
+		}
+	}
+	if c.Flags&(NoAuth|NoMulti|PubSub) != 0 {
+		return nil
+	}
+	if c.Flags.Has(MayBlock) {
+		c.Way = Blocking
+		c.block.always = true
+	}
+	if len(row) > 7 {
+		for _, e := range row[7].Elems {
+			c.Tips = append(c.Tips, e.Text())
+		}
+	}
+	if len(row) > 8 {
+		c.specs = learnKeySpecs(row[8].Elems)
+	}
+	first, last, step := int(row[3].Int), int(row[4].Int), int(row[5].Int)
+	if len(c.specs) == 0 && first > 0 && step > 0 {
+		s := keySpec{begin: first, last: last, step: step, flags: KeyRW | KeyVariable}
+		if last > 0 {
+			s.last = max(0, last-first)
+		}
+		c.specs = []keySpec{s}
+	}
+	movable := c.Flags & MovableKeys
+	c.complete(categories)
+	c.Flags |= movable
+	return c
+}
+
+// learnKeySpecs reads the key specifications of a COMMAND reply. Those it does not understand are left out; the
+// command then goes by the others.
+func learnKeySpecs(list []codec.Value) []keySpec {
+	var specs []keySpec
+	for _, v := range list {
+		begin, _ := v.Lookup("begin_search")
+		find, _ := v.Lookup("find_keys")
+		flags, _ := v.Lookup("flags")
+		s := keySpec{step: 1}
+		for _, f := range flags.Elems {
+			if i := slices.Index(keyFlagNames[:], f.Text()); i >= 0 {
+				s.flags |= 1 << i
+			}
+		}
+		beginSpec, _ := begin.Lookup("spec")
+		switch text(begin, "type") {
+		case "index":
+			s.begin = number(beginSpec, "index")
+		case "keyword":
+			s.keyword = strings.ToUpper(text(beginSpec, "keyword"))
+			s.begin = number(beginSpec, "startfrom")
+		}
+		findSpec, _ := find.Lookup("spec")
+		switch text(find, "type") {
+		case "range":
+			s.last, s.step, s.limit = number(findSpec, "lastkey"), number(findSpec, "keystep"), number(findSpec, "limit")
+		case "keynum":
+			s.counted, s.step = true, number(findSpec, "keystep")
+			if number(findSpec, "keynumidx") != 0 || number(findSpec, "firstkey") != 1 {
+				continue
+			}
+		default:
+			continue
+		}
+		if s.begin == 0 || s.begin < 0 && s.keyword == "" || s.step < 1 || s.limit < 0 {
+			continue
+		}
+		specs = append(specs, s)
+	}
+	return specs
+}
+
+func text(v codec.Value, key string) string {
+	e, _ := v.Lookup(key)
+	return e.Text()
+}
+
+func number(v codec.Value, key string) int {
+	e, _ := v.Lookup(key)
+	return int(e.Int)
+}
