@@ -1,0 +1,131 @@
+package backend
+
+import (
+	"sync"
+	"time"
+)
+
+// wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the default IdleTime.
+const wheelTick = 125 * time.Millisecond
+
+// evictor closes connections that were idle for too long. Each has one alarm, from when it first becomes idle until it
+// is closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm that rings too
+// early for it is set again for the rest. So an alarm rings at most about once in IdleTime, however often its
+// connection goes in and out, and the way of a hit stays without a lock.
+type evictor struct {
+	pool *Pool
+
+	mu    sync.Mutex // guards what follows and every connection's alarm; nothing blocks under it
+	wheel *wheel[*exclusive]
+	timer *time.Timer   // runs while an alarm is set
+	next  time.Duration // when it rings; 0: it does not run
+}
+
+func (e *evictor) init(p *Pool) {
+	e.pool = p
+	e.wheel = newWheel[*exclusive](wheelTick)
+	e.wheel.advance(clock(), nil)
+	e.timer = idleTimer(e.ring)
+}
+
+// watch sees to it that c, which its owner is about to put, has an alarm.
+func (e *evictor) watch(c *exclusive) {
+	if c.watched {
+		return
+	}
+	c.watched = true
+	at := clock() + e.pool.settings.Load().IdleTime
+	e.mu.Lock()
+	e.wheel.set(&c.alarm, at)
+	e.arm()
+	e.mu.Unlock()
+}
+
+// unwatch forgets a closed connection.
+func (e *evictor) unwatch(c *exclusive) {
+	if !c.watched {
+		return
+	}
+	e.mu.Lock()
+	e.wheel.clear(&c.alarm)
+	e.mu.Unlock()
+}
+
+// arm makes the timer ring for the next slot that holds an alarm, under mu.
+func (e *evictor) arm() {
+	at, ok := e.wheel.next()
+	if !ok {
+		e.next = 0
+		return // and if it still rings, it finds nothing
+	}
+	if e.next == 0 || at < e.next {
+		e.next = at
+		e.timer.Reset(max(0, at-clock()))
+	}
+}
+
+// ring is the timer's.
+func (e *evictor) ring() {
+	e.mu.Lock()
+	due := e.wheel.advance(clock(), nil)
+	e.next = 0
+	e.mu.Unlock()
+	e.visit(due)
+}
+
+// reschedule looks at every connection again, because the settings have changed.
+func (e *evictor) reschedule() {
+	e.mu.Lock()
+	all := e.wheel.drain(nil)
+	e.mu.Unlock()
+	e.visit(all)
+}
+
+// visit closes those that were idle for too long and sets the alarms of the others.
+func (e *evictor) visit(conns []*exclusive) {
+	for i, c := range conns {
+		at, alive := e.verdict(c)
+		if !alive {
+			conns[i] = nil
+			continue
+		}
+		e.mu.Lock()
+		e.wheel.set(&c.alarm, at)
+		e.mu.Unlock()
+	}
+	e.mu.Lock()
+	// Closed between its verdict and its alarm: unwatch has run too early.
+	for _, c := range conns {
+		if c != nil && c.state.Load() == int32(exclusiveClosed) {
+			e.wheel.clear(&c.alarm)
+		}
+	}
+	e.arm()
+	e.mu.Unlock()
+}
+
+// verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to look again.
+func (e *evictor) verdict(c *exclusive) (again time.Duration, alive bool) {
+	p, now := e.pool, clock()
+	s := p.settings.Load()
+	later := now + max(s.IdleTime, wheelTick)
+	switch exclusiveState(c.state.Load()) {
+	case exclusiveClosed:
+		return 0, false
+	case exclusiveHeld:
+		return later, true
+	}
+	if left := time.Duration(c.idleSince.Load()) + s.IdleTime - now; left > 0 {
+		return now + left, true
+	}
+	if int(p.idle.Load()) <= s.minIdle() {
+		return later, true
+	}
+	if !c.closeIdle("idle too long") {
+		return later, true // taken at this moment
+	}
+	p.metrics.evictions.Add(1)
+	return 0, false
+}
+
+func (e *evictor) stop() { e.timer.Stop() }

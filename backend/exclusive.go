@@ -1,0 +1,157 @@
+package backend
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// exclusiveState says to whom an exclusive connection belongs.
+//
+//	      dialled
+//	         │
+//	         ▼    put: into the stack
+//	┌──── held ◀───────────────────────▶ idle ────┐
+//	│           take: out of the stack            │
+//	│ lost, unfit, not wanted                     │ too long, hung up, too many
+//	└──────────────────▶ closed ◀─────────────────┘
+type exclusiveState int32
+
+const (
+	exclusiveHeld   exclusiveState = iota // one owner: a lease, or the goroutine that carries it in or out
+	exclusiveIdle                         // the pool's stack
+	exclusiveClosed                       // nobody's
+)
+
+// Why a connection ended, for a lease's holder.
+var (
+	errHungUp = errors.New("closed by the node")
+	errIdle   = errors.New("the node sent bytes on an idle connection")
+)
+
+// exclusive is a connection that serves one session at a time.
+type exclusive struct {
+	pool *Pool
+	wire wire
+
+	// state is raced for by whoever wants the connection while it is idle: a Get takes it (idle → held), the wheel, a
+	// hang-up or a smaller setting closes it (idle → closed). The winner owns it and keeps the pool's accounts; the
+	// loser walks on. Out of held only the owner leads.
+	state     atomic.Int32
+	idleSince atomic.Int64 // clock() when it was put last; read by the wheel
+
+	// Owned by whoever owns the connection.
+	ledger  ledger
+	used    bool // it has been leased
+	watched bool // its alarm was set once
+
+	alarm alarm[*exclusive] // guarded by the pool's evictor
+
+	mu    sync.Mutex // guards what follows; nothing blocks under it
+	lease *Lease     // whom received bytes are for
+	in    *buffer    // received bytes the lease has not taken; nil: none
+	hint  int        // bytes that are missing at least from the reply being received
+	lost  error      // the connection is gone, or must be, and why
+	told  bool       // the lease is in its holder's inbox
+}
+
+// move changes the state. It reports false when somebody else was faster, which only an idle connection allows.
+func (c *exclusive) move(from, to exclusiveState) bool {
+	if c.state.CompareAndSwap(int32(from), int32(to)) {
+		return true
+	}
+	if from == exclusiveHeld {
+		panic("an exclusive connection left its owner behind its back")
+	}
+	return false
+}
+
+// isLost says whether the connection has hung up or has misbehaved. The owner closes it then.
+func (c *exclusive) isLost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost != nil
+}
+
+// attach makes l the one that received bytes are for. It reports false when the connection is lost.
+func (c *exclusive) attach(l *Lease) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil {
+		return false
+	}
+	c.lease = l
+	return true
+}
+
+// detach ends what attach began. rest is how many received bytes nobody took beyond the first taken ones; the buffer
+// with them all becomes the caller's.
+func (c *exclusive) detach(taken int) (in *buffer, rest int, lost error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	in = c.in
+	if in != nil {
+		rest = len(in.b) - taken
+	}
+	c.lease, c.in, c.hint, c.told = nil, nil, 0, false
+	return in, rest, c.lost
+}
+
+// received runs on a poller.
+func (c *exclusive) received(b []byte) {
+	c.mu.Lock()
+	l := c.lease
+	if l == nil {
+		if c.lost == nil {
+			c.lost = errIdle
+		}
+		c.mu.Unlock()
+		c.closeIdle("unexpected bytes")
+		c.wire.shutdown()
+		return
+	}
+	if c.in == nil {
+		c.in = newBuffer()
+	}
+	c.in.append(b, c.hint)
+	c.hint = max(0, c.hint-len(b))
+	tell := !c.told
+	c.told = true
+	c.mu.Unlock()
+	if tell {
+		l.inbox.post(l)
+	}
+}
+
+// hungUp runs in a goroutine of netpoll's, when everything that was received has been handed over.
+func (c *exclusive) hungUp() {
+	c.mu.Lock()
+	if c.lost == nil {
+		c.lost = errHungUp
+	}
+	l := c.lease
+	tell := l != nil && !c.told
+	c.told = c.told || tell
+	c.mu.Unlock()
+	if tell {
+		l.inbox.post(l)
+	}
+	c.closeIdle("hung up")
+}
+
+// closeIdle closes the connection if it is idle. It reports whether it was.
+func (c *exclusive) closeIdle(why string) bool {
+	if !c.move(exclusiveIdle, exclusiveClosed) {
+		return false
+	}
+	c.pool.leftIdle()
+	c.pool.closed(c, why)
+	return true
+}
+
+// start is the zero of clock.
+var start = time.Now()
+
+// clock is the time in the form that is cheapest to read and to keep in an atomic.
+func clock() time.Duration { return time.Since(start) }

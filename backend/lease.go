@@ -1,0 +1,312 @@
+package backend
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// Holder is who waits for, or holds, a lease. Its methods run on its own loop, from Inbox.Drain, never inside a call of
+// its own to Get, Send, Flush, Detach, Close or Cancel.
+type Holder interface {
+	// Attached answers a Get that missed: with a lease, or with the reason why there is none: ErrPoolTimeout,
+	// ErrPoolClosed, a *LostError whose Refusal is the node's own words, or what the dial said
+	// (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
+	Attached(l *Lease, err error)
+	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') comes as it is and counts for
+	// no command; so does everything on a lease marked DirtStream that is owed nothing.
+	LeaseReply(l *Lease, reply []byte)
+	// LeaseLost says, once, that the connection is gone and nothing more comes. Every whole reply that arrived before
+	// has been delivered, and the pool has been told already. err is a *LostError.
+	LeaseLost(l *Lease, err error)
+}
+
+// Lease is an exclusive connection while a session holds it. It is used on its holder's loop only. After Detach or
+// Close nothing more is delivered, and calling either again does nothing.
+type Lease struct {
+	conn   *exclusive
+	holder Holder
+	inbox  *Inbox
+	reason Reason
+	since  time.Duration // clock() when it was attached
+	want   Identity
+
+	out     *buffer // sent by the holder, not flushed; nil: nothing
+	scanner codec.ReplyScanner
+
+	delivering bool    // scan runs
+	taken      int     // bytes of the connection's buffer that it has delivered
+	lent       *buffer // the buffer they lie in, when the lease ended meanwhile
+
+	owed   int  // replies the holder waits for
+	unsent int  // those of them whose commands wait in out
+	skip   int  // replies to commands of the pool's own; they come before all of owed
+	turned bool // the connection is, or is being, made what the holder wants
+	gated  bool // out must wait for the skipped replies: they say in which database we are
+	over   bool
+}
+
+func newLease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
+	return &Lease{conn: c, holder: h, inbox: in, want: want, reason: reason, since: clock()}
+}
+
+// Addr is the node's address.
+func (l *Lease) Addr() string { return l.conn.pool.addr }
+
+// Owed is how many replies the holder's commands are still owed.
+func (l *Lease) Owed() int { return l.owed }
+
+// Held is for how long the lease has been attached.
+func (l *Lease) Held() time.Duration { return clock() - l.since }
+
+// Reason is what the lease was asked for.
+func (l *Lease) Reason() Reason { return l.reason }
+
+// Send adds whole commands, which bring so many replies, to what the next Flush writes; cmd is copied. Ahead of the
+// first one goes whatever makes the connection what the holder's Get wanted.
+func (l *Lease) Send(cmd []byte, replies int) {
+	if l.over {
+		panic("a lease was sent to after it was given back")
+	}
+	if l.out == nil {
+		l.out = newBuffer()
+	}
+	if !l.turned {
+		l.turn()
+	}
+	l.out.append(cmd, len(cmd))
+	l.owed += replies
+	l.unsent += replies
+}
+
+// turn makes the connection what its holder wants. This is the place for anything that must be so before the holder's
+// first byte: a gate lets no byte pass until the replies to our own commands are in, and a refusal ends the lease with
+// nothing executed.
+func (l *Lease) turn() {
+	l.turned = true
+	g, b := &l.conn.ledger, l.out.b
+	b, undone := g.undo(b)
+	b, turned := g.turn(b, l.want.DB, l.want.RESP)
+	l.out.b = b
+	l.skip = undone + turned
+	if turned > 0 {
+		l.write()
+		l.gated = true
+		l.out = newBuffer()
+	}
+}
+
+// Flush writes what was sent. It never blocks: what the socket does not take is written from a goroutine, in order.
+func (l *Lease) Flush() {
+	if l.over || l.gated || l.out == nil {
+		return
+	}
+	l.unsent = 0
+	l.write()
+}
+
+func (l *Lease) write() {
+	if !l.conn.wire.write(l.out.b) {
+		l.out.free()
+	}
+	l.out = nil
+}
+
+// Mark enters into the ledger what the holder has told the connection; Clear takes it out when a reply has proven it
+// gone. The database and the protocol have their own SetDB and SetRESP. All four do nothing once the lease is over.
+func (l *Lease) Mark(d Dirt) {
+	if !l.over {
+		l.conn.ledger.dirt |= d
+	}
+}
+
+// Clear is the opposite of Mark.
+func (l *Lease) Clear(d Dirt) {
+	if !l.over {
+		l.conn.ledger.dirt &^= d
+	}
+}
+
+// SetDB enters that the holder's own SELECT went through.
+func (l *Lease) SetDB(n int) {
+	if !l.over {
+		l.conn.ledger.db = n
+	}
+}
+
+// SetRESP enters that the holder's own HELLO went through.
+func (l *Lease) SetRESP(n int) {
+	if !l.over {
+		l.conn.ledger.resp = n
+	}
+}
+
+// deliver runs on the holder's loop and hands over what the poller has left.
+func (l *Lease) deliver() {
+	if l.over {
+		return
+	}
+	c := l.conn
+	c.mu.Lock()
+	in, lost := c.in, c.lost
+	var view []byte
+	if in != nil {
+		view = in.b // the poller only appends behind it
+	}
+	c.told = false
+	c.mu.Unlock()
+
+	l.delivering = true
+	err := l.scan(view)
+	l.delivering = false
+	switch {
+	case l.over:
+		l.lent.free()
+		l.lent = nil
+	case err != nil:
+		l.lose(err)
+	default:
+		l.consume()
+		if lost != nil {
+			l.lose(lost)
+		}
+	}
+}
+
+// scan delivers the whole replies of view.
+func (l *Lease) scan(view []byte) error {
+	for !l.over && l.taken < len(view) {
+		n, err := l.scanner.Scan(view[l.taken:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		reply := view[l.taken : l.taken+n]
+		l.taken += n
+		if err := l.reply(reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reply finds out whose one reply is.
+func (l *Lease) reply(reply []byte) error {
+	switch {
+	case reply[0] == '>':
+		l.holder.LeaseReply(l, reply)
+	case l.skip > 0:
+		return l.skipped(reply)
+	case l.owed > 0:
+		l.owed--
+		l.holder.LeaseReply(l, reply)
+	case l.conn.ledger.dirt&DirtStream != 0:
+		l.holder.LeaseReply(l, reply)
+	default:
+		return errUnowed
+	}
+	return nil
+}
+
+// skipped takes a reply to a command of the pool's own.
+func (l *Lease) skipped(reply []byte) error {
+	if reply[0] == '-' {
+		return &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
+	}
+	l.skip--
+	if l.skip == 0 && l.gated {
+		l.gated = false
+		l.Flush()
+	}
+	return nil
+}
+
+// consume drops what scan has delivered, and tells the poller how much is missing from a reply that has begun.
+func (l *Lease) consume() {
+	c := l.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	in := c.in
+	if in == nil {
+		return
+	}
+	if l.taken == len(in.b) {
+		c.in, c.hint = nil, 0
+		in.free()
+	} else {
+		in.b = in.b[:copy(in.b, in.b[l.taken:])]
+		c.hint = l.scanner.Need()
+	}
+	l.taken = 0
+}
+
+// Detach gives the connection back: to the session that has waited longest, else to the stack of idle ones. It is
+// closed instead if it owes a reply, if the ledger has anything but known dirt, or if the settings want no more.
+func (l *Lease) Detach() {
+	if l.over {
+		return
+	}
+	why := l.unfit()
+	rest, lost := l.leave()
+	switch {
+	case lost != nil:
+		why = "hung up"
+	case why == "" && rest > 0:
+		why = "unexpected bytes"
+	}
+	if why != "" {
+		l.conn.pool.discard(l.conn, why)
+		return
+	}
+	l.conn.pool.put(l.conn)
+}
+
+func (l *Lease) unfit() string {
+	if l.owed > 0 || l.skip > 0 {
+		return "reply owed"
+	}
+	return l.conn.ledger.unfit()
+}
+
+// Close ends the connection at once; it never returns to the pool. The node sees the end before anything that is
+// pushed to its keys afterwards, so a blocked command takes no element any more. why is a short fixed text for the
+// pool's counters.
+func (l *Lease) Close(why string) {
+	if l.over {
+		return
+	}
+	l.leave()
+	l.conn.pool.discard(l.conn, why)
+}
+
+// lose is Close from the other side: the connection is gone, or must go for what it sent.
+func (l *Lease) lose(err error) {
+	if l.over {
+		return
+	}
+	lost, ok := err.(*LostError)
+	if !ok {
+		lost = &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Err: err}
+	}
+	l.leave()
+	l.conn.pool.discard(l.conn, "lost")
+	l.holder.LeaseLost(l, lost)
+}
+
+// leave ends the lease but not yet the connection.
+func (l *Lease) leave() (rest int, lost error) {
+	l.over = true
+	c := l.conn
+	in, rest, lost := c.detach(l.taken)
+	if l.delivering {
+		l.lent = in // the holder may still read the reply that lies in it
+	} else {
+		in.free()
+	}
+	l.out.free()
+	l.out = nil
+	c.pool.left(l)
+	return rest, lost
+}

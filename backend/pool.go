@@ -1,0 +1,272 @@
+package backend
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and the sessions that
+// wait for one. All loops share it; the way of a Get that hits and of a Detach that nobody waits for has no lock.
+//
+//	           ┌──────────────── waiters (oldest first) ◀── Get missed
+//	           │                     ▲
+//	Detach ── put ──▶ stack ── take ─┴──▶ Get hit
+//	           ▲        │
+//	         dial       └──▶ wheel: idle too long
+//
+// put is the one door in, take the one door out.
+type Pool struct {
+	addr     string
+	user     Identity // as whom it dials; DB and RESP are each Get's own
+	settings *PoolSettings
+	metrics  poolMetrics
+
+	stack   stack[*exclusive]
+	idle    atomic.Int32 // connections in the stack that are alive
+	leased  atomic.Int32
+	total   atomic.Int32 // all connections there are or are being dialled
+	garbage atomic.Int32 // connections that were closed in the stack since it was swept
+	waiting atomic.Int32 // queue.len, for those who only look
+	shut    atomic.Bool
+
+	mu       sync.Mutex // guards what follows and every queued Waiter; nothing blocks under it
+	queue    fifo[*Waiter]
+	dialing  int
+	deadline *time.Timer // of the queue
+
+	evictor evictor
+	warmer  warmer
+
+	dialCtx   context.Context // ends with the pool
+	stopDials context.CancelFunc
+}
+
+// NewPool returns the pool of a node's connections as a user: both empty is the node's default user without AUTH, a
+// password without a user is the one-argument AUTH. addr is host:port, or the path of a unix socket.
+func NewPool(addr, user, password string, settings *PoolSettings) *Pool {
+	p := &Pool{addr: addr, user: Identity{User: user, Password: password}, settings: settings}
+	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
+	p.deadline = idleTimer(p.expire)
+	p.evictor.init(p)
+	p.warmer.init(p)
+	settings.add(p)
+	p.warmer.look()
+	return p
+}
+
+// idleTimer returns a timer for f that is not running.
+func idleTimer(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+// Addr is the node's address.
+func (p *Pool) Addr() string { return p.addr }
+
+// Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered through in, with an
+// idle or a freshly dialled connection or with an error. want's DB and RESP are what the connection is made before the
+// holder's first command; its user must be the pool's.
+func (p *Pool) Get(h Holder, in *Inbox, want Identity, reason Reason) (*Lease, *Waiter) {
+	want.RESP = max(want.RESP, 2)
+	if p.waiting.Load() == 0 && p.settings.Load().Enabled { // nobody goes past those who wait
+		for c := p.take(); c != nil; c = p.take() {
+			if l := p.lease(c, h, in, want, reason); l != nil {
+				p.metrics.hits.Add(1)
+				return l, nil
+			}
+			p.discard(c, "hung up")
+		}
+	}
+	p.metrics.misses.Add(1)
+	return nil, p.wait(h, in, want, reason)
+}
+
+// take is the one door out: an idle connection becomes the caller's.
+func (p *Pool) take() *exclusive {
+	for {
+		c, ok := p.stack.pop()
+		if !ok {
+			return nil
+		}
+		if c.move(exclusiveIdle, exclusiveHeld) {
+			p.idle.Add(-1)
+			p.warmer.look()
+			return c
+		}
+	}
+}
+
+// lease attaches a held connection to h. It returns nil when the connection is lost.
+func (p *Pool) lease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
+	l := newLease(c, h, in, want, reason)
+	if !c.attach(l) {
+		return nil
+	}
+	c.used = true
+	p.leased.Add(1)
+	return l
+}
+
+// left is a lease's word that it is over. Its connection is still held.
+func (p *Pool) left(l *Lease) {
+	p.leased.Add(-1)
+	p.metrics.hold[l.reason].observe(l.Held())
+}
+
+// put is the one door in, for detached and for dialled connections: c goes to the oldest waiter, else to the stack if
+// the settings want it there.
+func (p *Pool) put(c *exclusive) {
+	s := p.settings.Load()
+	if why := p.unwanted(c, s); why != "" {
+		p.discard(c, why)
+		return
+	}
+	if p.waiting.Load() > 0 && p.serve(c) {
+		return
+	}
+	if why := p.admit(c, s); why != "" {
+		p.discard(c, why)
+		return
+	}
+	c.idleSince.Store(int64(clock()))
+	p.evictor.watch(c)
+	c.move(exclusiveHeld, exclusiveIdle)
+	p.stack.push(c)
+	// From here on c is the pool's, and others may have it already. What changed while it went in, and could not see
+	// it then, is looked at again.
+	if c.isLost() {
+		c.closeIdle("hung up")
+	}
+	if p.settings.Load() != s || p.shut.Load() {
+		p.trim()
+	}
+	p.match()
+}
+
+// unwanted says why c cannot serve anybody.
+func (p *Pool) unwanted(c *exclusive, s *PoolValues) string {
+	switch {
+	case p.shut.Load():
+		return "pool closed"
+	case c.isLost():
+		return "hung up"
+	case s.MaxTotal > 0 && int(p.total.Load()) > s.MaxTotal:
+		return "max total"
+	case !s.Enabled && c.used:
+		return "pool disabled"
+	}
+	return ""
+}
+
+// admit counts c among the idle, or says why it may not be.
+func (p *Pool) admit(c *exclusive, s *PoolValues) string {
+	n := int(p.idle.Add(1))
+	var why string
+	switch {
+	case !s.Enabled:
+		why = "pool disabled"
+	case n > s.MaxIdle:
+		why = "max idle"
+	case s.IdleTime == 0 && n > s.minIdle():
+		why = "no idle time"
+	default:
+		return ""
+	}
+	p.idle.Add(-1)
+	return why
+}
+
+// discard closes a held connection.
+func (p *Pool) discard(c *exclusive, why string) {
+	c.move(exclusiveHeld, exclusiveClosed)
+	p.closed(c, why)
+}
+
+// closed keeps the accounts of a connection that has just been closed, and ends it.
+func (p *Pool) closed(c *exclusive, why string) {
+	c.wire.shutdown()
+	p.evictor.unwatch(c)
+	p.metrics.closed(why)
+	p.total.Add(-1)
+	p.dialForWaiters() // there may be room under the cap now
+	p.warmer.look()
+}
+
+// leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack. When the dead
+// outnumber the living they are swept out, so a storm of hang-ups costs each of them a constant and leaves no more
+// behind than are alive.
+func (p *Pool) leftIdle() {
+	alive := p.idle.Add(-1)
+	if p.garbage.Add(1) > max(64, alive) {
+		p.garbage.Store(0)
+		p.stack.sweep(func(c *exclusive) bool { return c.state.Load() == int32(exclusiveClosed) })
+	}
+}
+
+// apply puts changed settings in force.
+func (p *Pool) apply() {
+	p.trim()
+	p.evictor.reschedule()
+	p.mu.Lock()
+	p.armDeadline()
+	p.mu.Unlock()
+	p.match()
+	p.dialForWaiters()
+	p.warmer.look()
+}
+
+// trim closes the idle connections that are more than the settings want.
+func (p *Pool) trim() {
+	for {
+		s := p.settings.Load()
+		idle, total := int(p.idle.Load()), int(p.total.Load())
+		var why string
+		switch {
+		case p.shut.Load():
+			why = "pool closed"
+		case !s.Enabled:
+			why = "pool disabled"
+		case idle > s.MaxIdle:
+			why = "max idle"
+		case s.MaxTotal > 0 && total > s.MaxTotal:
+			why = "max total"
+		case s.IdleTime == 0 && idle > s.minIdle():
+			why = "no idle time"
+		default:
+			return
+		}
+		c := p.take()
+		if c == nil {
+			return
+		}
+		p.discard(c, why)
+	}
+}
+
+// Stats is what the pool is and has done.
+func (p *Pool) Stats() PoolStats {
+	s := p.metrics.snapshot()
+	s.Idle, s.Leased = int(p.idle.Load()), int(p.leased.Load())
+	p.mu.Lock()
+	s.Dialing, s.Waiting = p.dialing, p.queue.len
+	p.mu.Unlock()
+	return s
+}
+
+// Close ends the pool and waits for nothing: idle connections and dials end now, those who wait get ErrPoolClosed, and
+// leases are closed when they are detached.
+func (p *Pool) Close() {
+	if p.shut.Swap(true) {
+		return
+	}
+	p.settings.remove(p)
+	p.stopDials()
+	p.failAll(ErrPoolClosed)
+	p.trim()
+	p.evictor.stop()
+	p.warmer.stop()
+	p.deadline.Stop()
+}

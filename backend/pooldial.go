@@ -1,0 +1,179 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/bytedance/gopkg/util/gopool"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// dialForWaiters starts as many dials as there are waiters without one, within the caps.
+func (p *Pool) dialForWaiters() {
+	for p.waiting.Load() > 0 && p.dialForOne() {
+	}
+}
+
+// dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves is put's decision.
+func (p *Pool) dialForOne() bool {
+	s := p.settings.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dialing >= p.queue.len || !p.mayDial(s) {
+		return false
+	}
+	n := p.queue.head // those with a dial are among the first: no more of them than dials run
+	for n != nil && n.value.dialed {
+		n = n.next
+	}
+	if n == nil {
+		return false
+	}
+	n.value.dialed = true
+	p.startDial(n.value, n.value.want)
+	return true
+}
+
+// mayDial says whether one more dial keeps within the caps, under mu.
+func (p *Pool) mayDial(s *PoolValues) bool {
+	return !p.shut.Load() &&
+		(s.DialConcurrency == 0 || p.dialing < s.DialConcurrency) &&
+		(s.MaxTotal == 0 || int(p.total.Load()) < s.MaxTotal)
+}
+
+// startDial begins a dial under mu; w is nil for one ahead of any waiter.
+func (p *Pool) startDial(w *Waiter, want Identity) {
+	p.dialing++
+	p.total.Add(1)
+	p.metrics.dials.Add(1)
+	want.User, want.Password = p.user.User, p.user.Password
+	gopool.Go(func() {
+		c, err := p.dial(want)
+		p.endDial(w, err)
+		if err == nil {
+			p.put(c)
+		}
+		p.dialForWaiters()
+		p.warmer.look()
+	})
+}
+
+// endDial keeps the accounts of a dial. If it failed, and w has not been served by another connection meanwhile, w
+// hears why.
+func (p *Pool) endDial(w *Waiter, err error) {
+	p.warmer.dialed(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing--
+	if w != nil {
+		w.dialed = false
+	}
+	if err == nil {
+		return
+	}
+	p.metrics.dialErrors.Add(1)
+	p.total.Add(-1)
+	if w != nil && p.dequeue(w) {
+		p.answer(w, nil, err)
+	}
+}
+
+// dial connects and makes the connection the identity's. It is held by the caller then.
+func (p *Pool) dial(id Identity) (*exclusive, error) {
+	ctx := p.dialCtx
+	if limit := p.settings.Load().DialTimeout; limit > 0 {
+		timed, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = timed
+	}
+	var dialer net.Dialer
+	nc, err := dialer.DialContext(ctx, network(p.addr), p.addr)
+	if err != nil {
+		return nil, p.dialFailed(err)
+	}
+	defer nc.Close()
+	if err := p.shake(ctx, nc, id); err != nil {
+		return nil, err
+	}
+	fd, err := duplicate(nc)
+	if err != nil {
+		return nil, p.dialFailed(err)
+	}
+	c := &exclusive{pool: p, ledger: ledger{db: id.DB, resp: id.RESP}}
+	c.alarm.value = c
+	if err := c.wire.open(fd, c); err != nil {
+		return nil, p.dialFailed(err)
+	}
+	return c, nil
+}
+
+// shake runs the handshake within the dial's time.
+func (p *Pool) shake(ctx context.Context, nc net.Conn, id Identity) error {
+	hello, replies := handshake(id)
+	if replies == 0 {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := nc.Write(hello); err != nil {
+		return p.dialFailed(err)
+	}
+	var scanner codec.ReplyScanner
+	buf := make([]byte, 0, 512)
+	for replies > 0 {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := nc.Read(buf[len(buf):cap(buf)])
+		if err != nil {
+			return p.dialFailed(err)
+		}
+		buf = buf[:len(buf)+n]
+		for len(buf) > 0 && replies > 0 {
+			n, err := scanner.Scan(buf)
+			if err != nil {
+				return p.dialFailed(err)
+			}
+			if n == 0 {
+				break
+			}
+			if buf[0] == '-' {
+				return &LostError{Addr: p.addr, Refusal: string(buf[1 : n-2])}
+			}
+			buf = buf[n:]
+			replies--
+		}
+	}
+	if len(buf) > 0 {
+		return p.dialFailed(errUnowed)
+	}
+	return nil
+}
+
+// dialFailed says in one line what was dialled and why it failed.
+func (p *Pool) dialFailed(err error) error {
+	err = dialError(err)
+	if call := new(os.SyscallError); errors.As(err, &call) {
+		err = call.Err
+	}
+	return fmt.Errorf("dial %s: %w", p.addr, err)
+}
+
+// duplicate returns a descriptor of the connection's socket that is ours alone: net keeps its own until Close.
+func duplicate(nc net.Conn) (fd int, err error) {
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	controlErr := raw.Control(func(s uintptr) {
+		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	return fd, errors.Join(controlErr, os.NewSyscallError("fcntl", err))
+}

@@ -1,0 +1,108 @@
+package backend
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Reason is what a session wants a connection of its own for.
+type Reason uint8
+
+const (
+	ReasonTxn   Reason = iota // WATCH … EXEC
+	ReasonBlock               // a blocking command
+	ReasonPin                 // SUBSCRIBE, MONITOR, CLIENT TRACKING: until the client goes
+	numReasons
+)
+
+func (r Reason) String() string { return [numReasons]string{"txn", "block", "pin"}[r] }
+
+// Reasons lists every Reason, for metrics.
+func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonPin} }
+
+// PoolBuckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound, follows them.
+var PoolBuckets = [...]time.Duration{
+	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second,
+	10 * time.Second, 60 * time.Second,
+}
+
+// DurationHistogram counts durations by PoolBuckets.
+type DurationHistogram struct {
+	Counts [len(PoolBuckets) + 1]uint64 // not cumulative
+	Sum    time.Duration
+}
+
+// PoolStats is a pool at one moment. Each number is exact; together they may be a moment apart.
+type PoolStats struct {
+	Idle, Leased, Dialing, Waiting int
+
+	Hits, Misses       uint64            // Gets answered from the stack at once, and the others
+	Dials, DialErrors  uint64            // begun; failed, the handshake included
+	Evictions          uint64            // idle connections closed by IdleTime
+	Waits, WaitTimeout uint64            // Waiters that were answered in any way; those that got ErrPoolTimeout
+	Closes             map[string]uint64 // connections closed, by reason
+	Hold, Wait         [numReasons]DurationHistogram
+}
+
+// poolMetrics is what a pool counts. The exclusive path can afford atomics.
+type poolMetrics struct {
+	hits, misses, dials, dialErrors, evictions, waits, waitTimeouts atomic.Uint64
+
+	hold, wait [numReasons]histogram
+
+	mu     sync.Mutex // guards closes
+	closes map[string]uint64
+}
+
+func (m *poolMetrics) closed(why string) {
+	m.mu.Lock()
+	if m.closes == nil {
+		m.closes = make(map[string]uint64)
+	}
+	m.closes[why]++
+	m.mu.Unlock()
+}
+
+func (m *poolMetrics) snapshot() PoolStats {
+	s := PoolStats{
+		Hits: m.hits.Load(), Misses: m.misses.Load(),
+		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(),
+		Evictions: m.evictions.Load(),
+		Waits:     m.waits.Load(), WaitTimeout: m.waitTimeouts.Load(),
+	}
+	for r := range numReasons {
+		s.Hold[r], s.Wait[r] = m.hold[r].snapshot(), m.wait[r].snapshot()
+	}
+	m.mu.Lock()
+	s.Closes = maps.Clone(m.closes)
+	m.mu.Unlock()
+	return s
+}
+
+type histogram struct {
+	counts [len(PoolBuckets) + 1]atomic.Uint64
+	sum    atomic.Int64
+}
+
+func (h *histogram) observe(d time.Duration) {
+	i := 0
+	for i < len(PoolBuckets) && d > PoolBuckets[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+func (h *histogram) snapshot() (s DurationHistogram) {
+	for i := range h.counts {
+		s.Counts[i] = h.counts[i].Load()
+	}
+	s.Sum = time.Duration(h.sum.Load())
+	return s
+}

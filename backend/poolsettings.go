@@ -1,0 +1,80 @@
+package backend
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// PoolValues are the settings of all pools. The first four are those of the specification, under its names.
+type PoolValues struct {
+	Enabled  bool          // private_conn_pool_enabled: connections are kept for the next holder
+	IdleTime time.Duration // private_conn_idle_time_sec: how long one may be idle; 0: closed at detach
+	MaxIdle  int           // private_conn_pool_max_idle_per_db: with so many idle, a detached one is closed
+	MinIdle  int           // private_conn_pool_min_idle_per_db: so many are kept past IdleTime, and dialled ahead
+
+	MaxTotal        int           // connections of a pool, idle, leased and being dialled; 0: no cap
+	WaitTimeout     time.Duration // how long a Get may wait before it fails with ErrPoolTimeout; 0: for ever
+	DialTimeout     time.Duration // for a connection and its handshake together; 0: no limit
+	DialConcurrency int           // dials of a pool at the same time; 0: no limit
+	DialRate        int           // connections dialled ahead for MinIdle per second; 0: none are
+}
+
+// DefaultPoolValues are the settings' defaults. The specification's default for Enabled is off; berth's is on.
+func DefaultPoolValues() PoolValues {
+	return PoolValues{
+		Enabled:         true,
+		IdleTime:        60 * time.Second,
+		MaxIdle:         1000,
+		WaitTimeout:     500 * time.Millisecond,
+		DialTimeout:     time.Second,
+		DialConcurrency: 16,
+		DialRate:        50,
+	}
+}
+
+// minIdle is MinIdle as far as MaxIdle lets it count.
+func (v *PoolValues) minIdle() int { return min(v.MinIdle, v.MaxIdle) }
+
+// PoolSettings are the PoolValues that any number of pools share and that change while they run.
+type PoolSettings struct {
+	current atomic.Pointer[PoolValues] // swapped as one, so that nobody sees half a change
+
+	mu    sync.Mutex // guards pools, and orders changes
+	pools map[*Pool]struct{}
+}
+
+// NewPoolSettings returns settings that begin with v.
+func NewPoolSettings(v PoolValues) *PoolSettings {
+	s := &PoolSettings{pools: make(map[*Pool]struct{})}
+	s.current.Store(&v)
+	return s
+}
+
+// Load returns the values in force. They are shared and must not be written.
+func (s *PoolSettings) Load() *PoolValues { return s.current.Load() }
+
+// Change lets change edit a copy of the values and puts the copy in force, in every pool at once. What has become too
+// much is closed before Change returns; leases in use are never touched.
+func (s *PoolSettings) Change(change func(v *PoolValues)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := *s.current.Load()
+	change(&v)
+	s.current.Store(&v)
+	for p := range s.pools {
+		p.apply()
+	}
+}
+
+func (s *PoolSettings) add(p *Pool) {
+	s.mu.Lock()
+	s.pools[p] = struct{}{}
+	s.mu.Unlock()
+}
+
+func (s *PoolSettings) remove(p *Pool) {
+	s.mu.Lock()
+	delete(s.pools, p)
+	s.mu.Unlock()
+}

@@ -1,0 +1,175 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/bytedance/gopkg/util/gopool"
+	"github.com/cloudwego/netpoll"
+)
+
+// wireOwner is told what happens on a wire, by netpoll's goroutines.
+type wireOwner interface {
+	received(b []byte) // valid during the call; never called by two goroutines at once
+	hungUp()           // once, whoever ended it; the last call
+}
+
+// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way only: the poller sees
+// it hang up, because the node closed it or because shutdown did. netpoll's own Close is not used: with handlers that
+// run on the poller (see startPollers) it waits there for itself.
+type wire struct {
+	owner wireOwner
+	nc    netpoll.Connection
+	fd    int
+
+	// mu guards what follows, and fd against being closed and reused by another socket under a system call. Nothing
+	// blocks under it.
+	mu      sync.Mutex
+	gone    bool     // fd is closed, or about to be
+	ended   bool     // shutdown was called
+	writing bool     // a goroutine writes the backlog
+	backlog [][]byte // what the socket would not take yet
+}
+
+// pollersPerCore is one poller for so many cores: handlers only copy, and one poller copies for many loops.
+const coresPerPoller = 8
+
+// startPollers configures netpoll, once in a process.
+//
+// Handlers run on the poller itself instead of in a goroutine each: they copy the bytes out and post a note, which is
+// cheaper than the hand-over. Two things follow. A connection must not be Closed through netpoll (see wire). And a
+// connection's read buffer never grows: it is empty at each read, so reads stay below netpoll's page of 8 KB.
+var startPollers = sync.OnceFunc(func() {
+	err := netpoll.Configure(netpoll.Config{
+		PollerNum: (runtime.GOMAXPROCS(0) + coresPerPoller - 1) / coresPerPoller,
+		Runner:    func(_ context.Context, f func()) { f() },
+	})
+	if err != nil {
+		panic("netpoll refuses its configuration: " + err.Error())
+	}
+})
+
+// open hands a connected socket to netpoll. fd belongs to the wire from here on, also when open fails. The owner may
+// be called before open returns.
+func (w *wire) open(fd int, owner wireOwner) error {
+	startPollers()
+	nc, err := netpoll.NewFDConnection(fd)
+	if err != nil {
+		return err
+	}
+	w.owner, w.nc, w.fd = owner, nc, fd
+	// The order matters: once there is a request handler, the poller itself finishes a hang-up.
+	_ = nc.AddCloseCallback(w.closed)
+	_ = nc.SetOnRequest(w.readable)
+	if !nc.IsActive() {
+		_ = nc.Close() // hung up before there was a handler: nobody else would call closed
+	}
+	return nil
+}
+
+// readable takes every byte out, else netpoll would call it again for ever.
+func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
+	r := nc.Reader()
+	for n := r.Len(); n > 0; n = r.Len() {
+		b, err := r.Next(n)
+		if err != nil {
+			return err
+		}
+		w.owner.received(b)
+	}
+	return r.Release()
+}
+
+func (w *wire) closed(netpoll.Connection) error {
+	w.mu.Lock()
+	w.gone = true
+	w.backlog = nil
+	w.mu.Unlock()
+	w.owner.hungUp()
+	return nil
+}
+
+// write sends b, now as far as the socket takes it at once, the rest from a goroutine. If kept is true, b belongs to
+// the wire and must not be used again. Bytes for a wire that has ended are dropped; its owner hears of it by hungUp.
+func (w *wire) write(b []byte) (kept bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone || w.ended {
+		return false
+	}
+	if w.writing {
+		w.backlog = append(w.backlog, b)
+		return true
+	}
+	n, err := writeSome(w.fd, b)
+	if err != nil {
+		w.end()
+		return false
+	}
+	if n == len(b) {
+		return false
+	}
+	w.backlog = append(w.backlog, b[n:])
+	w.writing = true
+	gopool.Go(w.writeBacklog)
+	return true
+}
+
+// writeSome writes what the socket takes without waiting.
+func writeSome(fd int, b []byte) (n int, err error) {
+	for {
+		n, err = syscall.Write(fd, b)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return 0, nil
+		default:
+			return max(n, 0), err
+		}
+	}
+}
+
+// maxPiece bounds what netpoll copies of a backlog at once.
+const maxPiece = 64 << 10
+
+// writeBacklog waits for the node to read. netpoll's Write parks until everything is out or the socket hangs up; only
+// Write keeps the socket from being closed meanwhile, the other methods of its writer do not.
+func (w *wire) writeBacklog() {
+	for {
+		w.mu.Lock()
+		parts := w.backlog
+		w.backlog = nil
+		w.writing = len(parts) > 0
+		w.mu.Unlock()
+		if len(parts) == 0 {
+			return
+		}
+		for _, b := range parts {
+			for len(b) > 0 {
+				piece := b[:min(len(b), maxPiece)]
+				if _, err := w.nc.Write(piece); err != nil {
+					w.shutdown() // and stay writing: nothing may follow the gap
+					return
+				}
+				b = b[len(piece):]
+			}
+		}
+	}
+}
+
+// shutdown ends the connection: the node sees the end of it at once. Calling it again does nothing.
+func (w *wire) shutdown() {
+	w.mu.Lock()
+	w.end()
+	w.mu.Unlock()
+}
+
+func (w *wire) end() {
+	if !w.gone && !w.ended {
+		w.ended = true
+		_ = syscall.Shutdown(w.fd, syscall.SHUT_RDWR) // an error means that it has hung up by itself
+	}
+}
