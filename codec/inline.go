@@ -1,6 +1,9 @@
 package codec
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // parseInline reads a request that a person, or a health check, typed: one line,
 // words between blanks, quotes around what has blanks in it.
@@ -29,11 +32,12 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 	if !p.splitWords(line) {
 		return 0, errUnbalancedQuotes
 	}
-	p.finish(p.scratch)
+	p.viewWords()
+	p.between()
 	return i + 1, nil
 }
 
-// splitWords cuts the line into p.spans of p.scratch as Redis' sdssplitargs does,
+// splitWords cuts the line into words, one behind the other in p.scratch, as Redis' sdssplitargs does,
 // and reports whether its quotes balance. The rules, odd ones included: a vertical
 // tab or form feed is a blank in front of a word and a letter inside it; quotes may
 // begin in the middle of a word, and a closing quote must end it.
@@ -68,7 +72,17 @@ func (p *RequestParser) splitWords(line []byte) bool {
 				i++
 			}
 		}
-		p.addSpan(from, len(p.scratch))
+		p.addLen(len(p.scratch) - from)
+	}
+}
+
+// viewWords makes the views of an inline request's arguments.
+func (p *RequestParser) viewWords() {
+	p.args = slices.Grow(p.args, len(p.lens))
+	pos := 0
+	for _, n := range p.lens {
+		p.args = append(p.args, p.scratch[pos:pos+n:pos+n])
+		pos += n
 	}
 }
 

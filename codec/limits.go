@@ -60,3 +60,19 @@ func (l *Limits) maxArgs() int {
 	}
 	return l.MaxArgs
 }
+
+// plainArgs is how many arguments nobody minds: fewer than any limit.
+func (l *Limits) plainArgs() int {
+	if l.Unauthenticated {
+		return min(l.maxArgs(), unauthenticatedArgs)
+	}
+	return l.maxArgs()
+}
+
+// plainBulk is how long an argument may be without a closer look.
+func (l *Limits) plainBulk() int {
+	if l.Unauthenticated {
+		return min(l.maxBulk(), unauthenticatedBulk)
+	}
+	return l.maxBulk()
+}

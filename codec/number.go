@@ -1,6 +1,9 @@
 package codec
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 const (
 	// maxInt64Digits is checked before any arithmetic: 19 digits never overflow a
@@ -48,19 +51,45 @@ func parseInt(b []byte) (int64, bool) {
 // of b: nearly all there are. width is 0 for anything else, be it long, negative,
 // wrong or not complete, and then somebody slower has to look.
 func shortLength(b []byte) (v, width int) {
+	// Most lengths have one digit or two.
+	if len(b) >= 4 {
+		word := binary.LittleEndian.Uint32(b)
+		tens, ones := int(byte(word)-'0'), int(byte(word>>8)-'0')
+		if uint16(word>>8) == crlf && tens <= 9 {
+			return tens, 3
+		}
+		if uint16(word>>16) == crlf && uint(tens-1) < 9 && ones <= 9 {
+			return tens*10 + ones, 4
+		}
+	}
 	for i := 0; i < len(b) && i <= shortDigits; i++ {
 		d := b[i] - '0'
 		if d <= 9 {
 			v = v*10 + int(d)
 			continue
 		}
-		if b[i] != '\r' || i+1 >= len(b) || b[i+1] != '\n' || i == 0 || (b[0] == '0' && i > 1) {
+		if i == 0 || (i > 1 && b[0] == '0') || len(b) < i+2 || !isCRLF(b[i:]) {
 			return 0, 0
 		}
 		return v, i + 2
 	}
 	return 0, 0
 }
+
+// decimalWidth is the number of digits of v, which is not negative.
+func decimalWidth(v int) int {
+	width := 1
+	for ; v >= 10; v /= 10 {
+		width++
+	}
+	return width
+}
+
+// crlf is the end of a line, read as two bytes in little endian.
+const crlf = '\r' | '\n'<<8
+
+// isCRLF reports whether b, of two bytes or more, begins with CR LF.
+func isCRLF(b []byte) bool { return binary.LittleEndian.Uint16(b) == crlf }
 
 // validDouble reports whether b is a double as RESP3 writes them: a decimal
 // number with optional fraction and exponent, or inf, -inf, nan.

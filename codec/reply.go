@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"math"
+	"strings"
 )
 
 const (
@@ -39,12 +40,25 @@ type ReplyScanner struct {
 // behind them (they may have moved). The error is a *ProtocolError; there is no
 // way to go on behind it.
 func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
+	if len(buf) == 0 {
+		return 0, nil
+	}
 	pos, end, pending := s.pos, s.end, max(s.pending, 1)
 	for pending > 0 {
-		if end == 0 && pos < len(buf) && buf[pos] == '$' {
-			if length, width := shortLength(buf[pos+1:]); width > 0 {
+		if end == 0 && pos < len(buf) {
+			short, width := shortLength(buf[pos+1:])
+			switch kind := buf[pos]; {
+			case kind == '$' && width > 0:
 				pos += 1 + width
-				end = pos + length + 2
+				end = pos + short + 2
+			case kind == ':' && width > 0:
+				pos += 1 + width
+				pending--
+				continue
+			case kind == '+' && isOK(buf[pos:]):
+				pos += len("+OK\r\n")
+				pending--
+				continue
 			}
 		}
 		if end == 0 {
@@ -66,7 +80,7 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 			s.pos, s.end, s.pending, s.need = pos, end, pending, end-len(buf)
 			return 0, nil
 		}
-		if buf[end-2] != '\r' || buf[end-1] != '\n' {
+		if !isCRLF(buf[end-2:]) {
 			return 0, errReplyLineEnd
 		}
 		pos, end = end, 0
@@ -74,6 +88,11 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 	}
 	*s = ReplyScanner{}
 	return pos, nil
+}
+
+// isOK recognises the most frequent simple string without a search for its end.
+func isOK(b []byte) bool {
+	return len(b) >= 5 && b[1] == 'O' && b[2] == 'K' && b[3] == '\r' && b[4] == '\n'
 }
 
 // element reads the line that an element begins with. next is the offset behind
@@ -107,11 +126,10 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 		}
 		return next, 0, count - 1, nil
 	}
-	longest := lineLimit(kind)
-	if longest < 0 {
+	if !isType(kind) {
 		return 0, 0, 0, errReplyType(kind)
 	}
-	cr, err := s.line(buf, pos, longest)
+	cr, err := s.line(buf, pos, lineLimit(kind))
 	if cr < 0 {
 		return 0, 0, 0, err
 	}
@@ -185,16 +203,17 @@ func replyLength(kind byte, text []byte, largest int64) (int64, error) {
 	return v, nil
 }
 
+// isType reports whether an element can begin with b.
+func isType(b byte) bool { return strings.IndexByte("+-:$*_#,(!=%~|>", b) >= 0 }
+
 // lineLimit is the longest line of a type that is a line and nothing else; 0 if
-// it has no bound, -1 if there is no such type.
+// it has no bound.
 func lineLimit(kind byte) int {
 	switch kind {
 	case '+', '-', '(':
 		return 0
-	case ':', ',', '#', '_':
-		return maxScalarLine
 	}
-	return -1
+	return maxScalarLine
 }
 
 // validScalar reports whether text can be the value of such a line.

@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"math"
+	"slices"
 )
 
 const (
@@ -23,85 +24,122 @@ const (
 //	   ▲  └── anything else ──▶ inline line ─┐                │ none left
 //	   └─────────────────◀───────────────────┴────────◀───────┘
 //
-// It remembers offsets, never memory, until a request is complete: the caller may
-// move the bytes between two calls. Between requests it carries no state, so many
-// sessions can share one parser as long as only the one with a Partial request
-// keeps it to itself.
+// Most requests arrive whole, and are found in one go. Of one that is interrupted
+// the parser remembers lengths and offsets, no memory: the caller may move the
+// bytes between two calls. Between requests it carries no state, so sessions can
+// share a parser as long as one with a Partial request keeps it to itself.
 type RequestParser struct {
-	pos  int // offset of what has not been parsed yet; an argument's first byte while end is set
+	pos  int // offset of what has not been parsed yet
 	end  int // offset behind the argument being read and its CR LF; 0: its length comes next
-	left int // arguments still missing; 0: between requests
+	left int // arguments still missing; 0: between requests, or in a first line
 	seen int // up to here no line end was found
 	need int // bytes missing at least; 0: not in the middle of a request
 
 	inline  bool
-	spans   []span   // the arguments so far
-	args    [][]byte // and as views, once the request is complete
-	scratch []byte   // arguments of an inline request, unquoted
+	lens    []int    // lengths of the arguments so far; empty if the request arrived whole
+	args    [][]byte // the arguments of a complete request
+	scratch []byte   // what an inline request's arguments say, without quotes and blanks
 }
-
-// span is where an argument lies, from and to in bytes.
-type span struct{ from, to int }
 
 // Parse looks for the request that begins at buf[0].
 //
-// n > 0: buf[:n] is one whole request; Args, Inline tell about it. n == 0 without
-// an error: more bytes are needed; call again with the same bytes and more behind
-// them (they may have moved), and Parse goes on where it stopped. The error is a
-// *ProtocolError; the parser is of no use behind it until Reset.
+// n > 0: buf[:n] is one whole request; Args and Inline tell about it. n == 0
+// without an error: more bytes are needed; call again with the same bytes and more
+// behind them (they may have moved), and Parse goes on where it stopped. The error
+// is a *ProtocolError; the parser is of no use behind it until Reset.
 //
 // lim may be nil: Redis' defaults.
 func (p *RequestParser) Parse(buf []byte, lim *Limits) (n int, err error) {
 	if lim == nil {
 		lim = &redisLimits
 	}
-	pos, end, left := p.pos, p.end, p.left
-	if left == 0 {
-		if len(buf) == 0 {
-			return 0, nil
+	if p.left > 0 {
+		return p.parseArgs(buf, lim)
+	}
+	if len(buf) == 0 {
+		return 0, nil
+	}
+	p.args = p.args[:0]
+	if buf[0] != '*' {
+		return p.parseInline(buf, lim)
+	}
+	p.inline = false
+	count, width := shortLength(buf[1:])
+	if width == 0 || count > lim.plainArgs() {
+		if count, width, err = p.multibulkLength(buf, lim); width == 0 {
+			return 0, err
 		}
-		p.spans = p.spans[:0]
-		p.args = p.args[:0]
-		if buf[0] != '*' {
-			return p.parseInline(buf, lim)
+	}
+	if n = p.parseWhole(buf, 1+width, count, lim.plainBulk()); n > 0 {
+		return n, nil
+	}
+	return p.parseArgs(buf, lim)
+}
+
+// parseWhole finds count arguments from pos on and answers where they end, if all
+// is there and in order. Where it is not, it leaves the rest to parseArgs: p.pos
+// and p.left say where to go on.
+func (p *RequestParser) parseWhole(buf []byte, pos, count, maxBulk int) (n int) {
+	args := p.args
+	for left := count; left > 0; left-- {
+		if pos >= len(buf) || buf[pos] != '$' {
+			return p.interrupt(args, pos, left)
 		}
-		p.inline = false
-		count, width := shortLength(buf[1:])
-		if width == 0 || count > unauthenticatedArgs || exceeds(count, lim.MaxArgs) {
-			if count, width, err = p.multibulkLength(buf, lim); width == 0 {
+		length, width := shortLength(buf[pos+1:])
+		from := pos + 1 + width
+		to := from + length
+		if width == 0 || length > maxBulk || to+2 > len(buf) || !isCRLF(buf[to:]) {
+			return p.interrupt(args, pos, left)
+		}
+		if args == nil {
+			args = make([][]byte, 0, firstArgs)
+		}
+		args = append(args, buf[from:to:to])
+		pos = to + 2
+	}
+	p.args = args
+	p.seen, p.need = 0, 0
+	return pos
+}
+
+// interrupt turns the views of the arguments so far into lengths. It answers 0.
+func (p *RequestParser) interrupt(args [][]byte, pos, left int) int {
+	for _, arg := range args {
+		p.addLen(len(arg))
+	}
+	p.args = args
+	p.dropArgs()
+	p.pos, p.end, p.left = pos, 0, left
+	return 0
+}
+
+// parseArgs goes on with the arguments of a request that does not arrive whole, or
+// that has something in it that needs a closer look.
+func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
+	for p.left > 0 {
+		if p.end == 0 {
+			length, width, err := p.bulkLength(buf, p.pos, lim)
+			if width == 0 {
 				return 0, err
 			}
+			p.pos += 1 + width
+			p.end = p.pos + length + 2
 		}
-		pos, left = 1+width, count
-	}
-	for left > 0 {
-		if end == 0 {
-			length, width := 0, 0
-			if pos < len(buf) && buf[pos] == '$' {
-				length, width = shortLength(buf[pos+1:])
-			}
-			if width == 0 || length > unauthenticatedBulk || exceeds(length, lim.MaxBulk) {
-				if length, width, err = p.bulkLength(buf, pos, lim); width == 0 {
-					p.pos, p.end, p.left = pos, 0, left
-					return 0, err
-				}
-			}
-			pos += 1 + width
-			end = pos + length + 2
-		}
-		if len(buf) < end {
-			p.pos, p.end, p.left, p.need = pos, end, left, end-len(buf)
+		if len(buf) < p.end {
+			p.need = p.end - len(buf)
 			return 0, nil
 		}
-		if buf[end-2] != '\r' || buf[end-1] != '\n' {
+		if !isCRLF(buf[p.end-2:]) {
 			return 0, errBulkEnd
 		}
-		p.addSpan(pos, end-2)
-		pos, end = end, 0
-		left--
+		p.addLen(p.end - 2 - p.pos)
+		p.pos, p.end = p.end, 0
+		p.left--
 	}
-	p.finish(buf)
-	return pos, nil
+	n = p.pos
+	p.viewBulks(buf)
+	p.between()
+	return n, nil
 }
 
 // multibulkLength reads "*<count> CR LF" at buf[0], at leisure. width counts the
@@ -169,28 +207,41 @@ func (p *RequestParser) line(buf []byte, pos, longest int, tooLong error) (int, 
 	return from + i, nil
 }
 
-// exceeds reports whether v is above a limit that somebody set; 0 stands for a
-// default, which only values can reach that are looked at more closely anyway.
-func exceeds(v, limit int) bool { return uint(v) > uint(limit-1) }
-
-func (p *RequestParser) addSpan(from, to int) {
-	if p.spans == nil {
-		p.spans = make([]span, 0, firstArgs)
+func (p *RequestParser) addLen(n int) {
+	if p.lens == nil {
+		p.lens = make([]int, 0, firstArgs)
 	}
-	p.spans = append(p.spans, span{from, to})
+	p.lens = append(p.lens, n)
 }
 
-// finish turns the offsets into views of data and makes the parser ready for the
-// next request; the views stay until then.
-func (p *RequestParser) finish(data []byte) {
-	if cap(p.args) < len(p.spans) {
-		p.args = make([][]byte, len(p.spans), cap(p.spans))
+// viewBulks makes the views of a multibulk request's arguments. Lengths have one
+// spelling only, so where the arguments lie follows from how long they are.
+func (p *RequestParser) viewBulks(buf []byte) {
+	p.args = slices.Grow(p.args, len(p.lens))
+	pos := 1 + decimalWidth(len(p.lens)) + 2
+	for _, n := range p.lens {
+		pos += 1 + decimalWidth(n) + 2
+		p.args = append(p.args, buf[pos:pos+n:pos+n])
+		pos += n + 2
 	}
-	p.args = p.args[:len(p.spans)]
-	for i, s := range p.spans {
-		p.args[i] = data[s.from:s.to:s.to]
-	}
+}
+
+// between ends a request; its arguments stay.
+func (p *RequestParser) between() {
 	p.pos, p.end, p.left, p.seen, p.need = 0, 0, 0, 0, 0
+	if cap(p.lens) > keptArgs {
+		p.lens = nil
+	}
+	p.lens = p.lens[:0]
+}
+
+// dropArgs forgets the views: stale ones would keep a client's last buffer alive.
+func (p *RequestParser) dropArgs() {
+	if cap(p.args) > keptArgs {
+		p.args = nil
+	}
+	clear(p.args)
+	p.args = p.args[:0]
 }
 
 // Args is the complete request's arguments, the command's name first; empty for
@@ -214,14 +265,11 @@ func (p *RequestParser) Partial() bool { return p.need > 0 }
 
 // Reset forgets the request, complete or not, and the memory it referred to.
 func (p *RequestParser) Reset() {
-	if cap(p.spans) > keptArgs {
-		p.spans, p.args = nil, nil
-	}
+	p.dropArgs()
 	if cap(p.scratch) > keptScratch {
 		p.scratch = nil
 	}
-	// Stale views would keep a client's last buffer alive.
-	clear(p.args)
-	p.spans, p.args, p.scratch = p.spans[:0], p.args[:0], p.scratch[:0]
-	p.pos, p.end, p.left, p.seen, p.need, p.inline = 0, 0, 0, 0, 0, false
+	p.scratch = p.scratch[:0]
+	p.inline = false
+	p.between()
 }

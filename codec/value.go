@@ -100,15 +100,19 @@ func parseElement(raw []byte, pos int) (v Value, count int64, next int, err erro
 		return v, 0, 0, errReplyShort
 	}
 	v.Type = raw[pos]
-	width := bytes.IndexByte(raw[pos:], '\r')
-	if width < 0 || pos+width+1 >= len(raw) {
+	if !isType(v.Type) {
+		return v, 0, 0, errReplyType(v.Type)
+	}
+	line := raw[pos+1:]
+	width := bytes.IndexByte(line, '\r')
+	if width < 0 || width+1 >= len(line) {
 		return v, 0, 0, errReplyShort
 	}
-	line := raw[pos+1 : pos+width]
-	next = pos + width + 2
-	if raw[next-1] != '\n' {
+	if line[width+1] != '\n' {
 		return v, 0, 0, errReplyLineEnd
 	}
+	line = line[:width]
+	next = pos + 1 + width + 2
 	switch v.Type {
 	case '$', '!', '=':
 		length, err := replyLength(v.Type, line, maxReplyBulk)
@@ -139,10 +143,7 @@ func parseElement(raw []byte, pos int) (v Value, count int64, next int, err erro
 		}
 		return v, count, next, nil
 	}
-	longest := lineLimit(v.Type)
-	switch {
-	case longest < 0:
-		return v, 0, 0, errReplyType(v.Type)
+	switch longest := lineLimit(v.Type); {
 	case longest > 0 && len(line) >= longest:
 		return v, 0, 0, errReplyLineSize
 	case !validScalar(v.Type, line):
