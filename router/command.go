@@ -113,12 +113,24 @@ func (c *Command) Subcommands() []*Command { return c.subs }
 // count as keys here and in Keys: they route alike.
 func (c *Command) Keyless() bool { return len(c.specs) == 0 && c.native == nil }
 
+// Channels tells that what Keys finds are shard channels: they route like keys, but name no data.
+func (c *Command) Channels() bool { return len(c.specs) > 0 && c.specs[0].flags&KeyChannel != 0 }
+
 // CheckArity returns nil when a command of nargs words, its name included, is complete, else the error Redis gives.
 func (c *Command) CheckArity(nargs int) error {
 	if nargs == c.Arity || c.Arity < 0 && nargs >= -c.Arity {
 		return nil
 	}
 	return arityError(c.Name)
+}
+
+// CheckSteps returns nil when a command of nargs words whose keys come in steps (MSET key value …) ends with a whole
+// step, else the error the node would give. Ask before cutting a request at its keys.
+func (c *Command) CheckSteps(nargs int) error {
+	if c.Step > 1 && c.Last == -1 && (nargs-c.First)%c.Step != 0 {
+		return arityError(c.Name)
+	}
+	return nil
 }
 
 // Travels is the Way of this very request: Way, except that a Blocking command that does not block as written is

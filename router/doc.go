@@ -9,7 +9,7 @@
 // Everything a command is stands in one row of commands.tbl: arity, flags, way of travel, how the parts of a split
 // command join, and where its keys are. Nothing else in the proxy compares command names to decide how one travels.
 //
-// What it refuses to know: sockets, sessions, pools, who is authenticated, time. Nothing here blocks, locks or keeps
+// What it refuses to know: sockets, sessions, pools, who is authenticated. Nothing here blocks, locks or keeps
 // state between calls. Tables and topologies are immutable: a new one is built and swapped as one pointer. The hot
 // path (Lookup, CheckArity, Keys, Slot, Shard) does not allocate.
 package router

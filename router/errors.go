@@ -22,7 +22,12 @@ const (
 const shownBytes = 128
 
 func arityError(name string) error {
-	return Error("ERR wrong number of arguments for '" + name + "' command")
+	words := "wrong number of arguments for '" + name + "' command"
+	if name == "exec" {
+		// An EXEC that is refused ends its transaction, and says so.
+		return Error("EXECABORT Transaction discarded because of: " + words)
+	}
+	return Error("ERR " + words)
 }
 
 // unknownCommandError has the words of Redis: the name and as many arguments as fit into 128 bytes.

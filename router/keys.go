@@ -76,8 +76,10 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 		if c.Flags.Has(NoMandatoryKeys) && c.specs[i].countIsZero(args) {
 			continue
 		}
-		if i > 0 && c.specs[i].keyword != "" {
-			continue // an option that is not there (GEORADIUS … STORE key)
+		if i > 0 {
+			// An option that is not there (GEORADIUS … STORE key), no sources (PFMERGE key is complete, though COMMAND
+			// GETKEYS does not think so), or a mistake that the owner of the first key will name.
+			continue
 		}
 		return at[:0], ErrKeys
 	}

@@ -15,8 +15,9 @@ var ErrNotCommandReply = errors.New("not a COMMAND reply")
 // With returns a table that also has what a node says it knows: reply is its raw answer to COMMAND, in RESP2 or RESP3,
 // from any version of Redis. t is unchanged; IDs of its commands stay, new ones follow.
 //
-//   - A command the table lacks (a module's, a renamed one, a newer one) is added and travels by its keys: the key
-//     specifications of the reply when there are any, else first, last and step.
+//   - A command the table lacks (a module's, a newer one) is added and travels by its keys: the key specifications of
+//     the reply when there are any, else first, last and step. A command renamed by rename-command stays unknown:
+//     COMMAND goes on calling it by its old name.
 //   - A command the table has takes the node's arity: ZRANK has an option since 7.2. All else stays, also for local
 //     commands, which the node never sees.
 //   - A new command that leaves state on its connection (connection and transaction commands, channels) is not

@@ -186,27 +186,21 @@ func (c *Command) complete(categories []string) {
 // deriveRange computes First, Last, Step and MovableKeys from the key specifications as Redis does for the clients
 // that do not know these: neighbouring plain ranges are one range, all else is "movable".
 func (c *Command) deriveRange() {
-	const toTheEnd = int(^uint(0) >> 1)
-	last := 0
+	const open = 1 << 30 // no argument is behind a range that goes to the end
+	end := 0
 	for i := range c.specs {
 		s := &c.specs[i]
-		if s.keyword != "" || s.counted || s.unknown {
-			c.Flags |= MovableKeys
-			continue
-		}
-		if c.First > 0 && s.begin != last+1 {
+		if s.keyword != "" || s.counted || s.unknown || c.First > 0 && s.begin != end+1 {
 			c.Flags |= MovableKeys
 			continue
 		}
 		if c.First == 0 {
 			c.First, c.Step = s.begin, s.step
 		}
-		c.Last, last = s.last, s.last
-		if s.last >= 0 {
-			c.Last = s.begin + s.last
-			last = c.Last
+		if s.last < 0 {
+			c.Last, end = s.last, open
 		} else {
-			last = toTheEnd - 1
+			c.Last, end = s.begin+s.last, s.begin+s.last
 		}
 	}
 }

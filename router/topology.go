@@ -20,12 +20,21 @@ type Shard struct {
 type Topology struct {
 	shards []Shard
 	owner  [Slots]int16 // index into shards, -1: nobody
+	single bool         // one standalone node: slots mean nothing
 }
 
 const nobody = -1
 
 // Single is the topology of one standalone node: it owns every slot.
-func Single(addr string) *Topology { return Even([]string{addr}) }
+func Single(addr string) *Topology {
+	t := Even([]string{addr})
+	t.single = true
+	return t
+}
+
+// Sharded tells that slots matter: keys of one command have to lie in one slot. A standalone node does not care; a
+// Cluster of one primary does.
+func (t *Topology) Sharded() bool { return !t.single }
 
 // Even gives every address an even range of slots, in order. At least one address, at most 16384.
 func Even(addrs []string) *Topology {
