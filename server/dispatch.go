@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Errors of Redis that berth gives itself.
+const (
+	errNoAuth     = "NOAUTH Authentication required."
+	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
+	errNotServed  = "CLUSTERDOWN Hash slot not served"
+	errNoMulti    = "ERR Command not allowed inside a transaction"
+	errManyShards = "ERR berth: '%s' speaks of all shards and cannot run inside MULTI"
+)
+
+// dispatch sends one request on its way. raw is the request as multibulk, args are its words; both are valid during
+// the call only. It returns false when the session has to wait first: then nothing was done, and the same request is
+// dispatched again when it goes on.
+func (s *session) dispatch(raw []byte, args [][]byte) bool {
+	s.muteThis = s.muteAll || s.muteNext == 1
+	if s.queued >= s.loop.srv.config().PipelineLimit {
+		return s.hold(pausePipeline)
+	}
+	cmd, err := s.loop.srv.table().Lookup(args)
+	if err != nil {
+		return s.notCommand(args, err)
+	}
+	s.lastCmd = cmd
+	if err := cmd.CheckArity(len(args)); err != nil {
+		return s.refuse(cmd, err.Error())
+	}
+	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
+		return s.refuse(cmd, errNoAuth)
+	}
+	if s.sub != nil && s.resp() == 2 && !allowedSubscribed(cmd) {
+		return s.refuse(cmd, "ERR Can't execute '"+strings.ToLower(string(args[0]))+
+			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	}
+	if s.txn != nil {
+		if cmd.Flags.Has(router.NoMulti) {
+			return s.refuse(cmd, errNoMulti)
+		}
+		if !endsOrNests(cmd) {
+			return s.queue(cmd, raw, args)
+		}
+	}
+	switch cmd.Travels(args) {
+	case router.Local:
+		return s.local(cmd, raw, args)
+	case router.Txn:
+		return s.transact(cmd, raw, args)
+	case router.Split:
+		return s.split(cmd, raw, args)
+	case router.FanOut:
+		return s.fanOut(cmd, raw, args)
+	case router.Blocking:
+		return s.block(cmd, raw, args)
+	case router.Pinned:
+		return s.pin(cmd, raw, args)
+	case router.Refused:
+		return s.refuse(cmd, cmd.Refusal())
+	default:
+		return s.share(cmd, raw, args)
+	}
+}
+
+// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt.
+func (s *session) refuse(cmd *router.Command, text string) bool {
+	if s.txn != nil {
+		s.txn.spoilt = true
+	}
+	l := s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to us, would send.
+func (s *session) notCommand(args [][]byte, err error) bool {
+	if router.CrossProtocol(args[0]) {
+		s.end("HTTP request")
+		return true
+	}
+	return s.refuse(nil, err.Error())
+}
+
+// slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so malformed that the node
+// must say why; manySlots when they lie in several.
+func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
+	l := s.loop
+	slot, keys, err := cmd.SlotOf(args, l.keys)
+	l.keys = keys
+	switch {
+	case errors.Is(err, router.ErrCrossSlot):
+		return manySlots
+	case err != nil:
+		return noSlot
+	}
+	return slot
+}
+
+// What slotOf says besides a slot.
+const (
+	noSlot    = -1
+	manySlots = -2
+)
+
+// place finds the shard for a request: by its slot; any shard for a request without keys. When it cannot, it says
+// why in Redis' words.
+func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) (shard int, text string) {
+	if !t.Sharded() {
+		return shardOf(t, 0, s.id)
+	}
+	return shardOf(t, s.slotOf(cmd, args), s.id)
+}
+
+// shardOf is the shard that serves a slot; one of them all, by the client's number, when there is no slot.
+func shardOf(t *router.Topology, slot int, client int64) (shard int, text string) {
+	switch {
+	case slot == manySlots:
+		return -1, errCrossSlot
+	case len(t.Shards()) == 0:
+		return -1, errNotServed
+	case slot == noSlot:
+		return int(client % int64(len(t.Shards()))), ""
+	}
+	if shard = t.Shard(uint16(slot)); shard < 0 {
+		return -1, errNotServed
+	}
+	return shard, ""
+}
+
+// turnTo readies the session to send by a side, routed by a topology; it holds while replies by the other side, or by
+// another topology, are owed.
+func (s *session) turnTo(side side, t *router.Topology) bool {
+	if s.side == side && s.topology == t {
+		return true
+	}
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	s.side, s.topology = side, t
+	return true
+}
+
+// share sends the request on the pipe to the owner of its slot, or on the session's lease if that is to the same
+// node.
+func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
+	t := s.loop.srv.nodes.Topology()
+	shard, text := s.place(t, cmd, args)
+	if text != "" {
+		return s.refuse(cmd, text)
+	}
+	if s.stay.carries(t.Shards()[shard].Primary) {
+		return s.sendOnStay(cmd, raw, 1)
+	}
+	if !s.turnTo(onPipes, t) {
+		return false
+	}
+	r := s.newRequest(cmd)
+	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
+		r.lost(err)
+	}
+	return true
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// loop is what one gnet event loop owns: its sessions, its pipes, its scratch memory, its counters. Only that loop
+// touches it, but for Post and the inbox.
+//
+// Every entry into a loop's code ends in After: replies that complete a session's output are written at once; whatever else
+// is left to do (pipes to flush, sessions to go on) is done by one turn, posted to run behind the sockets that are ready
+// now, so that all clients of this batch share one write to each node.
+//
+//	sockets ready ─▶ Traffic … Traffic ─▶ turn: resume ▸ flush pipes ▸ flush leases ▸ flush sessions
+type loop struct {
+	srv    *server
+	el     gnet.EventLoop
+	clock  int64 // unix nanoseconds, read at each entry
+	pipes  *backend.Pipes
+	inbox  *backend.Inbox
+	posted bool // a turn is on its way
+
+	first   *session    // of all sessions, newest first
+	ready   []*session  // were paused and may go on
+	dirty   []*session  // have output to write
+	staying []*stay     // have bytes to flush on their lease
+	linger  []*session  // closed for input, their last replies still on the way
+	gone    []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
+	parsers []*codec.RequestParser
+	bufs    [][]byte
+	spare   *request // free requests, by next
+	spares  int
+	scratch []byte
+	keys    []int // scratch of slotOf
+
+	stats loopStats
+}
+
+// What a loop keeps for use again.
+const (
+	maxSpareBufs     = 256
+	maxSpareParsers  = 64
+	maxSpareRequests = 4096
+	minBuf           = 2 << 10
+	maxKeptBuf       = 64 << 10
+)
+
+func newLoop(srv *server, el gnet.EventLoop) *loop {
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
+	l.inbox = backend.NewInbox(func() { l.Post(l.inbox.Drain) })
+	l.pipes = backend.NewPipes(l, &srv.pipeSettings)
+	l.stats.init()
+	return l
+}
+
+// Net is the loop as gnet knows it.
+func (l *loop) Net() gnet.EventLoop { return l.el }
+
+// Now is the loop's clock, in unix nanoseconds.
+func (l *loop) Now() int64 { return l.clock }
+
+// Enter reads the clock; the first thing every entry does.
+func (l *loop) Enter() { l.clock = time.Now().UnixNano() }
+
+// Post runs f on the loop. Any goroutine may call it. When the loops have ended, f never runs.
+func (l *loop) Post(f func()) {
+	_ = l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+		l.Enter()
+		f()
+		l.turn()
+		return nil
+	}))
+}
+
+// Wake asks for a turn behind the events that are ready now.
+func (l *loop) Wake() {
+	if l.posted {
+		return
+	}
+	l.posted = true
+	_ = l.el.Execute(context.Background(), (*loopTurn)(l))
+}
+
+// loopTurn is a loop as the task that makes its turn.
+type loopTurn loop
+
+// Run makes the turn.
+func (t *loopTurn) Run(context.Context) error {
+	l := (*loop)(t)
+	l.posted = false
+	l.turn()
+	return nil
+}
+
+// After ends an entry: sessions that are owed nothing more are written now, all others share the turn.
+func (l *loop) After() {
+	rest := l.dirty[:0]
+	for _, s := range l.dirty {
+		if s.head == nil {
+			s.flush()
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	clear(l.dirty[len(rest):])
+	l.dirty = rest
+	if len(l.dirty) > 0 || len(l.ready) > 0 || len(l.staying) > 0 {
+		l.Wake()
+	}
+}
+
+// turn does all that is left to do, until nothing is.
+func (l *loop) turn() {
+	for {
+		for i := 0; i < len(l.ready); i++ {
+			l.ready[i].resume()
+		}
+		clear(l.ready)
+		l.ready = l.ready[:0]
+		l.pipes.Flush()
+		for i := 0; i < len(l.staying); i++ {
+			l.staying[i].flush()
+		}
+		clear(l.staying)
+		l.staying = l.staying[:0]
+		for i := 0; i < len(l.dirty); i++ {
+			l.dirty[i].flush()
+		}
+		clear(l.dirty)
+		l.dirty = l.dirty[:0]
+		if len(l.ready) == 0 && len(l.staying) == 0 {
+			return
+		}
+	}
+}
+
+// tick does what time asks for.
+func (l *loop) tick() {
+	l.pipes.Tick()
+	clear(l.gone)
+	l.gone = l.gone[:0]
+	l.tickSessions()
+	l.tickLinger()
+}
+
+// buf returns an empty buffer of some kilobytes.
+func (l *loop) buf() []byte {
+	if k := len(l.bufs); k > 0 {
+		b := l.bufs[k-1]
+		l.bufs = l.bufs[:k-1]
+		return b
+	}
+	return make([]byte, 0, minBuf)
+}
+
+// drop takes a buffer back; one that has grown too large goes to the garbage collector.
+func (l *loop) drop(b []byte) {
+	if cap(b) < minBuf || cap(b) > maxKeptBuf || len(l.bufs) == maxSpareBufs {
+		return
+	}
+	l.bufs = append(l.bufs, b[:0])
+}
+
+// parser returns a request parser in its first state.
+func (l *loop) parser() *codec.RequestParser {
+	if k := len(l.parsers); k > 0 {
+		p := l.parsers[k-1]
+		l.parsers = l.parsers[:k-1]
+		return p
+	}
+	return new(codec.RequestParser)
+}
+
+func (l *loop) dropParser(p *codec.RequestParser) {
+	p.Reset()
+	if len(l.parsers) < maxSpareParsers {
+		l.parsers = append(l.parsers, p)
+	}
+}
+
+// request returns a request of a session, not yet in its queue.
+func (l *loop) request() *request {
+	r := l.spare
+	if r == nil {
+		return new(request)
+	}
+	l.spare = r.next
+	l.spares--
+	r.next = nil
+	return r
+}
+
+func (l *loop) dropRequest(r *request) {
+	*r = request{}
+	if l.spares < maxSpareRequests {
+		r.next = l.spare
+		l.spare = r
+		l.spares++
+	}
+}

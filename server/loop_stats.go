@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// loopStats counts what one loop has done. Plain fields: only the loop touches them; a scrape has the loop copy them.
+type loopStats struct {
+	opened            int64
+	closedBy          map[string]int64
+	bytesIn, bytesOut int64
+	commands          []commandStats // by router.Command.ID
+	unknown           commandStats
+	durations         [numWays]Histogram
+	errors            map[string]int64 // by first word
+	moved, asked      int64
+	lag               Histogram
+}
+
+// commandStats is how often a command was answered.
+type commandStats struct{ ok, failed int64 }
+
+// numWays is one more than the last router.Way.
+const numWays = int(router.Refused) + 1
+
+// durationBuckets suit a round trip on a local network up to a blocking read.
+var durationBuckets = NewBuckets(1e-9,
+	uint64(50*time.Microsecond), uint64(100*time.Microsecond), uint64(250*time.Microsecond), uint64(500*time.Microsecond),
+	uint64(time.Millisecond), uint64(2500*time.Microsecond), uint64(5*time.Millisecond), uint64(10*time.Millisecond),
+	uint64(25*time.Millisecond), uint64(50*time.Millisecond), uint64(100*time.Millisecond), uint64(250*time.Millisecond),
+	uint64(500*time.Millisecond), uint64(time.Second), uint64(2500*time.Millisecond), uint64(5*time.Second),
+	uint64(10*time.Second), uint64(60*time.Second))
+
+func (st *loopStats) init() {
+	st.closedBy, st.errors = map[string]int64{}, map[string]int64{}
+	for i := range st.durations {
+		st.durations[i] = NewHistogram(durationBuckets)
+	}
+	st.lag = NewHistogram(durationBuckets)
+}
+
+func (st *loopStats) closed(reason string) { st.closedBy[reason]++ }
+
+func (st *loopStats) redirected(to router.Redirect) {
+	if to.Ask {
+		st.asked++
+	} else {
+		st.moved++
+	}
+}
+
+// maxErrorWords bounds how many different first words of errors are counted: scripts make up their own.
+const maxErrorWords = 100
+
+// count enters an answered command; took is 0 for what never left berth.
+func (st *loopStats) count(cmd *router.Command, took int64, reply []byte) {
+	c := &st.unknown
+	if cmd != nil {
+		for cmd.ID >= len(st.commands) {
+			st.commands = append(st.commands, make([]commandStats, cmd.ID+1-len(st.commands))...)
+		}
+		c = &st.commands[cmd.ID]
+		if took > 0 {
+			st.durations[cmd.Way].Observe(uint64(took))
+		}
+	}
+	if len(reply) == 0 || reply[0] != '-' {
+		c.ok++
+		return
+	}
+	c.failed++
+	word, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
+	if _, known := st.errors[string(word)]; !known && len(st.errors) >= maxErrorWords {
+		word = []byte("other")
+	}
+	st.errors[string(word)]++
+}
+
+// add sums another loop's counters into st.
+func (st *loopStats) add(o *loopStats) {
+	st.opened += o.opened
+	st.bytesIn += o.bytesIn
+	st.bytesOut += o.bytesOut
+	st.moved += o.moved
+	st.asked += o.asked
+	st.unknown.ok += o.unknown.ok
+	st.unknown.failed += o.unknown.failed
+	for reason, n := range o.closedBy {
+		st.closedBy[reason] += n
+	}
+	for word, n := range o.errors {
+		st.errors[word] += n
+	}
+	if len(o.commands) > len(st.commands) {
+		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)
+	}
+	for i, c := range o.commands {
+		st.commands[i].ok += c.ok
+		st.commands[i].failed += c.failed
+	}
+	for i := range st.durations {
+		st.durations[i].Add(&o.durations[i])
+	}
+	st.lag.Add(&o.lag)
+}

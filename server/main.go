@@ -1,0 +1,99 @@
+// Command server is berth, a Redis proxy for very many clients.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+func main() { os.Exit(run()) }
+
+// run is main with an exit code.
+func run() int {
+	settings, exit := Configure(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	if settings == nil {
+		return exit
+	}
+	cfg := settings.Load()
+	log, err := OpenLog(cfg.LogFile, cfg.LogLevel)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
+	slog.SetDefault(log.Logger)
+	settings.OnChange(func(now *Config) { log.SetLevel(now.LogLevel) }, "loglevel")
+	for _, w := range settings.Warnings() {
+		slog.Warn(w)
+	}
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	nodes, err := connect(cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
+	srv := newServer(settings, nodes)
+	if err := srv.start(); err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
+	if err := srv.startAdmin(); err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
+	fmt.Println(srv.readyLine())
+	sig := <-stop
+	slog.Info("stopping", "signal", sig, "clients", srv.clients.Load())
+	ctx, cancel := context.WithTimeout(context.Background(), srv.config().ShutdownTimeout)
+	defer cancel()
+	go func() {
+		<-stop
+		cancel() // a second signal does not wait for anybody
+	}()
+	if err := srv.shutdown(ctx); err != nil {
+		slog.Warn("stopped", "why", err)
+		return 1
+	}
+	slog.Info("stopped")
+	return 0
+}
+
+// embeddedShards is how many shards the embedded backend has: enough to see commands split.
+const embeddedShards = 3
+
+// connect finds what stands behind berth, or starts the embedded backend.
+func connect(cfg *Config) (*backend.Nodes, error) {
+	if cfg.Backend.Embedded() {
+		return backend.Embed(embeddedShards)
+	}
+	target := backend.Target{Addrs: cfg.Backend.Addrs, DB: cfg.Backend.DB}
+	if cfg.Backend.Unix != "" {
+		target.Addrs = []string{cfg.Backend.Unix}
+	}
+	user, password := cfg.Login()
+	target.User, target.Password = user, password.Reveal()
+	nodesSettings := &backend.NodesSettings{}
+	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
+	nodesSettings.SetTopologyInterval(cfg.TopologyRefreshInterval)
+	return backend.Connect(context.Background(), target, backend.NodesOptions{Settings: nodesSettings, Wait: true})
+}
+
+// readyLine is what berth prints when clients may come.
+func (srv *server) readyLine() string {
+	var where []string
+	for _, ln := range srv.listeners {
+		where = append(where, ln.Addr().String())
+	}
+	line := "berth ready on " + strings.Join(where, ", ") + " → " + srv.nodes.Describe()
+	if url := srv.admin.URL(); url != "" {
+		line += ", metrics on " + url
+	}
+	return line
+}

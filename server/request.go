@@ -1,0 +1,131 @@
+package main
+
+import (
+	"github.com/berth-proxy/berth/router"
+)
+
+// request is one command in flight. It stands in its session's queue from the moment it is read until its reply is in
+// the session's output; replies that come early wait in it.
+//
+// Owned by the session's loop. When the client leaves, its waiting requests live on until their replies came.
+type request struct {
+	s     *session
+	next  *request // the one behind it in the client's order
+	cmd   *router.Command
+	start int64 // loop clock, unix nanoseconds
+	state requestState
+	mute  bool   // CLIENT REPLY: its reply is not written
+	hops  uint8  // redirects followed and retries made
+	reply []byte // parked: came before its turn
+
+	sent    []byte                 // on a lease: its bytes, to be sent again when the slot has moved
+	watches bool                   // the WATCH that began a stay
+	join    *join                  // split and fan-out: its parts
+	blob    *blob                  // EXEC: what the transaction needs to know when its replies come
+	settle  func(*request, []byte) // takes the reply instead of the client (AUTH, SELECT)
+}
+
+type requestState uint8
+
+const (
+	requestWaiting requestState = iota // a node owes its reply
+	requestParked                      // its reply is in reply
+)
+
+// enqueue puts the request behind all others of its session.
+func (s *session) enqueue(r *request) {
+	if s.tail == nil {
+		s.head = r
+	} else {
+		s.tail.next = r
+	}
+	s.tail = r
+	s.queued++
+}
+
+// newRequest queues a request for which a node will owe a reply.
+func (s *session) newRequest(cmd *router.Command) *request {
+	r := s.loop.request()
+	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
+	s.enqueue(r)
+	s.waiting++
+	return r
+}
+
+// answer gives the client a reply of our own making, in its order.
+func (s *session) answer(cmd *router.Command, reply []byte) {
+	s.loop.stats.count(cmd, 0, reply)
+	if s.muteThis {
+		return
+	}
+	if s.head == nil {
+		s.write(reply)
+		return
+	}
+	r := s.loop.request()
+	r.s, r.cmd = s, cmd
+	r.park(reply)
+	s.enqueue(r)
+}
+
+func (r *request) park(reply []byte) {
+	r.state = requestParked
+	r.reply = append(r.s.loop.buf(), reply...)
+}
+
+// done ends the request with the reply its client gets. The bytes are copied.
+func (r *request) done(reply []byte) {
+	s := r.s
+	l := s.loop
+	if s.closed {
+		l.dropRequest(r)
+		return
+	}
+	l.stats.count(r.cmd, l.clock-r.start, reply)
+	s.waiting--
+	if r.mute {
+		reply = nil
+	}
+	if s.head == r {
+		s.write(reply)
+		s.dequeue()
+		s.drain()
+	} else {
+		r.park(reply)
+	}
+	s.answered()
+}
+
+// drain writes the parked replies whose turn has come.
+func (s *session) drain() {
+	for r := s.head; r != nil && r.state == requestParked; r = s.head {
+		s.write(r.reply)
+		s.loop.drop(r.reply)
+		s.dequeue()
+	}
+}
+
+// dequeue removes the oldest request and frees it.
+func (s *session) dequeue() {
+	r := s.head
+	s.head = r.next
+	if s.head == nil {
+		s.tail = nil
+	}
+	s.queued--
+	s.loop.dropRequest(r)
+}
+
+// abandon empties the queue of a session whose client is gone. Requests that wait for a node are freed when it answers.
+func (s *session) abandon() {
+	for r := s.head; r != nil; {
+		next := r.next
+		r.next = nil
+		if r.state == requestParked {
+			s.loop.drop(r.reply)
+			s.loop.dropRequest(r)
+		}
+		r = next
+	}
+	s.head, s.tail, s.queued, s.waiting = nil, nil, 0, 0
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/logging"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// server is one running berth: listeners in front, loops in the middle, nodes behind.
+type server struct {
+	settings     *Settings
+	nodes        *backend.Nodes
+	pools        *backend.Pools
+	poolSettings *backend.PoolSettings
+	pipeSettings backend.PipeSettings
+	commands     atomic.Pointer[router.Table]
+	parseLimits  atomic.Pointer[parseLimits]
+
+	client    *gnet.Client
+	listeners []net.Listener
+	admin     *Admin
+	started   time.Time
+	maxFiles  int // descriptors this process may have
+
+	clients  atomic.Int64 // accepted and not closed
+	lastID   atomic.Int64
+	accepted atomic.Int64
+	refused  atomic.Int64
+	stopping atomic.Bool
+
+	mu      sync.Mutex // guards loops and stale
+	loops   map[gnet.EventLoop]*loop
+	stale   map[*loop]*loopSnapshot // each loop's latest, for a scrape that the loop does not answer in time
+	accepts sync.WaitGroup
+}
+
+// parseLimits are codec.Limits by whether the client has authenticated.
+type parseLimits struct{ open, closed codec.Limits }
+
+// config is the current configuration: one atomic load.
+func (srv *server) config() *Config { return srv.settings.Load() }
+
+// table is the commands that are known, those that only the node knows included.
+func (srv *server) table() *router.Table { return srv.commands.Load() }
+
+// limits are what a client's requests may be.
+func (srv *server) limits(authenticated bool) *codec.Limits {
+	l := srv.parseLimits.Load()
+	if authenticated {
+		return &l.open
+	}
+	return &l.closed
+}
+
+// outputLimit is the class a client belongs to.
+func (srv *server) outputLimit(s *session) *OutputLimit {
+	limits := &srv.config().OutputLimits
+	if s.sub != nil {
+		return &limits.PubSub
+	}
+	return &limits.Normal
+}
+
+// redisVersion is what berth says when asked for the version of Redis: its nodes'.
+func (srv *server) redisVersion() string {
+	if v := srv.nodes.Info().Version; v != "" {
+		return v
+	}
+	return "7.0.15"
+}
+
+// newServer prepares a server over nodes that are connected.
+func newServer(settings *Settings, nodes *backend.Nodes) *server {
+	cfg := settings.Load()
+	srv := &server{
+		settings: settings, nodes: nodes, started: time.Now(),
+		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*loopSnapshot{},
+		poolSettings: backend.NewPoolSettings(poolValues(cfg)),
+	}
+	srv.pools = backend.NewPools(srv.poolSettings)
+	srv.commands.Store(router.Builtin())
+	srv.learnCommands()
+	srv.configure(cfg)
+	settings.OnChange(srv.configure)
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		srv.maxFiles = int(min(limit.Cur, 1<<30))
+	}
+	return srv
+}
+
+// configure hands the settings to all that keep a copy.
+func (srv *server) configure(cfg *Config) {
+	limits := codec.Limits{MaxBulk: cfg.ProtoMaxBulkLen}
+	closed := limits
+	closed.Unauthenticated = true
+	srv.parseLimits.Store(&parseLimits{open: limits, closed: closed})
+	srv.pipeSettings.SetDialTimeout(cfg.BackendConnectTimeout)
+	srv.pipeSettings.SetTimeout(cfg.BackendTimeout)
+	srv.nodes.SetTopologyInterval(cfg.TopologyRefreshInterval)
+	srv.poolSettings.Change(func(v *backend.PoolValues) { *v = poolValues(cfg) })
+}
+
+// poolValues are the pools' part of the configuration.
+func poolValues(cfg *Config) backend.PoolValues {
+	v := backend.DefaultPoolValues()
+	v.Enabled = cfg.PoolEnabled
+	v.IdleTime = cfg.PoolIdleTime
+	v.MaxIdle, v.MinIdle = cfg.PoolMaxIdle, cfg.PoolMinIdle
+	v.MaxTotal = cfg.PoolMaxTotal
+	v.WaitTimeout = cfg.PoolWaitTimeout
+	v.DialTimeout = cfg.BackendConnectTimeout
+	return v
+}
+
+// learnCommands adds the commands that the nodes know and the built-in table does not.
+func (srv *server) learnCommands() {
+	reply := srv.nodes.Info().Commands
+	if reply == nil {
+		return
+	}
+	table, err := router.Builtin().With(reply)
+	if err != nil {
+		slog.Warn("the nodes' COMMAND reply is not understood", "why", err)
+		return
+	}
+	srv.commands.Store(table)
+}
+
+// start opens the listeners and the loops.
+func (srv *server) start() error {
+	cfg := srv.config()
+	h := &handler{srv: srv}
+	client, err := gnet.NewClient(h,
+		gnet.WithNumEventLoop(cfg.Loops), gnet.WithMulticore(cfg.Loops == 0),
+		gnet.WithReadBufferCap(64<<10), gnet.WithTCPNoDelay(gnet.TCPNoDelay),
+		gnet.WithTCPKeepAlive(cfg.TCPKeepalive), gnet.WithTicker(true),
+		gnet.WithLogger(gnetLog{}), gnet.WithLogLevel(logging.WarnLevel))
+	if err != nil {
+		return err
+	}
+	if err := client.Start(); err != nil {
+		return err
+	}
+	srv.client = client
+	if err := srv.listen(cfg); err != nil {
+		return err
+	}
+	srv.accepts.Add(len(srv.listeners))
+	for _, ln := range srv.listeners {
+		go srv.accept(ln)
+	}
+	return nil
+}
+
+// loopOf is our side of one of gnet's loops, made when it is first seen.
+func (srv *server) loopOf(el gnet.EventLoop) *loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	l := srv.loops[el]
+	if l == nil {
+		l = newLoop(srv, el)
+		srv.loops[el] = l
+	}
+	return l
+}
+
+// eachLoop lists the loops that have been seen.
+func (srv *server) eachLoop() []*loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	all := make([]*loop, 0, len(srv.loops))
+	for _, l := range srv.loops {
+		all = append(all, l)
+	}
+	return all
+}
+
+// shutdown lets the requests in flight end, closes the clients and returns when all is gone, or when ctx ends.
+func (srv *server) shutdown(ctx context.Context) error {
+	srv.stopping.Store(true)
+	for _, ln := range srv.listeners {
+		_ = ln.Close()
+	}
+	srv.accepts.Wait()
+	for _, l := range srv.eachLoop() {
+		l.Post(l.drain)
+	}
+	err := srv.awaitClients(ctx)
+	for _, l := range srv.eachLoop() {
+		done := make(chan struct{})
+		l.Post(func() {
+			l.pipes.Close()
+			close(done)
+		})
+		select {
+		case <-done:
+		case <-time.After(time.Second): // a loop that hangs must not keep the process
+		}
+	}
+	srv.pools.Close()
+	if srv.client != nil {
+		_ = srv.client.Stop()
+	}
+	srv.nodes.Close()
+	if srv.admin != nil {
+		_ = srv.admin.Close()
+	}
+	return err
+}
+
+// errStillBusy is returned when clients had to be cut off.
+var errStillBusy = errors.New("some clients were still waiting for replies")
+
+func (srv *server) awaitClients(ctx context.Context) error {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for srv.clients.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			for _, l := range srv.eachLoop() {
+				l.Post(l.killAll)
+			}
+			return errStillBusy
+		case <-poll.C:
+		}
+	}
+	return nil
+}
+
+// drain ends every session as soon as it is owed nothing; one that is blocked, or subscribed, ends now.
+func (l *loop) drain() {
+	for s := l.first; s != nil; {
+		next := s.next
+		if s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLease {
+			s.kill("shutdown")
+		} else {
+			s.end("shutdown")
+		}
+		s = next
+	}
+}
+
+func (l *loop) killAll() {
+	for s := l.first; s != nil; {
+		next := s.next
+		s.kill("shutdown")
+		s = next
+	}
+}
+
+// handler is gnet's way into our loops. A socket's context says whose it is: a session's or a pipe's.
+type handler struct {
+	gnet.BuiltinEventEngine
+	srv *server
+}
+
+// OnOpen is called when a socket was enrolled.
+func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	l := h.srv.loopOf(c.EventLoop())
+	l.Enter()
+	switch x := c.Context().(type) {
+	case *session:
+		x.opened(l, c)
+	case *backend.Pipe:
+		x.Opened(c)
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic is called when a socket has bytes.
+func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
+	switch x := c.Context().(type) {
+	case *session:
+		x.loop.Enter()
+		x.traffic(c)
+	case *backend.Pipe:
+		x.Traffic(c)
+	}
+	return gnet.None
+}
+
+// OnClose is called when a socket is closed, whoever closed it.
+func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
+	switch x := c.Context().(type) {
+	case *session:
+		x.gone(c, err)
+	case *backend.Pipe:
+		x.Closed(c, err)
+	}
+	return gnet.None
+}
+
+// tickEvery is how often loops do what time asks for.
+const tickEvery = 100 * time.Millisecond
+
+// OnTick runs on a goroutine of its own.
+func (h *handler) OnTick() (time.Duration, gnet.Action) {
+	for _, l := range h.srv.eachLoop() {
+		posted := time.Now()
+		l.Post(func() {
+			l.stats.lag.ObserveDuration(time.Since(posted))
+			l.tick()
+		})
+	}
+	return tickEvery, gnet.None
+}
+
+// gnetLog passes gnet's complaints to our log.
+type gnetLog struct{}
+
+func (gnetLog) Debugf(string, ...any) {}
+func (gnetLog) Infof(string, ...any)  {}
+func (gnetLog) Warnf(format string, args ...any) {
+	slog.Debug("gnet: " + fmt.Sprintf(format, args...))
+}
+func (gnetLog) Errorf(format string, args ...any) {
+	slog.Warn("gnet: " + fmt.Sprintf(format, args...))
+}
+func (gnetLog) Fatalf(format string, args ...any) {
+	slog.Error("gnet: " + fmt.Sprintf(format, args...))
+}

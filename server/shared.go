@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Reply takes what a node answered on a pipe.
+func (r *request) Reply(reply, sent []byte, more int) {
+	if more > 0 {
+		r.blob.queued(reply)
+		return
+	}
+	if reply[0] == '-' && r.redirect(reply, sent) {
+		return
+	}
+	r.deliver(reply)
+}
+
+// deliver ends the request with a node's reply, however it came.
+func (r *request) deliver(reply []byte) {
+	switch {
+	case r.s.closed:
+		r.done(nil)
+	case r.settle != nil:
+		r.settle(r, reply)
+	case r.blob != nil:
+		r.done(r.blob.splice(r.s, reply))
+	default:
+		r.done(reply)
+	}
+}
+
+// Lost is told that no reply will come on a pipe. What was not sent is sent again, once; so is a plain read, since it does
+// no harm twice. Everything else may have been executed, and the client must know.
+func (r *request) Lost(err *backend.LostError, sent []byte) {
+	retry := !err.Sent || r.cmd.Flags.Has(router.Readonly)
+	if err.Refusal == "" && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
+		r.hops++
+		if r.resend(sent) {
+			return
+		}
+	}
+	r.lost(err)
+}
+
+// resend sends a request again to whoever owns its slot now.
+func (r *request) resend(sent []byte) bool {
+	s := r.s
+	t := s.loop.srv.nodes.Topology()
+	shard, text := shardOf(t, slotOfRaw(s, r, sent), s.id)
+	if text != "" {
+		return false
+	}
+	r.blob.rewind()
+	return s.pipes.Shard(t, shard).Send(sent, r.replies(), r) == nil
+}
+
+// slotOfRaw is the slot of a request from its bytes.
+func slotOfRaw(s *session, r *request, sent []byte) int {
+	if r.blob != nil {
+		return r.blob.slot
+	}
+	p := s.loop.parser()
+	defer s.loop.dropParser(p)
+	if n, err := p.Parse(sent, s.loop.srv.limits(true)); n == 0 || err != nil {
+		return noSlot
+	}
+	return s.slotOf(r.cmd, p.Args())
+}
+
+// replies is how many replies the request's bytes are owed.
+func (r *request) replies() int {
+	if r.blob != nil {
+		return r.blob.replies()
+	}
+	return 1
+}
+
+// lost answers a request whose reply will not come.
+func (r *request) lost(err *backend.LostError) {
+	l := r.s.loop
+	l.scratch = appendLost(l.scratch[:0], err)
+	r.done(l.scratch)
+}
+
+// appendLost words a lost reply. The prefix decides whether client libraries send the command again on their own: TRYAGAIN
+// only when no node can have seen it.
+func appendLost(dst []byte, err *backend.LostError) []byte {
+	switch {
+	case err.Refusal != "":
+		return codec.AppendError(dst, err.Refusal)
+	case err.Sent:
+		return codec.AppendError(dst, fmt.Sprintf("ERR berth: connection to %s lost (%v), command may have been executed", err.Addr, err.Err))
+	default:
+		return codec.AppendError(dst, fmt.Sprintf("TRYAGAIN berth: no connection to %s (%v), command not executed", err.Addr, err.Err))
+	}
+}
+
+// redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the reply was one that
+// is followed.
+func (r *request) redirect(reply, sent []byte) bool {
+	if r.blob != nil && r.blob.moved != nil {
+		reply = r.blob.moved
+	}
+	to, ok := r.s.mayFollow(reply, &r.hops)
+	if !ok {
+		return false
+	}
+	r.blob.rewind()
+	if err := r.s.sendTo(to, sent, r.replies(), r); err != nil {
+		r.lost(err)
+	}
+	return true
+}
+
+// mayFollow reads a redirect and enters what it says of the topology. ok: it is one, and the request has not been
+// redirected too often, hops times so far.
+func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
+	to, ok = router.ParseRedirect(reply, "")
+	if !ok || s.closed {
+		return to, false
+	}
+	nodes := s.loop.srv.nodes
+	if to.Addr[0] == ':' { // no host: that of the node which answered, all of one announce the same way
+		host, _, err := net.SplitHostPort(nodes.Topology().Primary(to.Slot))
+		if err != nil {
+			return to, false
+		}
+		to.Addr = host + to.Addr
+	}
+	if !to.Ask {
+		nodes.Moved(to.Slot, to.Addr)
+	}
+	if int(*hops) >= s.loop.srv.config().MaxRedirects {
+		return to, false
+	}
+	*hops++
+	s.loop.stats.redirected(to)
+	return to, true
+}
+
+// sendTo sends a request on the pipe to the node of a redirect.
+func (s *session) sendTo(to router.Redirect, request []byte, replies int, receiver backend.Receiver) *backend.LostError {
+	pipe := s.pipes.Node(to.Addr)
+	if to.Ask {
+		return pipe.SendAsking(request, replies, receiver)
+	}
+	return pipe.Send(request, replies, receiver)
+}

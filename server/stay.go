@@ -1,0 +1,372 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// stay is a session's time on a lease, from asking the pool to giving back. Owned by the session's loop.
+//
+//	ask ──hit──────────────▶ attached ──leave, nothing owed──▶ detached
+//	 └──miss──▶ waiting ──▶    │  │                              ▲
+//	               │           │  └─ pool off: kept for the client ┘ when it goes
+//	               ▼           ▼
+//	             failed       lost (a WATCH is broken: its EXEC answers nil)
+type stay struct {
+	s        *session
+	addr     string
+	reason   backend.Reason
+	lease    *backend.Lease
+	waiter   *backend.Waiter
+	err      error      // why there is no lease: for the request that asked
+	owed     []stayOwed // replies the lease owes, oldest first
+	again    *request   // to be sent as soon as attached: it was redirected
+	asking   bool       // with ASKING in front
+	slot     int        // of the watched keys
+	watching bool       // between WATCH and EXEC, DISCARD, UNWATCH
+	broken   bool       // what was watched is lost: EXEC answers nil
+	leaving  bool       // to be given back as soon as nothing is owed
+	dirty    bool       // in loop.staying
+}
+
+// stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows them.
+type stayOwed struct {
+	r    *request
+	left int
+}
+
+// What stayAt says.
+type stayState uint8
+
+const (
+	stayReady   stayState = iota
+	stayWaiting           // for the pool
+	stayBusy              // for the replies of a lease to another node
+	stayFailed            // stay.err says why
+)
+
+// carries tells that the session's shared commands for a node go on its lease: between WATCH and EXEC reads must see
+// what EXEC will check.
+func (st *stay) carries(addr string) bool {
+	return st != nil && st.watching && st.lease != nil && st.addr == addr
+}
+
+// stayAt gets the session a lease to a node, or tells that it has to wait for one.
+func (s *session) stayAt(addr string, reason backend.Reason) stayState {
+	if st := s.stay; st != nil && st.addr != addr && !st.watching {
+		if len(st.owed) > 0 {
+			return stayBusy
+		}
+		st.leave()
+	}
+	st := s.stay
+	switch {
+	case st != nil:
+	case s.kept[addr] != nil:
+		st = s.kept[addr]
+		delete(s.kept, addr)
+		st.leaving = false
+		s.stay = st
+	default:
+		st = &stay{s: s, addr: addr, reason: reason, slot: noSlot}
+		s.stay = st
+		st.ask()
+	}
+	switch {
+	case st.lease != nil:
+		return stayReady
+	case st.err != nil:
+		return stayFailed
+	}
+	return stayWaiting
+}
+
+// ask asks the pool for a lease.
+func (st *stay) ask() {
+	s := st.s
+	pool := s.loop.srv.pools.For(st.addr, s.pipes.Identity())
+	st.lease, st.waiter = pool.Get(st, s.loop.inbox, s.pipes.Identity(), st.reason)
+}
+
+// Attached is the pool's late answer.
+func (st *stay) Attached(l *backend.Lease, err error) {
+	st.lease, st.err, st.waiter = l, err, nil
+	if r := st.again; r != nil {
+		st.again = nil
+		if err != nil {
+			st.fail(r, err)
+			return
+		}
+		st.resend(r)
+		return
+	}
+	st.s.release()
+}
+
+// send puts a request on the lease.
+func (st *stay) send(r *request, raw []byte, replies int) {
+	st.lease.Send(raw, replies)
+	st.owed = append(st.owed, stayOwed{r: r, left: replies})
+	st.touch()
+}
+
+func (st *stay) touch() {
+	if !st.dirty {
+		st.dirty = true
+		st.s.loop.staying = append(st.s.loop.staying, st)
+		st.s.loop.Wake()
+	}
+}
+
+// flush writes what the turn has put on the lease.
+func (st *stay) flush() {
+	st.dirty = false
+	if st.lease != nil {
+		st.lease.Flush()
+	}
+}
+
+// sendOnStay sends a request on the session's lease, in its turn.
+func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool {
+	if !s.turnTo(onLease, s.topology) {
+		return false
+	}
+	r := s.newRequest(cmd)
+	r.sent = append([]byte(nil), raw...)
+	s.stay.send(r, raw, replies)
+	return true
+}
+
+// LeaseReply takes one whole reply of the lease.
+func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
+	s := st.s
+	if s.sub != nil {
+		s.sub.message(reply)
+		return
+	}
+	if reply[0] == '>' || len(st.owed) == 0 {
+		return // the lease ends a connection that sends what nobody asked for
+	}
+	first := &st.owed[0]
+	first.left--
+	r, left := first.r, first.left
+	if left > 0 {
+		if r != nil && r.blob != nil {
+			r.blob.queued(reply)
+		}
+		return
+	}
+	st.owed = st.owed[:copy(st.owed, st.owed[1:])]
+	if r != nil {
+		st.answer(r, reply)
+	}
+	if st.leaving && len(st.owed) == 0 && st.lease != nil {
+		st.detach()
+	}
+}
+
+// answer ends a request with the lease's reply, unless the node sends it elsewhere.
+func (st *stay) answer(r *request, reply []byte) {
+	if r.blob != nil {
+		st.lease.Clear(backend.DirtMulti | backend.DirtWatch)
+		if r.blob.moved != nil && r.blob.watched { // what was watched has gone elsewhere: nothing was executed
+			l := st.s.loop
+			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
+			reply = l.scratch
+		}
+	} else if reply[0] == '-' {
+		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
+			st.follow(r, to)
+			return
+		}
+	}
+	r.deliver(reply)
+}
+
+// follow sends a redirected request to its new node. A WATCH or a blocking command that came first takes the stay
+// along; beside an earlier WATCH it travels on a pipe, and the WATCH is broken.
+func (st *stay) follow(r *request, to router.Redirect) {
+	s := st.s
+	if st.watching && !r.watches {
+		st.broken = true
+		if err := s.sendTo(to, r.sent, 1, r); err != nil {
+			r.lost(err)
+		}
+		return
+	}
+	st.lease.Clear(backend.DirtWatch)
+	st.lease.Detach()
+	st.addr, st.lease, st.again, st.asking = to.Addr, nil, r, to.Ask
+	st.ask()
+	if st.lease != nil {
+		st.again = nil
+		st.resend(r)
+	}
+}
+
+// resend sends a redirected request on the lease at its new node.
+func (st *stay) resend(r *request) {
+	if st.asking {
+		st.lease.Send(askingCommand, 1)
+		st.owed = append(st.owed, stayOwed{left: 1})
+		st.asking = false
+	}
+	if r.watches {
+		st.lease.Mark(backend.DirtWatch)
+	}
+	st.send(r, r.sent, 1)
+}
+
+var askingCommand = codec.AppendCommandString(nil, "ASKING")
+
+// LeaseLost says that the connection is gone, and with it all that it owed.
+func (st *stay) LeaseLost(_ *backend.Lease, err error) {
+	s := st.s
+	owed := st.owed
+	st.lease, st.owed = nil, nil
+	switch {
+	case s.sub != nil:
+		s.kill("subscription connection lost")
+		return
+	case s.kept[st.addr] == st:
+		delete(s.kept, st.addr)
+	case st.watching:
+		st.broken = true
+	case s.stay == st:
+		s.stay = nil
+	}
+	for _, o := range owed {
+		if o.r != nil {
+			o.r.lost(&backend.LostError{Addr: st.addr, Sent: true, Err: err})
+		}
+	}
+}
+
+// fail answers a request for which there is no lease.
+func (st *stay) fail(r *request, err error) {
+	st.s.stay = nil
+	l := st.s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], st.failure(err))
+	r.done(l.scratch)
+}
+
+// failure words why no lease was attached. Nothing was sent: clients may try again.
+func (st *stay) failure(err error) string {
+	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
+		return lost.Refusal
+	}
+	if errors.Is(err, backend.ErrPoolTimeout) {
+		return "TRYAGAIN berth: no backend connection within " +
+			st.s.loop.srv.config().PoolWaitTimeout.String() + ", command not executed"
+	}
+	return "TRYAGAIN berth: no backend connection to " + st.addr + " (" + err.Error() + "), command not executed"
+}
+
+// leave gives the lease back as soon as it owes nothing.
+func (st *stay) leave() {
+	st.watching, st.leaving = false, true
+	if len(st.owed) == 0 {
+		st.detach()
+	}
+}
+
+// detach gives the lease back. With the pool switched off the client keeps it until it goes.
+func (st *stay) detach() {
+	s := st.s
+	if s.stay == st {
+		s.stay = nil
+	}
+	lease := st.lease
+	switch {
+	case st.waiter != nil:
+		st.waiter.Cancel()
+		st.waiter = nil
+	case lease == nil:
+	case s.loop.srv.config().PoolEnabled:
+		st.lease = nil
+		lease.Detach()
+	default:
+		lease.Clear(backend.DirtWatch)
+		st.send(nil, unwatchCommand, 1) // whether it watches or not: it is the client's own connection
+		if s.kept == nil {
+			s.kept = map[string]*stay{}
+		}
+		s.kept[st.addr] = st
+	}
+}
+
+var unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
+
+// leaveStay gives back all that the session holds or waits for, because the client is gone. A lease that owes
+// something is closed at once, so that the node sees the client leave before the next element arrives.
+func (s *session) leaveStay(why string) {
+	for _, st := range s.kept {
+		st.lease.Close(why)
+	}
+	s.kept = nil
+	st := s.stay
+	if st == nil {
+		return
+	}
+	s.stay = nil
+	switch {
+	case st.waiter != nil:
+		st.waiter.Cancel()
+		if st.again != nil {
+			s.loop.dropRequest(st.again)
+		}
+	case st.lease == nil:
+	case len(st.owed) == 0 && s.sub == nil && s.loop.srv.config().PoolEnabled:
+		st.lease.Detach()
+	default:
+		st.lease.Close(why)
+		for _, o := range st.owed {
+			if o.r != nil {
+				s.loop.dropRequest(o.r)
+			}
+		}
+	}
+}
+
+// attach readies the session to send on a lease to the owner of the request's keys. ready false: the request was
+// answered (taken), or has to wait (not taken).
+func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reason) (ready, taken bool) {
+	t := s.loop.srv.nodes.Topology()
+	shard, text := s.place(t, cmd, args)
+	if text != "" {
+		return false, s.refuse(cmd, text)
+	}
+	if !s.turnTo(onLease, t) {
+		return false, false
+	}
+	addr := t.Shards()[shard].Primary
+	if s.stay != nil && s.stay.watching && s.stay.addr != addr {
+		return false, s.refuse(cmd, errCrossSlot)
+	}
+	switch s.stayAt(addr, reason) {
+	case stayWaiting:
+		return false, s.hold(pauseLease)
+	case stayBusy:
+		return false, s.hold(pauseBarrier)
+	case stayFailed:
+		st := s.stay
+		s.stay = nil
+		return false, s.refuse(cmd, st.failure(st.err))
+	}
+	return true, true
+}
+
+// block sends a blocking command on a lease and takes no further request until its reply.
+func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
+	ready, taken := s.attach(cmd, args, backend.ReasonBlock)
+	if !ready {
+		return taken
+	}
+	s.sendOnStay(cmd, raw, 1)
+	s.pause = pauseBlocked
+	s.stay.leaving = !s.stay.watching
+	return true
+}

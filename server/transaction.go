@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// transaction is what a client has queued since MULTI. It needs no connection: EXEC sends it in one piece.
+type transaction struct {
+	bytes  []byte // MULTI and the queued requests, as they go to the node
+	n      int    // queued requests
+	slot   int    // of all their keys; noSlot, manySlots
+	spoilt bool   // a request was refused: EXEC answers EXECABORT
+	locals []localInBlob
+}
+
+// blob is a transaction on its way: MULTI, n requests, EXEC. The node answers n+2 times and only EXEC's reply is for
+// the client, who has had +OK and +QUEUED long before.
+type blob struct {
+	n       int
+	slot    int
+	watched bool   // sent on a lease with a WATCH
+	moved   []byte // the first redirection among the queued replies: nothing was executed
+	locals  []localInBlob
+}
+
+// localInBlob is a request of a transaction that berth answers itself: the node got PING in its place, and the reply
+// to it is replaced in EXEC's.
+type localInBlob struct {
+	at   int // its place among the queued requests
+	cmd  *router.Command
+	args [][]byte
+}
+
+var (
+	multiCommand = codec.AppendCommandString(nil, "MULTI")
+	execCommand  = codec.AppendCommandString(nil, "EXEC")
+	pingCommand  = codec.AppendCommandString(nil, "PING")
+)
+
+func (b *blob) replies() int { return b.n + 2 }
+
+// queued takes the replies in front of EXEC's.
+func (b *blob) queued(reply []byte) {
+	if b.moved == nil && reply[0] == '-' {
+		if _, ok := router.ParseRedirect(reply, ""); ok {
+			b.moved = bytes.Clone(reply)
+		}
+	}
+}
+
+// rewind makes the blob ready to be sent again.
+func (b *blob) rewind() {
+	if b != nil {
+		b.moved = nil
+	}
+}
+
+// endsOrNests tells the commands that are not queued between MULTI and EXEC.
+func endsOrNests(cmd *router.Command) bool {
+	return cmd.Way == router.Txn && cmd.Name != "unwatch" || cmd.Name == "quit" || cmd.Name == "reset"
+}
+
+// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH.
+func (s *session) transact(cmd *router.Command, raw []byte, args [][]byte) bool {
+	switch cmd.Name {
+	case "multi":
+		if s.txn != nil {
+			return s.sayError(cmd, "ERR MULTI calls can not be nested")
+		}
+		s.txn = &transaction{bytes: slices.Clone(multiCommand), slot: noSlot}
+		return s.say(cmd, "OK")
+	case "exec":
+		return s.exec(cmd)
+	case "discard":
+		if s.txn == nil {
+			return s.sayError(cmd, "ERR DISCARD without MULTI")
+		}
+		s.txn = nil
+		s.unwatch()
+		return s.say(cmd, "OK")
+	case "watch":
+		if s.txn != nil {
+			return s.sayError(cmd, "ERR WATCH inside MULTI is not allowed")
+		}
+		return s.watch(cmd, raw, args)
+	default:
+		s.unwatch()
+		return s.say(cmd, "OK")
+	}
+}
+
+// say answers with a simple string.
+func (s *session) say(cmd *router.Command, text string) bool {
+	l := s.loop
+	l.scratch = codec.AppendSimple(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// sayError answers with an error that does not spoil a transaction.
+func (s *session) sayError(cmd *router.Command, text string) bool {
+	l := s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// queue keeps a request until EXEC.
+func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
+	t := s.txn
+	topology := s.loop.srv.nodes.Topology()
+	cfg := s.loop.srv.config()
+	switch {
+	case cmd.Way == router.Refused:
+		return s.refuse(cmd, cmd.Refusal())
+	case cmd.Way == router.Pinned:
+		return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
+	case cmd.Way == router.FanOut && topology.Sharded():
+		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
+	case t.n >= cfg.TransactionMaxCommands:
+		return s.refuse(cmd, "ERR berth: more commands than transaction-max-commands")
+	case len(t.bytes)+len(raw) > cfg.TransactionMaxBytes:
+		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
+	}
+	if cmd.Way == router.Local {
+		if !localInTransaction(cmd) {
+			return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
+		}
+		local := localInBlob{at: t.n, cmd: cmd}
+		for _, a := range args {
+			local.args = append(local.args, bytes.Clone(a))
+		}
+		t.locals = append(t.locals, local)
+		raw = pingCommand
+	} else if topology.Sharded() {
+		slot := s.slotOf(cmd, args)
+		switch {
+		case slot != noSlot && t.slot == noSlot:
+			t.slot = slot
+		case slot != noSlot && slot != t.slot:
+			t.slot = manySlots
+		}
+	}
+	t.bytes = append(t.bytes, raw...)
+	t.n++
+	return s.say(cmd, "QUEUED")
+}
+
+// exec sends the transaction: on the lease of a WATCH, else on the pipe of its slot.
+func (s *session) exec(cmd *router.Command) bool {
+	t, st := s.txn, s.stay
+	watching := st != nil && st.watching
+	switch {
+	case t == nil:
+		return s.sayError(cmd, "ERR EXEC without MULTI")
+	case t.spoilt:
+		s.endTransaction()
+		return s.sayError(cmd, "EXECABORT Transaction discarded because of previous errors.")
+	case t.slot == manySlots || watching && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
+		s.endTransaction()
+		return s.sayError(cmd, errCrossSlot)
+	case watching && st.broken:
+		s.endTransaction()
+		return s.sayNil(cmd)
+	case watching:
+		return s.execOnLease(cmd)
+	case t.n == 0:
+		s.endTransaction()
+		l := s.loop
+		l.scratch = codec.AppendArray(l.scratch[:0], 0)
+		s.answer(cmd, l.scratch)
+		return true
+	}
+	topology := s.loop.srv.nodes.Topology()
+	if !s.turnTo(onPipes, topology) {
+		return false
+	}
+	shard, text := shardOf(topology, t.slot, s.id)
+	if text != "" {
+		s.endTransaction()
+		return s.sayError(cmd, text)
+	}
+	r := s.newRequest(cmd)
+	r.blob = t.blob()
+	s.txn = nil
+	if err := s.pipes.Shard(topology, shard).Send(append(t.bytes, execCommand...), r.replies(), r); err != nil {
+		r.lost(err)
+	}
+	return true
+}
+
+// execOnLease sends the transaction where its keys are watched; the lease goes back with its reply.
+func (s *session) execOnLease(cmd *router.Command) bool {
+	if !s.turnTo(onLease, s.topology) {
+		return false
+	}
+	t, st := s.txn, s.stay
+	r := s.newRequest(cmd)
+	r.blob = t.blob()
+	r.blob.watched = true
+	s.txn = nil
+	st.lease.Mark(backend.DirtMulti)
+	st.send(r, append(t.bytes, execCommand...), r.replies())
+	st.watching, st.leaving = false, true
+	return true
+}
+
+func (t *transaction) blob() *blob { return &blob{n: t.n, slot: t.slot, locals: t.locals} }
+
+// endTransaction forgets what was queued and watched.
+func (s *session) endTransaction() {
+	s.txn = nil
+	s.unwatch()
+}
+
+func (s *session) sayNil(cmd *router.Command) bool {
+	l := s.loop
+	l.scratch = codec.AppendNullArray(l.scratch[:0], s.resp())
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// watch attaches a lease to the node of the keys and watches them there.
+func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
+	slot := noSlot
+	if s.loop.srv.nodes.Topology().Sharded() {
+		slot = s.slotOf(cmd, args)
+	}
+	if st := s.stay; st != nil && st.watching {
+		switch {
+		case st.broken:
+			return s.say(cmd, "OK")
+		case st.slot != slot:
+			return s.refuse(cmd, errCrossSlot)
+		}
+	}
+	ready, taken := s.attach(cmd, args, backend.ReasonTxn)
+	if !ready {
+		return taken
+	}
+	st := s.stay
+	r := s.newRequest(cmd)
+	r.sent = bytes.Clone(raw)
+	r.watches = !st.watching
+	st.watching, st.leaving, st.slot = true, false, slot
+	st.lease.Mark(backend.DirtWatch)
+	st.send(r, raw, 1)
+	return true
+}
+
+// unwatch ends a WATCH. The lease goes back as it is: its ledger knows what to undo.
+func (s *session) unwatch() {
+	if st := s.stay; st != nil && st.watching {
+		st.broken = false
+		st.leave()
+	}
+}
+
+// splice puts berth's own answers into EXEC's reply.
+func (b *blob) splice(s *session, reply []byte) []byte {
+	if len(b.locals) == 0 || reply[0] != '*' || bytes.HasPrefix(reply, []byte("*-")) {
+		return reply
+	}
+	head := bytes.IndexByte(reply, '\n') + 1
+	out := slices.Clone(reply[:head])
+	rest, locals := reply[head:], b.locals
+	for i := 0; i < b.n; i++ {
+		var scanner codec.ReplyScanner
+		n, err := scanner.Scan(rest)
+		if err != nil || n == 0 {
+			return reply
+		}
+		if len(locals) > 0 && locals[0].at == i {
+			out = s.runLocal(locals[0].cmd, locals[0].args, out)
+			locals = locals[1:]
+		} else {
+			out = append(out, rest[:n]...)
+		}
+		rest = rest[n:]
+	}
+	return out
+}
