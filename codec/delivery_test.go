@@ -2,17 +2,22 @@ package codec
 
 import (
 	"fmt"
+	"slices"
 	"unsafe"
 )
 
 // A delivery is what a parser made of some input: its verdicts in order.
 type delivery struct {
-	items []string // each request's arguments or reply's bytes, quoted
+	items []string // each request as AppendCommand writes it, or each reply's bytes
 	rest  int      // bytes left behind the last whole one
 	err   string
 }
 
-func (d delivery) String() string { return fmt.Sprintf("%s rest=%d err=%q", d.items, d.rest, d.err) }
+func (d delivery) String() string { return fmt.Sprintf("%q rest=%d err=%q", d.items, d.rest, d.err) }
+
+func (d delivery) equal(other delivery) bool {
+	return slices.Equal(d.items, other.items) && d.rest == other.rest && d.err == other.err
+}
 
 // poison overwrites bytes nobody may look at any more.
 func poison(b []byte) {
@@ -46,13 +51,11 @@ func deliverReplies(s *ReplyScanner, input []byte, piece func(i int) int) (d del
 	return deliver(input, piece, func(buf []byte) (int, error) {
 		n, err := s.Scan(buf)
 		if n > 0 {
-			d.items = append(d.items, quoteReply(buf[:n]))
+			d.items = append(d.items, string(buf[:n]))
 		}
 		return n, err
 	}, &d)
 }
-
-func quoteReply(raw []byte) string { return fmt.Sprintf("%q", raw) }
 
 func deliver(input []byte, piece func(i int) int, find func(buf []byte) (int, error), d *delivery) delivery {
 	var buf []byte
@@ -77,7 +80,8 @@ func deliver(input []byte, piece func(i int) int, find func(buf []byte) (int, er
 		}
 		more := min(max(piece(i), 1), len(input)-sent)
 		old := buf
-		buf = elsewhere(append(elsewhere(buf), input[sent:sent+more]...))
+		buf = make([]byte, len(old)+more)
+		copy(buf[copy(buf, old):], input[sent:])
 		poison(old)
 		sent += more
 	}
@@ -94,7 +98,7 @@ func describe(p *RequestParser, raw []byte) string {
 			panic("an argument outside of its request")
 		}
 	}
-	return fmt.Sprintf("%q", p.Args())
+	return string(AppendCommand(nil, p.Args()...))
 }
 
 // within reports whether inner lies in outer's memory.

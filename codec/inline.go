@@ -37,10 +37,10 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 	return i + 1, nil
 }
 
-// splitWords cuts the line into words, one behind the other in p.scratch, as Redis' sdssplitargs does,
-// and reports whether its quotes balance. The rules, odd ones included: a vertical
-// tab or form feed is a blank in front of a word and a letter inside it; quotes may
-// begin in the middle of a word, and a closing quote must end it.
+// splitWords cuts the line into words, one behind the other in p.scratch, and
+// reports whether its quotes balance. It follows Redis' sdssplitargs, odd rules
+// included: a vertical tab or form feed is a blank in front of a word and a letter
+// inside it; quotes may begin in the middle of a word, and a closing one ends it.
 func (p *RequestParser) splitWords(line []byte) bool {
 	for i := 0; ; {
 		for i < len(line) && isBlank(line[i]) {
@@ -87,8 +87,8 @@ func (p *RequestParser) viewWords() {
 }
 
 // unquoteDouble appends what stands in front of the closing double quote to
-// p.scratch, and answers how many bytes of b that took, the quote included; 0: it
-// is missing.
+// p.scratch. It answers how many bytes of b that took, the quote included; 0: the
+// quote is missing.
 func (p *RequestParser) unquoteDouble(b []byte) int {
 	for i := 0; i < len(b); i++ {
 		c := b[i]

@@ -14,6 +14,9 @@ const (
 	largeSize = 64 << 20
 )
 
+// spoiled is what poisoned bytes look like.
+var spoiled = bytes.Repeat([]byte{0xEE}, pieceSize)
+
 // inPieces hands raw to find a kilobyte at a time, and poisons each time all that
 // find has dealt with, up to spent(). So a find that looked at something twice
 // would not find its end. It answers how many bytes find was able to read in all.
@@ -35,10 +38,9 @@ func inPieces(t *testing.T, raw []byte, find func(buf []byte) (int, error), spen
 			return readable
 		}
 		now := max(done, spent(have))
-		for i := done; i < now; i++ {
-			buf[i] = 0xEE
+		for done < now {
+			done += copy(buf[done:now], spoiled)
 		}
-		done = now
 	}
 	t.Fatal("did not find the end")
 	return 0

@@ -38,16 +38,16 @@ func TestShortLengthsAreReadAsAllOthers(t *testing.T) {
 			t.Fatalf("%q: %d, %d bytes; parseInt says %d %v", text, v, width, slow, ok)
 		}
 	}
-	for v := range 200_000 {
+	for v := range 20_000 {
 		check(strconv.AppendInt(nil, int64(v), 10))
 		check(append(strconv.AppendInt(nil, int64(v), 10), '\r'))
 		check(append(strconv.AppendInt(nil, int64(v), 10), "\r\n"...))
 		check(append(strconv.AppendInt(nil, int64(v*7919), 10), "\r\n$3\r\n"...))
 	}
-	// All texts of six letters that decide something.
+	// All texts of five letters that decide something.
 	const letters = "019-\r\n:/"
-	text := make([]byte, 6)
-	for i := range 1 << 18 {
+	text := make([]byte, 5)
+	for i := range 1 << 15 {
 		for j := range text {
 			text[j] = letters[i>>(3*j)&7]
 		}

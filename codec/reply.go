@@ -55,8 +55,8 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 				pos += 1 + width
 				pending--
 				continue
-			case kind == '+' && isOK(buf[pos:]):
-				pos += len("+OK\r\n")
+			case isFrequent(buf[pos:]):
+				pos += frequentWidth
 				pending--
 				continue
 			}
@@ -90,9 +90,14 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 	return pos, nil
 }
 
-// isOK recognises the most frequent simple string without a search for its end.
-func isOK(b []byte) bool {
-	return len(b) >= 5 && b[1] == 'O' && b[2] == 'K' && b[3] == '\r' && b[4] == '\n'
+const frequentWidth = 5
+
+// isFrequent recognises "+OK" and RESP2's null without a search for their end.
+func isFrequent(b []byte) bool {
+	if len(b) < frequentWidth || !isCRLF(b[3:]) {
+		return false
+	}
+	return b[0] == '+' && b[1] == 'O' && b[2] == 'K' || b[0] == '$' && b[1] == '-' && b[2] == '1'
 }
 
 // element reads the line that an element begins with. next is the offset behind

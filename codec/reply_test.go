@@ -93,10 +93,7 @@ func TestReplyVectors(t *testing.T) {
 				want = []string{v.input}
 			}
 			for name, piece := range map[string]func(int) int{"in one piece": wholly, "byte by byte": bytewise} {
-				expect := delivery{}
-				for _, reply := range want {
-					expect.items = append(expect.items, quoteReply([]byte(reply)))
-				}
+				expect := delivery{items: want}
 				if v.err != nil {
 					expect.err = v.err.Error()
 				}
@@ -104,7 +101,7 @@ func TestReplyVectors(t *testing.T) {
 				got := deliverReplies(&s, []byte(v.input), piece)
 				waits := got.rest > 0
 				got.rest = 0
-				if got.String() != expect.String() || waits != v.wait {
+				if !got.equal(expect) || waits != v.wait {
 					t.Errorf("%s: got %v waits %v, want %v waits %v", name, got, waits, expect, v.wait)
 				}
 				if v.err == nil && s.Partial() != v.wait {

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -116,20 +115,20 @@ var vectors = []vector{
 func (v vector) said() delivery {
 	d := delivery{err: v.err}
 	for _, want := range v.want {
-		d.items = append(d.items, quoted(want))
+		d.items = append(d.items, asCommand(want))
 	}
 	return d
 }
 
-// quoted writes words separated by '|' as describe writes arguments.
-func quoted(request string) string {
+// asCommand writes words separated by '|' as a multibulk request.
+func asCommand(request string) string {
 	switch request {
 	case "":
-		return "[]"
+		return "*0\r\n"
 	case "<one empty argument>":
-		return `[""]`
+		return string(AppendCommandString(nil, ""))
 	}
-	return fmt.Sprintf("%q", strings.Split(request, "|"))
+	return string(AppendCommandString(nil, strings.Split(request, "|")...))
 }
 
 func TestRequestVectors(t *testing.T) {
@@ -143,7 +142,7 @@ func TestRequestVectors(t *testing.T) {
 				got := deliverRequests(&p, []byte(v.input), &v.lim, piece)
 				waits := got.rest > 0
 				got.rest = 0
-				if got.String() != v.said().String() || waits != v.wait {
+				if !got.equal(v.said()) || waits != v.wait {
 					t.Errorf("%s: got %v waits %v, want %v waits %v", name, got, waits, v.said(), v.wait)
 				}
 				if v.err == "" && p.Partial() != v.wait {
