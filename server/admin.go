@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+)
+
+// AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
+type AdminSource struct {
+	Metrics *Exposition
+	Healthy func() error // nil: the process works (its loops turn); else why not
+	Ready   func() error // nil: clients are served; else why not
+}
+
+// Admin serves /metrics, /healthz and /readyz over HTTP, and /debug/pprof on listeners that only this machine can
+// reach: a profile tells much, and taking one costs time.
+type Admin struct {
+	source  AdminSource
+	servers []*http.Server
+	addrs   []net.Addr
+}
+
+// ListenAdmin opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr asks the kernel
+// for one) and serves until Close.
+func ListenAdmin(bind []string, port int, source AdminSource) (*Admin, error) {
+	a := &Admin{source: source}
+	for _, word := range bind {
+		addr, optional := bindAddress(word, port)
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			if optional {
+				continue
+			}
+			a.Close()
+			return nil, fmt.Errorf("listen for admin: %w", err)
+		}
+		a.serve(ln)
+	}
+	return a, nil
+}
+
+// Addrs are the addresses that are listened on.
+func (a *Admin) Addrs() []net.Addr { return a.addrs }
+
+// URL is where metrics are found, for the ready line; empty when nothing is listened on.
+func (a *Admin) URL() string {
+	if len(a.addrs) == 0 {
+		return ""
+	}
+	return "http://" + a.addrs[0].String() + "/metrics"
+}
+
+// Close closes listeners and connections.
+func (a *Admin) Close() error {
+	var errs []error
+	for _, s := range a.servers {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Shutdown lets requests under way end first, as long as ctx allows.
+func (a *Admin) Shutdown(ctx context.Context) error {
+	var errs []error
+	for _, s := range a.servers {
+		errs = append(errs, s.Shutdown(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Admin) serve(ln net.Listener) {
+	host, _, _ := net.SplitHostPort(ln.Addr().String())
+	server := &http.Server{
+		Handler:           a.handler(isLoopback(host)),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	a.servers = append(a.servers, server)
+	a.addrs = append(a.addrs, ln.Addr())
+	go server.Serve(ln) // ends with Close
+}
+
+// handler is the paths of one listener.
+func (a *Admin) handler(loopback bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", a.metrics)
+	mux.HandleFunc("GET /healthz", state(a.source.Healthy))
+	mux.HandleFunc("GET /readyz", state(a.source.Ready))
+	mux.HandleFunc("GET /{$}", index(loopback))
+	if loopback {
+		mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
+		mux.HandleFunc("GET /debug/pprof/cmdline", local(hidden))
+		mux.HandleFunc("GET /debug/pprof/profile", local(pprof.Profile))
+		mux.HandleFunc("GET /debug/pprof/symbol", local(pprof.Symbol))
+		mux.HandleFunc("POST /debug/pprof/symbol", local(pprof.Symbol))
+		mux.HandleFunc("GET /debug/pprof/trace", local(pprof.Trace))
+	}
+	return mux
+}
+
+func (a *Admin) metrics(w http.ResponseWriter, r *http.Request) {
+	// Gathered first, so that a slow reader of the answer does not hold the next scrape up.
+	var text bytes.Buffer
+	a.source.Metrics.Write(&text)
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Write(text.Bytes())
+}
+
+// state answers 200 "ok", or 503 and why.
+func state(ask func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		if err := ask(); err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, err)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+func index(loopback bool) http.HandlerFunc {
+	text := "berth " + version + "\n\n/metrics\n/healthz\n/readyz\n"
+	if loopback {
+		text += "/debug/pprof/\n"
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, text)
+	}
+}
+
+// local refuses requests that were made to another name than this machine's own: a web page elsewhere can have a
+// name of its own point to 127.0.0.1 and so reach a loopback listener through the user's browser.
+func local(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if !isLoopback(host) {
+			http.Error(w, "only for this machine", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
+// hidden takes the place of pprof's command line, which may hold the backend's password.
+func hidden(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, "berth")
+}

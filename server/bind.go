@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// bindHost reads one word of a bind option: "*" and "::*" are all addresses of a family, and a "-" in front
+// means that the address may be missing on this machine.
+func bindHost(word string) (host string, optional bool) {
+	host, optional = strings.CutPrefix(word, "-")
+	switch host {
+	case "*":
+		return "0.0.0.0", optional
+	case "::*":
+		return "::", optional
+	}
+	return host, optional
+}
+
+// bindAddress is a bind word with a port, for net.Listen.
+func bindAddress(word string, port int) (addr string, optional bool) {
+	host, optional := bindHost(word)
+	return net.JoinHostPort(host, strconv.Itoa(port)), optional
+}
+
+// checkBind refuses what cannot be an address; whether this machine has it shows when berth listens.
+func checkBind(word string) error {
+	host, _ := bindHost(word)
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return errors.New("address must come without a port")
+	}
+	if host == "" || strings.TrimLeft(host, hostNameBytes) != "" {
+		return errors.New("argument must be an IP address or a host name")
+	}
+	return nil
+}
+
+const hostNameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+
+// isLoopback reports whether a listener on host can be reached from this machine only.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// checkSocketPath refuses paths that do not fit into a unix address.
+func checkSocketPath(path string) error {
+	if len(path) > 107 {
+		return errors.New("path of a unix socket must be at most 107 bytes long")
+	}
+	return nil
+}

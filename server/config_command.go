@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// Setting is one pair of a CONFIG GET reply.
+type Setting struct{ Name, Value string }
+
+// Match returns the options that CONFIG GET's patterns ask for, each once, in the order of the patterns and then
+// of the table. A pattern without wildcards gives the name back as it was asked for, as Redis does. Secrets are
+// masked. A name that is no option of berth gives nothing.
+func (s *Settings) Match(patterns [][]byte) []Setting {
+	c := s.Load()
+	var found []Setting
+	seen := make(map[*option]bool)
+	add := func(o *option, name string) {
+		if !seen[o] {
+			seen[o] = true
+			found = append(found, Setting{name, o.shown(c)})
+		}
+	}
+	for _, p := range patterns {
+		pattern := string(p)
+		if !isGlob(pattern) {
+			if o := findOption(pattern); o != nil {
+				add(o, pattern)
+			}
+			continue
+		}
+		for _, o := range options {
+			if globMatch(pattern, o.name) {
+				add(o, o.name)
+			}
+		}
+	}
+	return found
+}
+
+// AppendSettings appends CONFIG GET's reply: a flat array in RESP2, a map in RESP3.
+func AppendSettings(dst []byte, found []Setting, resp int) []byte {
+	dst = codec.AppendMap(dst, len(found), resp)
+	for _, f := range found {
+		dst = codec.AppendBulkString(dst, f.Name)
+		dst = codec.AppendBulkString(dst, f.Value)
+	}
+	return dst
+}
+
+// AppendConfigGet appends the reply to CONFIG GET pattern [pattern ...].
+func AppendConfigGet(dst []byte, s *Settings, patterns [][]byte, resp int) []byte {
+	return AppendSettings(dst, s.Match(patterns), resp)
+}
+
+// AppendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
+// of OnChange have run when it returns.
+func AppendConfigSet(dst []byte, s *Settings, pairs [][]byte) []byte {
+	texts := make([]string, len(pairs))
+	for i, p := range pairs {
+		texts[i] = string(p)
+	}
+	if err := s.Set(texts...); err != nil {
+		return codec.AppendError(dst, err.Error())
+	}
+	return codec.AppendSimple(dst, "OK")
+}
+
+// AppendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
+// disk: call it off the loops.
+func AppendConfigRewrite(dst []byte, s *Settings) []byte {
+	if err := s.Rewrite(); err != nil {
+		return codec.AppendError(dst, "ERR "+err.Error())
+	}
+	return codec.AppendSimple(dst, "OK")
+}
+
+// AppendConfigResetStat calls reset and appends the reply to CONFIG RESETSTAT.
+func AppendConfigResetStat(dst []byte, reset func()) []byte {
+	reset()
+	return codec.AppendSimple(dst, "OK")
+}
+
+// configHelp is Redis' own text.
+var configHelp = []string{
+	"CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+	"GET <pattern>",
+	"    Return parameters matching the glob-like <pattern> and their values.",
+	"SET <directive> <value>",
+	"    Set the configuration <directive> to <value>.",
+	"RESETSTAT",
+	"    Reset statistics reported by the INFO command.",
+	"REWRITE",
+	"    Rewrite the configuration file.",
+	"HELP",
+	"    Prints this help.",
+}
+
+// AppendConfigHelp appends the reply to CONFIG HELP.
+func AppendConfigHelp(dst []byte) []byte {
+	dst = codec.AppendArray(dst, len(configHelp))
+	for _, line := range configHelp {
+		dst = codec.AppendSimple(dst, line)
+	}
+	return dst
+}
+
+// change is one pair of CONFIG SET.
+type change struct {
+	name   string // as the client wrote it
+	option *option
+	text   string
+}
+
+// readChanges finds the options of name, value, name, value, and refuses as Redis 7.0's configSetCommand does:
+// the first thing that is wrong decides the error.
+func readChanges(pairs []string) ([]change, error) {
+	if len(pairs) == 0 || len(pairs)%2 != 0 {
+		return nil, errors.New("ERR syntax error")
+	}
+	changes := make([]change, 0, len(pairs)/2)
+	seen := make(map[*option]bool)
+	for i := 0; i < len(pairs); i += 2 {
+		o := findOption(pairs[i])
+		switch {
+		case o == nil:
+			return nil, fmt.Errorf("ERR Unknown option or number of arguments for CONFIG SET - '%s'", pairs[i])
+		case !o.hot:
+			return nil, setFailed(pairs[i], errors.New("can't set immutable config"))
+		case seen[o]:
+			return nil, setFailed(pairs[i], errors.New("duplicate parameter"))
+		}
+		seen[o] = true
+		changes = append(changes, change{pairs[i], o, pairs[i+1]})
+	}
+	return changes, nil
+}
+
+func setFailed(name string, why error) error {
+	return fmt.Errorf("ERR CONFIG SET failed (possibly related to argument '%s') - %w", name, why)
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// answer is what berth replies to a CONFIG request, name and subcommand included.
+func answer(s *Settings, args ...string) string {
+	var rest [][]byte
+	for _, a := range args[2:] {
+		rest = append(rest, []byte(a))
+	}
+	switch strings.ToLower(args[1]) {
+	case "get":
+		return string(AppendConfigGet(nil, s, rest, 2))
+	case "set":
+		return string(AppendConfigSet(nil, s, rest))
+	case "rewrite":
+		return string(AppendConfigRewrite(nil, s))
+	case "resetstat":
+		return string(AppendConfigResetStat(nil, func() {}))
+	}
+	return string(AppendConfigHelp(nil))
+}
+
+// Options that berth shares with Redis answer byte for byte what redis-server answers.
+func TestConfigAnswersAsRedis(t *testing.T) {
+	server := redistest.Start(t)
+	conn := redistest.Dial(t, server.Addr())
+	s := DefaultSettings()
+	for _, request := range [][]string{
+		{"CONFIG", "HELP"},
+		{"CONFIG", "RESETSTAT"},
+		{"CONFIG", "REWRITE"},
+		{"CONFIG", "SET", "maxclients", "200"},
+		{"CONFIG", "GET", "maxclients"},
+		{"CONFIG", "GET", "MaxClients"},
+		{"CONFIG", "GET", "no-such-option", "not-this*"},
+		{"CONFIG", "SET", "maxclients", "abc"},
+		{"CONFIG", "SET", "maxclients", ""},
+		{"CONFIG", "SET", "maxclients", "0"},
+		{"CONFIG", "SET", "maxclients", "-1"},
+		{"CONFIG", "SET", "maxclients", "010"},
+		{"CONFIG", "SET", "maxclients", "+10"},
+		{"CONFIG", "SET", "maxclients", " 10"},
+		{"CONFIG", "SET", "maxclients", "4294967296"},
+		{"CONFIG", "SET", "maxclients", "99999999999999999999999"},
+		{"CONFIG", "SET", "timeout", "5", "TIMEOUT", "6"},
+		{"CONFIG", "SET", "timeout", "5", "timeout"},
+		{"CONFIG", "SET", "timeout", "5", "nope", "3"},
+		{"CONFIG", "SET", "nope", "3", "nope2", "4"},
+		{"CONFIG", "SET", "nope", "3", "tcp-backlog", "4"},
+		{"CONFIG", "SET", "tcp-backlog", "4", "nope", "4"},
+		{"CONFIG", "SET", "timeout", "77", "tcp-backlog", "4"},
+		{"CONFIG", "SET", "timeout", "77", "maxclients", "nine"},
+		{"CONFIG", "GET", "timeout"},
+		{"CONFIG", "SET", "TimeOut", "300", "tcp-keepalive", "20", "loglevel", "WARNING"},
+		{"CONFIG", "GET", "loglevel"},
+		{"CONFIG", "SET", "loglevel", "foo"},
+		{"CONFIG", "SET", "loglevel", "verbose"},
+		{"CONFIG", "GET", "loglevel"},
+		{"CONFIG", "GET", "tcp-keep*"},
+		{"CONFIG", "GET", "TCP-KEEPALIV?"},
+		{"CONFIG", "GET", "tcp-keepalive", "tcp-keepal[a-i]ve"},
+		{"CONFIG", "SET", "proto-max-bulk-len", "1xb"},
+		{"CONFIG", "SET", "proto-max-bulk-len", "-1"},
+		{"CONFIG", "SET", "proto-max-bulk-len", "1"},
+		{"CONFIG", "SET", "proto-max-bulk-len", "2Gb"},
+		{"CONFIG", "GET", "proto-max-bulk-len"},
+		{"CONFIG", "SET", "client-query-buffer-limit", "1g"},
+		{"CONFIG", "GET", "client-query-buffer-limit"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "normal 1"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "foo 1 2 3"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "normal a 2mb 3"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "normal 1 2mb -3"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 2mb 3 pubsub 1 2 3"},
+		{"CONFIG", "SET", "client-output-buffer-limit", "PubSub 1kb 2k 4"},
+	} {
+		want := conn.DoRaw(anys(request)...)
+		if got := answer(s, request...); got != want {
+			t.Errorf("%q:\n redis %q\n berth %q", request, want, got)
+		}
+	}
+}
+
+func anys(words []string) []any {
+	all := make([]any, len(words))
+	for i, w := range words {
+		all[i] = w
+	}
+	return all
+}
+
+func TestConfigGetIsAMapInRESP3(t *testing.T) {
+	s := DefaultSettings()
+	got := string(AppendConfigGet(nil, s, [][]byte{[]byte("port"), []byte("loglevel")}, 3))
+	if want := "%2\r\n$4\r\nport\r\n$4\r\n7379\r\n$8\r\nloglevel\r\n$6\r\nnotice\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := string(AppendConfigGet(nil, s, [][]byte{[]byte("save")}, 3)); got != "%0\r\n" {
+		t.Errorf("an unknown name gives %q", got)
+	}
+}
+
+func TestConfigGetStarListsTheWholeTableInItsOrder(t *testing.T) {
+	found := DefaultSettings().Match([][]byte{[]byte("*"), []byte("port")})
+	if len(found) != len(options) {
+		t.Fatalf("%d of %d options", len(found), len(options))
+	}
+	for i, f := range found {
+		if f.Name != options[i].name {
+			t.Errorf("place %d: %s, want %s", i, f.Name, options[i].name)
+		}
+	}
+}
+
+func TestConfigSetIsAllOrNothing(t *testing.T) {
+	s := DefaultSettings()
+	called := false
+	s.OnChange(func(*Config) { called = true })
+	before := s.Load()
+	if err := s.Set("timeout", "9", "maxclients", "10", "pool-wait-timeout", "never"); err == nil {
+		t.Fatal("a wrong value is taken")
+	}
+	if s.Load() != before || called {
+		t.Error("a refused change has left something behind")
+	}
+}
+
+func TestAVetRefusesTheWholeChange(t *testing.T) {
+	s := DefaultSettings()
+	s.Vet(func(next *Config) error {
+		if next.MaxClients > 500 {
+			return errors.New("too many for the descriptor limit")
+		}
+		return nil
+	}, "maxclients")
+	err := s.Set("timeout", "9", "MaxClients", "501")
+	if want := "ERR CONFIG SET failed (possibly related to argument 'MaxClients') - too many for the descriptor limit"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if c := s.Load(); c.Timeout != 0 || c.MaxClients != 10000 {
+		t.Error("a refused change has left something behind")
+	}
+	if err := s.Set("maxclients", "500"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecretsAreMaskedInConfigGet(t *testing.T) {
+	s, _ := configure(t, nil, "redis://u:hunter2@h")
+	for _, f := range s.Match([][]byte{[]byte("*")}) {
+		if strings.Contains(f.Value, "hunter2") {
+			t.Errorf("%s shows %s", f.Name, f.Value)
+		}
+	}
+	s, _ = configure(t, []string{"BERTH_BACKEND_PASSWORD=hunter2"})
+	if got := s.Match([][]byte{[]byte("backend-password")}); got[0].Value != "***" {
+		t.Errorf("backend-password is shown as %q", got[0].Value)
+	}
+}
+
+func TestReadersSeeWholeSnapshotsWhileSettingsChange(t *testing.T) {
+	s := DefaultSettings()
+	if err := s.Set("timeout", "0", "maxclients", "1"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if c := s.Load(); int(c.Timeout.Seconds())+1 != c.MaxClients {
+					t.Errorf("timeout %v with maxclients %d", c.Timeout, c.MaxClients)
+					return
+				}
+			}
+		})
+	}
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 500 {
+				n := string(rune('1'+w)) + strings.Repeat("0", i%3)
+				minus := map[string]string{"1": "0", "10": "9", "100": "99", "2": "1", "20": "19", "200": "199",
+					"3": "2", "30": "29", "300": "299", "4": "3", "40": "39", "400": "399"}[n]
+				if err := s.Set("maxclients", n, "timeout", minus); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	readers.Wait()
+}

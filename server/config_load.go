@@ -1,0 +1,302 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
+       berth -t [CONFIG-FILE] [--option value ...]    test the configuration, report every mistake
+       berth --help | --version
+
+BACKEND-URL   redis://host:6379[/db]   redis://a:7001,b:7002 (Redis Cluster)   unix:///path
+              without one berth serves an embedded try-out backend
+Options come from the file, then from the environment (maxclients is BERTH_MAXCLIENTS), then from the flags.
+
+`
+
+// commandLine is the arguments, sorted out.
+type commandLine struct {
+	test, help, version bool
+	file                string
+	flags               []givenFlag
+}
+
+type givenFlag struct {
+	where  string  // for mistakes
+	name   string  // as it was written
+	option *option // nil: there is none of that name
+	words  []string
+}
+
+// Configure reads what berth is told: args (without the program's name) and environ (as os.Environ). Settings
+// are nil when berth should end at once with the exit code: after --help, --version or -t, or because of
+// mistakes, all of which it wrote to stderr.
+func Configure(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit int) {
+	l := newLoader()
+	line := l.readCommandLine(args)
+	switch {
+	case line.help:
+		io.WriteString(stdout, usage+optionsHelp())
+		return nil, 0
+	case line.version:
+		fmt.Fprintln(stdout, versionLine())
+		return nil, 0
+	}
+	l.load(line, environ)
+	for _, w := range l.warnings {
+		if line.test || len(l.mistakes) > 0 {
+			fmt.Fprintln(stderr, "warning: "+w)
+		}
+	}
+	if n := len(l.mistakes); n > 0 {
+		for _, m := range l.mistakes {
+			fmt.Fprintln(stderr, m.Error())
+		}
+		fmt.Fprintf(stderr, "berth: %s in the configuration\n", counted(n, "mistake"))
+		return nil, 1
+	}
+	if line.test {
+		fmt.Fprintln(stdout, "berth: the configuration is valid")
+		return nil, 0
+	}
+	s = &Settings{path: l.path, warnings: l.warnings}
+	s.now.Store(l.config)
+	return s, 0
+}
+
+// A loader puts a Config together from all its sources and collects what is wrong with them.
+type loader struct {
+	config   *Config
+	path     string             // the configuration file, absolute
+	sources  map[*option]string // where each option's value came from
+	mistakes []mistake
+	warnings []string
+}
+
+func newLoader() *loader { return &loader{config: defaultConfig(), sources: map[*option]string{}} }
+
+func (l *loader) wrong(where, why string) { l.mistakes = append(l.mistakes, mistake{where, why}) }
+
+// set takes one option's value from one place.
+func (l *loader) set(where string, o *option, words []string) {
+	if err := o.setWords(l.config, words); err != nil {
+		l.wrong(where, explain(o, words, err))
+		return
+	}
+	l.sources[o] = where
+}
+
+// load applies file, environment and flags, each over the one before, and looks at the whole.
+func (l *loader) load(line commandLine, environ []string) {
+	if line.file != "" {
+		l.loadFile(line.file)
+	}
+	l.loadEnvironment(environ)
+	for _, f := range line.flags {
+		l.set(f.where, f.option, f.words)
+	}
+	if path := l.config.BackendPasswordFile; path != "" {
+		password, err := readPasswordFile(path)
+		if err != nil {
+			l.wrong(l.source("backend-password-file"), "backend-password-file: "+err.Error())
+		}
+		l.config.FilePassword = password
+	}
+	l.contradictions()
+}
+
+func (l *loader) loadFile(path string) {
+	text, err := readConfigFile(path)
+	if err == nil {
+		l.path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		why := err.Error()
+		if errors.Is(err, os.ErrNotExist) {
+			why += "; a backend is named by its URL, as in redis://" + path
+		}
+		l.wrong("configuration file", why)
+		return
+	}
+	parseConfigFile(text).apply(l, path)
+}
+
+// loadEnvironment reads the variables that name options. Others that begin with BERTH_ are worth a warning, no
+// more: Kubernetes makes such names (BERTH_SERVICE_HOST, BERTH_PORT=tcp://10.0.0.1:7379) for a service called
+// berth, and they must not keep it from starting.
+func (l *loader) loadEnvironment(environ []string) {
+	byEnv := map[string]*option{}
+	for _, o := range options {
+		byEnv[o.env()] = o
+	}
+	for _, pair := range slices.Sorted(slices.Values(environ)) {
+		name, text, _ := strings.Cut(pair, "=")
+		o := byEnv[name]
+		switch {
+		case !strings.HasPrefix(name, "BERTH_"):
+		case o == nil:
+			l.warnings = append(l.warnings, "environment variable "+name+" is no option of berth")
+		case name == "BERTH_PORT" && strings.HasPrefix(text, "tcp://"):
+			l.warnings = append(l.warnings, "environment variable BERTH_PORT is a Kubernetes service link, not a port; not used")
+		default:
+			words, err := o.words(text)
+			if err != nil {
+				l.wrong("environment "+name, explain(o, []string{text}, err))
+				continue
+			}
+			l.set("environment "+name, o, words)
+		}
+	}
+}
+
+// source is where the value of the first of these options that was set came from, for mistakes.
+func (l *loader) source(names ...string) string {
+	for _, name := range names {
+		if where := l.sources[findOption(name)]; where != "" {
+			return where
+		}
+	}
+	return "default of " + names[0]
+}
+
+// readCommandLine sorts the arguments as redis-server does: what comes first names the file (here also the
+// backend), then come "--name value ...". "--name=value" is understood too.
+func (l *loader) readCommandLine(args []string) commandLine {
+	var line commandLine
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		switch {
+		case arg == "-t":
+			line.test = true
+		case arg == "-h" || arg == "--help":
+			line.help = true
+		case arg == "-v" || arg == "--version":
+			line.version = true
+		case strings.HasPrefix(arg, "--"):
+			f, rest := readFlag(arg, args)
+			args = rest
+			if f.option == nil {
+				l.wrong("flag --"+f.name, unknownOption(f.name).Error())
+				continue
+			}
+			line.flags = append(line.flags, f)
+		case strings.Contains(arg, "://"):
+			line.flags = append(line.flags, givenFlag{"argument", "backend", findOption("backend"), []string{arg}})
+		case strings.HasPrefix(arg, "-"):
+			l.wrong("argument "+quoteWord(arg), "unknown; options begin with two dashes, berth --help lists them")
+		case line.file != "":
+			l.wrong("argument "+quoteWord(arg), "there is a configuration file already: "+line.file)
+		default:
+			line.file = arg
+		}
+	}
+	return line
+}
+
+// readFlag reads "--name" and the words that belong to it.
+func readFlag(arg string, args []string) (f givenFlag, rest []string) {
+	name, text, joined := strings.Cut(arg[2:], "=")
+	f = givenFlag{where: "flag --" + name, name: name, option: findOption(name)}
+	if joined {
+		f.words = []string{text}
+		if f.option != nil && f.option.value.many() {
+			f.words = strings.Fields(text)
+		}
+		return f, args
+	}
+	for len(args) > 0 && !strings.HasPrefix(args[0], "--") {
+		// redis-server would take every word here. So that the backend may also come last, a flag of one word takes
+		// one, and a URL is never one of several.
+		many := f.option != nil && f.option.value.many()
+		if !many && len(f.words) == 1 || many && strings.Contains(args[0], "://") {
+			break
+		}
+		f.words = append(f.words, args[0])
+		args = args[1:]
+	}
+	return f, args
+}
+
+// contradictions finds mistakes that show only when all values are known.
+func (l *loader) contradictions() {
+	c := l.config
+	if (c.Port == 0 || len(c.Bind) == 0) && c.UnixSocket == "" {
+		l.wrong(l.source("port"), "there is nothing to listen on; set port and bind, or unixsocket")
+	}
+	if c.Port != 0 && c.AdminPort == c.Port && overlap(c.Bind, c.AdminBind) {
+		l.wrong(l.source("admin-port", "port"), fmt.Sprintf("admin-port %d is the clients' port already; choose another", c.Port))
+	}
+	given := 0
+	for _, p := range []Secret{Secret(c.Backend.Password), c.BackendPassword, Secret(c.BackendPasswordFile)} {
+		if p != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		l.wrong(l.source("backend-password", "backend-password-file"), "the password is given more than once; leave it in one place of backend's URL, backend-password (BERTH_BACKEND_PASSWORD) and backend-password-file")
+	}
+	if c.BackendUser != "" && c.Backend.User != "" && c.BackendUser != c.Backend.User {
+		l.wrong(l.source("backend-user"), "backend-user is not the user that backend's URL names; leave one of them out")
+	}
+	if user := c.Target().User; user != "" && given == 0 {
+		l.wrong(l.source("backend-user", "backend"), "there is no password for user "+quoteWord(user)+"; give it as BERTH_BACKEND_PASSWORD or in backend-password-file")
+	}
+}
+
+// overlap reports whether two bind options share an address.
+func overlap(a, b []string) bool {
+	for _, x := range a {
+		hostA, _ := bindHost(x)
+		for _, y := range b {
+			hostB, _ := bindHost(y)
+			if hostA == hostB || hostA == "0.0.0.0" || hostB == "0.0.0.0" || hostA == "::" || hostB == "::" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readPasswordFile takes a password from a file, without the line end that editors put behind it.
+func readPasswordFile(path string) (Secret, error) {
+	text, err := readConfigFile(path)
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimRight(text, "\r\n")
+	if password == "" {
+		return "", fmt.Errorf("%s is empty; it must hold the password", path)
+	}
+	return Secret(password), nil
+}
+
+// optionsHelp lists the options for --help.
+func optionsHelp() string {
+	var b strings.Builder
+	for _, o := range options {
+		fmt.Fprintf(&b, "  --%s %s (%s)\n      %s\n", o.name, o.def, o.value.unit(), strings.ReplaceAll(o.help, "`", ""))
+	}
+	return b.String()
+}
+
+func versionLine() string {
+	if rev := buildRevision(); rev != "" {
+		return "berth " + version + " (" + rev + ")"
+	}
+	return "berth " + version
+}
+
+// counted is "1 mistake", "2 mistakes".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

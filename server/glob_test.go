@@ -1,0 +1,66 @@
+package main
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+func TestPatternsMatchAsInRedis(t *testing.T) {
+	conn := redistest.Dial(t, redistest.Start(t).Addr())
+	random := rand.New(rand.NewPCG(3, 4))
+	word := func(letters string, most int) string {
+		b := make([]byte, random.IntN(most)+1)
+		for i := range b {
+			b[i] = letters[random.IntN(len(letters))]
+		}
+		return string(b)
+	}
+	var keys []string
+	for range 60 {
+		keys = append(keys, word("abc-]^", 5))
+	}
+	for _, k := range keys {
+		conn.Do("SET", k, "x")
+	}
+	matched := 0
+	for range 3000 {
+		pattern := word(`abc*?[]^-\`, 7)
+		found := map[string]bool{}
+		for _, k := range conn.Do("KEYS", pattern).([]any) {
+			found[k.(string)] = true
+		}
+		for _, k := range keys {
+			if got := globMatch(pattern, k); got != found[k] {
+				t.Errorf("%q with %q: berth %v, redis %v", pattern, k, got, found[k])
+			}
+			if found[k] {
+				matched++
+			}
+		}
+	}
+	if matched < 1000 {
+		t.Errorf("only %d matches: the generator is one-sided", matched)
+	}
+}
+
+func TestPatternsIgnoreCase(t *testing.T) {
+	for _, c := range [][2]string{{"PORT", "port"}, {"p[N-P]rt", "port"}, {"P?R*", "port"}, {`\P*`, "port"}} {
+		if !globMatch(c[0], c[1]) {
+			t.Errorf("%s does not match %s", c[0], c[1])
+		}
+	}
+}
+
+func TestManyStarsTakeNoTime(t *testing.T) {
+	begin := time.Now()
+	if globMatch(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 5000)) {
+		t.Error("matches")
+	}
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}

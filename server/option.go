@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// An option is one row of the one table that drives the configuration file, the flags, the environment,
+// CONFIG GET/SET/REWRITE, -t, --help and the README.
+type option struct {
+	name  string
+	value optionValue              // its type: how it is read, checked and written, and where it lies in Config
+	def   string                   // the default, as a configuration file says it
+	hot   bool                     // CONFIG SET may change it
+	mask  func(text string) string // what may be shown of a value that holds a secret; nil: all of it
+	help  string                   // one line
+}
+
+// optionValue is the type of an option, bound to its field of Config.
+type optionValue interface {
+	// set reads the words behind the option's name. Errors are in Redis' words and never repeat the input.
+	set(c *Config, words []string) error
+	// text is the value as CONFIG GET says it; set(splitWords(text)) gives the same value.
+	text(c *Config) string
+	// lines is what CONFIG REWRITE writes behind the name, a line each.
+	lines(c *Config) []string
+	// many reports whether the value consists of several words.
+	many() bool
+	// unit is the README's column: "bytes", "s", "ms", "yes/no" ...
+	unit() string
+	// wants says what would be right: "a whole number from 0 to 65535".
+	wants() string
+}
+
+// optionIndex finds rows by name in lower case.
+var optionIndex = func() map[string]*option {
+	m := make(map[string]*option, len(options))
+	for _, o := range options {
+		if m[o.name] != nil {
+			panic("option twice in the table: " + o.name)
+		}
+		m[o.name] = o
+	}
+	return m
+}()
+
+// findOption looks a name up as Redis does, whatever its case. nil: no such option.
+func findOption(name string) *option { return optionIndex[strings.ToLower(name)] }
+
+// defaultConfig is a fresh Config with the defaults of all rows.
+func defaultConfig() *Config {
+	c := tableDefaults()
+	return &c
+}
+
+var tableDefaults = sync.OnceValue(func() Config {
+	var c Config
+	for _, o := range options {
+		words, err := splitWords(o.def)
+		if err == nil {
+			err = o.setWords(&c, words)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("default of option %s: %v", o.name, err))
+		}
+	}
+	return c
+})
+
+// setWords takes the value as a file or the flags give it: split into words.
+func (o *option) setWords(c *Config, words []string) error {
+	if !o.value.many() && len(words) != 1 {
+		return errWordCount
+	}
+	return o.value.set(c, words)
+}
+
+// setText takes the value as CONFIG SET gives it: in one piece.
+func (o *option) setText(c *Config, text string) error {
+	words, err := o.words(text)
+	if err != nil {
+		return err
+	}
+	return o.value.set(c, words)
+}
+
+// words cuts a value that came in one piece.
+func (o *option) words(text string) ([]string, error) {
+	if !o.value.many() || text == "" {
+		return []string{text}, nil
+	}
+	return splitWords(text)
+}
+
+// shown is the value without its secrets.
+func (o *option) shown(c *Config) string {
+	text := o.value.text(c)
+	if o.mask != nil {
+		return o.mask(text)
+	}
+	return text
+}
+
+// hides reports whether c's value holds a secret.
+func (o *option) hides(c *Config) bool { return o.shown(c) != o.value.text(c) }
+
+// env is the environment variable that sets the option.
+func (o *option) env() string {
+	return "BERTH_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+// nearestOption suggests what an unknown name was meant to be; empty when nothing is near.
+func nearestOption(name string) string {
+	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	best, at := "", 3
+	for _, o := range options {
+		d := editDistance(name, strings.ReplaceAll(o.name, "_", "-"))
+		if d < at && d*2 <= len(name) {
+			best, at = o.name, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// optionsMarkdown renders the table as the README shows it.
+func optionsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| Option | Default | Unit | Changes while running | Meaning |\n|---|---|---|---|---|\n")
+	for _, o := range options {
+		def, hot := "`"+o.def+"`", "no"
+		if o.hot {
+			hot = "yes"
+		}
+		if o.def == `""` {
+			def = "none"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", o.name, def, o.value.unit(), hot, strings.ReplaceAll(o.help, "|", `\|`))
+	}
+	return b.String()
+}

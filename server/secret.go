@@ -1,0 +1,25 @@
+package main
+
+import "strconv"
+
+// Secret is text that must not be seen. However it is printed or logged it comes out as stars.
+type Secret string
+
+// Reveal is the text itself, for the one place that sends it to a node.
+func (s Secret) Reveal() string { return string(s) }
+
+// String hides the text.
+func (s Secret) String() string { return maskSecret(string(s)) }
+
+// GoString hides the text from %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// MarshalText hides the text from encoders, slog's among them.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+func maskSecret(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "***"
+}
