@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Redis' log levels as slog's. Redis has two below its default: LevelVerbose lies between debug and info.
+const (
+	LevelDebug   = slog.LevelDebug
+	LevelVerbose = slog.LevelDebug + 2
+	LevelNotice  = slog.LevelInfo
+	LevelWarning = slog.LevelWarn
+)
+
+var (
+	logLevelNames = []string{"debug", "verbose", "notice", "warning"}
+	logLevels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning}
+)
+
+// Log is berth's log: one line per life event, none per request, to standard error or a file that can be
+// opened again after it was moved away. Safe for any goroutine.
+type Log struct {
+	*slog.Logger
+	level slog.LevelVar
+	out   logOutput
+}
+
+// OpenLog opens the log at path (empty: standard error), which is created and appended to.
+func OpenLog(path string, level slog.Level) (*Log, error) {
+	l := &Log{out: logOutput{path: path}}
+	l.level.Set(level)
+	if err := l.out.open(); err != nil {
+		return nil, err
+	}
+	l.Logger = slog.New(slog.NewTextHandler(&l.out, &slog.HandlerOptions{Level: &l.level, ReplaceAttr: redisLevelNames}))
+	return l, nil
+}
+
+// redisLevelNames calls levels what loglevel calls them.
+func redisLevelNames(groups []string, a slog.Attr) slog.Attr {
+	if a.Key != slog.LevelKey || len(groups) > 0 {
+		return a
+	}
+	if level, ok := a.Value.Any().(slog.Level); ok {
+		for i, known := range logLevels {
+			if level == known {
+				return slog.String(slog.LevelKey, logLevelNames[i])
+			}
+		}
+	}
+	return a
+}
+
+// SetLevel changes what is logged from now on.
+func (l *Log) SetLevel(level slog.Level) { l.level.Set(level) }
+
+// Reopen opens the log file anew, for when it was moved away. If that fails the old file stays in use.
+func (l *Log) Reopen() error { return l.out.open() }
+
+// Close closes the file. Later lines go to standard error.
+func (l *Log) Close() error { return l.out.close() }
+
+// Verbose logs at Redis' level between debug and notice.
+func (l *Log) Verbose(msg string, args ...any) {
+	l.Log(context.Background(), LevelVerbose, msg, args...)
+}
+
+// Limited logs an event that may come in floods: as often as the flood gate lets it, with the number of those
+// held back since the last one as "suppressed".
+func (l *Log) Limited(f *Flood, level slog.Level, msg string, args ...any) {
+	if !l.Enabled(context.Background(), level) {
+		return
+	}
+	ok, held := f.Pass(time.Now())
+	if !ok {
+		return
+	}
+	if held > 0 {
+		args = append(args[:len(args):len(args)], "suppressed", held)
+	}
+	l.Log(context.Background(), level, msg, args...)
+}
+
+// logOutput is where lines go. slog makes one Write of each line.
+type logOutput struct {
+	path string
+	mu   sync.Mutex // guards file and keeps lines whole
+	file *os.File   // nil: standard error
+}
+
+func (o *logOutput) open() error {
+	if o.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(o.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	o.mu.Lock()
+	old := o.file
+	o.file = f
+	o.mu.Unlock()
+	if old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+func (o *logOutput) close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.file == nil {
+		return nil
+	}
+	err := o.file.Close()
+	o.file = nil
+	return err
+}
+
+func (o *logOutput) Write(line []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var w io.Writer = os.Stderr
+	if o.file != nil {
+		w = o.file
+	}
+	return w.Write(line)
+}
+
+// Flood is a gate for one kind of event: it opens once per Every and counts what it holds back meanwhile.
+// The zero value opens once a second. Safe for any goroutine.
+type Flood struct {
+	Every time.Duration
+
+	// next is the time in nanoseconds from which the gate is open. Goroutines race to move it on by
+	// compare-and-swap; the losers count themselves as held.
+	next atomic.Int64
+	held atomic.Int64
+}
+
+// Pass reports whether an event at now goes through, and how many were held back since the last that did.
+func (f *Flood) Pass(now time.Time) (ok bool, held int64) {
+	every := f.Every
+	if every <= 0 {
+		every = time.Second
+	}
+	next := f.next.Load()
+	if now.UnixNano() < next || !f.next.CompareAndSwap(next, now.Add(every).UnixNano()) {
+		f.held.Add(1)
+		return false, 0
+	}
+	return true, f.held.Swap(0)
+}

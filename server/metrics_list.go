@@ -1,0 +1,48 @@
+package main
+
+// The metric families of the server: what a scrape of /metrics may contain, in this order, beside go_* and
+// process_*. Loops count in plain fields; a collector copies and sums them (see MetricsWriter).
+var (
+	metricBuildInfo = gaugeFamily("berth_build_info", "Always 1; the labels say what runs.", "version", "revision", "go")
+	metricStartTime = gaugeFamily("berth_start_time_seconds", "When berth started, in seconds since 1970.")
+	metricReady     = gaugeFamily("berth_ready_state", "1 while berth serves clients: a backend is reachable and no stop was asked for.")
+
+	metricClients         = gaugeFamily("berth_clients_connected", "Clients connected now.")
+	metricClientsMax      = gaugeFamily("berth_clients_limit", "Clients allowed at one time: maxclients, capped by the descriptor limit.")
+	metricClientsBlocked  = gaugeFamily("berth_clients_blocked", "Clients that wait for a blocking command.")
+	metricClientsPinned   = gaugeFamily("berth_clients_pinned", "Clients that hold a connection until they leave (SUBSCRIBE, MONITOR).")
+	metricClientsAccepted = counterFamily("berth_clients_accepted_total", "Client connections accepted.")
+	metricClientsRefused  = counterFamily("berth_clients_refused_total", "Client connections refused because there were too many.")
+	metricClientsClosed   = counterFamily("berth_clients_closed_total", "Client connections closed, by reason.", "reason")
+	metricClientBytes     = counterFamily("berth_client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
+	metricClientBuffers   = gaugeFamily("berth_client_buffer_bytes", "Memory held for clients now, by what it holds.", "buffer")
+	metricLimitHits       = counterFamily("berth_client_limits_total", "Limits that clients ran into, by the option that sets them.", "option")
+
+	metricCommands        = counterFamily("berth_commands_total", "Commands answered, by name and outcome (ok, error).", "command", "outcome")
+	metricCommandDuration = histogramFamily("berth_command_duration_seconds", "Time from a command's last byte read to its reply written, by way of travel; the wait of blocking commands included.", "way")
+	metricErrors          = counterFamily("berth_errors_total", "Error replies to clients, by the first word of the error.", "error")
+
+	metricNodeConnections = gaugeFamily("berth_node_connections", "Connections from berth to a node now, by kind (pipe, lease) and state.", "node", "kind", "state")
+	metricNodeDials       = counterFamily("berth_node_dials_total", "Connections to nodes begun, by kind and outcome (ok, error).", "kind", "outcome")
+	metricNodeClosed      = counterFamily("berth_node_connections_closed_total", "Connections to nodes closed, by kind and reason.", "kind", "reason")
+	metricNodeBytes       = counterFamily("berth_node_bytes_total", "Bytes from (in) and to (out) nodes on pipes.", "direction")
+	metricNodePending     = gaugeFamily("berth_node_requests_pending", "Requests a node owes replies to on its pipes now.", "node")
+	metricNodeBuffers     = gaugeFamily("berth_node_buffer_bytes", "Bytes that wait for a node to read them.", "node")
+	metricNodeTimeouts    = counterFamily("berth_node_timeouts_total", "Requests left unanswered beyond backend-timeout-ms.")
+
+	metricPoolHits      = counterFamily("berth_pool_hits_total", "Leases taken from a node's idle connections.", "node")
+	metricPoolMisses    = counterFamily("berth_pool_misses_total", "Leases that found no idle connection.", "node")
+	metricPoolEvictions = counterFamily("berth_pool_evictions_total", "Idle connections closed because private_conn_idle_time_sec was over.", "node")
+	metricPoolWaits     = counterFamily("berth_pool_waits_total", "Waits for a lease that ended, by outcome (answered, timeout).", "node", "outcome")
+	metricPoolWaiting   = gaugeFamily("berth_pool_waiters", "Clients that wait for a lease now.", "node")
+	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by reason.", "reason")
+	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by reason.", "reason")
+
+	metricRedirects   = counterFamily("berth_redirects_total", "Redirects by nodes that berth followed, by kind (moved, ask).", "kind")
+	metricRefreshes   = counterFamily("berth_topology_refreshes_total", "Times the Cluster was asked who serves which slots, by outcome (same, changed, error).", "outcome")
+	metricShards      = gaugeFamily("berth_topology_shards", "Primaries with slots.")
+	metricSlotsServed = gaugeFamily("berth_topology_slots", "Slots that have a primary; 16384 when all is well.")
+
+	metricLoops   = gaugeFamily("berth_loops_running", "Event loops.")
+	metricLoopLag = histogramFamily("berth_loop_lag_seconds", "Time a task waited for its event loop, sampled each tick.")
+)

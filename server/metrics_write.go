@@ -1,0 +1,239 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// A MetricFamily is one row of the table in metrics_list.go: a metric's name, type, help and labels.
+type MetricFamily struct {
+	name   string
+	kind   string // "counter", "gauge", "histogram"
+	help   string
+	labels []string // names, in the order in which values are given
+	row    int      // its place in metricFamilies
+}
+
+// metricFamilies is the table.
+var metricFamilies []*MetricFamily
+
+func counterFamily(name, help string, labels ...string) *MetricFamily {
+	return addFamily("counter", name, help, labels)
+}
+
+func gaugeFamily(name, help string, labels ...string) *MetricFamily {
+	return addFamily("gauge", name, help, labels)
+}
+
+func histogramFamily(name, help string, labels ...string) *MetricFamily {
+	return addFamily("histogram", name, help, labels)
+}
+
+func addFamily(kind, name, help string, labels []string) *MetricFamily {
+	f := &MetricFamily{name: name, kind: kind, help: help, labels: labels, row: len(metricFamilies)}
+	metricFamilies = append(metricFamilies, f)
+	return f
+}
+
+// MetricsWriter gathers one scrape. A series that is written twice is the sum of both, so a collector may write
+// each loop's figures in turn. The order of calls does not matter: families come out whole, in the table's order.
+// Use by one goroutine.
+type MetricsWriter struct {
+	families [][]*series // by row
+	index    map[seriesKey]*series
+}
+
+type seriesKey struct {
+	row    int
+	labels string
+}
+
+// series is one line of the exposition, or one histogram.
+type series struct {
+	labels    string // as it stands between the braces
+	value     float64
+	histogram Histogram
+}
+
+func newMetricsWriter() *MetricsWriter {
+	return &MetricsWriter{families: make([][]*series, len(metricFamilies)), index: map[seriesKey]*series{}}
+}
+
+// Counter adds to a counter. The values of its labels come in the order of its row.
+func (m *MetricsWriter) Counter(f *MetricFamily, value uint64, labels ...string) {
+	m.series(f, "counter", labels).value += float64(value)
+}
+
+// CounterFloat is Counter for what is no whole number.
+func (m *MetricsWriter) CounterFloat(f *MetricFamily, value float64, labels ...string) {
+	m.series(f, "counter", labels).value += value
+}
+
+// Gauge adds to a gauge.
+func (m *MetricsWriter) Gauge(f *MetricFamily, value float64, labels ...string) {
+	m.series(f, "gauge", labels).value += value
+}
+
+// Histogram adds to a histogram. h is only read.
+func (m *MetricsWriter) Histogram(f *MetricFamily, h *Histogram, labels ...string) {
+	m.series(f, "histogram", labels).histogram.Add(h)
+}
+
+func (m *MetricsWriter) series(f *MetricFamily, kind string, values []string) *series {
+	if f.kind != kind || len(values) != len(f.labels) {
+		panic(fmt.Sprintf("metric %s is a %s with labels %v", f.name, f.kind, f.labels))
+	}
+	key := seriesKey{f.row, labelText(f.labels, values)}
+	s := m.index[key]
+	if s == nil {
+		s = &series{labels: key.labels}
+		m.index[key] = s
+		m.families[f.row] = append(m.families[f.row], s)
+	}
+	return s
+}
+
+// labelText is name="value",name="value", escaped as the text format asks.
+func labelText(names, values []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(name)
+		b.WriteString(`="`)
+		labelEscapes.WriteString(&b, strings.ToValidUTF8(values[i], "\ufffd"))
+		b.WriteByte('"')
+	}
+	return b.String()
+}
+
+var (
+	labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	helpEscapes  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+)
+
+// writeTo writes the scrape in the Prometheus text format, version 0.0.4. Families without a series are left out.
+func (m *MetricsWriter) writeTo(w io.Writer) {
+	var b strings.Builder
+	for row, all := range m.families {
+		if len(all) == 0 {
+			continue
+		}
+		f := metricFamilies[row]
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", f.name, helpEscapes.Replace(f.help), f.name, f.kind)
+		for _, s := range all {
+			if f.kind == "histogram" {
+				s.writeHistogram(&b, f.name)
+			} else {
+				writeSample(&b, f.name, s.labels, "", s.value)
+			}
+		}
+	}
+	io.WriteString(w, b.String())
+}
+
+func (s *series) writeHistogram(b *strings.Builder, name string) {
+	h := &s.histogram
+	if h.buckets == nil {
+		h.buckets = DurationBuckets // never observed, so never told which: any will do to say none
+	}
+	below := uint64(0)
+	for i, bound := range h.buckets.bounds {
+		below += h.counts[i]
+		le := formatSample(float64(bound) / h.buckets.per)
+		writeSample(b, name+"_bucket", s.labels, `le="`+le+`"`, float64(below))
+	}
+	count := float64(h.Count())
+	writeSample(b, name+"_bucket", s.labels, `le="+Inf"`, count)
+	writeSample(b, name+"_sum", s.labels, "", float64(h.sum)/h.buckets.per)
+	writeSample(b, name+"_count", s.labels, "", count)
+}
+
+func writeSample(b *strings.Builder, name, labels, le string, value float64) {
+	b.WriteString(name)
+	if labels != "" || le != "" {
+		b.WriteByte('{')
+		b.WriteString(labels)
+		if labels != "" && le != "" {
+			b.WriteByte(',')
+		}
+		b.WriteString(le)
+		b.WriteByte('}')
+	}
+	b.WriteByte(' ')
+	b.WriteString(formatSample(value))
+	b.WriteByte('\n')
+}
+
+// formatSample writes whole numbers without an exponent, so that people can read them.
+func formatSample(v float64) string {
+	switch {
+	case math.IsInf(v, 1):
+		return "+Inf"
+	case math.IsInf(v, -1):
+		return "-Inf"
+	case v == math.Trunc(v) && math.Abs(v) < 1<<53:
+		return strconv.FormatInt(int64(v), 10)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+// Exposition is what /metrics shows: what the collectors write, and the Go runtime's and the process' own figures.
+type Exposition struct {
+	set *metrics.Set
+
+	mu         sync.Mutex // guards collectors; one scrape at a time
+	collectors []func(*MetricsWriter)
+}
+
+// NewExposition makes one without collectors.
+func NewExposition() *Exposition {
+	e := &Exposition{set: metrics.NewSet()}
+	e.set.RegisterMetricsWriter(e.writeFamilies)
+	return e
+}
+
+// Collect has fn called at each scrape, on the scraping goroutine. What loops own it must fetch through them.
+func (e *Exposition) Collect(fn func(*MetricsWriter)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.collectors = append(e.collectors, fn)
+}
+
+// Write makes a scrape.
+func (e *Exposition) Write(w io.Writer) {
+	e.set.WritePrometheus(w)
+	metrics.WriteProcessMetrics(w)
+	metrics.WriteFDMetrics(w)
+}
+
+func (e *Exposition) writeFamilies(w io.Writer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := newMetricsWriter()
+	for _, collect := range e.collectors {
+		collect(m)
+	}
+	m.writeTo(w)
+}
+
+// metricsMarkdown renders the table as the README shows it.
+func metricsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
+	for _, f := range metricFamilies {
+		labels := ""
+		if len(f.labels) > 0 {
+			labels = "`" + strings.Join(f.labels, "` `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.name, f.kind, labels, strings.ReplaceAll(f.help, "|", `\|`))
+	}
+	return b.String()
+}
