@@ -458,6 +458,7 @@ func (p *Pipe) expire(now int64, timeout time.Duration) {
 		to := place.to
 		place.to = swallow{}
 		p.expired++
+		p.set.pipes.stats.Timeouts++
 		// Also what still waits for a connection counts as sent: it will be, when the connection comes.
 		to.Lost(&LostError{Addr: p.addr, Sent: true, Err: errTimeout}, place.request.bytes())
 	}

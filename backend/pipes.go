@@ -27,6 +27,7 @@ func (s *PipeSettings) DialTimeout() time.Duration { return time.Duration(s.dial
 // PipeStats counts what the pipes of one loop have done. Plain numbers: read them on the loop.
 type PipeStats struct {
 	Dials, DialErrors, Lost int64
+	Timeouts                int64 // requests given up
 	BytesIn, BytesOut       int64
 }
 

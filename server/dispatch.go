@@ -24,6 +24,7 @@ const (
 func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
 	if s.queued >= s.loop.srv.config().PipelineLimit {
+		s.loop.stats.limits["client-pipeline-limit"]++
 		return s.hold(pausePipeline)
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"time"
 
 	"github.com/berth-proxy/berth/router"
 )
@@ -16,6 +15,7 @@ type loopStats struct {
 	unknown           commandStats
 	durations         [numWays]Histogram
 	errors            map[string]int64 // by first word
+	limits            map[string]int64 // how often clients ran into one, by its option
 	moved, asked      int64
 	lag               Histogram
 }
@@ -26,20 +26,12 @@ type commandStats struct{ ok, failed int64 }
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
-// durationBuckets suit a round trip on a local network up to a blocking read.
-var durationBuckets = NewBuckets(1e-9,
-	uint64(50*time.Microsecond), uint64(100*time.Microsecond), uint64(250*time.Microsecond), uint64(500*time.Microsecond),
-	uint64(time.Millisecond), uint64(2500*time.Microsecond), uint64(5*time.Millisecond), uint64(10*time.Millisecond),
-	uint64(25*time.Millisecond), uint64(50*time.Millisecond), uint64(100*time.Millisecond), uint64(250*time.Millisecond),
-	uint64(500*time.Millisecond), uint64(time.Second), uint64(2500*time.Millisecond), uint64(5*time.Second),
-	uint64(10*time.Second), uint64(60*time.Second))
-
 func (st *loopStats) init() {
-	st.closedBy, st.errors = map[string]int64{}, map[string]int64{}
+	st.closedBy, st.errors, st.limits = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	for i := range st.durations {
-		st.durations[i] = NewHistogram(durationBuckets)
+		st.durations[i] = NewHistogram(DurationBuckets)
 	}
-	st.lag = NewHistogram(durationBuckets)
+	st.lag = NewHistogram(DurationBuckets)
 }
 
 func (st *loopStats) closed(reason string) { st.closedBy[reason]++ }
@@ -93,6 +85,9 @@ func (st *loopStats) add(o *loopStats) {
 	}
 	for word, n := range o.errors {
 		st.errors[word] += n
+	}
+	for option, n := range o.limits {
+		st.limits[option] += n
 	}
 	if len(o.commands) > len(st.commands) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -109,30 +110,130 @@ func (srv *server) startAdmin() error {
 
 // collect writes what a scrape shows.
 func (srv *server) collect(m *MetricsWriter) {
-	var sum loopSnapshot
-	sum.stats.init()
-	sum.counts = map[string]backend.PipeCount{}
-	for _, snap := range srv.snapshots() {
-		sum.stats.add(&snap.stats)
-		sum.pipes.Dials += snap.pipes.Dials
-		sum.pipes.DialErrors += snap.pipes.DialErrors
-		sum.pipes.Lost += snap.pipes.Lost
-		sum.pipes.BytesIn += snap.pipes.BytesIn
-		sum.pipes.BytesOut += snap.pipes.BytesOut
-		sum.sessions += snap.sessions
-		sum.blocked += snap.blocked
-		sum.pinned += snap.pinned
-		sum.inputBytes += snap.inputBytes
-		sum.outputBytes += snap.outputBytes
-		for addr, c := range snap.counts {
-			all := sum.counts[addr]
-			all.Up += c.Up
-			all.Dialing += c.Dialing
-			all.Owed += c.Owed
-			all.Buffered += c.Buffered
-			sum.counts[addr] = all
+	m.Gauge(metricBuildInfo, 1, version, buildRevision(), runtime.Version())
+	m.Gauge(metricStartTime, float64(srv.started.UnixMilli())/1e3)
+	m.Gauge(metricReady, boolGauge(srv.ready() == nil))
+	m.Gauge(metricClientsMax, float64(srv.maxClients()))
+	m.Counter(metricClientsAccepted, uint64(srv.accepted.Load()))
+	m.Counter(metricClientsRefused, uint64(srv.refused.Load()))
+	snaps := srv.snapshots()
+	m.Gauge(metricLoops, float64(len(snaps)))
+	table := srv.table()
+	for _, snap := range snaps {
+		snap.collectClients(m)
+		snap.collectCommands(m, table)
+		snap.collectPipes(m)
+	}
+	srv.pools.Each(func(addr, _ string, p *backend.Pool) { collectPool(m, addr, p.Stats()) })
+	srv.collectNodes(m)
+}
+
+func boolGauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (snap *loopSnapshot) collectClients(m *MetricsWriter) {
+	st := &snap.stats
+	m.Gauge(metricClients, float64(snap.sessions))
+	m.Gauge(metricClientsBlocked, float64(snap.blocked))
+	m.Gauge(metricClientsPinned, float64(snap.pinned))
+	m.Gauge(metricClientBuffers, float64(snap.inputBytes), "input")
+	m.Gauge(metricClientBuffers, float64(snap.outputBytes), "output")
+	m.Counter(metricClientBytes, uint64(st.bytesIn), "in")
+	m.Counter(metricClientBytes, uint64(st.bytesOut), "out")
+	for reason, n := range st.closedBy {
+		m.Counter(metricClientsClosed, uint64(n), reason)
+	}
+	for option, n := range st.limits {
+		m.Counter(metricLimitHits, uint64(n), option)
+	}
+	m.Histogram(metricLoopLag, &st.lag)
+}
+
+func (snap *loopSnapshot) collectCommands(m *MetricsWriter, table *router.Table) {
+	st := &snap.stats
+	commands := table.Commands()
+	count := func(name string, c commandStats) {
+		if c.ok > 0 {
+			m.Counter(metricCommands, uint64(c.ok), name, "ok")
+		}
+		if c.failed > 0 {
+			m.Counter(metricCommands, uint64(c.failed), name, "error")
 		}
 	}
-	_ = router.Shared
-	_ = m
+	for id, c := range st.commands {
+		if id < len(commands) {
+			count(commands[id].Name, c)
+		}
+	}
+	count("unknown", st.unknown)
+	for way := range st.durations {
+		m.Histogram(metricCommandDuration, &st.durations[way], router.Way(way).String())
+	}
+	for word, n := range st.errors {
+		m.Counter(metricErrors, uint64(n), word)
+	}
+	m.Counter(metricRedirects, uint64(st.moved), "moved")
+	m.Counter(metricRedirects, uint64(st.asked), "ask")
+}
+
+func (snap *loopSnapshot) collectPipes(m *MetricsWriter) {
+	for addr, c := range snap.counts {
+		m.Gauge(metricNodeConnections, float64(c.Up), addr, "pipe", "up")
+		m.Gauge(metricNodeConnections, float64(c.Dialing), addr, "pipe", "dialing")
+		m.Gauge(metricNodePending, float64(c.Owed), addr)
+		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
+	}
+	p := snap.pipes
+	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
+	m.Counter(metricNodeDials, uint64(p.DialErrors), "pipe", "error")
+	m.Counter(metricNodeClosed, uint64(p.Lost-p.DialErrors), "pipe", "lost")
+	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
+	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
+	m.Counter(metricNodeTimeouts, uint64(p.Timeouts))
+}
+
+// leaseBuckets are the pools' own bounds.
+var leaseBuckets = func() *Buckets {
+	bounds := make([]uint64, len(backend.PoolBuckets))
+	for i, b := range backend.PoolBuckets {
+		bounds[i] = uint64(b)
+	}
+	return NewBuckets(1e-9, bounds...)
+}()
+
+func collectPool(m *MetricsWriter, addr string, st backend.PoolStats) {
+	m.Gauge(metricNodeConnections, float64(st.Idle), addr, "lease", "idle")
+	m.Gauge(metricNodeConnections, float64(st.Leased), addr, "lease", "leased")
+	m.Gauge(metricNodeConnections, float64(st.Dialing), addr, "lease", "dialing")
+	m.Counter(metricNodeDials, st.Dials-st.DialErrors, "lease", "ok")
+	m.Counter(metricNodeDials, st.DialErrors, "lease", "error")
+	for reason, n := range st.Closes {
+		m.Counter(metricNodeClosed, n, "lease", reason)
+	}
+	m.Counter(metricPoolHits, st.Hits, addr)
+	m.Counter(metricPoolMisses, st.Misses, addr)
+	m.Counter(metricPoolEvictions, st.Evictions, addr)
+	m.Counter(metricPoolWaits, st.Waits-st.WaitTimeout, addr, "answered")
+	m.Counter(metricPoolWaits, st.WaitTimeout, addr, "timeout")
+	m.Gauge(metricPoolWaiting, float64(st.Waiting), addr)
+	for _, reason := range backend.Reasons() {
+		wait := HistogramOf(leaseBuckets, st.Wait[reason].Counts[:], uint64(st.Wait[reason].Sum))
+		m.Histogram(metricPoolWait, &wait, reason.String())
+		hold := HistogramOf(leaseBuckets, st.Hold[reason].Counts[:], uint64(st.Hold[reason].Sum))
+		m.Histogram(metricPoolHold, &hold, reason.String())
+	}
+}
+
+func (srv *server) collectNodes(m *MetricsWriter) {
+	t := srv.nodes.Topology()
+	m.Gauge(metricShards, float64(len(t.Shards())))
+	m.Gauge(metricSlotsServed, float64(t.Served()))
+	st := srv.nodes.Stats()
+	m.Counter(metricRefreshes, uint64(st.Rounds-st.Failures-st.Changes), "same")
+	m.Counter(metricRefreshes, uint64(st.Changes), "changed")
+	m.Counter(metricRefreshes, uint64(st.Failures), "error")
 }

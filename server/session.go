@@ -140,7 +140,8 @@ func (s *session) keep(b []byte) {
 	}
 	s.in = append(s.in, b...)
 	if limit := s.loop.srv.config().QueryBufferLimit; len(s.in)-s.inPos > limit {
-		s.end("query buffer limit")
+		s.loop.stats.limits["client-query-buffer-limit"]++
+		s.kill("query buffer limit")
 	}
 }
 
@@ -296,12 +297,14 @@ func (s *session) checkOutput() {
 	limit := s.loop.srv.outputLimit(s)
 	switch {
 	case limit.Hard > 0 && buffered > limit.Hard:
+		s.loop.stats.limits["client-output-buffer-limit"]++
 		s.kill("output buffer hard limit")
 	case limit.Soft > 0 && buffered > limit.Soft:
 		if s.overSoft == 0 {
 			s.overSoft = s.loop.clock
 		}
 		if time.Duration(s.loop.clock-s.overSoft) > limit.SoftFor {
+			s.loop.stats.limits["client-output-buffer-limit"]++
 			s.kill("output buffer soft limit")
 		}
 	default:
@@ -383,6 +386,7 @@ func (l *loop) tickSessions() {
 		next := s.next
 		switch {
 		case timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.seen) > timeout:
+			l.stats.limits["timeout"]++
 			s.kill("idle timeout")
 		case s.overSoft > 0:
 			s.checkOutput()
