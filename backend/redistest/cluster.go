@@ -29,6 +29,7 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 	base := []string{
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0",
+		"--repl-ping-replica-period", "1", // CLUSTER SHARDS calls a replica loading until something was replicated
 		"--enable-debug-command", "yes",
 	}
 	if pass := argValue(args, "--requirepass"); pass != "" && argValue(args, "--masterauth") == "" {

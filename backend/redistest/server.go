@@ -67,7 +67,7 @@ func start(t testing.TB, busPort bool, args []string) *Server {
 			s.port.release()
 		}
 		if t.Failed() {
-			t.Logf("redis-server %s said:\n%s", s.Addr(), s.logTail(60))
+			t.Logf("redis-server %s said:\n%s", s.Addr(), s.logTail(25))
 		}
 	})
 	for try := 0; ; try++ {
@@ -80,7 +80,7 @@ func start(t testing.TB, busPort bool, args []string) *Server {
 		}
 		// Between our look at the port and redis-server's bind a stranger took it.
 		if !errors.Is(err, errPortTaken) || try == 20 {
-			t.Fatalf("redistest: start redis-server: %v\n%s", err, s.logTail(60))
+			t.Fatalf("redistest: start redis-server: %v\n%s", err, s.logTail(25))
 		}
 		s.port.release()
 	}
@@ -135,7 +135,7 @@ func (s *Server) Restart(t testing.TB) {
 		}
 		// The port is reserved, but a connection that just ended may hold it for a moment.
 		if !errors.Is(err, errPortTaken) || time.Now().After(deadline) {
-			t.Fatalf("redistest: restart redis-server %s: %v\n%s", s.Addr(), err, s.logTail(60))
+			t.Fatalf("redistest: restart redis-server %s: %v\n%s", s.Addr(), err, s.logTail(25))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

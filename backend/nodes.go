@@ -1,0 +1,193 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// Nodes is what berth knows of what stands behind it, and keeps it true.
+//
+//	Moved ──────────┐ CAS                      ┌─▶ Info, Health
+//	                ▼                          │
+//	Topology ◀── topology ◀── Store ─ round ───┤ asks one node after the other until one knows
+//	                                    ▲      └─▶ OnChange(old, new), one log line
+//	Refresh ──▶ asked ──▶ run ──────────┘
+//	                       ▲ every TopologyInterval, or after a failure with back-off
+//
+// All methods may be called from any goroutine. Only run's goroutine asks nodes; it has at most one round under way.
+type Nodes struct {
+	target   Target
+	settings *NodesSettings
+	gap      time.Duration // between the beginnings of two rounds, at least
+
+	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again; if it wins just before, its
+	// patch is lost, but it has asked for another round.
+	topology atomic.Pointer[router.Topology]
+	info     atomic.Pointer[Info]
+	health   atomic.Pointer[Health]
+	onChange atomic.Pointer[func(old, new *router.Topology)]
+	stats    nodesStats
+
+	asked   chan struct{} // holds one token while a refresh is wanted
+	retimed chan struct{} // holds one token while the interval has changed
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when run has returned; nil when there is none
+
+	// Of the goroutine that runs rounds, and of Connect before that runs.
+	announced *router.Topology // what OnChange and the log were told last
+	backOff   time.Duration    // 0 after a round that succeeded
+	warned    string           // the last complaint that is not a failure
+
+	embedded *embedded
+}
+
+// NodesOptions are given to Connect.
+type NodesOptions struct {
+	Settings *NodesSettings // nil: the defaults
+	Wait     bool           // do not fail when no node answers: keep trying, with Ready() false until one does
+	gap      time.Duration  // for tests; 0: refreshGap
+}
+
+// refreshGap is the least time between two rounds.
+const refreshGap = time.Second
+
+// Health is how the latest round went.
+type Health struct {
+	Err error     // nil: a node answered; else why none did
+	At  time.Time // of the latest round in which a node answered; zero: never
+}
+
+// nodesStats counts; written by the goroutine of the rounds and by Moved, read by Stats.
+type nodesStats struct{ rounds, failures, changes, moved atomic.Int64 }
+
+// NodesStats is what Nodes has done since the start.
+type NodesStats struct {
+	Rounds   int64 // times berth asked for the topology
+	Failures int64 // of them, how often no node knew
+	Changes  int64 // times the topology was another one
+	Moved    int64 // slots patched because of a MOVED error
+}
+
+// Connect asks the seeds, in turn, what stands behind them. A *ConfigError is returned in any case; other errors only
+// without Wait.
+func Connect(ctx context.Context, target Target, options NodesOptions) (*Nodes, error) {
+	if options.Settings == nil {
+		options.Settings = &NodesSettings{}
+	}
+	if options.gap == 0 {
+		options.gap = refreshGap
+	}
+	n := newNodes(target, options.Settings, options.gap)
+	err := n.discover(ctx)
+	if err != nil && (mistake(err) != "" || !options.Wait) {
+		return nil, fmt.Errorf("backend %s: %w", target, err)
+	}
+	n.settle(err)
+	if err != nil {
+		n.logFailure(err)
+	}
+	n.announced = n.Topology()
+	running, cancel := context.WithCancel(context.Background())
+	n.cancel, n.done = cancel, make(chan struct{})
+	go n.run(running)
+	return n, nil
+}
+
+func newNodes(target Target, settings *NodesSettings, gap time.Duration) *Nodes {
+	n := &Nodes{
+		target: target, settings: settings, gap: gap,
+		asked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+	}
+	n.topology.Store(router.Even(nil)) // nobody owns anything
+	n.info.Store(&Info{Kind: Standalone})
+	n.health.Store(&Health{Err: errors.New("not asked yet")})
+	return n
+}
+
+// Topology is who owns which slot now: one atomic load. It serves no slot until a node has answered.
+func (n *Nodes) Topology() *router.Topology { return n.topology.Load() }
+
+// Info is what the nodes are. Not to be changed.
+func (n *Nodes) Info() *Info { return n.info.Load() }
+
+// Target is where berth was told to look.
+func (n *Nodes) Target() Target { return n.target }
+
+// Health is how the latest round went.
+func (n *Nodes) Health() Health { return *n.health.Load() }
+
+// Ready is whether a node answered in the latest round.
+func (n *Nodes) Ready() bool { return n.health.Load().Err == nil }
+
+// Stats is what was done so far.
+func (n *Nodes) Stats() NodesStats {
+	s := &n.stats
+	return NodesStats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load(), Moved: s.moved.Load()}
+}
+
+// OnChange has f called after each change of the topology, with what f was told last and what holds now, one call at a
+// time, on a goroutine of Nodes. Slots patched by Moved are told with the refresh that follows. f must not block for
+// long: no refresh happens meanwhile.
+func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
+
+// SetTopologyInterval changes how often the topology is asked for without cause, from now on.
+func (n *Nodes) SetTopologyInterval(d time.Duration) {
+	n.settings.SetTopologyInterval(d)
+	offer(n.retimed)
+}
+
+// Refresh asks for a refresh of the topology and returns at once. However often it is called, there is one round at a
+// time, they begin at least a second apart, and a call during a round leads to one more behind it.
+func (n *Nodes) Refresh() { offer(n.asked) }
+
+// Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the slot. The topology says
+// so at once, and a refresh is asked for, since a slot seldom moves alone.
+func (n *Nodes) Moved(slot uint16, addr string) {
+	for n.embedded == nil {
+		old := n.topology.Load()
+		if old.Primary(slot) == addr { // another session was told first
+			return
+		}
+		if n.topology.CompareAndSwap(old, old.Moved(slot, addr)) {
+			n.stats.moved.Add(1)
+			break
+		}
+	}
+	n.Refresh()
+}
+
+// Describe is what stands behind berth, in the words of the ready line.
+func (n *Nodes) Describe() string {
+	info := n.Info()
+	name := strings.TrimSpace(info.Product + " " + info.Release)
+	switch {
+	case info.Kind == Embedded:
+		return fmt.Sprintf("embedded try-out of %d shards, not a store", len(n.Topology().Shards()))
+	case n.Health().At.IsZero():
+		return n.where() + " (not reachable yet)"
+	case info.Kind == Cluster:
+		return fmt.Sprintf("cluster of %d primaries (%s)", len(n.Topology().Shards()), name)
+	case name == "":
+		return n.where() + " (asks for a password)"
+	}
+	return fmt.Sprintf("%s (%s)", n.where(), name)
+}
+
+func (n *Nodes) where() string { return strings.Join(n.target.Addrs, ",") }
+
+// Close ends the goroutine, and the embedded backend if there is one, and returns when they are gone.
+func (n *Nodes) Close() {
+	if n.done != nil {
+		n.cancel()
+		<-n.done
+	}
+	if n.embedded != nil {
+		n.embedded.close()
+	}
+}
