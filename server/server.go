@@ -41,6 +41,8 @@ type server struct {
 	refused  atomic.Int64
 	stopping atomic.Bool
 
+	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
+
 	mu      sync.Mutex // guards loops and stale
 	loops   map[gnet.EventLoop]*loop
 	stale   map[*loop]*loopSnapshot // each loop's latest, for a scrape that the loop does not answer in time
@@ -143,7 +145,10 @@ func (srv *server) learnCommands() {
 // start opens the listeners and the loops.
 func (srv *server) start() error {
 	cfg := srv.config()
-	h := &handler{srv: srv}
+	var h gnet.EventHandler = &handler{srv: srv}
+	if srv.wrap != nil {
+		h = srv.wrap(h)
+	}
 	client, err := gnet.NewClient(h,
 		gnet.WithNumEventLoop(cfg.Loops), gnet.WithMulticore(cfg.Loops == 0),
 		gnet.WithReadBufferCap(64<<10), gnet.WithTCPNoDelay(gnet.TCPNoDelay),

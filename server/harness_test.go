@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// berthServer is a berth that runs in the test's process, as main starts it.
+type berthServer struct {
+	srv  *server
+	t    testing.TB
+	addr string
+	once sync.Once
+	solo bool // no other berth ran when this one started
+	age  int  // how many had been started before it
+	fds  int  // descriptors of the process before it started
+}
+
+// startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded one), with the defaults,
+// a port of its own and no admin listener, but for what args say ("--name", "value"). It stops with the test, and the test
+// fails when a goroutine or a descriptor stays behind. What clients and nodes sent is destroyed as soon as berth has looked
+// at it, as gnet would do with the next read.
+func startBerth(t testing.TB, backend string, args ...string) *berthServer {
+	t.Helper()
+	b := &berthServer{t: t}
+	var line []string
+	if backend != "" {
+		if !strings.Contains(backend, "://") {
+			backend = "redis://" + backend
+		}
+		line = append(line, backend)
+	}
+	running.enter(b)
+	for try := 0; ; try++ {
+		err := b.start(append(line, args...))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || try == 50 {
+			running.leave()
+			t.Fatalf("start berth: %v", err)
+		}
+	}
+	t.Cleanup(func() {
+		b.Stop()
+		running.checkLeaks(b)
+	})
+	return b
+}
+
+// Ports for berths lie where neither redistest nor the kernel's outgoing connections take theirs.
+const (
+	firstBerthPort = 5000
+	lastBerthPort  = 10999
+)
+
+func (b *berthServer) start(args []string) error {
+	port := strconv.Itoa(firstBerthPort + rand.IntN(lastBerthPort-firstBerthPort+1))
+	var said bytes.Buffer
+	line := append(args, "--port", port)
+	if !hasFlag(args, "--admin-port") {
+		line = append(line, "--admin-port", "0")
+	}
+	settings, _ := Configure(line, nil, &said, &said)
+	if settings == nil {
+		return errors.New(said.String())
+	}
+	nodes, err := connect(settings.Load())
+	if err != nil {
+		return err
+	}
+	srv := newServer(settings, nodes)
+	srv.wrap = func(h gnet.EventHandler) gnet.EventHandler { return poisoner{h} }
+	if err := srv.start(); err != nil {
+		_ = srv.shutdown(context.Background())
+		return err
+	}
+	if err := srv.startAdmin(); err != nil {
+		_ = srv.shutdown(context.Background())
+		return err
+	}
+	b.srv, b.addr = srv, "127.0.0.1:"+port
+	return nil
+}
+
+func hasFlag(args []string, name string) bool {
+	for _, a := range args {
+		if a == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Addr is where clients go.
+func (b *berthServer) Addr() string { return b.addr }
+
+// Stop shuts berth down as SIGTERM does, with little patience. Stopping twice is harmless.
+func (b *berthServer) Stop() {
+	b.once.Do(func() {
+		b.t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = b.srv.shutdown(ctx) // clients that still wait are none of its tests' business
+		if n := b.srv.clients.Load(); n != 0 {
+			eventually(b.t, "all clients to be gone", func() bool { return b.srv.clients.Load() == 0 })
+		}
+		running.leave()
+	})
+}
+
+// set changes options while berth runs: name, value, name, value.
+func (b *berthServer) set(pairs ...string) {
+	b.t.Helper()
+	if err := b.srv.settings.Set(pairs...); err != nil {
+		b.t.Fatalf("set %v: %v", pairs, err)
+	}
+}
+
+// dial connects a client that hides nothing.
+func dial(t testing.TB, addr string) *redistest.Conn {
+	t.Helper()
+	return redistest.Dial(t, addr)
+}
+
+// eventually waits for what other goroutines or processes must make true.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, what, cond)
+}
+
+// poisoner overwrites gnet's read buffer when the handler has returned: a slice of it that somebody kept is then
+// garbage, always, and not only when the next client's bytes happen to land there.
+type poisoner struct{ gnet.EventHandler }
+
+func (p poisoner) OnTraffic(c gnet.Conn) gnet.Action {
+	seen, _ := c.Peek(-1)
+	action := p.EventHandler.OnTraffic(c)
+	if c.InboundBuffered() == 0 {
+		for i := range seen {
+			seen[i] = '!'
+		}
+	}
+	return action
+}
+
+// running knows the berths of this process, to tell when a leak can be told from a neighbour.
+var running berths
+
+type berths struct {
+	mu      sync.Mutex
+	now     int
+	started int
+}
+
+func (r *berths) enter(b *berthServer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b.solo = r.now == 0
+	r.now++
+	r.started++
+	b.age = r.started
+	b.fds = openFiles()
+}
+
+func (r *berths) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now--
+}
+
+// undisturbed reports whether no berth runs, and none but b has since b started.
+func (r *berths) undisturbed(b *berthServer) (none, onlyB bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now == 0, r.now == 0 && b.solo && r.started == b.age
+}
+
+// checkLeaks waits until nothing of berth is left. With other berths running it cannot tell, and the last one looks.
+func (r *berths) checkLeaks(b *berthServer) {
+	b.t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		none, onlyB := r.undisturbed(b)
+		if !none {
+			return
+		}
+		left, fds := leftGoroutines(), openFiles()
+		if len(left) == 0 && (!onlyB || fds <= b.fds) {
+			return
+		}
+		if time.Now().After(deadline) {
+			if none, _ := r.undisturbed(b); none {
+				b.t.Errorf("berth left behind %d goroutines, and descriptors went from %d to %d\n%s",
+					len(left), b.fds, fds, strings.Join(left, "\n\n"))
+			}
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// leftGoroutines are the stacks of goroutines that run berth's or gnet's code, those of tests excepted. Idle workers of
+// gopool and netpoll's pollers run neither.
+func leftGoroutines() []string {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	var left []string
+	for _, stack := range strings.Split(string(buf), "\n\n") {
+		ours := strings.Contains(stack, "berth-proxy/berth/server.") || strings.Contains(stack, "berth-proxy/berth/backend.") ||
+			strings.Contains(stack, "panjf2000/gnet")
+		if ours && !strings.Contains(stack, "_test.go") && !strings.Contains(stack, "testing.(*M)") {
+			left = append(left, stack)
+		}
+	}
+	return left
+}
+
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+// sharedNode is one redis-server for all tests that only need their own keys: use keyPrefix.
+func sharedNode(testing.TB) *redistest.Server { return shared.node() }
+
+// sharedCluster is one cluster of three primaries for all tests that leave its slots where they are.
+func sharedCluster(testing.TB) *redistest.Cluster { return shared.cluster() }
+
+// clusterURL is a cluster as berth's backend.
+func clusterURL(c *redistest.Cluster) string { return "redis://" + strings.Join(c.Addrs(), ",") }
+
+var shared = &sharedServers{}
+
+type sharedServers struct {
+	tb      packageTB
+	node    func() *redistest.Server
+	cluster func() *redistest.Cluster
+}
+
+func (s *sharedServers) init() {
+	s.node = sync.OnceValue(func() *redistest.Server { return redistest.Start(&s.tb, "--enable-debug-command", "yes") })
+	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0) })
+}
+
+// packageTB lets redistest's servers live as long as the package's tests.
+type packageTB struct {
+	testing.TB // nil: what redistest uses is below
+	mu         sync.Mutex
+	cleanups   []func()
+	dirs       []string
+}
+
+func (p *packageTB) Helper()                   {}
+func (p *packageTB) Failed() bool              { return false }
+func (p *packageTB) Logf(string, ...any)       {}
+func (p *packageTB) Fatalf(f string, a ...any) { panic("shared servers: " + fmt.Sprintf(f, a...)) }
+func (p *packageTB) Cleanup(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cleanups = append(p.cleanups, f)
+}
+
+func (p *packageTB) TempDir() string {
+	dir, err := os.MkdirTemp("", "berth-test-")
+	if err != nil {
+		panic(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dirs = append(p.dirs, dir)
+	return dir
+}
+
+func (p *packageTB) end() {
+	for i := len(p.cleanups) - 1; i >= 0; i-- {
+		p.cleanups[i]()
+	}
+	for _, dir := range p.dirs {
+		_ = os.RemoveAll(dir)
+	}
+}
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	shared.init()
+	code := m.Run()
+	shared.tb.end()
+	os.Exit(code)
+}
+
+func TestBerthsRunOneAfterAnotherAndSideBySide(t *testing.T) {
+	node := redistest.Start(t)
+	for range 3 {
+		b := startBerth(t, node.Addr())
+		if got := dial(t, b.Addr()).Do("SET", "k", "v"); got != "OK" {
+			t.Fatalf("SET: %v", got)
+		}
+		b.Stop()
+		if c, err := net.Dial("tcp", b.Addr()); err == nil {
+			c.Close()
+			t.Fatal("a stopped berth still accepts")
+		}
+	}
+	x, y := startBerth(t, node.Addr()), startBerth(t, "")
+	if got := dial(t, x.Addr()).Do("GET", "k"); got != "v" {
+		t.Errorf("over the node: %v", got)
+	}
+	if got := dial(t, y.Addr()).Do("GET", "k"); got != nil {
+		t.Errorf("embedded: %v", got)
+	}
+}
