@@ -23,7 +23,8 @@ type AdminSource struct {
 type Admin struct {
 	source  AdminSource
 	servers []*http.Server
-	addrs   []net.Addr
+	// listeners are closed here too: a server that is closed before its Serve began does not know its own yet.
+	listeners []net.Listener
 }
 
 // ListenAdmin opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr asks the kernel
@@ -46,14 +47,20 @@ func ListenAdmin(bind []string, port int, source AdminSource) (*Admin, error) {
 }
 
 // Addrs are the addresses that are listened on.
-func (a *Admin) Addrs() []net.Addr { return a.addrs }
+func (a *Admin) Addrs() []net.Addr {
+	var addrs []net.Addr
+	for _, ln := range a.listeners {
+		addrs = append(addrs, ln.Addr())
+	}
+	return addrs
+}
 
 // URL is where metrics are found, for the ready line; empty when nothing is listened on.
 func (a *Admin) URL() string {
-	if len(a.addrs) == 0 {
+	if len(a.listeners) == 0 {
 		return ""
 	}
-	return "http://" + a.addrs[0].String() + "/metrics"
+	return "http://" + a.listeners[0].Addr().String() + "/metrics"
 }
 
 // Close closes listeners and connections.
@@ -62,7 +69,7 @@ func (a *Admin) Close() error {
 	for _, s := range a.servers {
 		errs = append(errs, s.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.closeListeners())...)
 }
 
 // Shutdown lets requests under way end first, as long as ctx allows.
@@ -70,6 +77,16 @@ func (a *Admin) Shutdown(ctx context.Context) error {
 	var errs []error
 	for _, s := range a.servers {
 		errs = append(errs, s.Shutdown(ctx))
+	}
+	return errors.Join(append(errs, a.closeListeners())...)
+}
+
+func (a *Admin) closeListeners() error {
+	var errs []error
+	for _, ln := range a.listeners {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -83,7 +100,7 @@ func (a *Admin) serve(ln net.Listener) {
 		MaxHeaderBytes:    16 << 10,
 	}
 	a.servers = append(a.servers, server)
-	a.addrs = append(a.addrs, ln.Addr())
+	a.listeners = append(a.listeners, ln)
 	go server.Serve(ln) // ends with Close
 }
 

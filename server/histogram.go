@@ -61,14 +61,9 @@ const (
 	sec  = uint64(time.Second)
 )
 
-var (
-	// DurationBuckets suit a command: 20 µs to 10 s, observed in nanoseconds.
-	DurationBuckets = NewBuckets(1e-9, 20*usec, 50*usec, 100*usec, 200*usec, 500*usec, msec, 2*msec, 5*msec, 10*msec,
-		20*msec, 50*msec, 100*msec, 200*msec, 500*msec, sec, 2*sec, 5*sec, 10*sec)
-	// HoldBuckets suit a lease, which a blocked client may hold for minutes: 100 µs to 10 minutes.
-	HoldBuckets = NewBuckets(1e-9, 100*usec, 200*usec, 500*usec, msec, 2*msec, 5*msec, 10*msec, 20*msec, 50*msec,
-		100*msec, 200*msec, 500*msec, sec, 2*sec, 5*sec, 10*sec, 30*sec, 60*sec, 300*sec, 600*sec)
-)
+// DurationBuckets suit a command: 20 µs to 10 s, observed in nanoseconds, shown as seconds.
+var DurationBuckets = NewBuckets(1e-9, 20*usec, 50*usec, 100*usec, 200*usec, 500*usec, msec, 2*msec, 5*msec, 10*msec,
+	20*msec, 50*msec, 100*msec, 200*msec, 500*msec, sec, 2*sec, 5*sec, 10*sec)
 
 // Histogram counts observations in fixed buckets. It has one writer and no lock: each loop has its own, a
 // snapshot (plain assignment, made on that loop) is what others may read, and Add sums snapshots at the scrape.

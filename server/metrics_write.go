@@ -140,19 +140,19 @@ func (m *MetricsWriter) writeTo(w io.Writer) {
 }
 
 func (s *series) writeHistogram(b *strings.Builder, name string) {
-	h := &s.histogram
-	if h.buckets == nil {
-		h.buckets = DurationBuckets // never observed, so never told which: any will do to say none
-	}
-	below := uint64(0)
-	for i, bound := range h.buckets.bounds {
-		below += h.counts[i]
-		le := formatSample(float64(bound) / h.buckets.per)
-		writeSample(b, name+"_bucket", s.labels, `le="`+le+`"`, float64(below))
+	h, per := &s.histogram, 1.0
+	if h.buckets != nil { // else nothing was ever observed: no bounds are known
+		per = h.buckets.per
+		below := uint64(0)
+		for i, bound := range h.buckets.bounds {
+			below += h.counts[i]
+			le := formatSample(float64(bound) / per)
+			writeSample(b, name+"_bucket", s.labels, `le="`+le+`"`, float64(below))
+		}
 	}
 	count := float64(h.Count())
 	writeSample(b, name+"_bucket", s.labels, `le="+Inf"`, count)
-	writeSample(b, name+"_sum", s.labels, "", float64(h.sum)/h.buckets.per)
+	writeSample(b, name+"_sum", s.labels, "", float64(h.sum)/per)
 	writeSample(b, name+"_count", s.labels, "", count)
 }
 

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// startAdmin serves on a free loopback port; ready is what /readyz asks.
+func startAdmin(t *testing.T, ready func() error) *Admin {
+	t.Helper()
+	e := NewExposition()
+	e.Collect(func(m *MetricsWriter) { m.Gauge(metricLoops, 2) })
+	a, err := ListenAdmin([]string{"127.0.0.1"}, 0, AdminSource{Metrics: e, Healthy: func() error { return nil }, Ready: ready})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return a
+}
+
+func fetch(t *testing.T, url string) (status int, body string, header http.Header) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(data), res.Header
+}
+
+func TestMetricsAreServedAsPrometheusText(t *testing.T) {
+	a := startAdmin(t, func() error { return nil })
+	status, body, header := fetch(t, a.URL())
+	if status != 200 || header.Get("Content-Type") != "text/plain; version=0.0.4; charset=utf-8" {
+		t.Errorf("status %d, type %s", status, header.Get("Content-Type"))
+	}
+	own, _, _ := strings.Cut(body, "go_") // the library writes no TYPE for the runtime's
+	readScrape(t, own)
+	if !strings.Contains(own, "berth_loops_running 2\n") {
+		t.Errorf("got\n%s", own)
+	}
+}
+
+func TestReadinessFollowsTheServer(t *testing.T) {
+	var reason atomic.Pointer[error]
+	a := startAdmin(t, func() error {
+		if why := reason.Load(); why != nil {
+			return *why
+		}
+		return nil
+	})
+	base := strings.TrimSuffix(a.URL(), "/metrics")
+	if status, body, _ := fetch(t, base+"/readyz"); status != 200 || body != "ok\n" {
+		t.Errorf("ready: %d %q", status, body)
+	}
+	why := errors.New("no node of the cluster is reachable")
+	reason.Store(&why)
+	if status, body, _ := fetch(t, base+"/readyz"); status != 503 || body != why.Error()+"\n" {
+		t.Errorf("not ready: %d %q", status, body)
+	}
+	if status, body, _ := fetch(t, base+"/healthz"); status != 200 || body != "ok\n" {
+		t.Errorf("healthy: %d %q", status, body)
+	}
+	if status, _, _ := fetch(t, base+"/nothing"); status != 404 {
+		t.Errorf("an unknown path gives %d", status)
+	}
+}
+
+func TestProfilesAreForThisMachineOnly(t *testing.T) {
+	a := &Admin{source: AdminSource{Metrics: NewExposition()}}
+	for _, c := range []struct {
+		loopback   bool
+		host, path string
+		want       int
+	}{
+		{true, "127.0.0.1:9379", "/debug/pprof/", 200},
+		{true, "localhost:9379", "/debug/pprof/goroutine", 200},
+		{true, "[::1]:9379", "/debug/pprof/cmdline", 200},
+		{true, "evil.example:9379", "/debug/pprof/", 403},
+		{true, "10.0.0.1", "/debug/pprof/heap", 403},
+		{false, "127.0.0.1:9379", "/debug/pprof/", 404},
+		{false, "127.0.0.1:9379", "/debug/pprof/profile", 404},
+		{false, "10.0.0.1:9379", "/", 200},
+	} {
+		r := httptest.NewRequest("GET", c.path, nil)
+		r.Host = c.host
+		w := httptest.NewRecorder()
+		a.handler(c.loopback).ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("loopback %v, host %s, %s: %d, want %d", c.loopback, c.host, c.path, w.Code, c.want)
+		}
+		if c.path == "/debug/pprof/cmdline" && w.Body.String() != "berth" {
+			t.Errorf("the command line is shown: %s", w.Body)
+		}
+	}
+}
+
+func TestOnlyLoopbackListenersCountAsSuch(t *testing.T) {
+	for host, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "localhost": true,
+		"0.0.0.0": false, "::": false, "10.0.0.1": false, "example.org": false, "": false} {
+		if got := isLoopback(host); got != want {
+			t.Errorf("%q: %v", host, got)
+		}
+	}
+}
+
+func TestAnAdminPortInUseIsAnError(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	port := ln.Addr().(*net.TCPAddr).Port
+	if _, err := ListenAdmin([]string{"127.0.0.1"}, port, AdminSource{}); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("got %v", err)
+	}
+	a, err := ListenAdmin([]string{"-127.0.0.1"}, port, AdminSource{})
+	if err != nil || a.URL() != "" {
+		t.Errorf("an optional address that is in use: %v, URL %q", err, a.URL())
+	}
+}
+
+func TestAClosedAdminEndpointLetsItsPortGo(t *testing.T) {
+	a := startAdmin(t, func() error { return nil })
+	addr := a.Addrs()[0].String()
+	if err := a.Shutdown(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func openLog(t *testing.T, path, level string) *Log {
+	t.Helper()
+	c := defaultConfig()
+	if err := findOption("loglevel").setText(c, level); err != nil {
+		t.Fatal(err)
+	}
+	l, err := OpenLog(path, c.LogLevel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func readLog(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestTheLogLevelDecidesWhatIsLoggedAndChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "berth.log")
+	l := openLog(t, path, "notice")
+	all := func(round string) {
+		l.Debug(round)
+		l.Verbose(round)
+		l.Info(round)
+		l.Warn(round)
+	}
+	all("first")
+	l.SetLevel(LevelVerbose)
+	all("second")
+	l.SetLevel(LevelWarning)
+	all("third")
+	var got []string
+	for _, line := range strings.Split(strings.TrimSpace(readLog(t, path)), "\n") {
+		_, line, _ = strings.Cut(line, "level=")
+		got = append(got, line)
+	}
+	want := "notice msg=first|warning msg=first|verbose msg=second|notice msg=second|warning msg=second|warning msg=third"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAMovedLogFileIsOpenedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "berth.log")
+	l := openLog(t, path, "notice")
+	l.Info("one")
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	l.Info("two")
+	if err := l.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	l.Info("three")
+	if old, now := readLog(t, path+".1"), readLog(t, path); strings.Count(old, "\n") != 2 || !strings.Contains(now, "three") {
+		t.Errorf("old file %q, new file %q", old, now)
+	}
+}
+
+func TestALogThatCannotBeOpenedAgainStaysOpen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "berth.log")
+	l := openLog(t, path, "notice")
+	if err := os.Rename(dir, dir+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if l.Reopen() == nil {
+		t.Fatal("opened a file in a directory that is gone")
+	}
+	l.Info("still here")
+	if got := readLog(t, filepath.Join(dir+".1", "berth.log")); !strings.Contains(got, "still here") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAFloodIsLoggedOnceAnIntervalWithACount(t *testing.T) {
+	f := Flood{Every: time.Minute}
+	now := time.Unix(1000, 0)
+	if ok, held := f.Pass(now); !ok || held != 0 {
+		t.Errorf("the first: %v, %d", ok, held)
+	}
+	for i := range 5 {
+		if ok, _ := f.Pass(now.Add(time.Duration(i) * time.Second)); ok {
+			t.Error("passes within the interval")
+		}
+	}
+	if ok, held := f.Pass(now.Add(time.Minute)); !ok || held != 5 {
+		t.Errorf("the next: %v, %d", ok, held)
+	}
+
+	path := filepath.Join(t.TempDir(), "berth.log")
+	l := openLog(t, path, "notice")
+	var flood Flood
+	flood.held.Store(7)
+	l.Limited(&flood, LevelDebug, "not at this level")
+	l.Limited(&flood, LevelWarning, "client refused", "why", "maxclients")
+	l.Limited(&flood, LevelWarning, "client refused", "why", "maxclients")
+	got := readLog(t, path)
+	if strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, `msg="client refused" why=maxclients suppressed=7`+"\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOfManyThatRaceForAFloodGateOnePassesAndTheRestAreCounted(t *testing.T) {
+	f := Flood{Every: time.Hour}
+	var passed atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 1000 {
+				if ok, _ := f.Pass(time.Unix(1, 0)); ok {
+					passed.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if _, held := f.Pass(time.Unix(1, 0).Add(time.Hour)); passed.Load() != 1 || held+passed.Load() != 8000 {
+		t.Errorf("%d passed, %d held", passed.Load(), held)
+	}
+}
