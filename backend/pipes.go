@@ -98,10 +98,11 @@ func (ps *Pipes) Flush() {
 	ps.dirty = ps.dirty[:0]
 }
 
-// pipeIdle is how long a pipe outlives its last request when no session of its identity is left.
+// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go: what is no longer used must
+// not hold a connection.
 const pipeIdle = 60 * time.Second
 
-// Tick gives up replies that are overdue and closes the pipes of identities that nobody uses any more.
+// Tick gives up replies that are overdue and closes pipes that nobody has used for long.
 func (ps *Pipes) Tick() {
 	now := ps.loop.Now()
 	timeout := time.Duration(ps.settings.timeout.Load())
@@ -110,7 +111,7 @@ func (ps *Pipes) Tick() {
 			if timeout > 0 {
 				p.expire(now, timeout)
 			}
-			if set.sessions == 0 && p.owed.len() == 0 && p.state != pipeDialing && now-p.lastUse > int64(pipeIdle) {
+			if p.owed.len() == 0 && p.state != pipeDialing && now-p.lastUse > int64(pipeIdle) {
 				if p.state != pipeDown {
 					p.end(errRetired)
 				}

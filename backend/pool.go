@@ -66,6 +66,9 @@ func idleTimer(f func()) *time.Timer {
 // Addr is the node's address.
 func (p *Pool) Addr() string { return p.addr }
 
+// Size is how many connections there are, idle, leased and being dialled.
+func (p *Pool) Size() int { return int(p.total.Load()) }
+
 // Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered through in, with an
 // idle or a freshly dialled connection or with an error. want's DB and RESP are what the connection is made before the
 // holder's first command; its user must be the pool's.

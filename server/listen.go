@@ -16,28 +16,24 @@ import (
 // reservedFiles are descriptors that are no client's: listeners, pollers, logs, control connections.
 const reservedFiles = 128
 
-// maxClients is maxclients, less what the descriptor limit leaves when the nodes have theirs.
-func (srv *server) maxClients() int {
+// capClients sets how many clients there may be: maxclients, or what the descriptor limit leaves when the nodes have
+// their connections.
+func (srv *server) capClients() {
 	most := srv.config().MaxClients
-	if srv.maxFiles == 0 {
-		return most
+	if srv.maxFiles > 0 {
+		leases := 0
+		srv.pools.Each(func(_, _ string, p *backend.Pool) { leases += p.Size() })
+		most = min(most, srv.maxFiles-reservedFiles-leases)
 	}
-	pools := 0
-	srv.pools.Each(func(_, _ string, p *backend.Pool) {
-		st := p.Stats()
-		pools += st.Idle + st.Leased + st.Dialing
-	})
-	return max(1, min(most, srv.maxFiles-reservedFiles-pools))
+	srv.clientCap.Store(int64(max(1, most)))
 }
 
 // listen opens all listeners.
 func (srv *server) listen(cfg *Config) error {
-	control := func(_, _ string, c syscall.RawConn) error { return nil }
-	config := net.ListenConfig{Control: control}
 	if cfg.Port != 0 {
 		for _, word := range cfg.Bind {
 			addr, optional := bindAddress(word, cfg.Port)
-			ln, err := config.Listen(context.Background(), "tcp", addr)
+			ln, err := listenTCP(addr, cfg.TCPBacklog)
 			if err != nil {
 				if optional {
 					slog.Warn("not listening", "addr", addr, "why", err)
@@ -69,6 +65,35 @@ func (srv *server) listen(cfg *Config) error {
 	return nil
 }
 
+// listenTCP listens with a backlog of ours. Keepalive is set for each client, since the setting may change.
+func listenTCP(addr string, backlog int) (net.Listener, error) {
+	config := net.ListenConfig{KeepAlive: -1}
+	ln, err := config.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	// net listens with the system's maximum; listening again changes that.
+	var listenErr error
+	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), backlog) }); err != nil {
+		return nil, err
+	}
+	return ln, listenErr
+}
+
+// keepAlive has the kernel probe a client that is silent for so long, and again twice.
+func keepAlive(conn net.Conn, idle time.Duration) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok || idle == 0 {
+		return
+	}
+	// A socket that refuses is one whose client has gone: reading will say so.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: max(idle/3, time.Second), Count: 3})
+}
+
 // Pauses after a failed accept, doubled each time: out of descriptors, an accept loop would spin.
 const (
 	acceptPauseMin = 5 * time.Millisecond
@@ -98,7 +123,7 @@ func (srv *server) accept(ln net.Listener) {
 // welcome makes a client of an accepted socket, unless there are too many.
 func (srv *server) welcome(conn net.Conn) {
 	srv.accepted.Add(1)
-	if srv.clients.Add(1) > int64(srv.maxClients()) {
+	if srv.clients.Add(1) > srv.clientCap.Load() {
 		srv.clients.Add(-1)
 		srv.refused.Add(1)
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -106,6 +131,7 @@ func (srv *server) welcome(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
+	keepAlive(conn, srv.config().TCPKeepalive)
 	s := &session{id: srv.lastID.Add(1)}
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {

@@ -124,14 +124,19 @@ func (s *session) become(id backend.Identity) {
 	}
 	s.pipes.Detach()
 	s.pipes = s.loop.pipes.Attach(id)
+	if old.User != id.User || old.Password != id.Password {
+		s.dropKept("another user")
+	}
 	if st := s.stay; st != nil && st.watching {
-		st.rebind(old, id)
+		st.rebind(id)
 	}
 }
 
-// rebind takes a WATCH along when its client changes protocol or database. Another user's connection cannot be
-// taken along: its EXEC answers nil.
-func (st *stay) rebind(old, id backend.Identity) {
+// rebind takes a lease along when its client changes protocol or database. Another user's connection cannot be
+// taken along: what it watches is lost, and EXEC answers nil.
+func (st *stay) rebind(id backend.Identity) {
+	old := st.identity
+	st.identity = id
 	switch {
 	case st.lease == nil:
 	case old.User != id.User || old.Password != id.Password:

@@ -113,7 +113,7 @@ func (srv *server) collect(m *MetricsWriter) {
 	m.Gauge(metricBuildInfo, 1, version, buildRevision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(srv.started.UnixMilli())/1e3)
 	m.Gauge(metricReady, boolGauge(srv.ready() == nil))
-	m.Gauge(metricClientsMax, float64(srv.maxClients()))
+	m.Gauge(metricClientsMax, float64(srv.clientCap.Load()))
 	m.Counter(metricClientsAccepted, uint64(srv.accepted.Load()))
 	m.Counter(metricClientsRefused, uint64(srv.refused.Load()))
 	snaps := srv.snapshots()

@@ -35,11 +35,12 @@ type server struct {
 	started   time.Time
 	maxFiles  int // descriptors this process may have
 
-	clients  atomic.Int64 // accepted and not closed
-	lastID   atomic.Int64
-	accepted atomic.Int64
-	refused  atomic.Int64
-	stopping atomic.Bool
+	clients   atomic.Int64 // accepted and not closed
+	clientCap atomic.Int64 // how many there may be; set by each tick
+	lastID    atomic.Int64
+	accepted  atomic.Int64
+	refused   atomic.Int64
+	stopping  atomic.Bool
 
 	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
 
@@ -101,6 +102,7 @@ func newServer(settings *Settings, nodes *backend.Nodes) *server {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))
 	}
+	srv.capClients()
 	return srv
 }
 
@@ -151,8 +153,8 @@ func (srv *server) start() error {
 	}
 	client, err := gnet.NewClient(h,
 		gnet.WithNumEventLoop(cfg.Loops), gnet.WithMulticore(cfg.Loops == 0),
-		gnet.WithReadBufferCap(64<<10), gnet.WithTCPNoDelay(gnet.TCPNoDelay),
-		gnet.WithTCPKeepAlive(cfg.TCPKeepalive), gnet.WithTicker(true),
+		gnet.WithReadBufferCap(64<<10), gnet.WithTicker(true),
+		gnet.WithTCPNoDelay(gnet.TCPDelay), // net has set it already
 		gnet.WithLogger(gnetLog{}), gnet.WithLogLevel(logging.WarnLevel))
 	if err != nil {
 		return err
@@ -314,6 +316,7 @@ const tickEvery = 100 * time.Millisecond
 
 // OnTick runs on a goroutine of its own.
 func (h *handler) OnTick() (time.Duration, gnet.Action) {
+	h.srv.capClients()
 	for _, l := range h.srv.eachLoop() {
 		posted := time.Now()
 		l.Post(func() {

@@ -19,6 +19,7 @@ type stay struct {
 	s        *session
 	addr     string
 	reason   backend.Reason
+	identity backend.Identity // what the lease has been turned to
 	lease    *backend.Lease
 	waiter   *backend.Waiter
 	err      error      // why there is no lease: for the request that asked
@@ -70,6 +71,7 @@ func (s *session) stayAt(addr string, reason backend.Reason) stayState {
 		delete(s.kept, addr)
 		st.leaving = false
 		s.stay = st
+		st.rebind(s.pipes.Identity())
 	default:
 		st = &stay{s: s, addr: addr, reason: reason, slot: noSlot}
 		s.stay = st
@@ -87,8 +89,9 @@ func (s *session) stayAt(addr string, reason backend.Reason) stayState {
 // ask asks the pool for a lease.
 func (st *stay) ask() {
 	s := st.s
-	pool := s.loop.srv.pools.For(st.addr, s.pipes.Identity())
-	st.lease, st.waiter = pool.Get(st, s.loop.inbox, s.pipes.Identity(), st.reason)
+	st.identity = s.pipes.Identity()
+	pool := s.loop.srv.pools.For(st.addr, st.identity)
+	st.lease, st.waiter = pool.Get(st, s.loop.inbox, st.identity, st.reason)
 }
 
 // Attached is the pool's late answer.
@@ -303,10 +306,7 @@ var unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
 // leaveStay gives back all that the session holds or waits for, because the client is gone. A lease that owes
 // something is closed at once, so that the node sees the client leave before the next element arrives.
 func (s *session) leaveStay(why string) {
-	for _, st := range s.kept {
-		st.lease.Close(why)
-	}
-	s.kept = nil
+	s.dropKept(why)
 	st := s.stay
 	if st == nil {
 		return
@@ -357,6 +357,14 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 		return false, s.refuse(cmd, st.failure(st.err))
 	}
 	return true, true
+}
+
+// dropKept closes the connections that the client kept because the pool was off.
+func (s *session) dropKept(why string) {
+	for _, st := range s.kept {
+		st.lease.Close(why)
+	}
+	s.kept = nil
 }
 
 // block sends a blocking command on a lease and takes no further request until its reply.
