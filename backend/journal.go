@@ -23,7 +23,7 @@ type chunk struct {
 //	└─────────────┴──────────────┘
 //	               ↑ from
 type journal struct {
-	chunks []*chunk // not wholly written yet; the last one is being filled
+	chunks []*chunk // with bytes to write, but for the last one, which is being filled
 	from   int      // bytes of chunks[0] that were written
 	spare  *chunk   // one answered chunk, kept against allocation
 }
@@ -45,11 +45,16 @@ func (j *journal) append(b []byte) place {
 	return place{chunk: c, off: off, end: len(c.buf)}
 }
 
-// room returns the last chunk if n bytes fit into it without moving what it holds, else a new one.
+// room returns the last chunk if n bytes fit into it without moving what it holds, else a new one. A chunk that is
+// full and written leaves the list here: it may come back as the spare one.
 func (j *journal) room(n int) *chunk {
 	if k := len(j.chunks); k > 0 {
-		if last := j.chunks[k-1]; cap(last.buf)-len(last.buf) >= n {
+		last := j.chunks[k-1]
+		if cap(last.buf)-len(last.buf) >= n {
 			return last
+		}
+		if k == 1 && j.from == len(last.buf) {
+			j.chunks, j.from = j.chunks[:0], 0
 		}
 	}
 	c := j.spare
