@@ -23,7 +23,7 @@ type configFile struct {
 
 // A configLine is one line of the file. option is nil for comments, blank lines and lines that are wrong.
 type configLine struct {
-	text   string // as it stands there, without its line end
+	text   string // as it stands there, up to the '\n'
 	option *option
 	words  []string // behind the name
 	bad    error    // why the line is wrong
@@ -57,13 +57,12 @@ func readConfigFile(path string) (string, error) {
 // parseConfigFile cuts text into lines and finds the option of each. Wrong lines are kept, with the reason.
 func parseConfigFile(text string) *configFile {
 	text = strings.TrimPrefix(text, "\ufeff")
-	text = strings.TrimSuffix(text, "\n")
 	f := &configFile{}
 	if text == "" {
 		return f
 	}
-	for _, raw := range strings.Split(text, "\n") {
-		f.lines = append(f.lines, parseConfigLine(strings.TrimSuffix(raw, "\r")))
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		f.lines = append(f.lines, parseConfigLine(line))
 	}
 	return f
 }
@@ -165,7 +164,7 @@ func (f *configFile) rewrite(c *Config) string {
 			out = append(out, "# ??? "+l.text)
 		case !changed:
 			out = append(out, l.text)
-			signed = signed || l.text == rewriteSignature
+			signed = signed || strings.TrimRight(l.text, "\r ") == rewriteSignature
 		case len(rest) > 0:
 			out = append(out, l.option.name+" "+rest[0])
 			wanted[l.option] = rest[1:]

@@ -166,6 +166,9 @@ func TestFilesWithWindowsLineEndsAreRead(t *testing.T) {
 	if len(mistakes) > 0 || c.Port != 7001 || c.Timeout.Seconds() != 5 {
 		t.Errorf("port %d, timeout %v, %v", c.Port, c.Timeout, mistakes)
 	}
+	if got, want := rewritten(t, "# x\r\ntimeout 5\r\nport 7001\r\n", "timeout", "6"), "# x\r\ntimeout 6\nport 7001\r\n"; got != want {
+		t.Errorf("rewritten: %q", got)
+	}
 }
 
 // sameConfig compares by the table, the way CONFIG GET would show it, unmasked.
