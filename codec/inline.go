@@ -19,10 +19,8 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 		return 0, nil
 	}
 	i += p.seen
+	// A CR in front of the newline is a blank like others.
 	line := buf[:i]
-	if i > 0 && line[i-1] == '\r' {
-		line = line[:i-1]
-	}
 	p.inline = true
 	p.scratch = p.scratch[:0]
 	// To Redis a NUL ends its search for the newline: it would wait for ever.

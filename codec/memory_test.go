@@ -133,9 +133,24 @@ func TestLongLinesInPiecesAreSearchedOnce(t *testing.T) {
 		t.Fatal(n, err)
 	}
 
-	// Whoever searched this again would find a request that ends in its middle.
-	inline := []byte(strings.Repeat("a", 60<<10) + "\n")
+	// Whoever searched this again would find that its first line is no length.
+	header := []byte("*" + strings.Repeat("1", 60<<10) + "\r\n")
 	var p RequestParser
+	for have := 1; have < len(header)-1; have = min(have+pieceSize, len(header)-1) {
+		if n, err := p.Parse(header[:have], nil); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		if have > 1 {
+			header[have-1] = '\r'
+		}
+	}
+	if n, err := p.Parse(header, nil); n != 0 || err != errMultibulkLength {
+		t.Fatal(n, err)
+	}
+	p.Reset()
+
+	// And here he would find a request that ends in its middle.
+	inline := []byte(strings.Repeat("a", 60<<10) + "\n")
 	for have := 1; have < len(inline); have = min(have+pieceSize, len(inline)) {
 		if n, err := p.Parse(inline[:have], nil); n != 0 || err != nil {
 			t.Fatal(n, err)

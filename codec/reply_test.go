@@ -19,6 +19,7 @@ var hundredDigits = strings.Repeat("1234567890", 10)
 var replyVectors = []replyVector{
 	{name: "simple string", input: "+OK\r\n"},
 	{name: "another simple string", input: "+PONG\r\n"},
+	{name: "simple string that begins with OK", input: "+OKAY\r\n"},
 	{name: "empty simple string", input: "+\r\n"},
 	{name: "simple string with LF", input: "+a\nb\r\n"},
 	{name: "error", input: "-ERR no\r\n"},
@@ -65,6 +66,8 @@ var replyVectors = []replyVector{
 	{name: "no length", input: "$\r\n", err: errReplyLength},
 	{name: "endless length", input: "$" + strings.Repeat("1", maxScalarLine), err: errReplyLineSize},
 	{name: "endless integer", input: ":" + strings.Repeat("1", maxScalarLine), err: errReplyLineSize},
+	{name: "longest double", input: "," + strings.Repeat("1", maxScalarLine-1) + "\r\n"},
+	{name: "longest double and one", input: "," + strings.Repeat("1", maxScalarLine) + "\r\n", err: errReplyLineSize},
 	{name: "endless double", input: "," + strings.Repeat("1", maxScalarLine), err: errReplyLineSize},
 	{name: "streamed string", input: "$?\r\n;1\r\na\r\n;0\r\n", err: errReplyStreamed},
 	{name: "streamed array", input: "*?\r\n:1\r\n.\r\n", err: errReplyStreamed},
