@@ -91,12 +91,13 @@ type Settings struct {
 	// the older snapshot for one more turn.
 	now atomic.Pointer[Config]
 
-	mu    sync.Mutex // guards hooks, vets, and makes one change (and one rewrite of the file) at a time
+	mu    sync.Mutex // guards hooks and vets, and makes one change at a time; loops wait for it: nothing blocks under it
 	hooks []configHook
 	vets  []configVet
 
-	path     string   // the configuration file, absolute; empty: started without one
-	warnings []string // found while loading, for the log once it is open
+	fileMu   sync.Mutex // makes one rewrite of the file at a time; held over disk writes, so never taken on a loop
+	path     string     // the configuration file, absolute; empty: started without one
+	warnings []string   // found while loading, for the log once it is open
 }
 
 type configHook struct {

@@ -216,8 +216,8 @@ func (s *Settings) Rewrite() error {
 	if s.path == "" {
 		return errNoConfigFile
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.fileMu.Lock()
+	defer s.fileMu.Unlock()
 	if err := rewriteConfigFile(s.path, s.Load()); err != nil {
 		return fmt.Errorf("Rewriting config file: %w", err)
 	}
