@@ -23,6 +23,7 @@ const embeddedVersion = "7.0.0"
 type embedded struct {
 	shards []*miniredis.Miniredis
 	stop   chan struct{}
+	once   sync.Once // of close
 	ended  sync.WaitGroup
 
 	mu   sync.Mutex // guards news and txns; nothing blocks under it
@@ -74,7 +75,9 @@ func Embed(shards int) (*Nodes, error) {
 }
 
 // close ends the servers and returns when their connections and goroutines are gone.
-func (e *embedded) close() {
+func (e *embedded) close() { e.once.Do(e.end) }
+
+func (e *embedded) end() {
 	e.mu.Lock()
 	close(e.stop)
 	e.wake.Broadcast()

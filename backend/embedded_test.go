@@ -18,7 +18,7 @@ func embed(t *testing.T) (*Nodes, []*redistest.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.Close)
+	t.Cleanup(n.Close) // a second time in some tests
 	var conns []*redistest.Conn
 	for _, s := range n.Topology().Shards() {
 		conns = append(conns, redistest.Dial(t, s.Primary))
@@ -122,23 +122,30 @@ func TestEmbeddedBackendPublishesOnAllShards(t *testing.T) {
 	}
 }
 
-func TestEmbeddedBackendClosesUnderBlockedAndDeafClients(t *testing.T) {
-	expectNoNodesLeft(t)
-	n, err := Embed(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := n.Topology().Shards()[0].Primary
-	redistest.Dial(t, addr).Send("BLPOP", "l", "0")
-	redistest.Dial(t, addr).Send("SUBSCRIBE", "news") // and reads nothing
-	publisher := redistest.Dial(t, addr)
+func TestEmbeddedBackendClosesUnderAClientThatBlocks(t *testing.T) {
+	n, conns := embed(t)
+	shard := n.embedded.shards[0]
+	before := shard.CommandCount()
+	conns[0].Send("BLPOP", "l", "0")
+	redistest.Eventually(t, nodesPatience, "BLPOP to arrive", func() bool { return shard.CommandCount() > before })
+	closesInTime(t, n)
+}
+
+func TestEmbeddedBackendClosesUnderASubscriberThatDoesNotRead(t *testing.T) {
+	n, conns := embed(t)
+	conns[0].Send("SUBSCRIBE", "news")
+	publisher := redistest.Dial(t, n.Topology().Shards()[0].Primary)
 	publisher.SetTimeout(200 * time.Millisecond)
 	message := strings.Repeat("x", 1<<20)
-	for range 64 { // more than the socket buffers hold: miniredis blocks
-		if _, err := publisher.TryDo("PUBLISH", "news", message); err != nil {
-			break
-		}
+	for blocked := false; !blocked; { // when the sockets' buffers are full, miniredis blocks
+		_, err := publisher.TryDo("PUBLISH", "news", message)
+		blocked = err != nil
 	}
+	closesInTime(t, n)
+}
+
+func closesInTime(t *testing.T, n *Nodes) {
+	t.Helper()
 	closed := make(chan struct{})
 	go func() {
 		n.Close()

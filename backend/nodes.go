@@ -181,7 +181,7 @@ func (n *Nodes) Describe() string {
 
 func (n *Nodes) where() string { return strings.Join(n.target.Addrs, ",") }
 
-// Close ends the goroutine, and the embedded backend if there is one, and returns when they are gone.
+// Close ends the goroutine, and the embedded backend if there is one, and returns when they are gone. A second call does nothing.
 func (n *Nodes) Close() {
 	if n.done != nil {
 		n.cancel()

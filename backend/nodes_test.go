@@ -321,6 +321,57 @@ func TestOlderClusterIsReadFromCLUSTERSLOTS(t *testing.T) {
 	}
 }
 
+func TestNodeThatSaysTheClusterIsOKIsBelievedFirst(t *testing.T) {
+	node := func(state, slots string) *scriptedNode {
+		return startScriptedNode(t, func(command string) string {
+			switch command {
+			case "info":
+				return bulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
+			case "cluster info":
+				return bulk("cluster_state:" + state + "\r\n")
+			case "cluster shards":
+				return "-ERR unknown subcommand\r\n"
+			case "cluster slots":
+				return slots
+			}
+			return "+PONG\r\n"
+		})
+	}
+	slots := func(to, port int) string {
+		return fmt.Sprintf("*1\r\n*3\r\n:0\r\n:%d\r\n*2\r\n$0\r\n\r\n:%d\r\n", to, port)
+	}
+	alone := node("fail", slots(99, 7001)).addr()
+	most := node("fail", slots(16000, 7002)).addr()
+	ok := node("ok", slots(50, 7003)).addr()
+	empty := node("ok", "*0\r\n").addr()
+	for _, test := range []struct {
+		seeds []string
+		want  string
+	}{
+		{[]string{alone, most, ok}, "127.0.0.1:7003"},
+		{[]string{alone, most, empty}, "127.0.0.1:7002"},
+		{[]string{most, alone}, "127.0.0.1:7002"},
+	} {
+		n := connectNodes(t, "redis://"+strings.Join(test.seeds, ","), NodesOptions{})
+		if got := n.Topology().Primary(0); got != test.want {
+			t.Errorf("slot 0 belongs to %s, want %s", got, test.want)
+		}
+	}
+	if _, err := tryConnectNodes(t, "redis://"+empty, NodesOptions{}); !errors.Is(err, errNoSlots) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWhatMOVEDTaughtOutlivesABlindRound(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "secret")
+	n := connectNodes(t, "redis://"+s.Addr(), quickRounds(time.Hour))
+	n.Moved(5, "10.0.0.1:6379") // and asks for a round
+	redistest.Eventually(t, nodesPatience, "the round", func() bool { return n.Stats().Rounds == 2 })
+	if got := n.Topology().Primary(5); got != "10.0.0.1:6379" {
+		t.Errorf("slot 5 belongs to %s", got)
+	}
+}
+
 func TestCompatibleProductIsCalledByItsName(t *testing.T) {
 	s := startScriptedNode(t, func(command string) string {
 		if command == "info" {
@@ -478,11 +529,44 @@ func TestRefreshesAreFewAndOneAtATimeAndNoneIsLost(t *testing.T) {
 	}
 }
 
+func TestRefreshAskedForDuringARoundLeadsToAnother(t *testing.T) {
+	began, goOn := make(chan struct{}), make(chan struct{})
+	script := standaloneScript("7.0.15")
+	var first sync.Once
+	s := startScriptedNode(t, func(command string) string {
+		connecting := false
+		if command == "ping" {
+			first.Do(func() { connecting = true })
+			if !connecting {
+				began <- struct{}{}
+				<-goOn
+			}
+		}
+		return script(command)
+	})
+	n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
+	n.Refresh()
+	<-began
+	for range 10 {
+		n.Refresh()
+	}
+	goOn <- struct{}{}
+	select {
+	case <-began:
+		goOn <- struct{}{}
+	case <-time.After(nodesPatience):
+		t.Fatal("no round behind the one that was under way")
+	}
+	redistest.Eventually(t, nodesPatience, "the second round to end", func() bool { return n.Stats().Rounds == 3 })
+}
+
 func TestTopologyIntervalIsHot(t *testing.T) {
 	s := startScriptedNode(t, standaloneScript("7.0.15"))
 	n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
+	n.Refresh()
+	redistest.Eventually(t, nodesPatience, "the long pause to begin", func() bool { return n.Stats().Rounds == 2 })
 	n.SetTopologyInterval(30 * time.Millisecond)
-	redistest.Eventually(t, nodesPatience, "rounds without a cause", func() bool { return len(s.rounds()) > 3 })
+	redistest.Eventually(t, nodesPatience, "rounds without a cause", func() bool { return n.Stats().Rounds > 4 })
 }
 
 func TestCommandReplyIsReadAgainOnlyFromAnotherVersion(t *testing.T) {

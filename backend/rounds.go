@@ -165,11 +165,10 @@ func (n *Nodes) candidates() []string {
 
 // adopt makes a finding the truth.
 func (n *Nodes) adopt(found *finding) {
-	guessedBefore := n.Topology().Served() > 0
-	if !found.blind || !guessedBefore { // a guess must not undo what MOVED errors have taught
-		if old := n.Topology(); !old.Equal(found.topology) {
-			n.topology.Store(found.topology)
-		}
+	old := n.Topology()
+	guessAgain := found.blind && old.Served() > 0 // must not undo what MOVED errors have taught
+	if !guessAgain && !old.Equal(found.topology) {
+		n.topology.Store(found.topology)
 	}
 	n.info.Store(&found.info)
 	complaint := ""
