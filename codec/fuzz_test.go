@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -237,17 +238,9 @@ func (g *grower) elements(raw []byte, v Value, n, depth int) ([]byte, Value) {
 	return raw, v
 }
 
-// treeText writes a tree so that equal trees give equal texts.
-func treeText(v Value) string {
-	text := fmt.Sprintf("%c%v%q%d,%v", v.Type, v.Null, v.Str, v.Int, v.Float)
-	for _, attr := range v.Attrs {
-		text += "|" + treeText(attr)
-	}
-	text += "["
-	for _, elem := range v.Elems {
-		text += treeText(elem) + " "
-	}
-	return text + "]"
+func sameTree(a, b Value) bool {
+	return a.Type == b.Type && a.Null == b.Null && bytes.Equal(a.Str, b.Str) && a.Int == b.Int && a.Float == b.Float &&
+		slices.EqualFunc(a.Elems, b.Elems, sameTree) && slices.EqualFunc(a.Attrs, b.Attrs, sameTree)
 }
 
 func FuzzReplyRoundTrip(f *testing.F) {
@@ -260,8 +253,8 @@ func FuzzReplyRoundTrip(f *testing.F) {
 		g := &grower{input[:min(len(input), fuzzSize)]}
 		raw, want := g.value(nil, 0)
 		got, err := ParseValue(raw)
-		if err != nil || treeText(got) != treeText(want) {
-			t.Fatalf("%q: %v\ngot  %s\nwant %s", raw, err, treeText(got), treeText(want))
+		if err != nil || !sameTree(got, want) {
+			t.Fatalf("%q: %v\ngot  %+v\nwant %+v", raw, err, got, want)
 		}
 		var s ReplyScanner
 		if n, err := s.Scan(append(raw, "+OK\r\n"...)); n != len(raw) {
