@@ -101,8 +101,8 @@ func (t *loopTurn) Run(context.Context) error {
 // After ends an entry: sessions that are owed nothing more are written now, all others share the turn.
 func (l *loop) After() {
 	rest := l.dirty[:0]
-	for _, s := range l.dirty {
-		if s.head == nil {
+	for i := 0; i < len(l.dirty); i++ { // flush may close a session: that ends in gone, which leaves l.dirty alone
+		if s := l.dirty[i]; s.head == nil {
 			s.flush()
 		} else {
 			rest = append(rest, s)
@@ -110,6 +110,11 @@ func (l *loop) After() {
 	}
 	clear(l.dirty[len(rest):])
 	l.dirty = rest
+	l.wakeIfBusy()
+}
+
+// wakeIfBusy asks for a turn if there is something to do in it.
+func (l *loop) wakeIfBusy() {
 	if len(l.dirty) > 0 || len(l.ready) > 0 || len(l.staying) > 0 {
 		l.Wake()
 	}

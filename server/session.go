@@ -376,7 +376,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	l.gone = append(l.gone, c)
 	l.srv.clients.Add(-1)
 	s.prev, s.next = nil, nil
-	l.After()
+	l.wakeIfBusy() // not After: this may run inside a flush of After's or the turn's
 }
 
 // tickSessions closes clients that have been idle for too long, or have not read for too long.
