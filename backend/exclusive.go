@@ -51,7 +51,7 @@ type exclusive struct {
 	mu    sync.Mutex // guards what follows; nothing blocks under it
 	lease *Lease     // whom received bytes are for
 	in    *buffer    // received bytes the lease has not taken; nil: none
-	hint  int        // bytes that are missing at least from the reply being received
+	hint  int        // bytes that are missing at least until the lease has anything to do; 0: unknown
 	lost  error      // the connection is gone, or must be, and why
 	told  bool       // the lease is in its holder's inbox
 }
@@ -98,7 +98,7 @@ func (c *exclusive) detach(taken int) (in *buffer, rest int, lost error) {
 	return in, rest, c.lost
 }
 
-// received runs on a poller.
+// received runs in a goroutine of netpoll's.
 func (c *exclusive) received(b []byte) {
 	c.mu.Lock()
 	l := c.lease
@@ -116,8 +116,8 @@ func (c *exclusive) received(b []byte) {
 	}
 	c.in.append(b, c.hint)
 	c.hint = max(0, c.hint-len(b))
-	tell := !c.told
-	c.told = true
+	tell := !c.told && c.hint == 0 // a loop is not woken for bytes that cannot make a whole reply
+	c.told = c.told || tell
 	c.mu.Unlock()
 	if tell {
 		l.inbox.post(l)

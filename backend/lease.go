@@ -29,7 +29,8 @@ type Lease struct {
 	inbox  *Inbox
 	reason Reason
 	since  time.Duration // clock() when it was attached
-	want   Identity
+
+	db, resp int // what the holder wants
 
 	out     *buffer // sent by the holder, not flushed; nil: nothing
 	scanner codec.ReplyScanner
@@ -47,7 +48,7 @@ type Lease struct {
 }
 
 func newLease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
-	return &Lease{conn: c, holder: h, inbox: in, want: want, reason: reason, since: clock()}
+	return &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP}
 }
 
 // Addr is the node's address.
@@ -86,7 +87,7 @@ func (l *Lease) turn() {
 	l.turned = true
 	g, b := &l.conn.ledger, l.out.b
 	b, undone := g.undo(b)
-	b, turned := g.turn(b, l.want.DB, l.want.RESP)
+	b, turned := g.turn(b, l.db, l.resp)
 	l.out.b = b
 	l.skip = undone + turned
 	if turned > 0 {
@@ -141,7 +142,7 @@ func (l *Lease) SetRESP(n int) {
 	}
 }
 
-// deliver runs on the holder's loop and hands over what the poller has left.
+// deliver runs on the holder's loop and hands over what received has left.
 func (l *Lease) deliver() {
 	if l.over {
 		return
@@ -151,7 +152,7 @@ func (l *Lease) deliver() {
 	in, lost := c.in, c.lost
 	var view []byte
 	if in != nil {
-		view = in.b // the poller only appends behind it
+		view = in.b // received only appends behind it
 	}
 	c.told = false
 	c.mu.Unlock()
@@ -166,7 +167,7 @@ func (l *Lease) deliver() {
 	case err != nil:
 		l.lose(err)
 	default:
-		l.consume()
+		l.consume(len(view))
 		if lost != nil {
 			l.lose(lost)
 		}
@@ -223,23 +224,35 @@ func (l *Lease) skipped(reply []byte) error {
 	return nil
 }
 
-// consume drops what scan has delivered, and tells the poller how much is missing from a reply that has begun.
-func (l *Lease) consume() {
+// consume drops what scan has delivered of a view of so many bytes, and tells received how much is missing from a
+// reply that has begun. received may have added to the view meanwhile, silently if it thought that not enough.
+func (l *Lease) consume(viewed int) {
 	c := l.conn
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	in := c.in
 	if in == nil {
+		c.mu.Unlock()
 		return
 	}
-	if l.taken == len(in.b) {
-		c.in, c.hint = nil, 0
+	unseen := len(in.b) - viewed
+	c.hint = 0
+	switch {
+	case l.taken == len(in.b):
+		c.in = nil
 		in.free()
-	} else {
+	case l.taken > 0: // each byte moves once at most: there is one reply that has begun
 		in.b = in.b[:copy(in.b, in.b[l.taken:])]
-		c.hint = l.scanner.Need()
+		fallthrough
+	default:
+		c.hint = max(0, l.scanner.Need()-unseen)
 	}
 	l.taken = 0
+	tell := !c.told && c.hint == 0 && unseen > 0
+	c.told = c.told || tell
+	c.mu.Unlock()
+	if tell {
+		l.inbox.post(l)
+	}
 }
 
 // Detach gives the connection back: to the session that has waited longest, else to the stack of idle ones. It is
@@ -260,6 +273,7 @@ func (l *Lease) Detach() {
 		l.conn.pool.discard(l.conn, why)
 		return
 	}
+	l.conn.ledger.recycle()
 	l.conn.pool.put(l.conn)
 }
 

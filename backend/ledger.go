@@ -46,8 +46,12 @@ func (d Dirt) String() string {
 type ledger struct {
 	db   int
 	resp int
-	dirt Dirt
+	dirt Dirt // from the holder of now
+	left Dirt // from holders before, all of it known
 }
+
+// recycle makes the holder of now one of those before. The ledger must not be unfit.
+func (g *ledger) recycle() { g.left, g.dirt = g.left|g.dirt, 0 }
 
 // unfit names the dirt for which the connection cannot go back to the pool, or "" if there is none.
 func (g *ledger) unfit() string {
@@ -57,18 +61,18 @@ func (g *ledger) unfit() string {
 	return ""
 }
 
-// undo appends the commands that make the known dirt undone, and how many replies they bring. None of them can be
+// undo appends the commands that undo what earlier holders have left, and how many replies they bring. None of them can be
 // refused by a node that accepted what they undo.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
-	if g.dirt&DirtWatch != 0 {
+	if g.left&DirtWatch != 0 {
 		dst = codec.AppendCommandString(dst, "UNWATCH")
 		replies++
 	}
-	if g.dirt&DirtName != 0 {
+	if g.left&DirtName != 0 {
 		dst = codec.AppendCommandString(dst, "CLIENT", "SETNAME", "")
 		replies++
 	}
-	g.dirt &^= dirtKnown
+	g.left = 0
 	return dst, replies
 }
 

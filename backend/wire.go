@@ -17,9 +17,9 @@ type wireOwner interface {
 	hungUp()           // once, whoever ended it; the last call
 }
 
-// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way only: the poller sees
-// it hang up, because the node closed it or because shutdown did. netpoll's own Close is not used: with handlers that
-// run on the poller (see startPollers) it waits there for itself.
+// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way only: netpoll sees it
+// hang up, because the node closed it or because shutdown did. So whoever ends it pays one system call, and everything
+// that was received is handed over before hungUp.
 type wire struct {
 	owner wireOwner
 	nc    netpoll.Connection
@@ -34,20 +34,19 @@ type wire struct {
 	backlog [][]byte // what the socket would not take yet
 }
 
-// pollersPerCore is one poller for so many cores: handlers only copy, and one poller copies for many loops.
+// coresPerPoller is how many cores share a poller. It only reads sockets: on two cores a second one made a WATCH
+// transaction slower and saved nothing.
 const coresPerPoller = 8
 
 // startPollers configures netpoll, once in a process.
 //
-// Handlers run on the poller itself instead of in a goroutine each: they copy the bytes out and post a note, which is
-// cheaper than the hand-over. Two things follow. A connection must not be Closed through netpoll (see wire). And a
-// connection's read buffer never grows: it is empty at each read, so reads stay below netpoll's page of 8 KB.
+// Handlers run in gopool's goroutines, as netpoll has it by default. Running them on the poller (Config.Runner) was
+// measured: small replies cost the same within the noise, large ones three times as much, because netpoll then neither
+// lets a read buffer grow nor reads on while the handler copies; and a Close that meets a handler would wait there for
+// itself.
 var startPollers = sync.OnceFunc(func() {
-	err := netpoll.Configure(netpoll.Config{
-		PollerNum: (runtime.GOMAXPROCS(0) + coresPerPoller - 1) / coresPerPoller,
-		Runner:    func(_ context.Context, f func()) { f() },
-	})
-	if err != nil {
+	cores := runtime.GOMAXPROCS(0)
+	if err := netpoll.Configure(netpoll.Config{PollerNum: (cores + coresPerPoller - 1) / coresPerPoller}); err != nil {
 		panic("netpoll refuses its configuration: " + err.Error())
 	}
 })
@@ -61,7 +60,7 @@ func (w *wire) open(fd int, owner wireOwner) error {
 		return err
 	}
 	w.owner, w.nc, w.fd = owner, nc, fd
-	// The order matters: once there is a request handler, the poller itself finishes a hang-up.
+	// The order matters: once there is a request handler, netpoll itself finishes a hang-up.
 	_ = nc.AddCloseCallback(w.closed)
 	_ = nc.SetOnRequest(w.readable)
 	if !nc.IsActive() {
@@ -83,11 +82,13 @@ func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 	return r.Release()
 }
 
-func (w *wire) closed(netpoll.Connection) error {
+// closed runs before the descriptor is closed, and never beside readable.
+func (w *wire) closed(nc netpoll.Connection) error {
 	w.mu.Lock()
 	w.gone = true
 	w.backlog = nil
 	w.mu.Unlock()
+	_ = w.readable(context.Background(), nc) // netpoll does not call it for bytes that came right before the hang-up
 	w.owner.hungUp()
 	return nil
 }

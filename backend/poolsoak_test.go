@@ -1,0 +1,202 @@
+package backend
+
+import (
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudwego/netpoll"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// soaker is one event loop with one session on it, which attaches, uses and detaches for ever. Its loop is its own
+// goroutine: it drains its inbox when it has nothing else to do.
+type soaker struct {
+	t      *testing.T
+	pool   *Pool
+	owners *sync.Map // *exclusive → *atomic.Pointer[soaker]
+	wake   chan struct{}
+	inbox  *Inbox
+	rand   *rand.Rand
+
+	lease    *Lease
+	answered bool
+	replies  int
+	timeouts int
+	losses   int
+}
+
+func (s *soaker) Attached(l *Lease, err error) {
+	s.answered = true
+	switch {
+	case l != nil:
+		s.own(l)
+	case errors.Is(err, ErrPoolTimeout):
+		s.timeouts++
+	default:
+		s.t.Errorf("Get says %v", err)
+	}
+}
+
+func (s *soaker) LeaseReply(l *Lease, reply []byte) {
+	if l != s.lease || string(reply) != "+PONG\r\n" {
+		s.t.Errorf("reply %q for somebody else", reply)
+	}
+	s.replies++
+}
+
+func (s *soaker) LeaseLost(l *Lease, _ error) {
+	if l != s.lease {
+		s.t.Error("somebody else's loss")
+	}
+	s.disown()
+	s.losses++
+}
+
+func (s *soaker) own(l *Lease) {
+	s.lease = l
+	v, _ := s.owners.LoadOrStore(l.conn, new(atomic.Pointer[soaker]))
+	if !v.(*atomic.Pointer[soaker]).CompareAndSwap(nil, s) {
+		s.t.Error("a connection has two owners")
+	}
+}
+
+func (s *soaker) disown() {
+	v, _ := s.owners.Load(s.lease.conn)
+	if !v.(*atomic.Pointer[soaker]).CompareAndSwap(s, nil) {
+		s.t.Error("a connection was somebody else's")
+	}
+	s.lease = nil
+}
+
+func (s *soaker) drainUntil(cond func() bool) {
+	for !cond() {
+		<-s.wake
+		s.inbox.Drain()
+	}
+}
+
+var soakPing = codec.AppendCommandString(nil, "PING")
+
+// turn is one Get and what follows it.
+func (s *soaker) turn() {
+	s.answered = false
+	db := 0
+	if s.rand.IntN(20) == 0 {
+		db = 1
+	}
+	l, w := s.pool.Get(s, s.inbox, Identity{DB: db}, Reason(s.rand.IntN(int(numReasons))))
+	switch {
+	case l != nil:
+		s.own(l)
+	case s.rand.IntN(16) == 0:
+		w.Cancel()
+		return
+	default:
+		s.drainUntil(func() bool { return s.answered })
+	}
+	if s.lease == nil {
+		return
+	}
+	dice := s.rand.IntN(64)
+	if dice < 8 {
+		s.replies = 0
+		lost := s.losses
+		s.lease.Send(soakPing, 1)
+		s.lease.Flush()
+		s.drainUntil(func() bool { return s.replies > 0 || s.losses > lost })
+	}
+	switch l := s.lease; {
+	case l == nil:
+	case dice == 63:
+		s.disown()
+		l.Close("soak")
+	default:
+		if dice == 62 {
+			l.Mark(DirtMulti)
+		}
+		s.disown()
+		l.Detach()
+	}
+}
+
+// 100,000 turns on 64 loops while the settings change and connections hang up: nobody shares a connection, and at the
+// end every account is even.
+func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
+	const loops, turns = 64, 100000
+	node := newScripted(t, func(c *scriptedConn) {
+		for cmd := c.read(); cmd != ""; cmd = c.read() {
+			if cmd == "PING" {
+				c.say("+PONG\r\n")
+				if rand.IntN(200) == 0 {
+					return
+				}
+			} else {
+				c.say("+OK\r\n")
+			}
+		}
+	})
+	startPollers()
+	netpoll.Initialize() // its own descriptors stay
+	files := openFiles(t)
+	p, settings := newTestPool(t, node.addr, nil)
+	var owners sync.Map
+	soakers := make([]*soaker, loops)
+	var running, changing sync.WaitGroup
+	for i := range soakers {
+		s := &soaker{t: t, pool: p, owners: &owners, wake: make(chan struct{}, 1), rand: rand.New(rand.NewPCG(1, uint64(i)))}
+		s.inbox = NewInbox(func() {
+			select {
+			case s.wake <- struct{}{}:
+			default:
+			}
+		})
+		soakers[i] = s
+		running.Go(func() {
+			for range turns / loops {
+				s.turn()
+			}
+		})
+	}
+	var stop atomic.Bool
+	changes := 0
+	changing.Go(func() {
+		for ; !stop.Load(); changes++ {
+			settings.Change(func(v *PoolValues) {
+				v.Enabled = rand.IntN(8) > 0
+				v.IdleTime = time.Duration(rand.IntN(3)) * 10 * time.Millisecond
+				v.MaxIdle = rand.IntN(40)
+				v.MinIdle = rand.IntN(10)
+				v.MaxTotal = rand.IntN(3) * 24
+				v.DialConcurrency = rand.IntN(9)
+				v.DialRate = rand.IntN(2) * 1000
+				v.WaitTimeout = time.Duration(1+rand.IntN(1000)) * time.Millisecond
+			})
+			runtime.Gosched()
+		}
+	})
+	running.Wait()
+	stop.Store(true)
+	changing.Wait()
+
+	eventually(t, "no dial runs", func() bool { return p.Stats().Dialing == 0 })
+	st := p.Stats()
+	if st.Leased != 0 || st.Waiting != 0 || p.total.Load() != p.idle.Load() {
+		t.Fatalf("%d connections in all; stats are %+v", p.total.Load(), st)
+	}
+	timeouts, losses := 0, 0
+	for _, s := range soakers {
+		timeouts, losses = timeouts+s.timeouts, losses+s.losses
+	}
+	t.Logf("%d setting changes, %d timeouts, %d losses, %d hits, %d dials; %+v", changes, timeouts, losses, st.Hits, st.Dials, st.Closes)
+	p.Close()
+	if st := p.Stats(); st.Idle != 0 || p.total.Load() != 0 || p.evictor.wheel.len != 0 {
+		t.Fatalf("%d connections in all, %d in the wheel; stats are %+v", p.total.Load(), p.evictor.wheel.len, st)
+	}
+	eventually(t, "no descriptor is left", func() bool { return openFiles(t) <= files })
+}
