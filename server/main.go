@@ -34,6 +34,15 @@ func run() int {
 	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	reopen := make(chan os.Signal, 1)
+	signal.Notify(reopen, syscall.SIGHUP)
+	go func() {
+		for range reopen {
+			if err := log.Reopen(); err != nil {
+				slog.Error("log file not opened again", "why", err)
+			}
+		}
+	}()
 	nodes, err := connect(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
@@ -73,16 +82,10 @@ func connect(cfg *Config) (*backend.Nodes, error) {
 	if cfg.Backend.Embedded() {
 		return backend.Embed(embeddedShards)
 	}
-	target := backend.Target{Addrs: cfg.Backend.Addrs, DB: cfg.Backend.DB}
-	if cfg.Backend.Unix != "" {
-		target.Addrs = []string{cfg.Backend.Unix}
-	}
-	user, password := cfg.Login()
-	target.User, target.Password = user, password.Reveal()
 	nodesSettings := &backend.NodesSettings{}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	nodesSettings.SetTopologyInterval(cfg.TopologyRefreshInterval)
-	return backend.Connect(context.Background(), target, backend.NodesOptions{Settings: nodesSettings, Wait: true})
+	return backend.Connect(context.Background(), cfg.Target(), backend.NodesOptions{Settings: nodesSettings, Wait: true})
 }
 
 // readyLine is what berth prints when clients may come.
