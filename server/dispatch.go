@@ -42,6 +42,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, "ERR Can't execute '"+strings.ToLower(string(args[0]))+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
+	if s.loop.srv.gate.stops(s, cmd) {
+		return s.hold(pauseByCommand)
+	}
 	if s.txn != nil {
 		if cmd.Flags.Has(router.NoMulti) {
 			return s.refuse(cmd, errNoMulti)
@@ -64,7 +67,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	case router.Pinned:
 		return s.pin(cmd, raw, args)
 	case router.Refused:
-		return s.refuse(cmd, cmd.Refusal())
+		return s.refuse(cmd, s.refusal(cmd))
 	default:
 		return s.share(cmd, raw, args)
 	}

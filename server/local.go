@@ -83,8 +83,8 @@ func ping(s *session, args [][]byte, out []byte) []byte {
 
 // clusterMode answers READONLY, READWRITE and ASKING: berth itself goes to the right node.
 func clusterMode(s *session, _ [][]byte, out []byte) []byte {
-	if !s.loop.srv.nodes.Topology().Sharded() {
-		return codec.AppendError(out, "ERR This instance has cluster support disabled")
+	if !s.loop.srv.sharded() {
+		return codec.AppendError(out, errNoCluster)
 	}
 	return codec.AppendSimple(out, "OK")
 }
@@ -276,11 +276,6 @@ func (s *session) named() *label {
 
 // appendHello writes the seven pairs of HELLO's reply.
 func (s *session) appendHello(out []byte) []byte {
-	info := s.loop.srv.nodes.Info()
-	mode := "standalone"
-	if info.Kind == backend.Cluster {
-		mode = "cluster"
-	}
 	resp := s.resp()
 	out = codec.AppendMap(out, 7, resp)
 	out = codec.AppendBulkString(out, "server")
@@ -292,7 +287,7 @@ func (s *session) appendHello(out []byte) []byte {
 	out = codec.AppendBulkString(out, "id")
 	out = codec.AppendInt(out, s.id)
 	out = codec.AppendBulkString(out, "mode")
-	out = codec.AppendBulkString(out, mode)
+	out = codec.AppendBulkString(out, s.loop.srv.mode())
 	out = codec.AppendBulkString(out, "role")
 	out = codec.AppendBulkString(out, "master")
 	out = codec.AppendBulkString(out, "modules")

@@ -42,6 +42,9 @@ type server struct {
 	refused   atomic.Int64
 	stopping  atomic.Bool
 
+	gate    pauseGate
+	catalog atomic.Pointer[catalog] // what COMMAND answers
+
 	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
 
 	mu      sync.Mutex // guards loops and stale

@@ -216,8 +216,8 @@ func (s *session) answered() {
 	switch {
 	case s.closing:
 		s.touch()
-	case s.pause == pauseBlocked, s.pause == pauseHandshake,
-		s.pause == pauseBarrier && s.waiting == 0,
+	case s.pause == pauseHandshake,
+		(s.pause == pauseBarrier || s.pause == pauseBlocked) && s.waiting == 0,
 		s.pause == pausePipeline && s.queued < s.loop.srv.config().PipelineLimit:
 		s.release()
 	}

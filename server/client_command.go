@@ -1,0 +1,196 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// What a client says of itself with CLIENT, and what it asks of itself. The subcommands that speak of other clients have
+// files of their own.
+
+func init() {
+	localFuncs["client|id"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, s.id) }
+	localFuncs["client|getname"] = clientGetName
+	localFuncs["client|setname"] = clientSetName
+	localFuncs["client|setinfo"] = clientSetInfo
+	localFuncs["client|no-evict"] = clientSwitch
+	localFuncs["client|no-touch"] = clientSwitch
+	localFuncs["client|tracking"] = clientTracking
+	localFuncs["client|trackinginfo"] = clientTrackingInfo
+	localFuncs["client|getredir"] = func(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, -1) }
+	localFuncs["client|caching"] = func(_ *session, _ [][]byte, out []byte) []byte {
+		return codec.AppendError(out, "ERR CLIENT CACHING can be called only when the client is in tracking mode with "+
+			"OPTIN or OPTOUT mode enabled")
+	}
+	localFuncs["client|help"] = clientHelp
+	localFuncs["acl|whoami"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, s.user()) }
+	sessionFuncs["client|reply"] = clientReply
+}
+
+const errSyntax = "ERR syntax error"
+
+// user is as whom the client's commands run on the nodes.
+func (s *session) user() string {
+	if user := s.pipes.Identity().User; user != "" {
+		return user
+	}
+	return "default"
+}
+
+func clientGetName(s *session, _ [][]byte, out []byte) []byte {
+	if s.label == nil || s.label.name == "" {
+		return codec.AppendNull(out, s.resp())
+	}
+	return codec.AppendBulkString(out, s.label.name)
+}
+
+// clientSetName names the client; the empty name takes it away.
+func clientSetName(s *session, args [][]byte, out []byte) []byte {
+	if !validName(args[2]) {
+		return codec.AppendError(out, errClientName)
+	}
+	s.named().name = string(args[2])
+	return codec.AppendSimple(out, "OK")
+}
+
+// clientSetInfo keeps the name and version of the client's library. Redis has the command since 7.2.
+func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
+	option := string(args[2])
+	var at *string
+	switch strings.ToLower(option) {
+	case "lib-name":
+		at = &s.named().libName
+	case "lib-ver":
+		at = &s.named().libVer
+	default:
+		return codec.AppendError(out, "ERR Unrecognized option '"+option+"'")
+	}
+	if !validName(args[3]) {
+		return codec.AppendError(out, "ERR "+option+" cannot contain spaces, newlines or special characters.")
+	}
+	*at = string(args[3])
+	return codec.AppendSimple(out, "OK")
+}
+
+// clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared connection touches is not
+// one client's to say.
+func clientSwitch(_ *session, args [][]byte, out []byte) []byte {
+	switch strings.ToLower(string(args[2])) {
+	case "on", "off":
+		return codec.AppendSimple(out, "OK")
+	}
+	return codec.AppendError(out, errSyntax)
+}
+
+// clientReply switches the client's replies off and on. OFF and SKIP have no reply themselves.
+func clientReply(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	switch strings.ToLower(string(args[2])) {
+	case "on":
+		s.muteAll, s.muteNext, s.muteThis = false, 0, false
+	case "off":
+		s.muteAll, s.muteThis = true, true
+	case "skip":
+		s.muteNext, s.muteThis = 2, true
+	default:
+		return s.refuse(cmd, errSyntax)
+	}
+	return s.say(cmd, "OK")
+}
+
+// clientTracking refuses to switch tracking on, when the words are such that Redis would do it.
+func clientTracking(_ *session, args [][]byte, out []byte) []byte {
+	on := false
+	switch strings.ToLower(string(args[2])) {
+	case "on":
+		on = true
+	case "off":
+	default:
+		return codec.AppendError(out, errSyntax)
+	}
+	for i := 3; i < len(args); i++ {
+		switch strings.ToLower(string(args[i])) {
+		case "bcast", "optin", "optout", "noloop":
+		case "prefix":
+			if i++; i == len(args) {
+				return codec.AppendError(out, errSyntax)
+			}
+		case "redirect":
+			if i++; i == len(args) {
+				return codec.AppendError(out, errSyntax)
+			}
+			if _, ok := parseInt(args[i]); !ok {
+				return codec.AppendError(out, errNotNumber)
+			}
+		default:
+			return codec.AppendError(out, errSyntax)
+		}
+	}
+	if on {
+		return codec.AppendError(out, "ERR berth: client-side caching (CLIENT TRACKING ON) is not available through berth")
+	}
+	return codec.AppendSimple(out, "OK")
+}
+
+func clientTrackingInfo(s *session, _ [][]byte, out []byte) []byte {
+	resp := s.resp()
+	out = codec.AppendMap(out, 3, resp)
+	out = codec.AppendBulkString(out, "flags")
+	out = codec.AppendSet(out, 1, resp)
+	out = codec.AppendBulkString(out, "off")
+	out = codec.AppendBulkString(out, "redirect")
+	out = codec.AppendInt(out, -1)
+	out = codec.AppendBulkString(out, "prefixes")
+	return codec.AppendArray(out, 0)
+}
+
+const errNotNumber = "ERR value is not an integer or out of range"
+
+// parseInt reads a number as strictly as Redis: no sign but '-', no leading zero, no blank.
+func parseInt(b []byte) (n int64, ok bool) {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	return n, err == nil && strconv.FormatInt(n, 10) == string(b)
+}
+
+func clientHelp(_ *session, _ [][]byte, out []byte) []byte {
+	return appendHelp(out, "CLIENT",
+		"CACHING (YES|NO)",
+		"    Refused: berth has no client-side caching.",
+		"GETNAME",
+		"    The name of this connection.",
+		"GETREDIR",
+		"    Where invalidations are redirected to: nowhere, -1.",
+		"ID",
+		"    The ID of this connection. berth counts on its own, not as a node does.",
+		"INFO",
+		"    One line about this connection.",
+		"KILL <ip:port>",
+		"    Close the connection of that client.",
+		"KILL <option> <value> [<option> <value> [...]]",
+		"    Close all connections to which every option applies: ID <id>, ADDR <ip:port>, LADDR <ip:port>,",
+		"    TYPE (NORMAL|MASTER|REPLICA|PUBSUB), USER <name>, MAXAGE <seconds>, SKIPME (YES|NO), by default yes.",
+		"LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [<id> ...]]",
+		"    One line about each client of berth.",
+		"NO-EVICT (ON|OFF)",
+		"    Accepted: berth evicts no client.",
+		"NO-TOUCH (ON|OFF)",
+		"    Accepted, without effect.",
+		"PAUSE <milliseconds> [WRITE|ALL]",
+		"    Hold all clients, or those that write, for that long.",
+		"REPLY (ON|OFF|SKIP)",
+		"    Whether this connection gets replies.",
+		"SETINFO (LIB-NAME|LIB-VER) <value>",
+		"    Which library this connection is used by.",
+		"SETNAME <name>",
+		"    Name this connection.",
+		"TRACKING (ON|OFF) [<option> ...]",
+		"    ON is refused: berth has no client-side caching.",
+		"TRACKINGINFO",
+		"    How this connection tracks keys: not at all.",
+		"UNBLOCK <id> [TIMEOUT|ERROR]",
+		"    End the blocking command of a client.",
+		"UNPAUSE",
+		"    End a PAUSE.")
+}

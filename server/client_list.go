@@ -1,0 +1,155 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+func init() {
+	localFuncs["client|info"] = func(s *session, _ [][]byte, out []byte) []byte {
+		return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil)), s.resp())
+	}
+	sessionFuncs["client|list"] = clientList
+}
+
+// clientLine is a client as CLIENT LIST shows it.
+type clientLine struct {
+	id   int64
+	text []byte
+}
+
+// clientList shows the clients of all loops, in the order in which they came, or those of the given numbers in the given
+// order.
+func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	var filter clientFilter
+	var ids []int64
+	switch words := args[2:]; {
+	case len(words) == 0:
+	case len(words) == 2 && strings.EqualFold(string(words[0]), "type"):
+		if refusal := filter.setKind(words[1]); refusal != "" {
+			return s.refuse(cmd, refusal)
+		}
+	case len(words) > 1 && strings.EqualFold(string(words[0]), "id"):
+		for _, word := range words[1:] {
+			id, ok := parseInt(word)
+			if !ok {
+				return s.refuse(cmd, "ERR Invalid client ID")
+			}
+			ids = append(ids, id)
+		}
+	default:
+		return s.refuse(cmd, errSyntax)
+	}
+	list := func(l *loop) (lines []clientLine) {
+		for c := l.first; c != nil; c = c.next {
+			if filter.admits(c) && (ids == nil || slices.Contains(ids, c.id)) {
+				lines = append(lines, clientLine{c.id, c.appendLine(nil)})
+			}
+		}
+		return lines
+	}
+	return survey(s, cmd, list, func(answers [][]clientLine) []byte {
+		lines := slices.Concat(answers...)
+		slices.SortFunc(lines, func(a, b clientLine) int { return cmp.Compare(a.id, b.id) })
+		if ids != nil {
+			lines = pickLines(lines, ids)
+		}
+		var text strings.Builder
+		for _, line := range lines {
+			text.Write(line.text)
+		}
+		return codec.AppendVerbatim(nil, "txt", text.String(), s.resp())
+	})
+}
+
+// pickLines returns the lines of those of ids that there are, a line as often as its number.
+func pickLines(sorted []clientLine, ids []int64) (picked []clientLine) {
+	for _, id := range ids {
+		i, found := slices.BinarySearchFunc(sorted, id, func(line clientLine, id int64) int { return cmp.Compare(line.id, id) })
+		if found {
+			picked = append(picked, sorted[i])
+		}
+	}
+	return picked
+}
+
+// appendLine appends the client's line, in the fields of Redis 7.0 and, behind them, the two of 7.2. What a node would
+// count and berth does not have is 0.
+func (s *session) appendLine(dst []byte) []byte {
+	var name label
+	if s.label != nil {
+		name = *s.label
+	}
+	subscribed := func(kind string) int {
+		if s.sub == nil {
+			return 0
+		}
+		return len(s.sub.names[kind])
+	}
+	queued, queuedBytes := -1, 0
+	if s.txn != nil {
+		queued, queuedBytes = s.txn.n, len(s.txn.bytes)
+	}
+	last := "NULL"
+	if s.lastCmd != nil {
+		last = s.lastCmd.Name
+	}
+	unread := s.conn.OutboundBuffered()
+	events := "r"
+	if unread > 0 {
+		events = "rw"
+	}
+	id := s.pipes.Identity()
+	remote, local := s.addresses()
+	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out) + unread + queuedBytes
+	return fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d "+
+		"multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
+		"cmd=%s user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
+		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
+		s.flags(), id.DB, subscribed("subscribe"), subscribed("psubscribe"), subscribed("ssubscribe"),
+		queued, len(s.in)-s.inPos, cap(s.in)-len(s.in), queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
+		last, s.user(), id.RESP, name.libName, name.libVer)
+}
+
+// addresses are both ends of the client's socket. On a unix socket only the listener's path has a name, and stands for
+// both, with port 0.
+func (s *session) addresses() (remote, local string) {
+	if path, ok := s.conn.LocalAddr().(*net.UnixAddr); ok {
+		return path.Name + ":0", path.Name + ":0"
+	}
+	return s.conn.RemoteAddr().String(), s.conn.LocalAddr().String()
+}
+
+// flags are the letters of CLIENT LIST for what the client is in the middle of.
+func (s *session) flags() string {
+	_, unix := s.conn.LocalAddr().(*net.UnixAddr)
+	var b []byte
+	for _, f := range []struct {
+		letter byte
+		holds  bool
+	}{
+		{'O', s.sub != nil && s.sub.monitor},
+		{'P', s.sub != nil && !s.sub.monitor},
+		{'x', s.txn != nil},
+		{'b', s.pause == pauseBlocked || s.pause == pauseLease || s.pause == pauseByCommand},
+		{'d', s.stay != nil && s.stay.broken},
+		{'c', s.closing},
+		{'U', unix},
+	} {
+		if f.holds {
+			b = append(b, f.letter)
+		}
+	}
+	if b == nil {
+		return "N"
+	}
+	return string(b)
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// COMMAND. What stands in no handler here (DOCS, GETKEYSANDFLAGS) a node answers: it is local, but has no function.
+
+func init() {
+	localFuncs["command"] = func(s *session, _ [][]byte, out []byte) []byte {
+		return append(out, s.loop.srv.commandCatalog().whole[s.resp()]...)
+	}
+	localFuncs["command|count"] = func(s *session, _ [][]byte, out []byte) []byte {
+		return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().commands))
+	}
+	localFuncs["command|info"] = commandInfo
+	localFuncs["command|list"] = commandList
+	localFuncs["command|getkeys"] = commandGetKeys
+	localFuncs["command|help"] = commandHelp
+}
+
+// commandInfo describes the commands of the given names, or all.
+func commandInfo(s *session, args [][]byte, out []byte) []byte {
+	c := s.loop.srv.commandCatalog()
+	names := args[2:]
+	if len(names) == 0 {
+		return append(out, c.whole[s.resp()]...)
+	}
+	out = codec.AppendArray(out, len(names))
+	for _, name := range names {
+		if row, ok := c.find(name); ok {
+			out = row.append(out, s.resp())
+		} else {
+			out = codec.AppendNull(out, s.resp())
+		}
+	}
+	return out
+}
+
+// commandList names all commands and subcommands, or those a filter admits. Which module a command comes from COMMAND
+// does not tell: by module none is found.
+func commandList(s *session, args [][]byte, out []byte) []byte {
+	admits := func(catalogRow) bool { return true }
+	switch words := args[2:]; {
+	case len(words) == 0:
+	case len(words) == 3 && strings.EqualFold(string(words[0]), "filterby"):
+		by := string(words[2])
+		switch strings.ToLower(string(words[1])) {
+		case "module":
+			admits = func(catalogRow) bool { return false }
+		case "aclcat":
+			category := "@" + strings.ToLower(by)
+			admits = func(r catalogRow) bool { return slices.Contains(r.categories, category) }
+		case "pattern":
+			admits = func(r catalogRow) bool { return globMatch(by, r.name) }
+		default:
+			return codec.AppendError(out, errSyntax)
+		}
+	default:
+		return codec.AppendError(out, errSyntax)
+	}
+	c := s.loop.srv.commandCatalog()
+	var names []string
+	for _, name := range c.names {
+		if admits(c.rows[name]) {
+			names = append(names, name)
+		}
+	}
+	out = codec.AppendArray(out, len(names))
+	for _, name := range names {
+		out = codec.AppendBulkString(out, name)
+	}
+	return out
+}
+
+// commandGetKeys finds the keys of a whole command.
+func commandGetKeys(s *session, args [][]byte, out []byte) []byte {
+	args = args[2:]
+	cmd, err := s.loop.srv.table().Lookup(args)
+	switch {
+	case err != nil:
+		return codec.AppendError(out, "ERR Invalid command specified")
+	case cmd.Keyless() || cmd.Channels():
+		return codec.AppendError(out, "ERR The command has no key arguments")
+	case cmd.CheckArity(len(args)) != nil:
+		return codec.AppendError(out, "ERR Invalid number of arguments specified for command")
+	}
+	keys, err := cmd.Keys(args, nil)
+	if err != nil && !cmd.Flags.Has(router.NoMandatoryKeys) {
+		return codec.AppendError(out, err.Error())
+	}
+	out = codec.AppendArray(out, len(keys))
+	for _, i := range keys {
+		out = codec.AppendBulk(out, args[i])
+	}
+	return out
+}
+
+func commandHelp(_ *session, _ [][]byte, out []byte) []byte {
+	return appendHelp(out, "COMMAND",
+		"(no subcommand)",
+		"    All commands of the nodes.",
+		"COUNT",
+		"    How many commands there are.",
+		"DOCS [<command-name> ...]",
+		"    The documentation of all commands, or of those named.",
+		"GETKEYS <full-command>",
+		"    The keys of a command.",
+		"GETKEYSANDFLAGS <full-command>",
+		"    The keys of a command, and what it does with them.",
+		"INFO [<command-name> ...]",
+		"    All commands, or those named.",
+		"LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+		"    The names of all commands, or of those the filter admits.")
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"github.com/bytedance/gopkg/util/gopool"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// survey puts a question to every loop, and gives the client the reply that join makes of all answers. It is how the
+// command of one client reaches the others: each is touched by its own loop only.
+//
+//	the client's loop ─Post─▶ every loop: question ─Post─▶ the client's loop: with the last answer, join ▶ reply
+//
+// The client is paused until then. What question and join need of the request they must have copied: its words are gone
+// when they run. join does not run when the client has left meanwhile; the questions have been answered all the same.
+func survey[A any](s *session, cmd *router.Command, question func(l *loop) A, join func(answers []A) (reply []byte)) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	home := s.loop
+	loops := home.srv.eachLoop()
+	answers := make([]A, 0, len(loops)) // touched by home only
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	for _, l := range loops {
+		l.Post(func() {
+			answer := question(l)
+			home.Post(func() {
+				answers = append(answers, answer)
+				switch {
+				case len(answers) < len(loops):
+				case s.closed:
+					r.done(nil)
+				default:
+					r.done(join(answers))
+				}
+			})
+		})
+	}
+	return true
+}
+
+// aside answers a request with what work returns. work runs on a goroutine of its own and may block, which a loop may
+// not; it must not touch the session. The client is paused until then.
+func (s *session) aside(cmd *router.Command, work func() (reply []byte)) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	r.aside(work)
+	return true
+}
+
+// aside is the same for a request that has been queued already.
+func (r *request) aside(work func() (reply []byte)) {
+	home := r.s.loop
+	gopool.Go(func() {
+		reply := work()
+		home.Post(func() { r.done(reply) })
+	})
+}
