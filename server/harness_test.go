@@ -13,10 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cloudwego/netpoll"
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -24,13 +26,15 @@ import (
 
 // berthServer is a berth that runs in the test's process, as main starts it.
 type berthServer struct {
-	srv  *server
-	t    testing.TB
-	addr string
-	once sync.Once
-	solo bool // no other berth ran when this one started
-	age  int  // how many had been started before it
-	fds  int  // descriptors of the process before it started
+	srv   *server
+	t     testing.TB
+	addr  string
+	once  sync.Once
+	fed   sync.Map // *atomic.Int64, bytes that were read, by *redistest.Conn
+	reads sync.Map // the same by the client's address
+	solo  bool     // no other berth ran when this one started
+	age   int      // how many had been started before it
+	fds   int      // descriptors of the process before it started
 }
 
 // startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded one), with the defaults,
@@ -87,7 +91,7 @@ func (b *berthServer) start(args []string) error {
 		return err
 	}
 	srv := newServer(settings, nodes)
-	srv.wrap = func(h gnet.EventHandler) gnet.EventHandler { return poisoner{h} }
+	srv.wrap = func(h gnet.EventHandler) gnet.EventHandler { return poisoner{h, b} }
 	if err := srv.start(); err != nil {
 		_ = srv.shutdown(context.Background())
 		return err
@@ -146,19 +150,67 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	redistest.Eventually(t, 10*time.Second, what, cond)
 }
 
+// feed sends bytes and returns when berth has looked at them, or has closed the connection: what is fed next is another
+// read.
+func (b *berthServer) feed(c *redistest.Conn, bytes string) {
+	b.t.Helper()
+	v, known := b.fed.LoadOrStore(c, new(atomic.Int64))
+	seen := v.(*atomic.Int64)
+	if !known {
+		b.reads.Store(c.LocalAddr(), seen)
+	}
+	due := seen.Load() + int64(len(bytes))
+	if due > goneFar || c.TryWrite([]byte(bytes)) != nil {
+		return
+	}
+	for deadline := time.Now().Add(10 * time.Second); seen.Load() < due; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("berth has not read what %s sent", c.LocalAddr())
+		}
+	}
+}
+
+// goneFar is more than any client sends: a closed connection has been read to its end.
+const goneFar = 1 << 60
+
 // poisoner overwrites gnet's read buffer when the handler has returned: a slice of it that somebody kept is then
 // garbage, always, and not only when the next client's bytes happen to land there.
-type poisoner struct{ gnet.EventHandler }
+type poisoner struct {
+	gnet.EventHandler
+	b *berthServer
+}
 
 func (p poisoner) OnTraffic(c gnet.Conn) gnet.Action {
 	seen, _ := c.Peek(-1)
+	reads := p.reads(c)
 	action := p.EventHandler.OnTraffic(c)
-	if c.InboundBuffered() == 0 {
-		for i := range seen {
-			seen[i] = '!'
-		}
+	n := len(seen)
+	for i := range seen {
+		seen[i] = '!'
+	}
+	if reads != nil {
+		reads.Add(int64(n))
 	}
 	return action
+}
+
+func (p poisoner) OnClose(c gnet.Conn, err error) gnet.Action {
+	if reads := p.reads(c); reads != nil {
+		reads.Add(goneFar)
+	}
+	return p.EventHandler.OnClose(c, err)
+}
+
+// reads counts the bytes of a client that is fed, else it is nil.
+func (p poisoner) reads(c gnet.Conn) *atomic.Int64 {
+	if _, ok := c.Context().(*session); !ok {
+		return nil
+	}
+	v, ok := p.b.reads.Load(c.RemoteAddr().String())
+	if !ok {
+		return nil
+	}
+	return v.(*atomic.Int64)
 }
 
 // running knows the berths of this process, to tell when a leak can be told from a neighbour.
@@ -208,8 +260,8 @@ func (r *berths) checkLeaks(b *berthServer) {
 		}
 		if time.Now().After(deadline) {
 			if none, _ := r.undisturbed(b); none {
-				b.t.Errorf("berth left behind %d goroutines, and descriptors went from %d to %d\n%s",
-					len(left), b.fds, fds, strings.Join(left, "\n\n"))
+				b.t.Errorf("berth left behind %d goroutines, and descriptors went from %d to %d\n%s\n%s",
+					len(left), b.fds, fds, strings.Join(left, "\n\n"), strings.Join(fileNames(), "\n"))
 			}
 			return
 		}
@@ -233,9 +285,18 @@ func leftGoroutines() []string {
 	return left
 }
 
-func openFiles() int {
+func openFiles() int { return len(fileNames()) }
+
+// fileNames says what the process' descriptors are.
+func fileNames() []string {
 	entries, _ := os.ReadDir("/proc/self/fd")
-	return len(entries)
+	var names []string
+	for _, e := range entries {
+		if name, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			names = append(names, e.Name()+" "+name)
+		}
+	}
+	return names
 }
 
 // sharedNode is one redis-server for all tests that only need their own keys: use keyPrefix.
@@ -300,6 +361,7 @@ func (p *packageTB) end() {
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
+	netpoll.Initialize() // its pollers stay, and are no leak
 	shared.init()
 	code := m.Run()
 	shared.tb.end()
