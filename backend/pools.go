@@ -49,6 +49,19 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	}
 }
 
+// Retain closes the pools of nodes that are gone: their idle connections now, their leases when they are detached. A
+// node that comes back gets a new pool.
+func (ps *Pools) Retain(is func(addr string) bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for key, p := range ps.pools {
+		if !is(key.addr) {
+			delete(ps.pools, key)
+			p.Close()
+		}
+	}
+}
+
 // Close closes every pool there is and will be.
 func (ps *Pools) Close() {
 	ps.mu.Lock()

@@ -84,7 +84,7 @@ func connect(cfg *Config) (*backend.Nodes, error) {
 	}
 	nodesSettings := &backend.NodesSettings{}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
-	nodesSettings.SetTopologyInterval(cfg.TopologyRefreshInterval)
+	nodesSettings.SetTopologyInterval(refreshInterval(cfg))
 	return backend.Connect(context.Background(), cfg.Target(), backend.NodesOptions{Settings: nodesSettings, Wait: true})
 }
 

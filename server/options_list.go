@@ -114,7 +114,7 @@ var options = []*option{
 		help:  "Exclusive connections per node, in use and idle; 0: no limit of berth's own."},
 	{name: "pool-wait-timeout", def: "500", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.PoolWaitTimeout }, per: time.Millisecond, max: maxInt32},
-		help:  "Time a client waits for an exclusive connection before it is told to try again."},
+		help:  "Time a client waits for an exclusive connection before it is told to try again; 0: for ever."},
 
 	// How berth is watched.
 	{name: "admin-bind", def: "127.0.0.1",

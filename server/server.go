@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -101,6 +102,7 @@ func newServer(settings *Settings, nodes *backend.Nodes) *server {
 	srv.learnCommands()
 	srv.configure(cfg)
 	settings.OnChange(srv.configure)
+	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))
@@ -117,7 +119,7 @@ func (srv *server) configure(cfg *Config) {
 	srv.parseLimits.Store(&parseLimits{open: limits, closed: closed})
 	srv.pipeSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	srv.pipeSettings.SetTimeout(cfg.BackendTimeout)
-	srv.nodes.SetTopologyInterval(cfg.TopologyRefreshInterval)
+	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
 	srv.poolSettings.Change(func(v *backend.PoolValues) { *v = poolValues(cfg) })
 }
 
@@ -133,13 +135,30 @@ func poolValues(cfg *Config) backend.PoolValues {
 	return v
 }
 
+// refreshInterval is topology-refresh-interval, whose 0 means: not without cause.
+func refreshInterval(cfg *Config) time.Duration {
+	if cfg.TopologyRefreshInterval == 0 {
+		return 10 * 365 * 24 * time.Hour
+	}
+	return cfg.TopologyRefreshInterval
+}
+
+// topologyChanged lets go of the nodes that have left, and learns what new ones know.
+func (srv *server) topologyChanged() {
+	shards := srv.nodes.Topology().Shards()
+	srv.pools.Retain(func(addr string) bool {
+		return slices.ContainsFunc(shards, func(s router.Shard) bool { return s.Primary == addr })
+	})
+	srv.learnCommands()
+}
+
 // learnCommands adds the commands that the nodes know and the built-in table does not.
 func (srv *server) learnCommands() {
 	reply := srv.nodes.Info().Commands
 	if reply == nil {
 		return
 	}
-	table, err := router.Builtin().With(reply)
+	table, err := srv.table().With(reply)
 	if err != nil {
 		slog.Warn("the nodes' COMMAND reply is not understood", "why", err)
 		return
