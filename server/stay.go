@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/berth-proxy/berth/backend"
@@ -86,6 +87,24 @@ func (s *session) stayAt(addr string, reason backend.Reason) stayState {
 	return stayWaiting
 }
 
+// gone tells that there is no lease for the stay at a node, and none on the way: what it watched is lost, but its
+// client does not know yet.
+func (st *stay) gone(addr string) bool {
+	return st.addr != addr || st.lease == nil && st.waiter == nil && st.err == nil
+}
+
+// move gives up the lease, with what it watches, for one to another node.
+func (st *stay) move(addr string) {
+	switch {
+	case st.waiter != nil:
+		st.waiter.Cancel()
+	case st.lease != nil:
+		st.lease.Detach()
+	}
+	st.addr, st.lease, st.waiter, st.err = addr, nil, nil, nil
+	st.ask()
+}
+
 // ask asks the pool for a lease.
 func (st *stay) ask() {
 	s := st.s
@@ -96,17 +115,20 @@ func (st *stay) ask() {
 
 // Attached is the pool's late answer.
 func (st *stay) Attached(l *backend.Lease, err error) {
-	st.lease, st.err, st.waiter = l, err, nil
-	if r := st.again; r != nil {
-		st.again = nil
-		if err != nil {
-			st.fail(r, err)
-			return
-		}
+	st.lease, st.waiter = l, nil
+	r := st.again
+	st.again = nil
+	switch {
+	case r == nil:
+		st.err = err
+	case err != nil:
+		st.fail(r, err)
+	default:
 		st.resend(r)
-		return
 	}
-	st.s.release()
+	if st.s.pause == pauseLease {
+		st.s.release()
+	}
 }
 
 // send puts a request on the lease.
@@ -174,11 +196,15 @@ func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	if r.blob != nil {
-		st.lease.Clear(backend.DirtMulti | backend.DirtWatch)
-		if r.blob.moved != nil && r.blob.watched { // what was watched has gone elsewhere: nothing was executed
+		st.lease.Clear(backend.DirtMulti)
+		_, moved := router.ParseRedirect(reply, "")
+		switch {
+		case moved || r.blob.moved != nil: // what was watched has gone elsewhere: nothing was executed
 			l := st.s.loop
 			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
 			reply = l.scratch
+		case reply[0] == '-' && !bytes.HasPrefix(reply, execAbort): // perhaps MULTI was refused, and EXEC with it
+			st.lease.Mark(backend.DirtOther)
 		}
 	} else if reply[0] == '-' {
 		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
@@ -189,21 +215,31 @@ func (st *stay) answer(r *request, reply []byte) {
 	r.deliver(reply)
 }
 
-// follow sends a redirected request to its new node. A WATCH or a blocking command that came first takes the stay
-// along; beside an earlier WATCH it travels on a pipe, and the WATCH is broken.
+var execAbort = []byte("-EXECABORT")
+
+// follow sends a redirected request to its new node. The first WATCH and a blocking command take the stay along, if the
+// lease owes nothing else; anything else travels on a pipe, and what is watched is lost.
 func (st *stay) follow(r *request, to router.Redirect) {
 	s := st.s
-	if st.watching && !r.watches {
-		st.broken = true
+	alone := len(st.owed) == 0
+	switch {
+	case alone && st.watching && r.watches:
+		st.lease.Clear(backend.DirtWatch)
+	case alone && s.pause == pauseBlocked:
+		st.broken = st.watching
+	case r.cmd.Name == "watch": // its client has sent more already, which it cannot take along
+		st.broken = st.watching
+		r.done(okReply)
+		return
+	default:
+		st.broken = st.watching
 		if err := s.sendTo(to, r.sent, 1, r); err != nil {
 			r.lost(err)
 		}
 		return
 	}
-	st.lease.Clear(backend.DirtWatch)
-	st.lease.Detach()
-	st.addr, st.lease, st.again, st.asking = to.Addr, nil, r, to.Ask
-	st.ask()
+	st.again, st.asking = r, to.Ask
+	st.move(to.Addr)
 	if st.lease != nil {
 		st.again = nil
 		st.resend(r)
@@ -248,9 +284,11 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 	}
 }
 
-// fail answers a request for which there is no lease.
+// fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must still learn.
 func (st *stay) fail(r *request, err error) {
-	st.s.stay = nil
+	if !st.broken {
+		st.s.stay = nil
+	}
 	l := st.s.loop
 	l.scratch = codec.AppendError(l.scratch[:0], st.failure(err))
 	r.done(l.scratch)
@@ -292,6 +330,7 @@ func (st *stay) detach() {
 		st.lease = nil
 		lease.Detach()
 	default:
+		st.leaving = false
 		lease.Clear(backend.DirtWatch)
 		st.send(nil, unwatchCommand, 1) // whether it watches or not: it is the client's own connection
 		if s.kept == nil {
@@ -343,8 +382,15 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 		return false, false
 	}
 	addr := t.Shards()[shard].Primary
-	if s.stay != nil && s.stay.watching && s.stay.addr != addr {
-		return false, s.refuse(cmd, errCrossSlot)
+	if st := s.stay; st != nil && st.watching && st.gone(addr) {
+		switch {
+		case !st.broken && (st.slot == noSlot || st.slot != s.slotOf(cmd, args)):
+			return false, s.refuse(cmd, errCrossSlot)
+		case len(st.owed) > 0:
+			return false, s.hold(pauseBarrier)
+		}
+		st.broken = true
+		st.move(addr)
 	}
 	switch s.stayAt(addr, reason) {
 	case stayWaiting:
@@ -353,8 +399,11 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 		return false, s.hold(pauseBarrier)
 	case stayFailed:
 		st := s.stay
-		s.stay = nil
-		return false, s.refuse(cmd, st.failure(st.err))
+		err := st.err
+		if st.err = nil; !st.watching {
+			s.stay = nil
+		}
+		return false, s.refuse(cmd, st.failure(err))
 	}
 	return true, true
 }

@@ -203,11 +203,15 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 		return false
 	}
 	t, st := s.txn, s.stay
+	if st.lease == nil { // the WATCH was redirected
+		return s.hold(pauseLease)
+	}
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
 	r.blob.watched = true
 	s.txn = nil
 	st.lease.Mark(backend.DirtMulti)
+	st.lease.Clear(backend.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
 	st.send(r, append(t.bytes, execCommand...), r.replies())
 	st.watching, st.leaving = false, true
 	return true
@@ -250,6 +254,9 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	r := s.newRequest(cmd)
 	r.sent = bytes.Clone(raw)
 	r.watches = !st.watching
+	if st.leaving { // an earlier WATCH has ended, but its lease was still owed replies
+		st.send(nil, unwatchCommand, 1)
+	}
 	st.watching, st.leaving, st.slot = true, false, slot
 	st.lease.Mark(backend.DirtWatch)
 	st.send(r, raw, 1)
