@@ -73,9 +73,16 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	}
 }
 
-// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt.
+// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused EXEC ends it, in
+// Redis' words for that.
 func (s *session) refuse(cmd *router.Command, text string) bool {
-	if s.txn != nil {
+	switch {
+	case cmd != nil && cmd.Name == "exec":
+		s.endTransaction()
+		if !strings.HasPrefix(text, "EXECABORT") { // wrong arity: the table has the whole sentence
+			text = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(text, "ERR ")
+		}
+	case s.txn != nil:
 		s.txn.spoilt = true
 	}
 	l := s.loop

@@ -231,7 +231,7 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		}
 	}
 	if !s.authenticated && !withAuth {
-		return s.refuse(cmd, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> "+
+		return s.refuse(cmd, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "+
 			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 	}
 	if s.waiting > 0 {
