@@ -110,7 +110,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	if s.label != nil {
 		s.label.name = ""
 	}
-	s.become(backend.Identity{RESP: 2})
+	s.become(s.loop.srv.newcomer())
 	s.authenticated = !s.loop.srv.nodes.Info().AuthRequired
 	return s.say(cmd, "RESET")
 }

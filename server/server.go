@@ -81,6 +81,9 @@ func (srv *server) outputLimit(s *session) *OutputLimit {
 	return &limits.Normal
 }
 
+// newcomer is as whom a client begins, and begins again after RESET: nobody, in the database of the backend's URL.
+func (srv *server) newcomer() backend.Identity { return backend.Identity{DB: srv.nodes.Target().DB, RESP: 2} }
+
 // redisVersion is what berth says when asked for the version of Redis: its nodes'.
 func (srv *server) redisVersion() string {
 	if v := srv.nodes.Info().Version; v != "" {

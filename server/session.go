@@ -77,7 +77,8 @@ type session struct {
 	isReady, isDirty bool  // in loop.ready, loop.dirty
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
-	reason           string // why closing, for log and metric
+	half             *halfClosed // the client has closed its sending side
+	reason           string      // why closing, for log and metric
 
 	prev, next *session // in loop.first
 	born, seen int64    // unix nanoseconds
@@ -96,7 +97,7 @@ func (s *session) resp() int { return s.pipes.Identity().RESP }
 func (s *session) opened(l *loop, c gnet.Conn) {
 	s.loop, s.conn = l, c
 	s.born, s.seen = l.clock, l.clock
-	s.pipes = l.pipes.Attach(backend.Identity{RESP: 2})
+	s.pipes = l.pipes.Attach(l.srv.newcomer())
 	s.authenticated = !l.srv.nodes.Info().AuthRequired
 	s.topology = l.srv.nodes.Topology()
 	s.next = l.first
@@ -157,6 +158,9 @@ func (s *session) takeKept() {
 	if s.in != nil && (s.closing || s.inPos == len(s.in)) {
 		s.loop.drop(s.in)
 		s.in, s.inPos = nil, 0
+	}
+	if s.half != nil {
+		s.touch()
 	}
 }
 
@@ -268,6 +272,10 @@ func (s *session) flush() {
 	if s.closed {
 		return
 	}
+	if s.half != nil {
+		s.flushHalf()
+		return
+	}
 	if out := s.out; len(out) > 0 {
 		s.out = nil
 		s.loop.stats.bytesOut += int64(len(out))
@@ -338,11 +346,21 @@ func (s *session) kill(reason string) {
 }
 
 // close has the loop close the socket, which ends in gone.
-func (s *session) close() { _ = s.loop.el.Close(s.conn) }
+func (s *session) close() {
+	if s.half != nil {
+		_ = s.half.file.Close()
+		s.gone(s.half, nil)
+		return
+	}
+	_ = s.loop.el.Close(s.conn)
+}
 
 // gone is the loop's word that the socket is closed, whoever closed it. Everything the session held is given back.
 func (s *session) gone(c gnet.Conn, err error) {
 	if s.closed {
+		return
+	}
+	if s.reason == "" && s.mayLinger(c, err) && s.lingerHalf(c) {
 		return
 	}
 	s.closed, s.closing = true, true

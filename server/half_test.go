@@ -1,0 +1,63 @@
+package main
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// halfClose sends what a client says before it closes its sending side, and returns all it gets.
+func halfClose(t *testing.T, addr, text string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatalf("after %q: %v", got, err)
+	}
+	return string(got)
+}
+
+func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
+	node := redistest.Start(t)
+	berth := startBerth(t, node.Addr())
+	big := strings.Repeat("v", 300_000)
+	node.Do(t, "SET", "big", big)
+	for text, want := range map[string]string{
+		"GET nothing\r\n":                                  "$-1\r\n",
+		"SET a 1\r\nINCR a\r\nPING\r\nGET a\r\n":           "+OK\r\n:2\r\n+PONG\r\n$1\r\n2\r\n",
+		"GET big\r\n":                                      "$300000\r\n" + big + "\r\n",
+		"WATCH w\r\nMULTI\r\nSET w 1\r\nEXEC\r\nGET w\r\n": "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n",
+		"SET b 1\r\nGET":                                   "+OK\r\n", // the rest never comes
+	} {
+		for range 20 {
+			if got := halfClose(t, berth.Addr(), text); got != want {
+				t.Fatalf("%.60q brought %.80q, want %.80q", text, got, want)
+			}
+		}
+	}
+	eventually(t, "all clients to be gone", func() bool { return berth.srv.clients.Load() == 0 })
+}
+
+func TestBlockedClientThatClosedItsSendingSideIsGone(t *testing.T) {
+	node := redistest.Start(t)
+	berth := startBerth(t, node.Addr())
+	if got := halfClose(t, berth.Addr(), "BLPOP nothing 0\r\n"); got != "" {
+		t.Fatalf("got %q", got)
+	}
+	eventually(t, "the client to be gone", func() bool { return berth.srv.clients.Load() == 0 })
+}
