@@ -17,6 +17,7 @@ import (
 // reads the end of, so we keep a duplicate, and write all that is still to come in one piece at the end.
 type halfClosed struct {
 	gnet.Conn     // gone: nothing but what is overridden here may be called
+	fd            int
 	file          *os.File
 	local, remote net.Addr
 }
@@ -24,6 +25,7 @@ type halfClosed struct {
 func (h *halfClosed) LocalAddr() net.Addr   { return h.local }
 func (h *halfClosed) RemoteAddr() net.Addr  { return h.remote }
 func (h *halfClosed) OutboundBuffered() int { return 0 }
+func (h *halfClosed) Fd() int               { return h.fd }
 
 // halfCloseWrite bounds how long the last replies may take to go out.
 const halfCloseWrite = 10 * time.Second
@@ -58,7 +60,7 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 		return false
 	}
 	s.half = &halfClosed{
-		file: os.NewFile(uintptr(fd), "half-closed client"), local: c.LocalAddr(), remote: c.RemoteAddr(),
+		fd: fd, file: os.NewFile(uintptr(fd), "half-closed client"), local: c.LocalAddr(), remote: c.RemoteAddr(),
 	}
 	s.conn = s.half
 	s.loop.gone = append(s.loop.gone, c)
