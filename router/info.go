@@ -24,7 +24,10 @@ func (c *Command) AppendInfo(dst []byte, resp int) []byte {
 	for i := range c.specs {
 		dst = c.specs[i].appendInfo(dst, resp)
 	}
-	dst = codec.AppendSet(dst, len(c.subs), resp)
+	if len(c.subs) == 0 { // a set only then, says Redis
+		return codec.AppendSet(dst, 0, resp)
+	}
+	dst = codec.AppendArray(dst, len(c.subs))
 	for _, sub := range c.subs {
 		dst = sub.AppendInfo(dst, resp)
 	}

@@ -134,8 +134,12 @@ func appendRow(dst []byte, row codec.Value, resp int) []byte {
 			for _, spec := range e.Elems {
 				dst = appendSpec(dst, spec, resp)
 			}
-		case rowSubcommands:
-			dst = codec.AppendSet(dst, len(e.Elems), resp)
+		case rowSubcommands: // a set only when there are none, says Redis
+			if len(e.Elems) == 0 {
+				dst = codec.AppendSet(dst, 0, resp)
+				continue
+			}
+			dst = codec.AppendArray(dst, len(e.Elems))
 			for _, sub := range e.Elems {
 				dst = appendRow(dst, sub, resp)
 			}

@@ -139,7 +139,7 @@ func (s *session) flags() string {
 		{'O', s.sub != nil && s.sub.monitor},
 		{'P', s.sub != nil && !s.sub.monitor},
 		{'x', s.txn != nil},
-		{'b', s.pause == pauseBlocked || s.pause == pauseLease || s.pause == pauseByCommand},
+		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
 		{'d', s.stay != nil && s.stay.broken},
 		{'c', s.closing},
 		{'U', unix},

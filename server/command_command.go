@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -19,8 +20,8 @@ func init() {
 	}
 	localFuncs["command|info"] = commandInfo
 	localFuncs["command|list"] = commandList
-	localFuncs["command|getkeys"] = commandGetKeys
 	localFuncs["command|help"] = commandHelp
+	sessionFuncs["command|getkeys"] = commandGetKeys
 }
 
 // commandInfo describes the commands of the given names, or all.
@@ -77,10 +78,19 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 	return out
 }
 
-// commandGetKeys finds the keys of a whole command.
-func commandGetKeys(s *session, args [][]byte, out []byte) []byte {
-	args = args[2:]
-	cmd, err := s.loop.srv.table().Lookup(args)
+// commandGetKeys has a node find the keys of a whole command: what it says of arguments that make no sense is its own.
+// The embedded backend does not know how.
+func commandGetKeys(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	if s.loop.srv.nodes.Info().Kind != backend.Embedded {
+		return s.share(cmd, raw, args)
+	}
+	s.answer(cmd, appendKeys(nil, s.loop.srv.table(), args[2:]))
+	return true
+}
+
+// appendKeys appends the keys of a whole command, found by the table.
+func appendKeys(out []byte, table *router.Table, args [][]byte) []byte {
+	cmd, err := table.Lookup(args)
 	switch {
 	case err != nil:
 		return codec.AppendError(out, "ERR Invalid command specified")

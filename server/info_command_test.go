@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// infoOf reads the fields of an INFO reply, and its sections as it has them.
+func infoOf(t *testing.T, c *redistest.Conn, words ...any) (fields map[string]string, sections []string) {
+	t.Helper()
+	text, ok := c.Do(append([]any{"INFO"}, words...)...).(string)
+	if !ok {
+		t.Fatalf("INFO %v is no text", words)
+	}
+	fields = map[string]string{}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		name, value, isField := strings.Cut(line, ":")
+		switch {
+		case strings.HasPrefix(line, "# "):
+			sections = append(sections, line[2:])
+		case isField:
+			fields[name] = value
+		case line != "":
+			t.Errorf("INFO %v has the line %q", words, line)
+		}
+	}
+	return fields, sections
+}
+
+func TestInfoHasWhatFrameworksRead(t *testing.T) {
+	node := redistest.Start(t, "--maxmemory-policy", "allkeys-lfu")
+	b := startBerth(t, node.Addr(), "--maxclients", "123")
+	c, blocked := dial(t, b.Addr()), dial(t, b.Addr())
+	blocked.Send("BLPOP", "info:nothing", 0)
+	c.Do("SET", "info:a", 1)
+	c.Do("SELECT", 2)
+	c.Do("MSET", "info:a", 1, "info:b", 2)
+	c.Do("PEXPIRE", "info:b", 1000000)
+	var got map[string]string
+	eventually(t, "the client to block", func() bool {
+		got, _ = infoOf(t, c)
+		return got["blocked_clients"] == "1"
+	})
+	for name, want := range map[string]string{
+		"redis_version": "7.0.15", "redis_mode": "standalone", "role": "master", "connected_slaves": "0", "loading": "0",
+		"maxmemory_policy": "allkeys-lfu", "connected_clients": "2", "maxclients": "123", "cluster_enabled": "0",
+		"process_id": fmt.Sprint(os.Getpid()), "tcp_port": b.Addr()[strings.LastIndexByte(b.Addr(), ':')+1:],
+		"db0": "keys=1,expires=0,avg_ttl=0", "berth_version": version, "ready": "1", "shards": "1", "slots_served": "16384",
+	} {
+		if got[name] != want {
+			t.Errorf("%s:%s, want %s", name, got[name], want)
+		}
+	}
+	for name, pattern := range map[string]string{
+		"used_memory": `[1-9]\d+`, "used_memory_human": `\d+\.\d\dM`, "used_memory_rss": `[1-9]\d+`, "os": `\S+ \S+ \S+`,
+		"run_id": `[0-9a-f]{40}`, "uptime_in_seconds": `\d+`, "total_connections_received": `[1-9]\d*`,
+		"total_commands_processed": `[1-9]\d*`, "used_cpu_user": `\d+\.\d{6}`, "db2": `keys=2,expires=1,avg_ttl=\d+`,
+		"loops": `[1-9]\d*`, "pool0": "node=" + regexp.QuoteMeta(node.Addr()) + ",user=default,idle=0,leased=1,.*",
+	} {
+		if !regexp.MustCompile("^(" + pattern + ")$").MatchString(got[name]) {
+			t.Errorf("%s:%s, want %s", name, got[name], pattern)
+		}
+	}
+}
+
+func TestInfoSectionsAreThoseAskedFor(t *testing.T) {
+	c := dial(t, startBerth(t, sharedNode(t).Addr()).Addr())
+	standard := "Server Clients Memory Persistence Stats Replication CPU Modules Errorstats Cluster Keyspace Proxy Pools"
+	all := strings.Replace(standard, "Modules", "Modules Commandstats", 1)
+	for asked, want := range map[string]string{
+		"": standard, "default": standard, "all": all, "EVERYTHING": all, "server": "Server", "nothing": "",
+		"keyspace server": "Server Keyspace", "server nothing Server": "Server", "default commandstats": all, "pools proxy": "Proxy Pools",
+	} {
+		words := []any{}
+		for word := range strings.FieldsSeq(asked) {
+			words = append(words, word)
+		}
+		_, got := infoOf(t, c, words...)
+		if strings.Join(got, " ") != want {
+			t.Errorf("INFO %s has %v, want %s", asked, got, want)
+		}
+	}
+}
+
+func TestInfoHasTheFormOfRedis(t *testing.T) {
+	node := redistest.Start(t)
+	asRedis(t, startBerth(t, node.Addr()), node, "info nothing", "info cluster", "info modules keyspace cluster", "info keyspace",
+		"set a 1", "info keyspace cluster", "info CLUSTER")
+}
+
+func TestInfoSumsTheKeysOfAllShards(t *testing.T) {
+	for name, url := range map[string]string{"cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, startBerth(t, url).Addr())
+			for i := range 100 {
+				c.Do("SET", fmt.Sprint("sum:", i), i)
+			}
+			got, _ := infoOf(t, c)
+			if got["db0"] != "keys=100,expires=0,avg_ttl=0" || got["redis_mode"] != "cluster" || got["cluster_enabled"] != "1" ||
+				got["shards"] != "3" {
+				t.Errorf("%s: db0:%s mode %s enabled %s shards %s", name, got["db0"], got["redis_mode"], got["cluster_enabled"], got["shards"])
+			}
+		})
+	}
+}
+
+func TestKeyspaceLinesAreAdded(t *testing.T) {
+	var w nodesWord
+	w.keyspace = map[int]*keyCount{}
+	w.addKeyspace("# Keyspace\r\ndb0:keys=10,expires=1,avg_ttl=1000,subexpiry=2\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n")
+	w.addKeyspace("# Keyspace\r\ndb0:keys=5,expires=3,avg_ttl=5000,subexpiry=1\r\n")
+	w.addKeyspace("# Keyspace\r\n")
+	if got := w.keyspace[0].String(); got != "keys=15,expires=4,avg_ttl=4000,subexpiry=3" {
+		t.Errorf("db0: %s", got)
+	}
+	if got := w.keyspace[3].String(); got != "keys=1,expires=0,avg_ttl=0" || len(w.keyspace) != 2 {
+		t.Errorf("db3: %s, %d databases", got, len(w.keyspace))
+	}
+}
+
+// A node that is down must not take INFO away, by which people would find out.
+func TestInfoAnswersWithoutTheNodes(t *testing.T) {
+	node := redistest.Start(t)
+	c := dial(t, startBerth(t, node.Addr()).Addr())
+	c.Do("SET", "a", 1)
+	node.Kill()
+	got, sections := infoOf(t, c)
+	if len(sections) < 10 || got["db0"] != "" || got["maxmemory_policy"] == "" {
+		t.Errorf("sections %v, db0:%s", sections, got["db0"])
+	}
+}
+
+func TestUserWhoMayNotRunInfoGetsTheNodesWord(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "-info", "~*")
+	b := startBerth(t, node.Addr())
+	ours, theirs := dial(t, b.Addr()), dial(t, node.Addr())
+	for _, c := range []*redistest.Conn{ours, theirs} {
+		c.Do("AUTH", "bob", "secret")
+	}
+	if got, want := ours.DoRaw("INFO"), theirs.DoRaw("INFO"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestResetStatBeginsToCountAnew(t *testing.T) {
+	b, clients, _ := busyBerth(t)
+	for _, c := range clients {
+		c.Do("GET", "reset:none")
+		c.Do("NOTHING")
+	}
+	before, _ := infoOf(t, clients[0], "stats", "commandstats", "errorstats")
+	if before["cmdstat_get"] != "calls=16,failed_calls=0" || before["errorstat_ERR"] != "count=16" {
+		t.Errorf("before: %v", before)
+	}
+	if got := clients[0].Do("CONFIG", "RESETSTAT"); got != "OK" {
+		t.Fatal(got)
+	}
+	after, _ := infoOf(t, clients[0], "stats", "commandstats", "errorstats")
+	if after["cmdstat_get"] != "" || after["errorstat_ERR"] != "" || after["total_connections_received"] != "0" ||
+		after["total_commands_processed"] != "1" {
+		t.Errorf("after: %v", after)
+	}
+	if got := b.srv.clients.Load(); got != int64(len(clients)) {
+		t.Errorf("%d clients, want %d", got, len(clients))
+	}
+}
