@@ -24,7 +24,9 @@ type loop struct {
 	clock  int64 // unix nanoseconds, read at each entry
 	pipes  *backend.Pipes
 	inbox  *backend.Inbox
+	wanted bool // something waits for a turn
 	posted bool // a turn is on its way
+	alone  alone
 
 	first   *session    // of all sessions, newest first
 	ready   []*session  // were paused and may go on
@@ -78,14 +80,8 @@ func (l *loop) Post(f func()) {
 	}))
 }
 
-// Wake asks for a turn behind the events that are ready now.
-func (l *loop) Wake() {
-	if l.posted {
-		return
-	}
-	l.posted = true
-	_ = l.el.Execute(context.Background(), (*loopTurn)(l))
-}
+// Wake asks for a turn behind the events that are ready now. The entry that runs posts it, when it ends.
+func (l *loop) Wake() { l.wanted = true }
 
 // loopTurn is a loop as the task that makes its turn.
 type loopTurn loop
@@ -110,18 +106,31 @@ func (l *loop) After() {
 	}
 	clear(l.dirty[len(rest):])
 	l.dirty = rest
+	if l.alone.sure() && l.busy() {
+		l.turn()
+		l.alone.leave()
+		return
+	}
 	l.wakeIfBusy()
 }
 
-// wakeIfBusy asks for a turn if there is something to do in it.
+// busy tells whether there is something to do in a turn.
+func (l *loop) busy() bool {
+	return l.wanted || len(l.dirty) > 0 || len(l.ready) > 0 || len(l.staying) > 0
+}
+
+// wakeIfBusy posts a turn if there is something to do in it.
 func (l *loop) wakeIfBusy() {
-	if len(l.dirty) > 0 || len(l.ready) > 0 || len(l.staying) > 0 {
-		l.Wake()
+	if l.posted || !l.busy() {
+		return
 	}
+	l.posted = true
+	_ = l.el.Execute(context.Background(), (*loopTurn)(l))
 }
 
 // turn does all that is left to do, until nothing is.
 func (l *loop) turn() {
+	l.alone.turned()
 	for {
 		for i := 0; i < len(l.ready); i++ {
 			l.ready[i].resume()
@@ -140,10 +149,48 @@ func (l *loop) turn() {
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
 		if len(l.ready) == 0 && len(l.staying) == 0 {
+			l.wanted = false
 			return
 		}
 	}
 }
+
+// alone finds out whether a loop visits one client at a time. Then nobody else would share the turn, and posting it
+// costs a wake-up for nothing: After makes it at once. A client that comes right behind another ends that.
+type alone struct {
+	visits int   // clients' entries since the last turn
+	turns  int   // in a row, with one visit each
+	left   int64 // when After last made a turn itself, unix nanoseconds
+}
+
+const (
+	aloneTurns = 16                          // so many turns in a row make it sure
+	aloneGap   = int64(3 * time.Microsecond) // a client that comes sooner was ready together with the one before
+)
+
+func (a *alone) sure() bool { return a.turns >= aloneTurns }
+
+// visit enters that a client's bytes have come.
+func (a *alone) visit(now int64) {
+	a.visits++
+	if a.sure() && now-a.left < aloneGap {
+		a.turns = 0
+	}
+}
+
+// turned enters that a turn begins.
+func (a *alone) turned() {
+	switch a.visits {
+	case 0: // it was about replies alone
+	case 1:
+		a.turns++
+	default:
+		a.turns = 0
+	}
+	a.visits = 0
+}
+
+func (a *alone) leave() { a.left = time.Now().UnixNano() }
 
 // tick does what time asks for.
 func (l *loop) tick() {

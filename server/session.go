@@ -112,6 +112,7 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 func (s *session) traffic(c gnet.Conn) {
 	buf, _ := c.Next(-1)
 	l := s.loop
+	l.alone.visit(l.clock)
 	l.stats.bytesIn += int64(len(buf))
 	s.seen = l.clock
 	switch {
