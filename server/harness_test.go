@@ -317,8 +317,8 @@ type sharedServers struct {
 }
 
 func (s *sharedServers) init() {
-	s.node = sync.OnceValue(func() *redistest.Server { return redistest.Start(&s.tb, "--enable-debug-command", "yes") })
-	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0) })
+	s.node = sync.OnceValue(func() *redistest.Server { return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "500") })
+	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0, "--hz", "500") })
 }
 
 // packageTB lets redistest's servers live as long as the package's tests.
