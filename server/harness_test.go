@@ -317,7 +317,9 @@ type sharedServers struct {
 }
 
 func (s *sharedServers) init() {
-	s.node = sync.OnceValue(func() *redistest.Server { return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "500") })
+	s.node = sync.OnceValue(func() *redistest.Server {
+		return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "500")
+	})
 	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0, "--hz", "500") })
 }
 

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Connections that go from one client to the next must not carry anything of the first. These tests cap the pool at one
+// connection, so that the next client gets just that one, or a fresh one in its place.
+
+// oneLease is a berth with one loop and at most one exclusive connection to a node.
+func oneLease(t *testing.T, backend string, args ...string) *berthServer {
+	t.Helper()
+	return startBerth(t, backend, append(args, "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "5000", "--loops", "1")...)
+}
+
+// leave ends a client's connection in one of three ways and returns when berth knows.
+func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
+	t.Helper()
+	before := b.srv.clients.Load()
+	switch how {
+	case "QUIT":
+		c.Send("QUIT")
+		_ = c.ReadAll()
+	case "FIN":
+		c.Close()
+	case "RST":
+		c.Reset()
+	}
+	eventually(t, "berth to see its client go", func() bool { return b.srv.clients.Load() < before })
+}
+
+var waysToLeave = []string{"QUIT", "FIN", "RST"}
+
+// mustBePristine is the next client: what it does on its lease must not show that there was another. victim is a key the
+// client before may have watched.
+func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag string) {
+	t.Helper()
+	victim, other := "{"+tag+"}victim", "{"+tag+"}other"
+	c := dial(t, b.Addr())
+	defer c.Close()
+	script(t, c, "WATCH "+other+" → OK")
+	var mine []map[string]string
+	for _, n := range nodeClients(t, node) {
+		if n["cmd"] == "watch" && n["user"] == "default" { // another user's pool keeps its own
+			mine = append(mine, n)
+		}
+	}
+	if len(mine) != 1 {
+		t.Fatalf("%d connections watch at the node: %v", len(mine), mine)
+	}
+	for field, want := range map[string]string{
+		"db": "0", "name": "", "resp": "2", "multi": "-1", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N",
+	} {
+		if got := mine[0][field]; got != want {
+			t.Errorf("the node says of the lease %s=%s, want %q", field, got, want)
+		}
+	}
+	direct := dial(t, node.Addr())
+	defer direct.Close()
+	direct.Do("SET", victim, "changed by another")
+	c.WriteString(pipeline("GET "+victim, "MULTI", "SET "+other+" 1", "HSET "+other+"h f v", "HGETALL "+other+"h", "EXEC", "GET "+other))
+	want := "$18\r\nchanged by another\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n:1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n$1\r\n1\r\n"
+	if got := strings.Join(replies(c, 7), ""); got != want {
+		t.Errorf("the next client:\n got %q\nwant %q", got, want)
+	}
+	c.Send("BLPOP", other+"l", "0")
+	awaitBlocked(t, node, 1)
+	direct.Do("RPUSH", other+"l", "x")
+	if got := fmt.Sprint(c.Recv()); got != "["+other+"l x]" {
+		t.Errorf("BLPOP of the next client: %s", got)
+	}
+	direct.Do("DEL", victim, other, other+"h", other+"l")
+}
+
+func TestConnectionWithAnOpenMultiIsNotRecycled(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := oneLease(t, node.Addr())
+	for name, left := range map[string]string{
+		"before EXEC":            pipeline("WATCH {mm}victim", "MULTI", "SET {mm}victim 1"),
+		"before EXEC, unwatched": pipeline("MULTI", "SET {mm}victim 1"),
+		"with half an EXEC":      pipeline("WATCH {mm}victim", "MULTI", "SET {mm}victim 1") + "*1\r\n$4\r\nEX",
+		"before EXEC's reply":    pipeline("WATCH {mm}victim", "MULTI", "SET {mm}victim 1", "EXEC"),
+		"with a refused command": pipeline("WATCH {mm}victim", "MULTI", "GET", "SET {mm}victim 1"),
+	} {
+		for _, how := range []string{"FIN", "RST"} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				c := dial(t, b.Addr())
+				b.feed(c, left)
+				leave(t, b, c, how)
+				mustBePristine(t, b, node, "mm")
+			})
+		}
+	}
+}
+
+func TestConnectionWithAStaleWatchIsNotRecycled(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := oneLease(t, node.Addr())
+	for name, left := range map[string]string{
+		"WATCH":                pipeline("WATCH {sw}victim"),
+		"WATCH behind EXEC":    pipeline("WATCH {sw}a", "MULTI", "GET {sw}a", "EXEC", "WATCH {sw}victim"),
+		"WATCH behind UNWATCH": pipeline("WATCH {sw}a", "UNWATCH", "WATCH {sw}victim"),
+		"WATCH behind DISCARD": pipeline("WATCH {sw}a", "MULTI", "DISCARD", "WATCH {sw}victim"),
+		"UNWATCH":              pipeline("WATCH {sw}victim", "UNWATCH"),
+		"EXECABORT":            pipeline("WATCH {sw}victim", "MULTI", "nonsense", "EXEC"),
+		"RESET":                pipeline("WATCH {sw}victim", "RESET"),
+		"a blocking command":   pipeline("WATCH {sw}victim", "RPUSH {sw}tmp x", "BLPOP {sw}tmp 1"),
+	} {
+		for _, how := range waysToLeave {
+			t.Run(name+", "+how, func(t *testing.T) {
+				c := dial(t, b.Addr())
+				c.WriteString(left)
+				replies(c, strings.Count(left, "*")) // all that it did has been done
+				leave(t, b, c, how)
+				mustBePristine(t, b, node, "sw")
+			})
+		}
+	}
+}
+
+func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	node.Do(t, "ACL", "SETUSER", "alice", "on", ">secret", "~*", "&*", "+@all")
+	b := oneLease(t, node.Addr())
+	whoami := func(c *redistest.Conn, want string) {
+		t.Helper()
+		script(t, c, "WATCH {au}a → OK", "ACL WHOAMI → "+want, "MULTI → OK", "ACL WHOAMI → QUEUED", "EXEC → ["+want+"]",
+			"WATCH {au}a → OK", "UNWATCH → OK")
+	}
+	for _, how := range waysToLeave {
+		t.Run(how, func(t *testing.T) {
+			c := dial(t, b.Addr())
+			script(t, c, "AUTH alice secret → OK")
+			whoami(c, "alice")
+			leave(t, b, c, how)
+			mustBePristine(t, b, node, "au")
+		})
+	}
+	t.Run("the same client, as others", func(t *testing.T) {
+		for _, enabled := range []string{"1", "0"} {
+			b.set("private_conn_pool_enabled", enabled)
+			c := dial(t, b.Addr())
+			whoami(c, "default")
+			script(t, c, "AUTH alice secret → OK")
+			whoami(c, "alice")
+			script(t, c, "RESET → RESET")
+			whoami(c, "default")
+			script(t, c, "WATCH {au}a → OK", "AUTH alice secret → OK", "MULTI → OK", "SET {au}a 1 → QUEUED", "EXEC → <nil>")
+			whoami(c, "alice")
+			leave(t, b, c, "FIN")
+		}
+	})
+}
+
+func TestNothingOfAClientThatLeavesStaysOnItsConnection(t *testing.T) {
+	dirt := []struct {
+		name  string
+		did   []string
+		only  string // the backend it makes sense for
+		holds string // it is waiting, with this command, at the node
+	}{
+		{name: "SELECT", did: []string{"SELECT 3", "WATCH {d}victim"}, only: "standalone"},
+		{name: "HELLO 3", did: []string{"HELLO 3", "WATCH {d}victim"}},
+		{name: "SETNAME", did: []string{"CLIENT SETNAME bob", "WATCH {d}victim"}},
+		{name: "HELLO 3 SETNAME", did: []string{"HELLO 3 SETNAME bob", "WATCH {d}victim"}},
+		{name: "WATCH", did: []string{"WATCH {d}victim"}},
+		{name: "MULTI with an error", did: []string{"WATCH {d}victim", "MULTI", "GET"}},
+		{name: "SUBSCRIBE", did: []string{"SUBSCRIBE d"}},
+		{name: "PSUBSCRIBE", did: []string{"PSUBSCRIBE d*"}},
+		{name: "SUBSCRIBE in RESP3", did: []string{"HELLO 3", "SUBSCRIBE d"}},
+		{name: "BLPOP", did: []string{"BLPOP {d}list 0"}, holds: "blpop"},
+		{name: "BLPOP while watching", did: []string{"WATCH {d}victim", "BLPOP {d}list 0"}, holds: "blpop"},
+		{name: "READONLY", did: []string{"READONLY", "WATCH {d}victim"}},
+		{name: "ASKING", did: []string{"ASKING", "WATCH {d}victim"}},
+		{name: "CLIENT REPLY OFF", did: []string{"WATCH {d}victim", "CLIENT REPLY OFF"}},
+		{name: "CLIENT NO-EVICT", did: []string{"CLIENT NO-EVICT ON", "WATCH {d}victim"}},
+	}
+	cluster := sharedCluster(t)
+	home := cluster.Node(cluster.Owner(int(router.Slot([]byte("d")))))
+	for name, node := range map[string]*redistest.Server{"standalone": redistest.Start(t, "--hz", "500"), "cluster": home} {
+		backend := node.Addr()
+		if name == "cluster" {
+			backend = clusterURL(cluster)
+		}
+		b := oneLease(t, backend)
+		for _, d := range dirt {
+			if d.only != "" && d.only != name {
+				continue
+			}
+			for _, how := range waysToLeave {
+				if how == "QUIT" && d.holds == "blpop" {
+					how = "QUIT unheard" // it is read when the reply has come: then the client goes as the others do
+				}
+				t.Run(name+"/"+d.name+", "+how, func(t *testing.T) {
+					c := dial(t, b.Addr())
+					for _, did := range d.did {
+						c.Send(strings.Fields(did))
+						if !strings.HasPrefix(did, "BLPOP") && did != "CLIENT REPLY OFF" {
+							c.Recv()
+						}
+					}
+					if d.holds != "" {
+						eventually(t, d.holds+" to stand at the node", func() bool {
+							for _, n := range nodeClients(t, node) {
+								if n["cmd"] == d.holds {
+									return true
+								}
+							}
+							return false
+						})
+					}
+					if how == "QUIT unheard" {
+						c.Send("QUIT")
+						leave(t, b, c, "FIN")
+					} else {
+						leave(t, b, c, how)
+					}
+					mustBePristine(t, b, node, "d")
+					direct := dial(t, node.Addr())
+					direct.Do("RPUSH", "{d}list", "x")
+					if got := fmt.Sprint(direct.Do("LPOP", "{d}list")); got != "x" {
+						t.Errorf("the client that left has taken an element: %s", got)
+					}
+				})
+			}
+		}
+		if s := b.leases(); s.Leased != 0 || s.Waiting != 0 || s.Idle > 3 {
+			t.Errorf("%s: the pools hold %+v at the end", name, s)
+		}
+	}
+}
