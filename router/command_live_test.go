@@ -98,14 +98,16 @@ func TestTableSaysWhatALiveServersCOMMANDSays(t *testing.T) {
 func TestErrorsHaveTheWordsOfALiveServer(t *testing.T) {
 	c := redistest.Dial(t, redistest.Start(t).Addr())
 	long := strings.Repeat("x", 300)
+	// No name that is another one up to a NUL byte: whether the server takes "get\x00" for GET depends on the seed of its
+	// hash function.
 	requests := [][]any{
-		{"foo"}, {"FOO", "a", "b"}, {""}, {"", ""}, {"foo", "", ""}, {"get\x00", "a"}, {"foo\x00bar", "a\x00b", "c"},
+		{"foo"}, {"FOO", "a", "b"}, {""}, {"", ""}, {"foo", "", ""}, {"foo\x00bar", "a\x00b", "c"},
 		{"foo\r\nbar", "a\r\n+OK\r\n"}, {"\xff\xfe\x01", "\x80\x90", "\t'quoted'"}, {long}, {long, long}, {"foo", long},
 		{"foo", long[:127]}, {"foo", long[:125]}, {"foo", long[:124], "b"}, {"foo", long[:122], "b", "c"},
 		{"foo", long[:60], long[:60], long[:60]}, {"foo", long[:123], "yz"}, {long[:128], "a"}, {long[:129], "a"},
 		{"foo%s%d", "%s", "%n"}, {"config|get", "a"}, {"foo", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m"},
 		{"config", "foo"}, {"CONFIG", "Foo", "a"}, {"cOnFiG", long}, {"config", ""}, {"config", "a\x00b"}, {"object", "a\r\nb"},
-		{"xgroup", "create\x00"}, {"client", "MAINT_NOTIFICATIONS", "ON"}, {"command", "foo"}, {"config", "get|x"},
+		{"client", "MAINT_NOTIFICATIONS", "ON"}, {"command", "foo"}, {"config", "get|x"},
 		{"get"}, {"GET", "a", "b"}, {"set", "a"}, {"config"}, {"config", "get"}, {"Config", "Set", "a"}, {"client", "id", "x"},
 		{"xgroup", "create", "k"}, {"object", "freq"}, {"memory", "usage"}, {"blpop", "k"}, {"exec", "x"}, {"command", "count", "x"},
 		{"sentinel", "masters"}, {"zrank", "k", "m", "withscore"}, {"latency"}, {"eval", "x"}, {"mset", "a"}, {"spublish", "a"},
