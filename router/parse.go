@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// parseCommands reads commands.tbl; its head explains the columns. The file is part of the program, so a mistake in it
-// is a panic, and the tests read it.
-func parseCommands(source string) []*Command {
+// parseCommands reads a file like commands.tbl, whose head explains the columns. The file is part of the program, so a
+// mistake in it is a panic, and the tests read it.
+func parseCommands(file, source string) []*Command {
 	var commands []*Command
 	var container *Command
 	var category string
@@ -25,12 +25,12 @@ func parseCommands(source string) []*Command {
 		}
 		c, err := parseCommand(fields, category)
 		if err != nil {
-			panic(fmt.Sprintf("commands.tbl line %d: %v", n+1, err))
+			panic(fmt.Sprintf("%s line %d: %v", file, n+1, err))
 		}
 		if head, _, isSub := strings.Cut(c.Name, "|"); !isSub {
 			container = c
 		} else if container.Name != head {
-			panic(fmt.Sprintf("commands.tbl line %d: %s does not stand behind %s", n+1, c.Name, head))
+			panic(fmt.Sprintf("%s line %d: %s does not stand behind %s", file, n+1, c.Name, head))
 		} else {
 			c.container = container
 		}

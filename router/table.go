@@ -16,7 +16,7 @@ type Table struct {
 //go:embed commands.tbl
 var builtinSource string
 
-var builtin = newTable(parseCommands(builtinSource))
+var builtin = newTable(parseCommands("commands.tbl", builtinSource))
 
 // Builtin is the table of all commands known when this was built: Redis 7.0 exactly, and the names Redis 7.2 to 8
 // added.

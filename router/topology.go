@@ -65,6 +65,21 @@ func (t *Topology) Served() int {
 	return n
 }
 
+// Range is slots From … To, both included, of one owner.
+type Range struct {
+	From, To uint16
+	Shard    int // an index into Shards; -1: nobody usable owns them
+}
+
+// Ranges are the longest ranges of one owner, in order. Together they are all slots.
+func (t *Topology) Ranges() []Range {
+	var all []Range
+	t.runs(t, func(r slotRange, i, _ int16) {
+		all = append(all, Range{From: uint16(r.from), To: uint16(r.to), Shard: int(i)})
+	})
+	return all
+}
+
 // Moved returns a copy in which addr owns the slot, as a MOVED error said. A new address becomes a new shard.
 func (t *Topology) Moved(slot uint16, addr string) *Topology {
 	b := newTopologyBuilder()

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -232,5 +233,18 @@ func BenchmarkShard(b *testing.B) {
 			b.Fatal("not served")
 		}
 		slot++
+	}
+}
+
+func TestRangesAreAllSlotsInOrderOwnedOrNot(t *testing.T) {
+	b := newTopologyBuilder()
+	b.add(Shard{Primary: "b:1"}, []slotRange{{200, 299}})
+	b.add(Shard{Primary: "a:1"}, []slotRange{{0, 99}, {300, Slots - 1}})
+	want := []Range{{0, 99, 0}, {100, 199, -1}, {200, 299, 1}, {300, Slots - 1, 0}}
+	if got := b.build().Ranges(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := Single("a:1").Ranges(); !slices.Equal(got, []Range{{0, Slots - 1, 0}}) {
+		t.Errorf("one node: %v", got)
 	}
 }
