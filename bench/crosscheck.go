@@ -1,0 +1,76 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os/exec"
+	"strconv"
+	"time"
+)
+
+// crossCheck measures with redis-benchmark what we have measured, where it can.
+func (b *bench) crossCheck(s *Scenario, e *endpoint, r *scenarioResults) {
+	row := r.rowOf(e.name)
+	if s.Name != "get" && s.Name != "set" || len(e.addrs) > 1 || row.Why != "" || s.Rate > 0 {
+		return
+	}
+	ours := row.spread(&columns[columnRate]).median
+	requests := max(1000, int(ours*s.Duration.Seconds()))
+	f := &field{scenario: s, endpoint: e}
+	begin := f.note()
+	theirs, err := redisBenchmark(s, e.addrs[0], requests)
+	end := f.note()
+	if s.Name == "set" {
+		e.filledKeys = 0 // its keys are named as ours, but its values do not name them
+	}
+	if err = errors.Join(err, begin.err, end.err); err != nil {
+		b.say("redis-benchmark: %v", err)
+		return
+	}
+	found := check{Scenario: s.String(), Endpoint: e.name, Ours: ours, Theirs: theirs,
+		OurCPU: row.spread(&columns[columnProxyCPU]).median, TheirCPU: math.NaN()}
+	if len(e.proxy) > 0 {
+		found.TheirCPU = microseconds(end.proxy-begin.proxy) / float64(requests)
+	}
+	b.results.Checks = append(b.results.Checks, found)
+}
+
+// redisBenchmark runs it and returns req/s.
+func redisBenchmark(s *Scenario, addr string, requests int) (float64, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command("redis-benchmark", "-h", host, "-p", port, "-c", strconv.Itoa(s.Clients), "-n",
+		strconv.Itoa(requests), "-P", strconv.Itoa(s.Pipeline), "-d", strconv.Itoa(s.Value),
+		"-r", strconv.Itoa(int(s.Keys)), "-t", s.Name, "--csv")
+	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	out, err := cmd.Output()
+	timer.Stop()
+	if err != nil {
+		return 0, fmt.Errorf("%v: %w", cmd.Args, err)
+	}
+	return parseBenchmarkCSV(out)
+}
+
+// parseBenchmarkCSV finds the column "rps" of the only test.
+func parseBenchmarkCSV(out []byte) (float64, error) {
+	rows, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	if len(rows) == 2 {
+		for i, name := range rows[0] {
+			if name == "rps" && i < len(rows[1]) {
+				return strconv.ParseFloat(rows[1][i], 64)
+			}
+		}
+	}
+	return 0, errors.New("no rps in redis-benchmark's output")
+}

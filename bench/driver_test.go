@@ -1,0 +1,223 @@
+//go:build linux
+
+package main
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// scripted listens at an address where every request is answered by a function; nil closes the connection. PING is
+// answered by itself.
+func scripted(t *testing.T, answer func(args [][]byte) []byte) *endpoint {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c, answer)
+		}
+	}()
+	return &endpoint{name: "scripted", addrs: []string{ln.Addr().String()}, filledSize: 64, filledKeys: 1000}
+}
+
+func serve(c net.Conn, answer func(args [][]byte) []byte) {
+	defer c.Close()
+	var parser codec.RequestParser
+	var in []byte
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := parser.Parse(in, &codec.Limits{MaxBulk: 1 << 30})
+		if err != nil {
+			return
+		}
+		if n == 0 {
+			m, err := c.Read(chunk)
+			if err != nil {
+				return
+			}
+			in = append(in, chunk[:m]...)
+			continue
+		}
+		out := []byte("+PONG\r\n")
+		if args := parser.Args(); string(args[0]) != "PING" {
+			out = answer(args)
+		}
+		parser.Reset()
+		in = append(in[:0], in[n:]...)
+		if out == nil {
+			return
+		}
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+// keyNumber is the number in a key.
+func keyNumber(key []byte) uint32 {
+	var k uint32
+	for _, c := range key[len("key:"):] {
+		k = k*10 + uint32(c-'0')
+	}
+	return k
+}
+
+const testWarmUp = 20 * time.Millisecond
+
+// testScenario is a short get with one client.
+func testScenario() *Scenario {
+	return &Scenario{WarmUp: testWarmUp, Name: "get", Bed: standalone, Clients: 1, Pipeline: 1, Value: 64, Keys: 1000, Duration: 50 * time.Millisecond, Rounds: 1}
+}
+
+func mustRound(t *testing.T, s *Scenario, e *endpoint) *outcome {
+	t.Helper()
+	out, err := round(s, e, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestAReplyThatBelongsToAnotherKeyIsAnError(t *testing.T) {
+	values := newShape(64)
+	var asked atomic.Int64
+	e := scripted(t, func(args [][]byte) []byte {
+		k := keyNumber(args[1])
+		if asked.Add(1)%10 == 0 {
+			k++
+		}
+		return values.appendBulk(nil, k)
+	})
+	out := mustRound(t, testScenario(), e)
+	if out.figures.Errors == 0 || out.hist.total == 0 {
+		t.Fatalf("%v errors, %d right", out.figures.Errors, out.hist.total)
+	}
+	for words := range out.errors {
+		if !strings.HasPrefix(words, `a wrong reply, such as "$64\r\nkey:`) || len(out.errors) > 1 {
+			t.Errorf("unexpected errors %v", out.errors)
+		}
+	}
+}
+
+func TestAnErrorReplyIsCountedByItsWords(t *testing.T) {
+	e := scripted(t, func([][]byte) []byte { return []byte("-ERR no such thing\r\n") })
+	out := mustRound(t, testScenario(), e)
+	if out.errors["ERR no such thing"] == 0 || len(out.errors) != 1 || out.hist.total != 0 {
+		t.Errorf("%v, %d right", out.errors, out.hist.total)
+	}
+}
+
+func TestAReplyNobodyAskedForIsAnError(t *testing.T) {
+	values := newShape(64)
+	e := scripted(t, func(args [][]byte) []byte {
+		return append(values.appendBulk(nil, keyNumber(args[1])), "+OK\r\n"...)
+	})
+	out := mustRound(t, testScenario(), e)
+	if out.figures.Errors == 0 {
+		t.Error("two replies to each request pass for one")
+	}
+}
+
+func TestAConnectionTheEndpointClosesIsAnError(t *testing.T) {
+	e := scripted(t, func([][]byte) []byte { return nil })
+	out := mustRound(t, testScenario(), e)
+	if out.errors["the endpoint closed the connection"] != 1 || len(out.errors) != 1 {
+		t.Errorf("%v", out.errors)
+	}
+}
+
+func TestARequestThatIsNeverAnsweredIsAnError(t *testing.T) {
+	forever := make(chan struct{})
+	t.Cleanup(func() { close(forever) })
+	e := scripted(t, func([][]byte) []byte { <-forever; return nil })
+	s := testScenario()
+	s.Clients = 3
+	out := mustRound(t, s, e)
+	if out.errors["clients left without a reply"] != 3 {
+		t.Errorf("%v", out.errors)
+	}
+}
+
+func TestAnEndpointThatIsNotThereIsToldAsSuch(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	_, err = round(testScenario(), &endpoint{addrs: []string{addr}, filledSize: 64, filledKeys: 1000}, 1)
+	if err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRepliesMayComeInPieces(t *testing.T) {
+	values := newShape(100 << 10) // more than is collected in one piece
+	e := scripted(t, func(args [][]byte) []byte { return values.appendBulk(nil, keyNumber(args[1])) })
+	s := testScenario()
+	s.Value, s.Clients, s.Keys = values.size, 4, 50
+	e.filledSize, e.filledKeys = values.size, 50
+	out := mustRound(t, s, e)
+	if out.figures.Errors != 0 || out.hist.total == 0 {
+		t.Errorf("%v, %d right", out.errors, out.hist.total)
+	}
+}
+
+func TestALongValueWithAWrongPieceIsAnError(t *testing.T) {
+	values := newShape(1 << 20)
+	e := scripted(t, func(args [][]byte) []byte {
+		raw := values.appendBulk(nil, keyNumber(args[1]))
+		raw[len(raw)-100] ^= 1
+		return raw
+	})
+	s := testScenario()
+	s.Value, s.Keys = values.size, 50
+	e.filledSize, e.filledKeys = values.size, 50
+	out := mustRound(t, s, e)
+	if out.figures.Errors == 0 || out.hist.total != 0 {
+		t.Errorf("%v, %d right", out.errors, out.hist.total)
+	}
+}
+
+func TestOpenLoopCountsTheTimeRequestsWaitForASlowEndpoint(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	values := newShape(64)
+	begun := time.Now()
+	var stalled atomic.Bool
+	e := scripted(t, func(args [][]byte) []byte {
+		// Once, well behind the warm-up.
+		if time.Since(begun) > testWarmUp+150*time.Millisecond && stalled.CompareAndSwap(false, true) {
+			time.Sleep(stall)
+		}
+		return values.appendBulk(nil, keyNumber(args[1]))
+	})
+	s := testScenario()
+	s.Rate, s.Duration = 500, 600*time.Millisecond
+	out := mustRound(t, s, e)
+	if out.figures.Errors != 0 {
+		t.Fatalf("%v", out.errors)
+	}
+	if out.hist.total < 250 || out.hist.total > 350 {
+		t.Errorf("%d requests in %s at %g/s", out.hist.total, s.Duration, s.Rate)
+	}
+	// One request was slow; the hundred that fell due meanwhile waited too, half of them longer than half the stall.
+	if got := out.hist.quantile(1); got < stall {
+		t.Errorf("the longest took %s", got)
+	}
+	if got := out.hist.quantile(0.85); got < stall/10 {
+		t.Errorf("a stall of %s is seen by one request only: p85 is %s", stall, got)
+	}
+}

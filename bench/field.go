@@ -1,0 +1,248 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// outcome is a round's figures with what stands behind them.
+type outcome struct {
+	figures figures
+	hist    histogram
+	errors  map[string]int64 // by their words
+}
+
+// field is the clients of one round at one endpoint: drivers that move through the phases together.
+type field struct {
+	scenario *Scenario
+	endpoint *endpoint
+	drivers  []*driver
+	phase    atomic.Int32
+	over     sync.WaitGroup
+}
+
+// seeds makes every driver of a run draw other keys.
+var seeds atomic.Uint64
+
+// newField connects the clients and returns when each has had its PING answered.
+func newField(s *Scenario, e *endpoint, drivers int, work func() workload) (*field, error) {
+	f := &field{scenario: s, endpoint: e}
+	drivers = max(1, min(drivers, s.Clients))
+	values := newShape(s.stored())
+	ready := make(chan error, drivers)
+	for i := range drivers {
+		targets, err := targetsOf(e) // the kernel's form of an address is made inside it: no two threads may share one
+		if err != nil {
+			return nil, err
+		}
+		seed := seeds.Add(1)
+		d := &driver{
+			work: work(), pipeline: s.Pipeline, keys: s.Keys, phase: &f.phase, ready: ready, epoch: time.Now(),
+			rng: seed*0x9e3779b97f4a7c15 | 1, source: uint16(seed * 40),
+			many: s.Clients >= manyClients || s.Name == "churn",
+		}
+		n := s.Clients / drivers
+		if i < s.Clients%drivers {
+			n++
+		}
+		if s.Rate > 0 {
+			d.interval = 1e9 / s.Rate * float64(s.Clients) / float64(n)
+		}
+		for id := range n {
+			c := &client{id: id, fd: -1, to: targets[id%len(targets)], shape: values}
+			if e.owned != nil {
+				c.keys = e.owned[id%len(targets)]
+			}
+			d.clients = append(d.clients, c)
+		}
+		f.drivers = append(f.drivers, d)
+	}
+	for _, d := range f.drivers {
+		f.over.Add(1)
+		go func() {
+			defer f.over.Done()
+			d.run()
+		}()
+	}
+	deadline := time.After(openWithin)
+	for range f.drivers {
+		select {
+		case err := <-ready:
+			if err != nil {
+				f.end()
+				return nil, err
+			}
+		case <-deadline:
+			f.end()
+			return nil, fmt.Errorf("%d clients are not connected after %s", s.Clients, openWithin)
+		}
+	}
+	return f, nil
+}
+
+func targetsOf(e *endpoint) ([]target, error) {
+	var targets []target
+	for _, addr := range e.addrs {
+		t, err := newTarget(addr)
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, t)
+	}
+	return targets, nil
+}
+
+// enter moves all drivers on.
+func (f *field) enter(p phase) { f.phase.Store(int32(p)) }
+
+// end closes the clients and waits for the drivers; from then on their fields may be read.
+func (f *field) end() {
+	f.enter(phaseOver)
+	f.over.Wait()
+}
+
+// done is how many requests of a class are complete.
+func (f *field) done(class int) int64 {
+	var sum int64
+	for _, d := range f.drivers {
+		sum += d.done[class].Load()
+	}
+	return sum
+}
+
+// moment is what is noted at the two ends of what is measured.
+type moment struct {
+	at               time.Time
+	done             int64
+	proxy, node, own time.Duration
+	err              error
+}
+
+func (f *field) note() moment {
+	var m moment
+	var errs [3]error
+	m.proxy, errs[0] = cpuTime(f.endpoint.proxy)
+	m.node, errs[1] = cpuTime(f.endpoint.nodePIDs())
+	m.own, errs[2] = cpuTime([]int{os.Getpid()})
+	m.done, m.at, m.err = f.done(0), time.Now(), errors.Join(errs[:]...)
+	return m
+}
+
+// measure runs a warm-up and then what counts.
+func (f *field) measure() (*outcome, error) {
+	s := f.scenario
+	f.enter(phaseRunning)
+	time.Sleep(s.WarmUp)
+	f.enter(phaseMeasuring)
+	begin := f.note()
+	f.awaitEnough(begin)
+	end := f.note()
+	if err := errors.Join(begin.err, end.err); err != nil {
+		f.end()
+		return nil, err
+	}
+	out := &outcome{figures: unknown(), errors: map[string]int64{}}
+	fig := &out.figures
+	if mem, err := memory(f.processes()); err == nil && mem > 0 {
+		fig.Memory = float64(mem)
+	}
+	if len(f.endpoint.nodes) > 0 {
+		if conns, err := f.endpoint.nodeClients(); err == nil {
+			fig.NodeConns = float64(conns)
+		}
+	}
+	f.drain(out)
+	f.collect(out)
+	took, requests := end.at.Sub(begin.at), float64(end.done-begin.done)
+	fig.Rate = requests / took.Seconds()
+	fig.OwnCPU = (end.own - begin.own).Seconds() / took.Seconds() / float64(len(f.drivers))
+	if requests > 0 && len(f.endpoint.proxy) > 0 {
+		fig.ProxyCPU = microseconds(end.proxy-begin.proxy) / requests
+	}
+	if requests > 0 && len(f.endpoint.nodePIDs()) > 0 {
+		fig.NodeCPU = microseconds(end.node-begin.node) / requests
+	}
+	if s.Rate > 0 && fig.Rate < 0.98*s.Rate {
+		fig.Extra = append(fig.Extra, extra{"share of the rate", fig.Rate / s.Rate})
+	}
+	return out, nil
+}
+
+// processes are those whose memory counts: the proxy, or the nodes if there is none.
+func (f *field) processes() []int {
+	if len(f.endpoint.proxy) > 0 {
+		return f.endpoint.proxy
+	}
+	return f.endpoint.nodePIDs()
+}
+
+// awaitEnough returns when the time is over, the requests are made, or nobody makes any.
+func (f *field) awaitEnough(begin moment) {
+	if f.scenario.Requests == 0 {
+		time.Sleep(f.scenario.Duration)
+		return
+	}
+	const patience = time.Minute
+	for f.done(0)-begin.done < f.scenario.Requests && time.Since(begin.at) < patience {
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// drain lets the last replies arrive and closes the clients.
+func (f *field) drain(out *outcome) {
+	f.enter(phaseDraining)
+	deadline := time.Now().Add(drainWithin)
+	for f.owed() > 0 && time.Now().Before(deadline) {
+		time.Sleep(2 * time.Millisecond)
+	}
+	if lost := f.owed(); lost > 0 {
+		out.errors["clients left without a reply"] += lost
+	}
+	f.end()
+}
+
+// owed is how many clients still wait for replies.
+func (f *field) owed() int64 {
+	var sum int64
+	for _, d := range f.drivers {
+		sum += d.waiting.Load()
+	}
+	return sum
+}
+
+// collect adds up what the drivers have found. They are done.
+func (f *field) collect(out *outcome) {
+	other := map[string]int64{}
+	for _, d := range f.drivers {
+		out.hist.merge(&d.hist[0])
+		for words, n := range d.errors {
+			out.errors[words] += n
+		}
+		for name, n := range d.other {
+			other[name] += n
+		}
+		if d.failure != nil {
+			out.errors[d.failure.Error()]++
+		}
+	}
+	fig := &out.figures
+	fig.Errors = 0
+	for _, n := range out.errors {
+		fig.Errors += float64(n)
+	}
+	if out.hist.total > 0 {
+		fig.P50 = microseconds(out.hist.quantile(0.5))
+		fig.P99 = microseconds(out.hist.quantile(0.99))
+		fig.P999 = microseconds(out.hist.quantile(0.999))
+		fig.Max = microseconds(out.hist.quantile(1))
+	}
+	for name, n := range other {
+		fig.Extra = append(fig.Extra, extra{name, float64(n)})
+	}
+}

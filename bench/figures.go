@@ -1,0 +1,164 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// figures are what one round found. NaN: not known, or without meaning here.
+type figures struct {
+	Rate      float64 // requests completed per second
+	P50       float64 // µs
+	P99       float64 // µs
+	P999      float64 // µs
+	Max       float64 // µs
+	ProxyCPU  float64 // µs of the proxy, user and system, per request
+	NodeCPU   float64 // µs of all redis-servers, per request
+	Memory    float64 // bytes of the proxy; without a proxy, of the nodes
+	NodeConns float64 // connections the nodes had
+	OwnCPU    float64 // share of its threads' time that the load generator used
+	PerClient float64 // bytes of memory per idle client
+	Errors    float64 // wrong, foreign, lost and error replies
+	Extra     []extra // what only this workload has
+}
+
+// extra is a figure that only one workload has.
+type extra struct {
+	Name  string
+	Value float64
+}
+
+// unknown are figures of which nothing is known yet.
+func unknown() figures {
+	n := math.NaN()
+	return figures{n, n, n, n, n, n, n, n, n, n, n, n, nil}
+}
+
+// column is one figure as tables and plots show it.
+type column struct {
+	key     string // in the page's anchors and in JSON
+	title   string
+	of      func(*figures) float64
+	text    func(float64) string
+	ratio   bool // worth comparing
+	plotted bool
+	higher  bool // is better
+}
+
+// columns are all figures, in the order of the table.
+var columns = []column{
+	{"rate", "req/s", func(f *figures) float64 { return f.Rate }, countText, true, true, true},
+	{"p50", "p50", func(f *figures) float64 { return f.P50 }, microText, true, true, false},
+	{"p99", "p99", func(f *figures) float64 { return f.P99 }, microText, true, true, false},
+	{"p999", "p99.9", func(f *figures) float64 { return f.P999 }, microText, true, true, false},
+	{"proxy_cpu", "proxy CPU/req", func(f *figures) float64 { return f.ProxyCPU }, microText, true, true, false},
+	{"node_cpu", "redis CPU/req", func(f *figures) float64 { return f.NodeCPU }, microText, true, true, false},
+	{"memory", "RSS", func(f *figures) float64 { return f.Memory }, bytesText, true, false, false},
+	{"per_client", "RSS/client", func(f *figures) float64 { return f.PerClient }, bytesText, true, true, false},
+	{"node_conns", "node conns", func(f *figures) float64 { return f.NodeConns }, countText, false, false, false},
+	{"errors", "errors", func(f *figures) float64 { return f.Errors }, countText, false, false, false},
+}
+
+// Where columns has the figures that others ask for by themselves.
+const (
+	columnRate     = 0
+	columnProxyCPU = 4
+)
+
+// microseconds is a duration as figures have it.
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// spread is a figure over rounds: its median, and between what it lay.
+type spread struct{ median, low, high float64 }
+
+// spreadOf leaves out what is not known. All NaN: none was.
+func spreadOf(values []float64) spread {
+	known := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
+	if len(known) == 0 {
+		return spread{math.NaN(), math.NaN(), math.NaN()}
+	}
+	slices.Sort(known)
+	n := len(known)
+	return spread{(known[(n-1)/2] + known[n/2]) / 2, known[0], known[n-1]}
+}
+
+func countText(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.1f k", v/1e3)
+	case v >= 100 || v == math.Trunc(v):
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.1f", v)
+}
+
+func microText(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f s", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.1f ms", v/1e3)
+	case v >= 1e3:
+		return fmt.Sprintf("%.2f ms", v/1e3)
+	case v >= 100:
+		return fmt.Sprintf("%.0f µs", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f µs", v)
+	}
+	return fmt.Sprintf("%.2f µs", v)
+}
+
+func bytesText(v float64) string {
+	switch {
+	case v >= 1<<30:
+		return fmt.Sprintf("%.2f GB", v/(1<<30))
+	case v >= 1<<20:
+		return fmt.Sprintf("%.1f MB", v/(1<<20))
+	case v >= 1<<10:
+		return fmt.Sprintf("%.2f KB", v/(1<<10))
+	}
+	return fmt.Sprintf("%.0f B", v)
+}
+
+func ratioText(v float64) string {
+	if v >= 10 {
+		return fmt.Sprintf("%.1f×", v)
+	}
+	return fmt.Sprintf("%.2f×", v)
+}
+
+// MarshalJSON leaves out what is not known: JSON has no NaN.
+func (f figures) MarshalJSON() ([]byte, error) {
+	known := map[string]float64{}
+	for i := range columns {
+		if v := columns[i].of(&f); !math.IsNaN(v) {
+			known[columns[i].key] = v
+		}
+	}
+	if !math.IsNaN(f.OwnCPU) {
+		known["own_cpu"] = f.OwnCPU
+	}
+	if !math.IsNaN(f.Max) {
+		known["max"] = f.Max
+	}
+	for _, e := range f.Extra {
+		known[e.Name] = e.Value
+	}
+	return json.Marshal(known)
+}
+
+// MarshalJSON leaves out the proxy's CPU where there is no proxy.
+func (c check) MarshalJSON() ([]byte, error) {
+	known := map[string]any{"scenario": c.Scenario, "endpoint": c.Endpoint, "rate": c.Ours, "redis_benchmark_rate": c.Theirs}
+	if !math.IsNaN(c.OurCPU + c.TheirCPU) {
+		known["proxy_cpu"], known["redis_benchmark_proxy_cpu"] = c.OurCPU, c.TheirCPU
+	}
+	return json.Marshal(known)
+}

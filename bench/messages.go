@@ -1,0 +1,150 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// queue is pairs of clients: the first half block in BLPOP, each on a list of its own, and the second half push to
+// them. A request is an element's way from the RPUSH to the client that waited.
+type queue struct {
+	plain
+	names [][]byte // by consumer
+	count []uint32 // by consumer: elements it has got
+}
+
+func newQueue() *queue { return &queue{} }
+
+func (q *queue) start(d *driver) {
+	half := len(d.clients) / 2
+	q.count = make([]uint32, half)
+	for i := range half {
+		// A list of an earlier round may hold an element that nobody has fetched.
+		q.names = append(q.names, []byte("queue:"+strconv.FormatUint(d.random(), 36)+":"+strconv.Itoa(i)))
+		consumer, producer := d.clients[i], d.clients[half+i]
+		consumer.peer, producer.peer = producer, consumer
+		consumer.parked = true
+		d.begin(consumer, 1, d.time())
+		d.begin(producer, 1, d.time())
+	}
+}
+
+func (q *queue) request(_ *driver, c *client, dst []byte) []byte {
+	if c.parked {
+		c.owes(wantOwn, q.count[c.id], true)
+		return codec.AppendCommand(dst, []byte("BLPOP"), q.names[c.id], []byte("0"))
+	}
+	consumer := c.peer
+	c.owes(wantInt, 0, false)
+	dst = append(dst, "*3\r\n$5\r\nRPUSH\r\n"...)
+	dst = codec.AppendBulk(dst, q.names[consumer.id])
+	return c.shape.appendBulk(dst, q.count[consumer.id])
+}
+
+func (q *queue) judge(_ *driver, c *client, w want, raw []byte) bool {
+	c.began = c.peer.began
+	want := codec.AppendBulk(codec.AppendArray(nil, 2), q.names[c.id])
+	want = c.shape.appendBulk(want, w.key)
+	return bytes.Equal(raw, want)
+}
+
+// answered sends the next element when the last one has arrived and its RPUSH is answered, whichever is later.
+func (q *queue) answered(d *driver, c *client, now int64) {
+	if c.parked {
+		q.count[c.id]++
+		d.begin(c, 1, now)
+	} else {
+		c.busy = false
+		d.busy--
+		c = c.peer
+	}
+	producer := c.peer
+	if d.going() && !producer.busy && producer.step < int(q.count[c.id]) {
+		producer.step = int(q.count[c.id])
+		d.begin(producer, 1, d.time())
+	}
+}
+
+// pubsub is one client that publishes and many that listen. A request is a message's way to one of them. The next
+// message follows when all have got the last; pipeline many are under way.
+type pubsub struct {
+	channel []byte
+	missing int      // messages of this exchange that have not been delivered
+	listen  int      // clients that have subscribed
+	seq     uint32   // number of the next message
+	next    []uint32 // by client: number of the message it gets next
+	head    []byte   // what each message begins with
+}
+
+func newPubsub() *pubsub { return &pubsub{} }
+
+func (p *pubsub) start(d *driver) {
+	p.channel = []byte("channel:" + strconv.FormatUint(d.random(), 36))
+	p.next = make([]uint32, len(d.clients))
+	p.head = codec.AppendBulkString(codec.AppendArray(nil, 3), "message")
+	p.head = codec.AppendBulk(p.head, p.channel)
+	for _, c := range d.clients[1:] {
+		d.begin(c, 1, d.time())
+	}
+}
+
+func (p *pubsub) request(d *driver, c *client, dst []byte) []byte {
+	if c.id != 0 {
+		c.owes(wantOwn, 0, false)
+		return codec.AppendCommand(dst, []byte("SUBSCRIBE"), p.channel)
+	}
+	c.owes(wantOwn, 1, false)
+	dst = append(dst, "*3\r\n$7\r\nPUBLISH\r\n"...)
+	dst = codec.AppendBulk(dst, p.channel)
+	dst = c.shape.appendBulk(dst, p.seq)
+	p.seq++
+	return dst
+}
+
+// judge checks a confirmation of SUBSCRIBE, or how many PUBLISH has reached.
+func (p *pubsub) judge(d *driver, _ *client, w want, raw []byte) bool {
+	if w.key == 0 {
+		return bytes.HasPrefix(raw, codec.AppendBulkString(codec.AppendArray(nil, 3), "subscribe"))
+	}
+	return bytes.HasPrefix(raw, []byte(":"))
+}
+
+func (p *pubsub) answered(d *driver, c *client, now int64) {
+	c.busy = false
+	d.busy--
+	if c.id != 0 {
+		p.listen++
+		if p.listen < len(d.clients)-1 {
+			return
+		}
+	}
+	p.publish(d)
+}
+
+func (p *pubsub) publish(d *driver) {
+	c := d.clients[0]
+	if !d.going() || c.busy || p.missing > 0 || p.listen < len(d.clients)-1 {
+		return
+	}
+	p.missing = p.listen * d.pipeline
+	d.begin(c, d.pipeline, d.time())
+}
+
+func (p *pubsub) pushed(d *driver, c *client, raw []byte, now int64) bool {
+	head := len(p.head)
+	if len(raw) < head || !bytes.Equal(raw[:head], p.head) || !c.shape.isReply(raw[head:], p.next[c.id]) {
+		return false
+	}
+	p.next[c.id]++
+	p.missing--
+	if d.measuring() {
+		d.hist[0].record(now - d.clients[0].began)
+		d.count[0]++
+	}
+	p.publish(d)
+	return true
+}

@@ -1,0 +1,102 @@
+//go:build linux
+
+package main
+
+import (
+	"math"
+	"slices"
+)
+
+// results are all that a run has found.
+type results struct {
+	Machine   string
+	Begun     string
+	Command   string
+	Endpoints []string
+	Scenarios []*scenarioResults
+	Checks    []check
+	Notes     []string
+}
+
+// scenarioResults are the rounds of one scenario, by endpoint.
+type scenarioResults struct {
+	Title    string
+	Scenario Scenario
+	Rows     []*row
+}
+
+// row is one endpoint's rounds of one scenario.
+type row struct {
+	Endpoint string
+	Why      string // why there are none: what the endpoint said
+	Rounds   []figures
+	Errors   map[string]int64 // by their words
+	hist     histogram        // of all rounds
+}
+
+// check is a measurement with redis-benchmark beside ours.
+type check struct {
+	Scenario, Endpoint string
+	Ours, Theirs       float64 // req/s
+	OurCPU, TheirCPU   float64 // µs of the proxy per request; NaN: no proxy
+}
+
+// rowOf is an endpoint's row, or nil.
+func (r *scenarioResults) rowOf(endpoint string) *row {
+	for _, row := range r.Rows {
+		if row.Endpoint == endpoint {
+			return row
+		}
+	}
+	return nil
+}
+
+// spread is one figure over all rounds.
+func (r *row) spread(c *column) spread {
+	var values []float64
+	for i := range r.Rounds {
+		values = append(values, c.of(&r.Rounds[i]))
+	}
+	return spreadOf(values)
+}
+
+// ratio is a figure over that of another endpoint, turn by turn: what disturbed the machine meanwhile disturbed both.
+func (r *row) ratio(c *column, against *row) spread {
+	var values []float64
+	for i := range min(len(r.Rounds), len(against.Rounds)) {
+		if below := c.of(&against.Rounds[i]); below != 0 {
+			values = append(values, c.of(&r.Rounds[i])/below)
+		}
+	}
+	return spreadOf(values)
+}
+
+// extras are the medians of the figures that only this workload has.
+func (r *row) extras() []extra {
+	var names []string
+	values := map[string][]float64{}
+	for _, f := range r.Rounds {
+		for _, e := range f.Extra {
+			if !slices.Contains(names, e.Name) {
+				names = append(names, e.Name)
+			}
+			values[e.Name] = append(values[e.Name], e.Value)
+		}
+	}
+	slices.Sort(names)
+	var all []extra
+	for _, name := range names {
+		all = append(all, extra{name, spreadOf(values[name]).median})
+	}
+	return all
+}
+
+// present reports whether any row knows a figure.
+func (r *scenarioResults) present(c *column) bool {
+	for _, row := range r.Rows {
+		if !math.IsNaN(row.spread(c).median) {
+			return true
+		}
+	}
+	return false
+}

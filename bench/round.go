@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// round measures one scenario at one endpoint, once.
+func round(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+	switch s.Name {
+	case "idle":
+		return roundIdle(s, e, drivers)
+	case "big":
+		return roundBig(s, e, drivers)
+	}
+	if err := prepare(s, e); err != nil {
+		return nil, err
+	}
+	f, err := newField(s, e, drivers, func() workload { return newWorkload(s) })
+	if err != nil {
+		return nil, err
+	}
+	return f.measure()
+}
+
+// prepare gives every key its value, unless all have it.
+func prepare(s *Scenario, e *endpoint) error {
+	if s.Name == "idle" || s.Name == "queue" || s.Name == "pubsub" {
+		return nil
+	}
+	if len(e.addrs) > 1 && e.owned == nil || e.owned != nil && e.filledKeys != s.Keys {
+		owned, err := keysByPrimary(e.nodes[0].ctl, s.Keys)
+		if err != nil {
+			return err
+		}
+		e.owned = owned
+	}
+	if e.filledSize == s.stored() && e.filledKeys >= s.Keys && e.owned == nil ||
+		e.filledSize == s.stored() && e.filledKeys == s.Keys {
+		return nil
+	}
+	filling := &Scenario{Name: "fill", Clients: len(e.addrs), Pipeline: 64, Value: s.stored(), Keys: s.Keys}
+	if filling.Value >= streamFrom {
+		filling.Pipeline = 1
+	}
+	f, err := newField(filling, e, 1, func() workload { return &fill{} })
+	if err != nil {
+		return err
+	}
+	f.enter(phaseMeasuring)
+	limit := time.Now().Add(time.Minute)
+	for f.done(0) < int64(s.Keys) && time.Now().Before(limit) && f.drivers[0].failed.Load() == 0 {
+		time.Sleep(2 * time.Millisecond)
+	}
+	f.end()
+	for words, n := range f.drivers[0].errors {
+		return fmt.Errorf("fill with values: %s (%d times)", words, n)
+	}
+	if n := f.done(0); n < int64(s.Keys) {
+		return fmt.Errorf("only %d of %d keys could be given their values within a minute", n, s.Keys)
+	}
+	e.filledSize, e.filledKeys = s.stored(), s.Keys
+	return nil
+}
+
+// roundIdle finds what a client costs that does nothing, in processes that have done nothing else: memory grows with
+// what a connection once did, and is not given back.
+func roundIdle(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+	young, err := e.fresh()
+	if err == nil {
+		defer young.stop()
+		e = young
+	}
+	none := &field{endpoint: e}
+	before, err := settledMemory(none.processes())
+	if err != nil {
+		return nil, err
+	}
+	f, err := newField(s, e, drivers, func() workload { return idle{} })
+	if err != nil {
+		return nil, err
+	}
+	defer f.end()
+	after, err := settledMemory(f.processes())
+	if err != nil {
+		return nil, err
+	}
+	begin := f.note()
+	time.Sleep(s.WarmUp)
+	end := f.note()
+	out := &outcome{figures: unknown(), errors: map[string]int64{}}
+	out.figures.Errors = 0
+	if conns, err := e.nodeClients(); err == nil && len(e.nodes) > 0 {
+		out.figures.NodeConns = float64(conns)
+	}
+	if len(f.processes()) > 0 {
+		out.figures.Memory = float64(after)
+		out.figures.PerClient = float64(after-before) / float64(s.Clients)
+		used := end.proxy - begin.proxy
+		if len(e.proxy) == 0 {
+			used = end.node - begin.node
+		}
+		out.figures.Extra = []extra{{"CPU while idle, %", 100 * used.Seconds() / end.at.Sub(begin.at).Seconds()}}
+	}
+	return out, nil
+}
+
+// settledMemory waits until memory no longer changes by more than a hundredth.
+func settledMemory(pids []int) (int64, error) {
+	last, err := memory(pids)
+	for range 10 {
+		time.Sleep(200 * time.Millisecond)
+		now, err := memory(pids)
+		if err != nil {
+			return 0, err
+		}
+		if math.Abs(float64(now-last)) < 0.01*float64(last) {
+			return now, nil
+		}
+		last = now
+	}
+	return last, err
+}
+
+// roundBig measures small reads first by themselves and then beside a huge value, in a process that has seen no such
+// value yet, so that its peak of memory is this one's.
+func roundBig(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+	if young, err := e.fresh(); err == nil {
+		defer young.stop()
+		e = young
+	}
+	if err := prepare(s, e); err != nil {
+		return nil, err
+	}
+	alone := *s
+	f, err := newField(&alone, e, 1, func() workload { return &big{} })
+	if err != nil {
+		return nil, err
+	}
+	quiet, err := f.measure()
+	if err != nil {
+		return nil, err
+	}
+	if f, err = newField(s, e, 1, func() workload { return newWorkload(s) }); err != nil {
+		return nil, err
+	}
+	out, err := f.measure()
+	if err != nil {
+		return nil, err
+	}
+	moved := float64(f.done(1)) * float64(s.Value)
+	fig := &out.figures
+	fig.Extra = append(fig.Extra,
+		extra{"big values, MB/s", moved / (1 << 20) / s.Duration.Seconds()},
+		extra{"p99 beside / alone", fig.P99 / quiet.figures.P99})
+	if peak, err := peakMemory(f.processes()); err == nil && peak > 0 {
+		fig.Extra = append(fig.Extra, extra{"peak RSS / value", float64(peak) / float64(s.Value)})
+	}
+	return out, nil
+}

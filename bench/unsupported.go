@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	fmt.Fprintln(os.Stderr, "bench: reads /proc and drives its sockets by epoll; it needs Linux")
+	os.Exit(1)
+}

@@ -1,0 +1,73 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// keySize is the length of every key. A value of fewer bytes could not name its key.
+const keySize = 16
+
+// appendKey writes the text of key number k: "key:" and twelve digits.
+func appendKey(dst []byte, k uint32) []byte {
+	dst = append(dst, "key:000000000000"...)
+	for i := len(dst) - 1; k > 0; i-- {
+		dst[i] = byte('0' + k%10)
+		k /= 10
+	}
+	return dst
+}
+
+// appendValue writes the value of a key: the key's text, over and over, size bytes in all.
+func appendValue(dst []byte, k uint32, size int) []byte {
+	begin := len(dst)
+	dst = appendKey(dst, k)
+	for len(dst)-begin < size {
+		dst = append(dst, dst[begin:min(len(dst), begin+size-(len(dst)-begin))]...)
+	}
+	return dst[:begin+size]
+}
+
+// isValue reports whether b are the bytes of a key's value from offset on.
+func isValue(b []byte, k uint32, offset int) bool {
+	var room [2 * keySize]byte
+	text := appendKey(appendKey(room[:0], k), k)
+	text = text[offset%keySize:][:keySize]
+	if len(b) <= keySize {
+		return bytes.Equal(b, text[:len(b)])
+	}
+	// What repeats itself every 16 bytes and begins right is right.
+	return bytes.Equal(b[:keySize], text) && bytes.Equal(b[keySize:], b[:len(b)-keySize])
+}
+
+// shape is what requests and replies that carry a value of one size have in common.
+type shape struct {
+	size   int
+	header []byte // "$64\r\n"
+}
+
+func newShape(size int) *shape {
+	return &shape{size: size, header: []byte("$" + strconv.Itoa(size) + "\r\n")}
+}
+
+// isReply reports whether raw is the reply that holds the value of a key.
+func (s *shape) isReply(raw []byte, k uint32) bool {
+	head := len(s.header)
+	return len(raw) == head+s.size+2 && bytes.Equal(raw[:head], s.header) && isValue(raw[head:head+s.size], k, 0)
+}
+
+// appendBulk writes a key's value as a bulk string.
+func (s *shape) appendBulk(dst []byte, k uint32) []byte {
+	dst = append(dst, s.header...)
+	dst = appendValue(dst, k, s.size)
+	return append(dst, '\r', '\n')
+}
+
+// appendKeyBulk writes a key as a bulk string.
+func appendKeyBulk(dst []byte, k uint32) []byte {
+	dst = append(dst, "$16\r\n"...)
+	dst = appendKey(dst, k)
+	return append(dst, '\r', '\n')
+}

@@ -1,0 +1,279 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+)
+
+// workload is what the clients of one driver do. All its methods run on the driver's thread. now is driver time.
+type workload interface {
+	// start is called once when all clients are connected: it begins their first exchanges.
+	start(d *driver)
+	// request writes a client's next request (or what belongs together, such as MULTI to EXEC) behind dst and notes
+	// the replies it is owed.
+	request(d *driver, c *client, dst []byte) []byte
+	// answered is called when a client has got all replies of an exchange.
+	answered(d *driver, c *client, now int64)
+	// judge reports whether a reply of the kind wantOwn is right.
+	judge(d *driver, c *client, w want, raw []byte) bool
+	// pushed reports whether a reply that nobody asked for is right.
+	pushed(d *driver, c *client, raw []byte, now int64) bool
+}
+
+// plain is a workload's methods for those that need none of their own: every client does the same, over and over.
+type plain struct{}
+
+func (plain) start(d *driver) {
+	if d.interval > 0 {
+		return // the schedule begins them
+	}
+	now := d.time()
+	for _, c := range d.clients {
+		d.next(c, now)
+	}
+}
+func (plain) answered(d *driver, c *client, now int64)    { d.next(c, now) }
+func (plain) judge(*driver, *client, want, []byte) bool   { return false }
+func (plain) pushed(*driver, *client, []byte, int64) bool { return false }
+
+// workloads are all there are, in the order of the help text.
+var workloads = []struct {
+	name, does string
+	closed     bool // cannot follow a schedule
+	make       func(s *Scenario) workload
+}{
+	{"get", "GET of a random key", false, func(*Scenario) workload { return get{} }},
+	{"set", "SET of a random key", false, func(*Scenario) workload { return set{} }},
+	{"mixed", "80 % GET, 20 % SET, keys by Zipf's law", false, func(s *Scenario) workload { return newMixed(s.Keys) }},
+	{"mget", "MGET of 100 random keys, over all shards", false, func(*Scenario) workload { return &mget{} }},
+	{"txn-blob", "MULTI, 4 commands, EXEC in one write", false, func(*Scenario) workload { return &txnBlob{} }},
+	{"txn-watch", "WATCH, GET, then MULTI SET EXEC: three exchanges", true, func(*Scenario) workload { return &txnWatch{} }},
+	{"queue", "half the clients wait in BLPOP, half RPUSH to them", true, func(*Scenario) workload { return newQueue() }},
+	{"pubsub", "one client publishes to all others", true, func(*Scenario) workload { return newPubsub() }},
+	{"churn", "connect, GET, close", true, func(*Scenario) workload { return churn{} }},
+	{"idle", "connect, one PING, then nothing: memory per client", true, func(*Scenario) workload { return idle{} }},
+	{"big", "one client SETs and GETs a huge value while others GET small ones", true, func(s *Scenario) workload { return &big{size: s.Value} }},
+}
+
+// newWorkload is one driver's workload for a scenario.
+func newWorkload(s *Scenario) workload {
+	for _, w := range workloads {
+		if w.name == s.Name {
+			return w.make(s)
+		}
+	}
+	panic(fmt.Sprintf("bench: no workload %q", s.Name)) // scenarios are checked when they are parsed
+}
+
+// get reads random keys.
+type get struct{ plain }
+
+func (get) request(d *driver, c *client, dst []byte) []byte {
+	return appendGet(dst, c, d.anyKey(c))
+}
+
+func appendGet(dst []byte, c *client, k uint32) []byte {
+	c.owes(wantValue, k, true)
+	dst = append(dst, "*2\r\n$3\r\nGET\r\n"...)
+	return appendKeyBulk(dst, k)
+}
+
+// set writes random keys.
+type set struct{ plain }
+
+func (set) request(d *driver, c *client, dst []byte) []byte {
+	return appendSet(dst, c, d.anyKey(c))
+}
+
+// appendSet writes a SET; a long value follows as the client's body.
+func appendSet(dst []byte, c *client, k uint32) []byte {
+	c.owes(wantOK, k, true)
+	dst = append(dst, "*3\r\n$3\r\nSET\r\n"...)
+	dst = appendKeyBulk(dst, k)
+	if c.shape.size < streamFrom {
+		return c.shape.appendBulk(dst, k)
+	}
+	c.body = body{key: k, left: c.shape.size + 2}
+	return append(dst, c.shape.header...)
+}
+
+// mixed reads four times as often as it writes, some keys far more often than others.
+type mixed struct {
+	plain
+	sample []uint32 // drawn ahead: drawing costs more than sending
+}
+
+const (
+	zipfExponent = 1.1
+	zipfSample   = 1 << 16
+)
+
+func newMixed(keys uint32) *mixed {
+	m := &mixed{sample: make([]uint32, zipfSample)}
+	draw := rand.NewZipf(rand.New(rand.NewSource(1)), zipfExponent, 1, uint64(keys-1))
+	for i := range m.sample {
+		m.sample[i] = uint32(draw.Uint64())
+	}
+	return m
+}
+
+func (m *mixed) request(d *driver, c *client, dst []byte) []byte {
+	r := d.random()
+	k := m.sample[r%zipfSample]
+	if c.keys != nil {
+		k = c.keys[int(k)%len(c.keys)]
+	}
+	if (r>>32)%5 == 0 {
+		return appendSet(dst, c, k)
+	}
+	return appendGet(dst, c, k)
+}
+
+// mget reads many keys at once.
+type mget struct{ plain }
+
+const mgetKeys = 100
+
+// mgetKey is the i-th key of the request that is known by a seed.
+func mgetKey(seed uint32, i int, keys uint32) uint32 {
+	x := uint64(seed)*0x9e3779b97f4a7c15 + uint64(i)*0xbf58476d1ce4e5b9
+	x ^= x >> 29
+	x *= 0x94d049bb133111eb
+	return uint32((x >> 32) * uint64(keys) >> 32)
+}
+
+func (*mget) request(d *driver, c *client, dst []byte) []byte {
+	seed := uint32(d.random() >> 32)
+	c.owes(wantOwn, seed, true)
+	dst = append(dst, "*101\r\n$4\r\nMGET\r\n"...)
+	for i := range mgetKeys {
+		dst = appendKeyBulk(dst, mgetKey(seed, i, d.keys))
+	}
+	return dst
+}
+
+func (*mget) judge(d *driver, c *client, w want, raw []byte) bool {
+	const head = "*100\r\n"
+	each := len(c.shape.header) + c.shape.size + 2
+	if len(raw) != len(head)+mgetKeys*each || string(raw[:len(head)]) != head {
+		return false
+	}
+	for i := range mgetKeys {
+		if !c.shape.isReply(raw[len(head)+i*each:][:each], mgetKey(w.key, i, d.keys)) {
+			return false
+		}
+	}
+	return true
+}
+
+// churn is a connection for each request.
+type churn struct{ get }
+
+func (churn) answered(d *driver, c *client, now int64) {
+	d.hangUp(c)
+	if d.going() && !d.dial(c) {
+		return
+	}
+	d.next(c, now)
+}
+
+// idle does nothing once it is connected.
+type idle struct{ plain }
+
+func (idle) start(*driver)                                   {}
+func (idle) request(_ *driver, _ *client, dst []byte) []byte { return dst }
+
+// big lets the first client move huge values back and forth; all others read small ones. It is the others whose
+// requests count.
+type big struct {
+	plain
+	size  int // 0: the first client does as the others do
+	reads bool
+}
+
+func (b *big) start(d *driver) {
+	if b.size > 0 {
+		d.clients[0].shape = newShape(b.size)
+		d.clients[0].class = 1
+	}
+	b.plain.start(d)
+}
+
+func (b *big) request(d *driver, c *client, dst []byte) []byte {
+	if c.class == 0 {
+		return appendGet(dst, c, d.anyKey(c))
+	}
+	k := d.keys // one behind those that are read
+	if c.keys != nil {
+		k = c.keys[0]
+	}
+	b.reads = !b.reads
+	if b.reads {
+		return appendSet(dst, c, k)
+	}
+	return appendGet(dst, c, k)
+}
+
+// fill gives every key its value, once.
+type fill struct {
+	plain
+	next []uint32 // by client: how many of its keys it has been through
+}
+
+func (f *fill) start(d *driver) {
+	f.next = make([]uint32, len(d.clients))
+	f.plain.start(d)
+}
+
+func (f *fill) answered(d *driver, c *client, now int64) {
+	if f.next[c.id] < f.of(d, c) {
+		d.next(c, now)
+		return
+	}
+	c.busy = false
+	d.busy--
+}
+
+func (f *fill) of(d *driver, c *client) uint32 {
+	if c.keys != nil {
+		return uint32(len(c.keys))
+	}
+	return d.keys
+}
+
+func (f *fill) request(d *driver, c *client, dst []byte) []byte {
+	i := f.next[c.id]
+	if i >= f.of(d, c) {
+		return dst // the rest of the last pipeline
+	}
+	f.next[c.id]++
+	if c.keys != nil {
+		i = c.keys[i]
+	}
+	return appendSet(dst, c, i)
+}
+
+func knownWorkload(name string) bool {
+	return slices.Contains(workloadNames(), name)
+}
+
+func workloadNames() []string {
+	var names []string
+	for _, w := range workloads {
+		names = append(names, w.name)
+	}
+	return names
+}
+
+// closedOnly reports whether a workload cannot follow a schedule.
+func closedOnly(name string) bool {
+	for _, w := range workloads {
+		if w.name == name {
+			return w.closed
+		}
+	}
+	return false
+}
