@@ -73,6 +73,45 @@ func TestWhoamiIsTheClientsOwnUser(t *testing.T) {
 	}
 }
 
+// berth answers these itself, and yet the nodes' word on who may run them holds.
+func TestUserMayRunWhatTheNodesAllow(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "-@admin", "~*")
+	node.Do(t, "ACL", "SETUSER", "ann", "on", ">secret", "-@all", "+client|list", "+client|id", "+config|get", "+auth", "~*")
+	bystander := dial(t, b.Addr())
+	lines := []string{
+		"client kill type normal", "client list id 99999", "client pause 100000", "client unpause", "client unblock 99999", "config get nothing",
+		"config set timeout 9", "config rewrite", "config resetstat",
+	}
+	for _, user := range []string{"bob", "ann"} {
+		asRedis(t, b, node, append([]string{"auth " + user + " secret"}, lines...)...)
+	}
+	c := dial(t, b.Addr())
+	c.Do("AUTH", "bob", "secret")
+	c.WriteString("PING\r\nCONFIG SET timeout 9\r\nCLIENT KILL TYPE normal\r\nSET perm:a 1\r\nCLIENT ID\r\n")
+	want := "+PONG\r\n-NOPERM this user has no permissions to run the 'config|set' command\r\n" +
+		"-NOPERM this user has no permissions to run the 'client|kill' command\r\n+OK\r\n:"
+	if got := c.ReadN(len(want)); got != want {
+		t.Errorf("in a pipeline: %q", got)
+	}
+	if got := bystander.Do("PING"); got != "PONG" || b.srv.config().Timeout != 0 {
+		t.Errorf("a user without the permission has done it all the same: %v, timeout %v", got, b.srv.config().Timeout)
+	}
+}
+
+func TestAdministratorIsServedWithoutTheNodes(t *testing.T) {
+	node := redistest.Start(t)
+	c := dial(t, startBerth(t, node.Addr()).Addr())
+	c.Do("PING")
+	node.Kill()
+	c.WriteString("CONFIG SET timeout 77\r\nCONFIG GET timeout\r\nCLIENT KILL ID 99999\r\n")
+	want := "+OK\r\n*2\r\n$7\r\ntimeout\r\n$2\r\n77\r\n:0\r\n"
+	if got := c.ReadN(len(want)); got != want {
+		t.Errorf("%q", got)
+	}
+}
+
 // What Redis has later than 7.0, with its words of then.
 func TestClientTellsItsLibrary(t *testing.T) {
 	c := dial(t, startBerth(t, sharedNode(t).Addr()).Addr())

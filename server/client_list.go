@@ -17,7 +17,7 @@ func init() {
 	localFuncs["client|info"] = func(s *session, _ [][]byte, out []byte) []byte {
 		return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil)), s.resp())
 	}
-	sessionFuncs["client|list"] = clientList
+	sessionFuncs["client|list"] = permitted(clientList)
 }
 
 // clientLine is a client as CLIENT LIST shows it.

@@ -10,8 +10,8 @@ import (
 )
 
 func init() {
-	sessionFuncs["client|pause"] = pauseCommand
-	sessionFuncs["client|unpause"] = unpauseCommand
+	sessionFuncs["client|pause"] = permitted(pauseCommand)
+	sessionFuncs["client|unpause"] = permitted(unpauseCommand)
 }
 
 // pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause pauseByCommand; when the

@@ -8,13 +8,18 @@ import (
 // loop.
 
 func init() {
-	localFuncs["config|get"] = func(s *session, args [][]byte, out []byte) []byte {
-		return AppendConfigGet(out, s.loop.srv.settings, args[2:], s.resp())
-	}
 	localFuncs["config|help"] = func(_ *session, _ [][]byte, out []byte) []byte { return AppendConfigHelp(out) }
-	sessionFuncs["config|set"] = configSet
-	sessionFuncs["config|rewrite"] = configRewrite
-	sessionFuncs["config|resetstat"] = configResetStat
+	sessionFuncs["config|get"] = permitted(configGet)
+	sessionFuncs["config|set"] = permitted(configSet)
+	sessionFuncs["config|rewrite"] = permitted(configRewrite)
+	sessionFuncs["config|resetstat"] = permitted(configResetStat)
+}
+
+func configGet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	l := s.loop
+	l.scratch = AppendConfigGet(l.scratch[:0], l.srv.settings, args[2:], s.resp())
+	s.answer(cmd, l.scratch)
+	return true
 }
 
 func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {

@@ -71,6 +71,8 @@ type session struct {
 	kept map[string]*stay // with the pool switched off: what it once attached, by node
 	sub  *subscriber
 
+	verdict *verdict // whether the user may run the request at hand, once a node has been asked
+
 	muteAll          bool  // CLIENT REPLY OFF
 	muteNext         uint8 // CLIENT REPLY SKIP: 2 at itself, 1 at the request behind it
 	muteThis         bool  // the request at hand gets no reply

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Which commands a user may run only the nodes know. What berth answers itself no node sees; so before an administrative
+// command one is sent to a node, on the client's own pipe, in words that do nothing there: a user without the
+// permission gets NOPERM before the words are looked at.
+//
+//	dispatch: no verdict ─▶ ask, hold ··· reply: verdict, release ─▶ the same request dispatched again ─▶ run, or refuse
+var harmless = map[string][]byte{
+	"client|kill":      codec.AppendCommandString(nil, "CLIENT", "KILL", "ID", "0"),
+	"client|list":      codec.AppendCommandString(nil, "CLIENT", "LIST", "ID", "0"),
+	"client|pause":     codec.AppendCommandString(nil, "CLIENT", "PAUSE", "never"),
+	"client|unblock":   codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", "0"),
+	"config|get":       codec.AppendCommandString(nil, "CONFIG", "GET", "berth"),
+	"config|set":       codec.AppendCommandString(nil, "CONFIG", "SET", "berth", "no"),
+	"client|unpause":   nil, // these three have no words that do nothing
+	"config|resetstat": nil,
+	"config|rewrite":   nil,
+}
+
+// standIn is the command whose permission counts for one that cannot be asked about.
+var standIn = map[string]string{
+	"client|unpause": "client|pause", "config|resetstat": "config|set", "config|rewrite": "config|set",
+}
+
+// verdict is what a node said about the request that the session holds.
+type verdict struct {
+	s       *session
+	cmd     *router.Command
+	asked   string // the command that the node was asked about
+	refusal string // "": the user may
+}
+
+// permitted is f for those users who may run the command.
+func permitted(f sessionFunc) sessionFunc {
+	return func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+		v := s.verdict
+		switch {
+		case v == nil && s.waiting > 0:
+			return s.hold(pauseBarrier)
+		case v == nil:
+			s.askPermission(cmd)
+			return false
+		case v.refusal != "":
+			s.verdict = nil
+			return s.refuse(cmd, v.refusal)
+		}
+		taken := f(s, cmd, raw, args)
+		if taken {
+			s.verdict = nil
+		}
+		return taken
+	}
+}
+
+// askPermission pauses the session in front of the request at hand until a node has said whether the user may run it. When
+// no node can say, the user may: these are the commands by which people find out why.
+func (s *session) askPermission(cmd *router.Command) {
+	v := &verdict{s: s, cmd: cmd, asked: cmd.Name}
+	if other := standIn[cmd.Name]; other != "" {
+		v.asked = other
+	}
+	s.verdict = v
+	s.pause = pauseHandshake
+	t := s.loop.srv.nodes.Topology()
+	shard, text := shardOf(t, noSlot, s.id)
+	if text != "" {
+		s.release()
+		return
+	}
+	if err := s.pipes.Shard(t, shard).Send(harmless[v.asked], 1, v); err != nil {
+		v.Lost(err, nil)
+	}
+}
+
+// Reply is a backend.Receiver's: any answer but NOPERM says that the user may.
+func (v *verdict) Reply(reply, _ []byte, _ int) {
+	if bytes.HasPrefix(reply, []byte("-NO")) { // NOPERM, NOAUTH
+		text := string(reply[1 : len(reply)-2])
+		v.refusal = strings.Replace(text, "'"+v.asked+"'", "'"+v.cmd.Name+"'", 1)
+	}
+	v.said()
+}
+
+// Lost says that there is no answer.
+func (v *verdict) Lost(err *backend.LostError, _ []byte) {
+	v.refusal = err.Refusal
+	v.said()
+}
+
+func (v *verdict) said() {
+	if !v.s.closed {
+		v.s.release()
+	}
+}
