@@ -26,13 +26,14 @@ type part struct {
 	keys  []int // MGET: which places of the whole its elements have
 }
 
-// split cuts a request by slot, unless all its keys lie in one.
+// split cuts a request by slot, unless all its keys lie in one. Also between WATCH and EXEC its parts travel on pipes:
+// they are sent after WATCH was answered, so what they see EXEC checks.
 func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	if !t.Sharded() {
 		return s.share(cmd, raw, args)
 	}
-	if s.slotOf(cmd, args) != manySlots || s.stay != nil && s.stay.watching {
+	if s.slotOf(cmd, args) != manySlots {
 		return s.share(cmd, raw, args)
 	}
 	if err := cmd.CheckSteps(len(args)); err != nil {

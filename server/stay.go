@@ -184,7 +184,8 @@ func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
 		}
 		return
 	}
-	st.owed = st.owed[:copy(st.owed, st.owed[1:])]
+	*first = stayOwed{}
+	st.owed = st.owed[1:] // append moves what is left when it needs the room
 	if r != nil {
 		st.answer(r, reply)
 	}
