@@ -46,7 +46,6 @@ func (e *LostError) Unwrap() error { return e.Err }
 
 // Reasons for which berth itself ends a pipe or gives up a reply.
 var (
-	errBackOff  = errors.New("not retried yet after a failure")
 	errUnowed   = errors.New("the node sent a reply that no request is owed")
 	errPush     = errors.New("the node sent a push on a shared connection")
 	errTimeout  = errors.New("no reply within backend-timeout")
@@ -102,7 +101,9 @@ type Pipe struct {
 	retryAt int64         // not dialled again before, unix nanoseconds
 	backOff time.Duration // of the next failure
 	lastErr *LostError
-	wasUp   bool // since the last failure was logged
+	lostAt  int64 // when lastErr was, unix nanoseconds
+	since   int64 // when it went up, or down from there; 0: it never was either. Unix nanoseconds
+	wasUp   bool  // since the last failure was logged
 }
 
 // The first and the longest pause before a node that failed is dialled again; each failure doubles it and a
@@ -243,6 +244,7 @@ func handshake(id Identity) (b []byte, replies int) {
 // ready ends the handshake and writes what queued meanwhile.
 func (p *Pipe) ready() {
 	p.state = pipeUp
+	p.since = p.set.pipes.loop.Now()
 	p.backOff = 0
 	if !p.wasUp {
 		p.wasUp = true
@@ -420,7 +422,10 @@ func (p *Pipe) lost(err error) {
 	p.wasUp = false
 	p.state, p.conn, p.in, p.shake = pipeDown, nil, nil, 0
 	p.scanner = codec.ReplyScanner{}
-	p.lastErr = refused
+	p.lastErr, p.lostAt = refused, ps.loop.Now()
+	if wasUp || p.since == 0 {
+		p.since = p.lostAt
+	}
 	if !wasUp { // a connection that worked is dialled again at once
 		p.backOff = min(max(2*p.backOff, backOffMin), backOffMax)
 		p.retryAt = ps.loop.Now() + int64(p.backOff)/2 + rand.Int64N(int64(p.backOff)/2)

@@ -137,11 +137,31 @@ func (ps *Pipes) Close() {
 // Stats are the counters so far.
 func (ps *Pipes) Stats() PipeStats { return ps.stats }
 
-// PipeCount is how many of a node's pipes of this loop stand in each state.
+// PipeCount is how a node's pipes are: those of one loop, or, added up, of several.
 type PipeCount struct {
 	Up, Dialing int
 	Owed        int // replies the node owes on them
 	Buffered    int // bytes that wait for the node to read
+
+	UpSince   int64 // since when one has been up without a break, unix nanoseconds; 0: none is up
+	DownSince int64 // when the latest one to fail was lost, or failed first, unix nanoseconds; 0: none has failed
+	LastErr   error // why one was lost last, nil: none was; also when it is up again
+	LastErrAt int64 // when, unix nanoseconds
+}
+
+// Add counts other pipes of the same node in.
+func (c *PipeCount) Add(o PipeCount) {
+	c.Up += o.Up
+	c.Dialing += o.Dialing
+	c.Owed += o.Owed
+	c.Buffered += o.Buffered
+	if c.UpSince == 0 || o.UpSince != 0 && o.UpSince < c.UpSince {
+		c.UpSince = o.UpSince
+	}
+	c.DownSince = max(c.DownSince, o.DownSince)
+	if o.LastErrAt > c.LastErrAt {
+		c.LastErr, c.LastErrAt = o.LastErr, o.LastErrAt
+	}
 }
 
 // Count adds this loop's pipes to counts, by node address.
@@ -149,17 +169,28 @@ func (ps *Pipes) Count(counts map[string]PipeCount) {
 	for _, set := range ps.sets {
 		for addr, p := range set.byAddr {
 			c := counts[addr]
-			switch p.state {
-			case pipeUp:
-				c.Up++
-				c.Buffered += p.conn.OutboundBuffered()
-			case pipeDialing, pipeShaking:
-				c.Dialing++
-			}
-			c.Owed += p.owed.len()
+			c.Add(p.count())
 			counts[addr] = c
 		}
 	}
+}
+
+// count is the pipe alone.
+func (p *Pipe) count() PipeCount {
+	c := PipeCount{Owed: p.owed.len(), LastErrAt: p.lostAt}
+	if p.lastErr != nil {
+		c.LastErr = p.lastErr
+	}
+	switch p.state {
+	case pipeUp:
+		c.Up, c.UpSince = 1, p.since
+		c.Buffered = p.conn.OutboundBuffered()
+		return c
+	case pipeDialing, pipeShaking:
+		c.Dialing = 1
+	}
+	c.DownSince = p.since
+	return c
 }
 
 // PipeSet is the pipes of one identity, one to a node. Owned by the loop.

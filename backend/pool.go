@@ -255,6 +255,9 @@ func (p *Pool) Stats() PoolStats {
 	s.Idle, s.Leased = int(p.idle.Load()), int(p.leased.Load())
 	p.mu.Lock()
 	s.Dialing, s.Waiting = p.dialing, p.queue.len
+	if w, ok := p.queue.front(); ok {
+		s.OldestWait = clock() - w.since
+	}
 	p.mu.Unlock()
 	return s
 }

@@ -41,6 +41,7 @@ type DurationHistogram struct {
 // PoolStats is a pool at one moment. Each number is exact; together they may be a moment apart.
 type PoolStats struct {
 	Idle, Leased, Dialing, Waiting int
+	OldestWait                     time.Duration // of those who wait, for how long the oldest has
 
 	Hits, Misses       uint64            // Gets answered from the stack at once, and the others
 	Dials, DialErrors  uint64            // begun; failed, the handshake included
