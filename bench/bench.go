@@ -187,7 +187,7 @@ func (b *bench) try(s *Scenario, e *endpoint) string {
 	}
 	small := *s
 	small.Clients, small.Pipeline, small.Rate, small.Share = 2*len(e.addrs), 1, 0, 0
-	small.Value, small.Requests, small.Duration = s.stored(), 0, 20*time.Millisecond
+	small.Value, small.Requests, small.WarmUp = s.stored(), 1, 0
 	if s.Name == "big" {
 		small.Name = "get"
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/berth-proxy/berth/backend/redistest"
 )
@@ -34,7 +33,7 @@ func TestEveryWorkloadRunsWithoutErrorsOnARealServer(t *testing.T) {
 		"big/d=2m/c=3", "get/c=1200/d=16",
 	} {
 		t.Run(text, func(t *testing.T) {
-			all, err := parseScenario(text, Scenario{Bed: standalone, WarmUp: testWarmUp, Clients: 1, Pipeline: 1, Value: 64, Keys: 500, Duration: 60 * time.Millisecond, Rounds: 1})
+			all, err := parseScenario(text, Scenario{Bed: standalone, WarmUp: testWarmUp, Clients: 1, Pipeline: 1, Value: 64, Keys: 500, Requests: 30, Rounds: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +66,7 @@ func TestAClusterIsMeasuredWithoutAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.stop)
-	all, err := parseScenario("mixed/c=6/P=4/on=cluster", Scenario{WarmUp: testWarmUp, Value: 64, Keys: 3000, Duration: 60 * time.Millisecond})
+	all, err := parseScenario("mixed/c=6/P=4/on=cluster", Scenario{WarmUp: testWarmUp, Value: 64, Keys: 3000, Requests: 30})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +95,7 @@ func TestARunLeavesItsReportsAndNoProcesses(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	o, err := parseOptions([]string{
 		"-endpoints", fmt.Sprintf("direct,mine=%s@%d/%s", mine.Addr(), mine.PID(), mine.Addr()), "-scenario", "get/P=1,4,txn-watch",
-		"-clients", "4", "-keys", "500", "-rounds", "2", "-duration", "30ms", "-against", "direct", "-check",
+		"-clients", "4", "-keys", "500", "-rounds", "2", "-n", "100", "-against", "direct", "-check",
 		"-md", path("t.md"), "-html", path("t.html"), "-json", path("t.json"),
 	}, io.Discard)
 	if err != nil {

@@ -21,7 +21,10 @@ func (b *bench) crossCheck(s *Scenario, e *endpoint, r *scenarioResults) {
 		return
 	}
 	ours := row.spread(&columns[columnRate]).median
-	requests := max(1000, int(ours*s.Duration.Seconds()))
+	requests := int(s.Requests)
+	if requests == 0 {
+		requests = max(1000, int(ours*s.Duration.Seconds()))
+	}
 	f := &field{scenario: s, endpoint: e}
 	begin := f.note()
 	theirs, err := redisBenchmark(s, e.addrs[0], requests)
@@ -68,7 +71,11 @@ func parseBenchmarkCSV(out []byte) (float64, error) {
 	if len(rows) == 2 {
 		for i, name := range rows[0] {
 			if name == "rps" && i < len(rows[1]) {
-				return strconv.ParseFloat(rows[1][i], 64)
+				rate, err := strconv.ParseFloat(rows[1][i], 64)
+				if err == nil && (rate <= 0 || math.IsInf(rate, 1)) {
+					err = errors.New("redis-benchmark made too few requests to measure any rate")
+				}
+				return rate, err
 			}
 		}
 	}

@@ -72,6 +72,7 @@ type driver struct {
 	// What the round reads meanwhile: requests completed, clients that wait for replies, errors.
 	done            [classes]atomic.Int64
 	waiting, failed atomic.Int64
+	seen            atomic.Int32   // the phase this driver is in
 	count           [classes]int64 // as done, private
 	hist            [classes]histogram
 	errors          map[string]int64
@@ -103,6 +104,7 @@ func (d *driver) anyKey(c *client) uint32 {
 func (d *driver) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer d.seen.Store(int32(phaseOver))
 	exactTimers()
 	var err error
 	if d.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
@@ -130,6 +132,7 @@ func (d *driver) run() {
 			d.done[i].Store(d.count[i])
 		}
 		d.waiting.Store(int64(d.busy))
+		d.seen.Store(int32(d.now))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 type outcome struct {
 	figures figures
 	hist    histogram
+	took    time.Duration    // how long was measured
 	errors  map[string]int64 // by their words
 }
 
@@ -98,8 +99,15 @@ func targetsOf(e *endpoint) ([]target, error) {
 	return targets, nil
 }
 
-// enter moves all drivers on.
-func (f *field) enter(p phase) { f.phase.Store(int32(p)) }
+// enter moves all drivers on and returns when each has seen it, or has given up.
+func (f *field) enter(p phase) {
+	f.phase.Store(int32(p))
+	for _, d := range f.drivers {
+		for d.seen.Load() < int32(p) {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+}
 
 // end closes the clients and waits for the drivers; from then on their fields may be read.
 func (f *field) end() {
@@ -141,7 +149,7 @@ func (f *field) measure() (*outcome, error) {
 	time.Sleep(s.WarmUp)
 	f.enter(phaseMeasuring)
 	begin := f.note()
-	f.awaitEnough(begin)
+	f.awaitEnough()
 	end := f.note()
 	if err := errors.Join(begin.err, end.err); err != nil {
 		f.end()
@@ -159,9 +167,10 @@ func (f *field) measure() (*outcome, error) {
 	}
 	f.drain(out)
 	f.collect(out)
-	took, requests := end.at.Sub(begin.at), float64(end.done-begin.done)
-	fig.Rate = requests / took.Seconds()
-	fig.OwnCPU = (end.own - begin.own).Seconds() / took.Seconds() / float64(len(f.drivers))
+	out.took = end.at.Sub(begin.at)
+	took, requests := out.took.Seconds(), float64(end.done-begin.done)
+	fig.Rate = requests / took
+	fig.OwnCPU = (end.own - begin.own).Seconds() / took / float64(len(f.drivers))
 	if requests > 0 && len(f.endpoint.proxy) > 0 {
 		fig.ProxyCPU = microseconds(end.proxy-begin.proxy) / requests
 	}
@@ -182,16 +191,32 @@ func (f *field) processes() []int {
 	return f.endpoint.nodePIDs()
 }
 
-// awaitEnough returns when the time is over, the requests are made, or nobody makes any.
-func (f *field) awaitEnough(begin moment) {
+// stuckAfter is how long nothing may happen in a round that waits for a number of requests.
+const stuckAfter = 5 * time.Second
+
+// awaitEnough returns when the time is over, the requests are made, well or badly, or nobody makes any.
+func (f *field) awaitEnough() {
 	if f.scenario.Requests == 0 {
 		time.Sleep(f.scenario.Duration)
 		return
 	}
-	const patience = time.Minute
-	for f.done(0)-begin.done < f.scenario.Requests && time.Since(begin.at) < patience {
-		time.Sleep(2 * time.Millisecond)
+	begin := f.tried()
+	last, since := begin, time.Now()
+	for last-begin < f.scenario.Requests && time.Since(since) < stuckAfter {
+		time.Sleep(time.Millisecond)
+		if now := f.tried(); now != last {
+			last, since = now, time.Now()
+		}
 	}
+}
+
+// tried is how many requests are complete, and how many errors there were.
+func (f *field) tried() int64 {
+	sum := f.done(0)
+	for _, d := range f.drivers {
+		sum += d.failed.Load()
+	}
+	return sum
 }
 
 // drain lets the last replies arrive and closes the clients.

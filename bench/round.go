@@ -154,7 +154,7 @@ func roundBig(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 	moved := float64(f.done(1)) * float64(s.Value)
 	fig := &out.figures
 	fig.Extra = append(fig.Extra,
-		extra{"big values, MB/s", moved / (1 << 20) / s.Duration.Seconds()},
+		extra{"big values, MB/s", moved / (1 << 20) / out.took.Seconds()},
 		extra{"p99 beside / alone", fig.P99 / quiet.figures.P99})
 	if peak, err := peakMemory(f.processes()); err == nil && peak > 0 {
 		fig.Extra = append(fig.Extra, extra{"peak RSS / value", float64(peak) / float64(s.Value)})
