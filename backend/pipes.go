@@ -31,6 +31,16 @@ type PipeStats struct {
 	BytesIn, BytesOut       int64
 }
 
+// Add counts what another loop's pipes have done in.
+func (s *PipeStats) Add(o PipeStats) {
+	s.Dials += o.Dials
+	s.DialErrors += o.DialErrors
+	s.Lost += o.Lost
+	s.Timeouts += o.Timeouts
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+}
+
 // Loop is the event loop that owns Pipes. All methods but Post run on it.
 type Loop interface {
 	Enter()              // a visit begins: the clock is read

@@ -32,7 +32,7 @@ func (srv *server) commandCatalog() *catalog {
 	}
 	c := catalogOfNodes(reply)
 	if c == nil {
-		c = catalogOfTable(srv.table())
+		c = catalogOfTable(router.Builtin())
 		c.reply = reply
 	}
 	srv.catalog.Store(c) // two loops that come here at once have made the same

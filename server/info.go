@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -89,8 +88,8 @@ type infoReport struct {
 	nodes  nodesWord
 
 	text strings.Builder
-	sum  loopSnapshot // of all loops
-	took int          // loops that are in sum
+	sum  *loopSnapshot // of all loops
+	took int           // loops that are in sum
 }
 
 // reply writes the sections that are wanted.
@@ -111,28 +110,10 @@ func (r *infoReport) reply() []byte {
 
 // sumLoops adds up what the loops know.
 func (r *infoReport) sumLoops() {
-	sum := &r.sum
-	sum.stats.init()
-	sum.counts = map[string]backend.PipeCount{}
+	r.sum = newLoopSnapshot()
 	for _, snap := range r.srv.snapshots() {
 		r.took++
-		sum.stats.add(&snap.stats)
-		sum.sessions += snap.sessions
-		sum.blocked += snap.blocked
-		sum.pinned += snap.pinned
-		sum.inputBytes += snap.inputBytes
-		sum.outputBytes += snap.outputBytes
-		sum.pipes.Dials += snap.pipes.Dials
-		sum.pipes.DialErrors += snap.pipes.DialErrors
-		sum.pipes.Lost += snap.pipes.Lost
-		for addr, c := range snap.counts {
-			all := sum.counts[addr]
-			all.Up += c.Up
-			all.Dialing += c.Dialing
-			all.Owed += c.Owed
-			all.Buffered += c.Buffered
-			sum.counts[addr] = all
-		}
+		r.sum.add(snap)
 	}
 }
 

@@ -85,19 +85,13 @@ func (r *infoReport) persistence() {
 
 func (r *infoReport) stats() {
 	st := &r.sum.stats
-	total, failed := st.unknown.ok+st.unknown.failed, int64(0)
-	for _, c := range st.commands {
-		total += c.ok + c.failed
-	}
-	for _, n := range st.errors {
-		failed += n
-	}
+	all := st.allCommands()
 	r.line("total_connections_received", r.srv.accepted.Load())
-	r.line("total_commands_processed", total)
+	r.line("total_commands_processed", all.ok+all.failed)
 	r.line("total_net_input_bytes", st.bytesIn)
 	r.line("total_net_output_bytes", st.bytesOut)
 	r.line("rejected_connections", r.srv.refused.Load())
-	r.line("total_error_replies", failed)
+	r.line("total_error_replies", all.failed)
 }
 
 // replication shows a primary without replicas: berth takes writes, and where they go is not the client's concern.
@@ -159,10 +153,7 @@ func (r *infoReport) proxy() {
 	}
 	var pipes backend.PipeCount
 	for _, c := range r.sum.counts {
-		pipes.Up += c.Up
-		pipes.Dialing += c.Dialing
-		pipes.Owed += c.Owed
-		pipes.Buffered += c.Buffered
+		pipes.Add(c)
 	}
 	r.line("ready", ready)
 	r.line("backend", srv.nodes.Describe())
@@ -170,8 +161,9 @@ func (r *infoReport) proxy() {
 	r.line("shards", len(t.Shards()))
 	r.line("slots_served", t.Served())
 	r.line("topology_changes", srv.nodes.Stats().Changes)
-	r.line("redirects_moved", r.sum.stats.moved)
-	r.line("redirects_ask", r.sum.stats.asked)
+	redirects := r.sum.stats.allRedirects()
+	r.line("redirects_moved", redirects.moved)
+	r.line("redirects_ask", redirects.asked)
 	r.line("pipes", pipes.Up)
 	r.line("pipes_dialing", pipes.Dialing)
 	r.line("pipes_dialed", r.sum.pipes.Dials)

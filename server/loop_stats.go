@@ -14,20 +14,24 @@ type loopStats struct {
 	commands          []commandStats // by router.Command.ID
 	unknown           commandStats
 	durations         [numWays]Histogram
-	errors            map[string]int64 // by first word
-	limits            map[string]int64 // how often clients ran into one, by its option
-	moved, asked      int64
+	errors            map[string]int64     // by first word
+	limits            map[string]int64     // how often clients ran into one, by its option
+	redirects         map[string]redirects // by the node they lead to
 	lag               Histogram
 }
 
 // commandStats is how often a command was answered.
 type commandStats struct{ ok, failed int64 }
 
+// redirects is how often a node's MOVED and ASK were followed.
+type redirects struct{ moved, asked int64 }
+
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
 func (st *loopStats) init() {
 	st.closedBy, st.errors, st.limits = map[string]int64{}, map[string]int64{}, map[string]int64{}
+	st.redirects = map[string]redirects{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
@@ -37,11 +41,32 @@ func (st *loopStats) init() {
 func (st *loopStats) closed(reason string) { st.closedBy[reason]++ }
 
 func (st *loopStats) redirected(to router.Redirect) {
+	r := st.redirects[to.Addr]
 	if to.Ask {
-		st.asked++
+		r.asked++
 	} else {
-		st.moved++
+		r.moved++
 	}
+	st.redirects[to.Addr] = r
+}
+
+// allRedirects are those to any node.
+func (st *loopStats) allRedirects() (all redirects) {
+	for _, r := range st.redirects {
+		all.moved += r.moved
+		all.asked += r.asked
+	}
+	return all
+}
+
+// allCommands is how often any command was answered.
+func (st *loopStats) allCommands() commandStats {
+	all := st.unknown
+	for _, c := range st.commands {
+		all.ok += c.ok
+		all.failed += c.failed
+	}
+	return all
 }
 
 // maxErrorWords bounds how many different first words of errors are counted: scripts make up their own.
@@ -76,8 +101,6 @@ func (st *loopStats) add(o *loopStats) {
 	st.opened += o.opened
 	st.bytesIn += o.bytesIn
 	st.bytesOut += o.bytesOut
-	st.moved += o.moved
-	st.asked += o.asked
 	st.unknown.ok += o.unknown.ok
 	st.unknown.failed += o.unknown.failed
 	for reason, n := range o.closedBy {
@@ -88,6 +111,12 @@ func (st *loopStats) add(o *loopStats) {
 	}
 	for option, n := range o.limits {
 		st.limits[option] += n
+	}
+	for addr, r := range o.redirects {
+		all := st.redirects[addr]
+		all.moved += r.moved
+		all.asked += r.asked
+		st.redirects[addr] = all
 	}
 	if len(o.commands) > len(st.commands) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)

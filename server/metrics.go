@@ -11,23 +11,30 @@ import (
 
 // loopSnapshot is what a loop knows at one moment, copied on the loop.
 type loopSnapshot struct {
-	stats                     loopStats
-	pipes                     backend.PipeStats
-	counts                    map[string]backend.PipeCount
-	sessions, blocked, pinned int
-	inputBytes, outputBytes   int
+	stats                   loopStats
+	pipes                   backend.PipeStats
+	counts                  map[string]backend.PipeCount // by node
+	inputBytes, outputBytes int
+
+	sessions int
+	blocked  int // in a blocking command
+	waiting  int // for a lease
+	pinned   int // subscribed, or in MONITOR
 }
 
 // snapshot copies the loop's counters. It runs on the loop.
 func (l *loop) snapshot() *loopSnapshot {
-	snap := &loopSnapshot{counts: map[string]backend.PipeCount{}, pipes: l.pipes.Stats()}
-	snap.stats.init()
+	snap := newLoopSnapshot()
 	snap.stats.add(&l.stats)
+	snap.pipes = l.pipes.Stats()
 	l.pipes.Count(snap.counts)
 	for s := l.first; s != nil; s = s.next {
 		snap.sessions++
-		if s.pause == pauseBlocked {
+		switch s.pause {
+		case pauseBlocked:
 			snap.blocked++
+		case pauseLease:
+			snap.waiting++
 		}
 		if s.sub != nil {
 			snap.pinned++
@@ -36,6 +43,30 @@ func (l *loop) snapshot() *loopSnapshot {
 		snap.outputBytes += cap(s.out) + s.conn.OutboundBuffered()
 	}
 	return snap
+}
+
+// newLoopSnapshot is one of nothing, for add.
+func newLoopSnapshot() *loopSnapshot {
+	snap := &loopSnapshot{counts: map[string]backend.PipeCount{}}
+	snap.stats.init()
+	return snap
+}
+
+// add counts what another loop knows in.
+func (snap *loopSnapshot) add(o *loopSnapshot) {
+	snap.stats.add(&o.stats)
+	snap.pipes.Add(o.pipes)
+	for addr, c := range o.counts {
+		all := snap.counts[addr]
+		all.Add(c)
+		snap.counts[addr] = all
+	}
+	snap.sessions += o.sessions
+	snap.blocked += o.blocked
+	snap.waiting += o.waiting
+	snap.pinned += o.pinned
+	snap.inputBytes += o.inputBytes
+	snap.outputBytes += o.outputBytes
 }
 
 // snapshotWait bounds how long a scrape waits for a loop; then the loop's previous figures are shown.
@@ -176,8 +207,9 @@ func (snap *loopSnapshot) collectCommands(m *MetricsWriter, table *router.Table)
 	for word, n := range st.errors {
 		m.Counter(metricErrors, uint64(n), word)
 	}
-	m.Counter(metricRedirects, uint64(st.moved), "moved")
-	m.Counter(metricRedirects, uint64(st.asked), "ask")
+	redirects := st.allRedirects()
+	m.Counter(metricRedirects, uint64(redirects.moved), "moved")
+	m.Counter(metricRedirects, uint64(redirects.asked), "ask")
 }
 
 func (snap *loopSnapshot) collectPipes(m *MetricsWriter) {
