@@ -101,6 +101,7 @@ type Command struct {
 	oneKey    bool      // the key at First is the only one, always
 	block     blockRule
 	refusal   string
+	absent    bool // the nodes lack it: unknown to a client, as to them
 }
 
 // Container is the command a subcommand belongs to, nil for others.

@@ -23,6 +23,8 @@ var ErrNotCommandReply = errors.New("not a COMMAND reply")
 //   - A new command that leaves state on its connection (connection and transaction commands, channels) is not
 //     learned, and neither is a new subcommand of a container that is answered locally or refused: sent over a shared
 //     connection it would act on strangers.
+//   - A command of a later Redis than the node's is unknown in the new table: it must not be queued, answered or refused
+//     where the node would say that it is none. Those of CLIENT stay, which clients send to every server.
 func (t *Table) With(reply []byte) (*Table, error) {
 	v, err := codec.ParseValue(reply)
 	if err != nil {
@@ -34,7 +36,11 @@ func (t *Table) With(reply []byte) (*Table, error) {
 	if v.Type != '*' {
 		return nil, fmt.Errorf("%w: its type is %q", ErrNotCommandReply, v.Type)
 	}
-	l := learner{commands: cloneCommands(t.commands), from: t}
+	l := learner{commands: cloneCommands(t.commands), byName: map[string]*Command{}}
+	for _, c := range l.commands {
+		l.byName[c.Name] = c
+	}
+	l.leaveOut(v)
 	for _, row := range v.Elems {
 		l.learn(row, nil)
 	}
@@ -56,8 +62,33 @@ func cloneCommands(from []*Command) []*Command {
 }
 
 type learner struct {
-	from     *Table
-	commands []*Command // by ID; the first ones are copies of from's
+	commands []*Command // by ID; the first ones are copies of the old table's
+	byName   map[string]*Command
+}
+
+// leaveOut marks the commands of later versions that the reply does not have. Only nodes from 7.0 on say what
+// subcommands they have; before them, and of what only resembles Redis, nothing is left out.
+func (l *learner) leaveOut(reply codec.Value) {
+	named, whole := map[string]bool{}, false
+	var enter func(rows []codec.Value)
+	enter = func(rows []codec.Value) {
+		for _, row := range rows {
+			if len(row.Elems) < 6 {
+				continue
+			}
+			name := strings.ToLower(row.Elems[0].Text())
+			named[name] = true
+			if len(row.Elems) >= 10 {
+				whole = whole || name == "get"
+				enter(row.Elems[9].Elems)
+			}
+		}
+	}
+	enter(reply.Elems)
+	for _, c := range l.commands {
+		ofClient := c.container != nil && c.container.Name == "client"
+		c.absent = whole && c.Since != "" && !ofClient && !named[c.Name]
+	}
 }
 
 // learn takes one element of a COMMAND reply. Elements it cannot read (a null for a command that went away, a shape of
@@ -76,6 +107,7 @@ func (l *learner) learn(row codec.Value, container *Command) {
 		}
 		c.ID, c.container = len(l.commands), container
 		l.commands = append(l.commands, c)
+		l.byName[name] = c
 	case c.Way != Local && c.Way != Refused && arity != 0:
 		c.Arity = arity
 	}
@@ -87,12 +119,7 @@ func (l *learner) learn(row codec.Value, container *Command) {
 	}
 }
 
-func (l *learner) known(name string) *Command {
-	if c := l.from.Find(name); c != nil {
-		return l.commands[c.ID]
-	}
-	return nil
-}
+func (l *learner) known(name string) *Command { return l.byName[name] }
 
 // mayGrow tells whether unknown subcommands of c may be forwarded.
 func (c *Command) mayGrow() bool { return c.Way != Local && c.Way != Refused }

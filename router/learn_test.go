@@ -212,3 +212,35 @@ func TestAReplyThatIsNoCommandListChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestACommandLaterThanTheNodeIsUnknown(t *testing.T) {
+	node := redistest.Start(t)
+	old, err := Builtin().With([]byte(redistest.Dial(t, node.Addr()).DoRaw("COMMAND")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{"httl k FIELDS 1 f", "WAITAOF 0 0 0", "vadd k", "CLUSTER MYSHARDID", "cluster slot-stats"} {
+		args := words(strings.Fields(request)...)
+		if cmd, err := old.Lookup(args); err == nil {
+			t.Errorf("%s is %s, which Redis 7.0 has not", request, cmd.Name)
+		}
+		if _, err := Builtin().Lookup(args); err != nil {
+			t.Errorf("before any node has said: %v", err)
+		}
+	}
+	for _, request := range []string{"client setinfo lib-name x", "get a", "cluster shards", "xgroup create a b c"} {
+		if _, err := old.Lookup(words(strings.Fields(request)...)); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(old.Commands()) != len(Builtin().Commands()) {
+		t.Error("a command that is left out has lost its ID")
+	}
+	again, err := old.With(commandReply(commandRow("get", 2, 1, 1, 1, "", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cmd, err := again.Lookup(words("httl", "k", "FIELDS", "1", "f")); err != nil || cmd.ID != Builtin().Find("httl").ID {
+		t.Errorf("behind a node that does not say what it lacks: %v", err)
+	}
+}

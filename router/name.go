@@ -109,6 +109,9 @@ func makeNameIndex(commands []*Command) nameIndex {
 	}
 	ix := nameIndex{entries: make([]nameEntry, size), shift: shift}
 	for _, c := range commands {
+		if c.absent {
+			continue
+		}
 		name := []byte(c.lastName())
 		f, tag := fold(name), nameTag(c.container, len(name))
 		i := ix.hash(&f, tag)

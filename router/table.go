@@ -62,12 +62,12 @@ func newTable(commands []*Command) *Table {
 	t := &Table{commands: commands}
 	for i, c := range commands {
 		c.ID = i
-		if c.container == nil {
+		if c.container == nil && !c.absent {
 			t.top = append(t.top, c)
 		}
 	}
 	for _, c := range commands {
-		if c.container != nil {
+		if c.container != nil && !c.absent {
 			c.container.subs = append(c.container.subs, c)
 		}
 	}
