@@ -408,3 +408,41 @@ func TestReplyInManyPiecesArrivesWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestBytesThatComeWhileTheLoopLooksAreNeitherMissedNorCountedTwice(t *testing.T) {
+	p, _ := newTestPool(t, "127.0.0.1:1", nil)
+	wakes := 0
+	in := NewInbox(func() { wakes++ })
+	h := &poolHolder{replies: make(chan string, 8)}
+	c := &exclusive{pool: p}
+	l := newLease(c, h, in, Identity{}, ReasonTxn)
+	l.owed = 3
+	c.attach(l)
+
+	during := map[string]string{
+		"+one\r\n":              "abcd\r\n$10\r\n01",
+		"$4\r\nabcd\r\n":        "2345",
+		"$10\r\n0123456789\r\n": "",
+	}
+	h.onReply = func(_ *Lease, reply []byte) { c.received([]byte(during[string(reply)])) }
+	c.received([]byte("+one\r\n$4\r\n"))
+	for range 3 {
+		in.Drain()
+	}
+	if l.owed != 1 {
+		t.Fatalf("%d replies are owed, want the last", l.owed)
+	}
+	wakes = 0
+	c.received([]byte("678"))
+	if wakes != 0 {
+		t.Fatal("the loop was woken for a part of a reply")
+	}
+	c.received([]byte("9\r\n"))
+	if wakes != 1 {
+		t.Fatal("the loop was not woken for a whole reply")
+	}
+	in.Drain()
+	if l.owed != 0 {
+		t.Fatal("the reply was not delivered")
+	}
+}

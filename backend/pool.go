@@ -96,7 +96,6 @@ func (p *Pool) take() *exclusive {
 		}
 		if c.move(exclusiveIdle, exclusiveHeld) {
 			p.idle.Add(-1)
-			p.warmer.look()
 			return c
 		}
 	}
@@ -110,6 +109,7 @@ func (p *Pool) lease(c *exclusive, h Holder, in *Inbox, want Identity, reason Re
 	}
 	c.used = true
 	p.leased.Add(1)
+	p.warmer.look()
 	return l
 }
 

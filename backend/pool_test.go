@@ -328,27 +328,43 @@ func TestDisabledPoolGivesEveryHolderAConnectionOfItsOwn(t *testing.T) {
 }
 
 func TestHangUpsOfIdleConnectionsLeaveNoGarbageBehind(t *testing.T) {
+	const alive, rounds = 100, 6
 	node := redistest.Start(t)
-	p, _ := newTestPool(t, node.Addr(), func(v *PoolValues) { v.MaxIdle = 1 << 20 })
-	h := newPoolHolder(t, newPoolLoop(t))
-	keep := attachMany(h, p, 1)[0]
-	for range 5 {
-		leases := attachMany(h, p, 100)
-		for _, l := range leases {
-			h.detach(l)
-		}
-		h.call(keep, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		eventually(t, "all are gone", func() bool { return p.Stats().Idle == 0 })
+	p, _ := newTestPool(t, node.Addr(), func(v *PoolValues) { v.MinIdle = alive; v.DialRate = 1e6 })
+	for round := range rounds {
+		eventually(t, "all are idle", func() bool { return p.Stats().Idle == alive })
+		node.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		eventually(t, "all have hung up", func() bool { return p.Stats().Closes["hung up"] == uint64(alive*(round+1)) })
 	}
+	eventually(t, "all are idle", func() bool { return p.Stats().Idle == alive })
 	n := 0
 	for node := p.stack.head.Load(); node != nil; node = node.next.Load() {
 		n++
 	}
-	if n > 2*65 {
-		t.Fatalf("%d dead connections lie in the stack", n)
+	if n > 3*alive {
+		t.Fatalf("%d connections lie in the stack, %d are alive", n, alive)
 	}
-	if p.evictor.wheel.len != 0 {
-		t.Fatalf("%d dead connections lie in the wheel", p.evictor.wheel.len)
+	if n := p.evictor.wheel.len; n != alive {
+		t.Fatalf("%d connections lie in the wheel, %d are alive", n, alive)
+	}
+}
+
+func TestHangUpAtTheMomentOfDetachLeavesNoIdleConnection(t *testing.T) {
+	node := newScripted(t, func(c *scriptedConn) {
+		c.read()
+		c.say("+PONG\r\n")
+	})
+	p, _ := newTestPool(t, node.addr, nil)
+	h := newPoolHolder(t, newPoolLoop(t))
+	h.onReply = func(l *Lease, _ []byte) { l.Detach() }
+	for range 1000 {
+		l := h.attach(p, Identity{})
+		h.send(l, "PING")
+		select {
+		case <-h.replies:
+		case <-h.lost:
+		}
+		eventually(t, "the connection is gone", func() bool { return p.total.Load() == 0 })
 	}
 }
 

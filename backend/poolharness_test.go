@@ -173,7 +173,12 @@ type scriptedConn struct {
 }
 
 func newScripted(t testing.TB, script func(c *scriptedConn)) *scripted {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return newScriptedOn(t, "127.0.0.1:0", script)
+}
+
+// newScriptedOn listens on an address, or the path of a unix socket: those leave no port behind in TIME_WAIT.
+func newScriptedOn(t testing.TB, addr string, script func(c *scriptedConn)) *scripted {
+	listener, err := net.Listen(network(addr), addr)
 	if err != nil {
 		t.Fatal(err)
 	}

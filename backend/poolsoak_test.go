@@ -3,7 +3,6 @@ package backend
 import (
 	"errors"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,8 +102,8 @@ func (s *soaker) turn() {
 	if s.lease == nil {
 		return
 	}
-	dice := s.rand.IntN(64)
-	if dice < 8 {
+	dice := s.rand.IntN(256)
+	if dice < 32 {
 		s.replies = 0
 		lost := s.losses
 		s.lease.Send(soakPing, 1)
@@ -113,11 +112,11 @@ func (s *soaker) turn() {
 	}
 	switch l := s.lease; {
 	case l == nil:
-	case dice == 63:
+	case dice == 255:
 		s.disown()
 		l.Close("soak")
 	default:
-		if dice == 62 {
+		if dice == 254 {
 			l.Mark(DirtMulti)
 		}
 		s.disown()
@@ -128,8 +127,8 @@ func (s *soaker) turn() {
 // 100,000 turns on 64 loops while the settings change and connections hang up: nobody shares a connection, and at the
 // end every account is even.
 func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
-	const loops, turns = 64, 100000
-	node := newScripted(t, func(c *scriptedConn) {
+	const loops, turns, turnsPerChange = 64, 100000, 100
+	node := newScriptedOn(t, t.TempDir()+"/s", func(c *scriptedConn) {
 		for cmd := c.read(); cmd != ""; cmd = c.read() {
 			if cmd == "PING" {
 				c.say("+PONG\r\n")
@@ -148,6 +147,8 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 	var owners sync.Map
 	soakers := make([]*soaker, loops)
 	var running, changing sync.WaitGroup
+	var done atomic.Int64
+	change := make(chan struct{}, turns/turnsPerChange)
 	for i := range soakers {
 		s := &soaker{t: t, pool: p, owners: &owners, wake: make(chan struct{}, 1), rand: rand.New(rand.NewPCG(1, uint64(i)))}
 		s.inbox = NewInbox(func() {
@@ -160,34 +161,39 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 		running.Go(func() {
 			for range turns / loops {
 				s.turn()
+				if done.Add(1)%turnsPerChange == 0 {
+					change <- struct{}{}
+				}
 			}
 		})
 	}
-	var stop atomic.Bool
 	changes := 0
 	changing.Go(func() {
-		for ; !stop.Load(); changes++ {
+		for range change {
+			changes++
 			settings.Change(func(v *PoolValues) {
-				v.Enabled = rand.IntN(8) > 0
+				v.Enabled = rand.IntN(16) > 0
 				v.IdleTime = time.Duration(rand.IntN(3)) * 10 * time.Millisecond
 				v.MaxIdle = rand.IntN(40)
 				v.MinIdle = rand.IntN(10)
 				v.MaxTotal = rand.IntN(3) * 24
 				v.DialConcurrency = rand.IntN(9)
 				v.DialRate = rand.IntN(2) * 1000
-				v.WaitTimeout = time.Duration(1+rand.IntN(1000)) * time.Millisecond
+				v.WaitTimeout = time.Duration(1+rand.IntN(200)) * time.Millisecond
 			})
-			runtime.Gosched()
 		}
 	})
 	running.Wait()
-	stop.Store(true)
+	close(change)
 	changing.Wait()
 
 	eventually(t, "no dial runs", func() bool { return p.Stats().Dialing == 0 })
 	st := p.Stats()
 	if st.Leased != 0 || st.Waiting != 0 || p.total.Load() != p.idle.Load() {
 		t.Fatalf("%d connections in all; stats are %+v", p.total.Load(), st)
+	}
+	if v := settings.Load(); st.Idle > v.MaxIdle || st.Idle > 0 && !v.Enabled {
+		t.Fatalf("%d are idle under %+v", st.Idle, v)
 	}
 	timeouts, losses := 0, 0
 	for _, s := range soakers {

@@ -40,6 +40,20 @@ func TestFreedConnectionGoesToTheOldestWaiter(t *testing.T) {
 	}
 }
 
+func TestWaiterIsNotForgottenWhenItsGetMeetsADetach(t *testing.T) {
+	node := newScripted(t, (*scriptedConn).obey)
+	p, _ := newTestPool(t, node.addr, func(v *PoolValues) { v.MaxTotal = 1; v.WaitTimeout = 0 })
+	a, b := newPoolHolder(t, newPoolLoop(t)), newPoolHolder(t, newPoolLoop(t))
+	l := a.attach(p, Identity{})
+	for range 20000 {
+		detached := make(chan struct{})
+		a.loop.tasks <- func() { l.Detach(); close(detached) }
+		next := b.attach(p, Identity{}) // there will be no other put to make good for a waiter that was not seen
+		<-detached
+		a, b, l = b, a, next
+	}
+}
+
 func TestLostConnectionMakesRoomForAWaiter(t *testing.T) {
 	node := redistest.Start(t)
 	p, _ := newTestPool(t, node.Addr(), func(v *PoolValues) { v.MaxTotal = 1 })

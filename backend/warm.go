@@ -51,7 +51,8 @@ func (w *warmer) work() {
 	if w.missing() {
 		s := p.settings.Load()
 		p.mu.Lock()
-		if int(p.idle.Load())+p.dialing < s.minIdle() && p.mayDial(s) {
+		// Not idle and dialing: a connection between the two would be in neither.
+		if free := int(p.total.Load() - p.leased.Load()); free < s.minIdle() && p.mayDial(s) {
 			p.startDial(nil, Identity{RESP: 2})
 		}
 		p.mu.Unlock()
