@@ -1,0 +1,262 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// blockingCommands are all commands of Redis 7.0 that block, on keys l, m (lists), z (sorted sets) and s (streams), and
+// what another client does to wake them.
+var blockingCommands = []struct {
+	name    string
+	command string // T is the timeout
+	prepare string
+	wake    string
+	millis  bool // the timeout is in milliseconds, and 0 means for ever as with seconds
+}{
+	{name: "BLPOP", command: "BLPOP l T", wake: "RPUSH l x"},
+	{name: "BLPOP of two keys", command: "BLPOP l m T", wake: "RPUSH m x"},
+	{name: "BRPOP", command: "BRPOP l T", wake: "RPUSH l x"},
+	{name: "BLMOVE", command: "BLMOVE l m LEFT RIGHT T", wake: "RPUSH l x"},
+	{name: "BRPOPLPUSH", command: "BRPOPLPUSH l m T", wake: "RPUSH l x"},
+	{name: "BLMPOP", command: "BLMPOP T 2 l m LEFT COUNT 2", wake: "RPUSH m x y"},
+	{name: "BZPOPMIN", command: "BZPOPMIN z T", wake: "ZADD z 1 x"},
+	{name: "BZPOPMAX", command: "BZPOPMAX z T", wake: "ZADD z 1 x"},
+	{name: "BZMPOP", command: "BZMPOP T 1 z MIN", wake: "ZADD z 1 x"},
+	{name: "XREAD", command: "XREAD COUNT 1 BLOCK T STREAMS s 0", wake: "XADD s 5-1 f v", millis: true},
+	{name: "XREAD of what is new", command: "XREAD BLOCK T STREAMS s $", prepare: "XADD s 1-1 f old", wake: "XADD s 5-1 f v", millis: true},
+	{name: "XREADGROUP", command: "XREADGROUP GROUP g me BLOCK T STREAMS s >", prepare: "XGROUP CREATE s g 0 MKSTREAM", wake: "XADD s 5-1 f v", millis: true},
+}
+
+// keyed is a line's words with the keys of a tag and the timeout put in.
+func keyed(line, tag, timeout string) []string {
+	words := strings.Fields(line)
+	for i, w := range words {
+		switch {
+		case i == 0:
+		case w == "T":
+			words[i] = timeout
+		case len(w) == 1 && strings.Contains("lmzs", w):
+			words[i] = "{" + tag + "}" + w
+		}
+	}
+	return words
+}
+
+// awaitCommand waits until a client at the node is blocked in a command.
+func awaitCommand(t *testing.T, node *redistest.Server, name string) {
+	t.Helper()
+	watcher := dial(t, node.Addr())
+	defer watcher.Close()
+	eventually(t, name+" to block at the node", func() bool {
+		for _, line := range strings.Split(watcher.Do("CLIENT", "LIST").(string), "\n") {
+			if strings.Contains(line, " cmd="+name+" ") && strings.Contains(line, " flags=b ") {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestBlockingCommandsAreAnsweredAndTimeOutAsInRedis(t *testing.T) {
+	node, direct := redistest.Start(t, "--hz", "500"), redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr())
+	hear := func(t *testing.T, server *redistest.Server, addr string, resp, i int) (heard []string) {
+		bc := blockingCommands[i]
+		tag := fmt.Sprintf("bl:%d:%d", resp, i)
+		c, other := dial(t, addr), dial(t, addr)
+		defer c.Close()
+		defer other.Close()
+		c.Do("HELLO", resp)
+		if bc.prepare != "" {
+			other.Do(keyed(bc.prepare, tag, ""))
+		}
+		timeout := "0.002"
+		if bc.millis {
+			timeout = "2"
+		}
+		heard = append(heard, "timed out: "+c.DoRaw(keyed(bc.command, tag, timeout)))
+		c.Send(keyed(bc.command, tag, "0"))
+		awaitCommand(t, server, strings.ToLower(strings.Fields(bc.name)[0]))
+		other.Do(keyed(bc.wake, tag, ""))
+		heard = append(heard, "woken: "+c.RecvRaw())
+		other.Do(keyed("DEL l m z", tag, ""))
+		other.Do(keyed(strings.Replace(bc.wake, "5-1", "6-1", 1), tag, ""))
+		heard = append(heard, "at once: "+c.DoRaw(keyed(strings.Replace(bc.command, "$", "0", 1), tag, "0")))
+		heard = append(heard, "wrong type: "+other.DoRaw("SET", "{"+tag+"}x", 1))
+		heard = append(heard, "bad timeout: "+c.DoRaw(keyed(bc.command, tag, "never")))
+		heard = append(heard, "negative timeout: "+c.DoRaw(keyed(bc.command, tag, "-1")))
+		return heard
+	}
+	for _, resp := range []int{2, 3} {
+		for i, bc := range blockingCommands {
+			t.Run(fmt.Sprintf("RESP%d/%s", resp, bc.name), func(t *testing.T) {
+				want, got := hear(t, direct, direct.Addr(), resp, i), hear(t, node, b.Addr(), resp, i)
+				for i := range want {
+					if got[i] != want[i] {
+						t.Errorf("\n got %q\nwant %q", got[i], want[i])
+					}
+				}
+			})
+		}
+	}
+	if s := b.leases(); s.Leased != 0 {
+		t.Errorf("%d leases at the end", s.Leased)
+	}
+}
+
+func TestBlockingCommandsOverAClusterGoToTheirSlot(t *testing.T) {
+	b := startBerth(t, clusterURL(sharedCluster(t)))
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	for i, bc := range blockingCommands {
+		for j := range 3 { // likely on different shards
+			tag := fmt.Sprintf("bc:%d:%d", i, j)
+			if bc.prepare != "" {
+				other.Do(keyed(bc.prepare, tag, ""))
+			}
+			other.Do(keyed(bc.wake, tag, ""))
+			got := fmt.Sprint(c.Do(keyed(strings.Replace(bc.command, "$", "0", 1), tag, "0")))
+			if !strings.Contains(got, "x") && !strings.Contains(got, "v]") {
+				t.Errorf("%s: %s", bc.name, got)
+			}
+			other.Do(keyed("DEL l m z s", tag, ""))
+		}
+	}
+	script(t, c, "BLPOP bc:a bc:b 1 → "+crossSlot, "BLMOVE bc:a bc:b LEFT LEFT 1 → "+crossSlot, "PING → PONG")
+}
+
+func TestBlockingCommandsDoNotBlockInsideMulti(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	c := dial(t, b.Addr())
+	script(t, c, "XGROUP CREATE {bm}s g 0 MKSTREAM → OK", "MULTI → OK")
+	for _, bc := range blockingCommands {
+		if got := c.Do(keyed(bc.command, "bm", "0")); got != "QUEUED" {
+			t.Errorf("%s: %v", bc.name, got)
+		}
+	}
+	if got := c.Do("EXEC").([]any); len(got) != len(blockingCommands) {
+		t.Errorf("EXEC: %v", got)
+	}
+	script(t, c, "DEL {bm}s → 1")
+	if s := b.leases(); s.Leased+s.Idle != 0 {
+		t.Errorf("a transaction that watches nothing took an exclusive connection: %+v", s)
+	}
+}
+
+func TestBlockedClientLeavingFreesItsConnectionAndTakesNoElement(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	for _, pool := range []string{"1", "0"} {
+		b := startBerth(t, node.Addr(), "--private_conn_pool_enabled", pool)
+		for i, bc := range blockingCommands {
+			for _, how := range []string{"FIN", "RST"} {
+				t.Run("pool "+pool+"/"+bc.name+", "+how, func(t *testing.T) {
+					tag := fmt.Sprintf("lv:%s:%d:%s", pool, i, how)
+					direct := dial(t, node.Addr())
+					if bc.prepare != "" {
+						direct.Do(keyed(bc.prepare, tag, ""))
+					}
+					c := dial(t, b.Addr())
+					c.Send(keyed(bc.command, tag, "0"))
+					awaitBlocked(t, node, 1)
+					leave(t, b, c, how)
+					// What is pushed right behind its leaving, through berth as directly, is there for others.
+					for k, pusher := range []*redistest.Conn{dial(t, b.Addr()), direct} {
+						wake := strings.Replace(bc.wake, "5-1", fmt.Sprintf("5-%d", k+1), 1)
+						pusher.Do(keyed(wake, tag, ""))
+						taker := dial(t, node.Addr())
+						command := strings.Replace(bc.command, "$", "0", 1)
+						timeout := "0.002"
+						if bc.millis {
+							timeout = "2"
+						}
+						if got := taker.Do(keyed(command, tag, timeout)); got == nil {
+							t.Error("the client that left has taken the element")
+						}
+						direct.Do(keyed("DEL l m z", tag, ""))
+					}
+					awaitBlocked(t, node, 0)
+					if s := b.leases(); s.Leased != 0 {
+						t.Errorf("%d leases are held for nobody", s.Leased)
+					}
+				})
+			}
+		}
+		b.Stop()
+	}
+}
+
+func TestInputOfABlockedClientWaits(t *testing.T) {
+	node := sharedNode(t)
+	everyBackend(t, func(t *testing.T, b *berthServer) {
+		for _, commands := range [][]string{
+			{"BLPOP {in}l 0", "SET {in}k 1", "GET {in}k", "RPUSH {in}r a", "LRANGE {in}r 0 -1"},
+			{"SET {in}k 2", "BLPOP {in}l 0", "GET {in}k", "MULTI", "RPUSH {in}r a", "EXEC", "LRANGE {in}r 0 -1"},
+			{"SET in:far 3", "BLPOP {in}l 0", "GET in:far", "BLPOP {in}l 0.01", "PING", "RPUSH {in}r a", "LRANGE {in}r 0 -1"},
+		} {
+			c, other := dial(t, b.Addr()), dial(t, b.Addr())
+			b.feed(c, pipeline(commands...))
+			c.SetTimeout(5e9)
+			// Nothing behind the blocking command may have happened when it is answered.
+			b.awaitLeased(t, 1)
+			if got := other.Do("LLEN", "{in}r"); got != int64(0) {
+				t.Errorf("%v was overtaken: the list has %v elements", commands, got)
+			}
+			other.Do("RPUSH", "{in}l", "x")
+			var got []string
+			for range commands {
+				got = append(got, fmt.Sprint(c.Recv()))
+			}
+			if last := got[len(got)-1]; last != "[a]" {
+				t.Errorf("%v: %q", commands, got)
+			}
+			other.Do("DEL", "{in}k", "{in}l", "{in}r", "in:far")
+			c.Close()
+		}
+	})
+	awaitBlocked(t, node, 0)
+}
+
+// awaitLeased waits until so many leases are attached.
+func (b *berthServer) awaitLeased(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d leases", n), func() bool { return b.leases().Leased == n })
+}
+
+func TestManyBlockedClientsAreServedInTheirOrder(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	var clients []*redistest.Conn
+	for i := range 50 {
+		c := dial(t, b.Addr())
+		c.Send("BLPOP", "fifo", "0")
+		awaitBlocked(t, node, i+1)
+		clients = append(clients, c)
+	}
+	other := dial(t, b.Addr())
+	for i := range clients {
+		other.Send("RPUSH", "fifo", i)
+	}
+	for i, c := range clients {
+		if got := fmt.Sprint(c.Recv()); got != fmt.Sprintf("[fifo %d]", i) {
+			t.Errorf("client %d: %s", i, got)
+		}
+	}
+	b.awaitLeased(t, 0)
+}
+
+func TestBlockedClientsDoNotHoldOthersUp(t *testing.T) {
+	everyBackend(t, func(t *testing.T, b *berthServer) {
+		for range 5 {
+			dial(t, b.Addr()).Send("BLPOP", "hold:l", "0")
+		}
+		b.awaitLeased(t, 5)
+		c := dial(t, b.Addr())
+		for i := range 100 {
+			script(t, c, fmt.Sprintf("SET hold:k %d → OK", i), fmt.Sprintf("GET hold:k → %d", i))
+		}
+		c.Do("DEL", "hold:k")
+	})
+}
