@@ -61,3 +61,21 @@ func TestBlockedClientThatClosedItsSendingSideIsGone(t *testing.T) {
 	}
 	eventually(t, "the client to be gone", func() bool { return berth.srv.clients.Load() == 0 })
 }
+
+// What is left of its input is no whole request, and nothing more comes that would end the wait for it.
+func TestClientThatClosedInTheMiddleOfARequestIsGone(t *testing.T) {
+	node := redistest.Start(t)
+	berth := startBerth(t, node.Addr())
+	for _, text := range []string{"GET", "SET b 1\r\nGET", "*2\r\n$3\r\nGET\r\n"} {
+		c := dial(t, berth.Addr())
+		berth.feed(c, text)
+		if strings.Contains(text, "SET") {
+			c.ReadUntil("+OK\r\n")
+		}
+		c.CloseWrite()
+		if got := c.ReadAll(); got != "" {
+			t.Errorf("%q brought %q", text, got)
+		}
+	}
+	eventually(t, "all clients to be gone", func() bool { return berth.srv.clients.Load() == 0 })
+}
