@@ -57,6 +57,12 @@ func (b *bench) close() {
 	_ = os.RemoveAll(b.dir)
 }
 
+// abandon is close in the middle of a run.
+func (b *bench) abandon() {
+	stopAll()
+	_ = os.RemoveAll(b.dir)
+}
+
 // say tells how far the run is; results go to standard output.
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)

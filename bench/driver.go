@@ -27,16 +27,16 @@ const (
 
 const (
 	openWindow  = 128                  // connections under way at one time: no listener's backlog overflows
-	lookEvery   = 5 * time.Millisecond // how often a driver without events looks at the phase
-	drainWithin = 2 * time.Second      // replies that are not there by then are lost
-	readSize    = 256 << 10            // bytes read at once
-	manyClients = 1000                 // from so many on, clients come from several addresses
-	perAddress  = 4000                 // clients of one source address
 	openWithin  = 20 * time.Second     // for all clients to be connected and greeted
+	manyClients = 1000                 // from so many on, clients come from several addresses
+	perAddress  = 4000                 // connections of one source address
+	lookEvery   = 5 * time.Millisecond // how often a driver without events looks at the phase
+	drainWithin = 2 * time.Second      // without a byte: what has not been answered by then is lost
+	batchEvents = 512                  // events of one visit of epoll
+	readSize    = 256 << 10            // bytes read at once
+	classes     = 2                    // kinds of clients that are counted apart
 	maxErrors   = 20                   // kinds of errors that are told apart
 	errorWords  = 80                   // length of an error's text that is kept
-	classes     = 2                    // histograms of a driver
-	batchEvents = 512                  // events of one visit of epoll
 )
 
 // driver is one thread that plays many clients. Its fields belong to that thread; what others read meanwhile is atomic,
@@ -54,7 +54,7 @@ type driver struct {
 	ready chan error    // told once when all clients are greeted, or cannot be
 
 	epfd    int
-	epoch   time.Time
+	epoch   time.Time // when its clock began
 	events  []syscall.EpollEvent
 	scratch []byte // what is being generated
 	in      []byte // what is being read
@@ -62,22 +62,25 @@ type driver struct {
 
 	now       phase // what it last saw of phase
 	opened    int   // clients whose connection was begun
-	greeted   int
-	busy      int   // clients that are between begin and the last reply, and not parked
-	turn      int64 // open loop: requests that have fallen due
-	begin0    int64 // open loop: when the first was due
-	failure   error // why it gave up
+	greeted   int   // clients whose first PING was answered
 	connected int   // connections made, the first ones included
+	busy      int   // clients that are between begin and the last reply, and not parked
+	started   int64 // when the work began; driver time
+	turn      int64 // open loop: requests that have fallen due
+	failure   error // why it gave up
 
-	// What the round reads meanwhile: requests completed, clients that wait for replies, errors.
-	done            [classes]atomic.Int64
-	waiting, failed atomic.Int64
-	seen            atomic.Int32   // the phase this driver is in
-	count           [classes]int64 // as done, private
-	hist            [classes]histogram
-	errors          map[string]int64
-	wrong           string           // what a wrong reply is counted as: the first of them is shown
-	other           map[string]int64 // what a workload counts by itself
+	count  [classes]int64 // requests completed while measuring
+	hist   [classes]histogram
+	bytes  int64            // written and read
+	errors map[string]int64 // by their words
+	wrong  string           // what a wrong reply is counted as: the first of them is shown
+	other  map[string]int64 // what a workload counts by itself
+
+	// Copies for the round, which reads them meanwhile; a little late, which does no harm.
+	done           [classes]atomic.Int64 // of count
+	waiting, moved atomic.Int64          // of busy and bytes
+	failed         atomic.Int64          // errors
+	seen           atomic.Int32          // of now
 }
 
 // time is the driver's clock: nanoseconds since it was made.
@@ -132,6 +135,7 @@ func (d *driver) run() {
 			d.done[i].Store(d.count[i])
 		}
 		d.waiting.Store(int64(d.busy))
+		d.moved.Store(d.bytes)
 		d.seen.Store(int32(d.now))
 	}
 }
@@ -145,7 +149,7 @@ func (d *driver) look() bool {
 	was := d.now
 	d.now = now
 	if was == phaseOpening && (now == phaseRunning || now == phaseMeasuring) {
-		d.begin0 = d.time()
+		d.started = d.time()
 		d.work.start(d)
 	}
 	return now != phaseOver
@@ -172,7 +176,7 @@ func (d *driver) patience() time.Duration {
 	if d.interval == 0 || !d.going() {
 		return lookEvery
 	}
-	due := d.begin0 + int64(float64(d.turn)*d.interval)
+	due := d.started + int64(float64(d.turn)*d.interval)
 	return min(lookEvery, time.Duration(due-d.time()))
 }
 

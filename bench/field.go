@@ -222,9 +222,12 @@ func (f *field) tried() int64 {
 // drain lets the last replies arrive and closes the clients.
 func (f *field) drain(out *outcome) {
 	f.enter(phaseDraining)
-	deadline := time.Now().Add(drainWithin)
-	for f.owed() > 0 && time.Now().Before(deadline) {
+	last, since := f.moved(), time.Now()
+	for f.owed() > 0 && time.Since(since) < drainWithin {
 		time.Sleep(2 * time.Millisecond)
+		if now := f.moved(); now != last {
+			last, since = now, time.Now()
+		}
 	}
 	if lost := f.owed(); lost > 0 {
 		out.errors["clients left without a reply"] += lost
@@ -237,6 +240,15 @@ func (f *field) owed() int64 {
 	var sum int64
 	for _, d := range f.drivers {
 		sum += d.waiting.Load()
+	}
+	return sum
+}
+
+// moved is how many bytes have been written and read.
+func (f *field) moved() int64 {
+	var sum int64
+	for _, d := range f.drivers {
+		sum += d.moved.Load()
 	}
 	return sum
 }

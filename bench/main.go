@@ -25,18 +25,20 @@ func run() int {
 		return 2
 	}
 	debug.SetGCPercent(400) // nothing on the measured path allocates; the rest need not be tidy
+	b, err := newBench(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	defer b.close()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-stop
-		stopAll()
+		b.abandon()
 		os.Exit(130)
 	}()
-	b, err := newBench(o)
-	if err == nil {
-		defer b.close()
-		err = b.run()
-	}
+	err = b.run()
 	if err == nil {
 		err = b.report()
 	}

@@ -23,6 +23,7 @@ func (d *driver) receive(c *client) {
 		d.lost(c, "the endpoint closed the connection")
 		return
 	}
+	d.bytes += int64(n)
 	buf := d.in[:n]
 	if len(c.part) > 0 {
 		c.part = append(c.part, buf...)

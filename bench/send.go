@@ -56,7 +56,7 @@ func (d *driver) fallDue() {
 		return
 	}
 	now := d.time()
-	for d.begin0+int64(float64(d.turn)*d.interval) <= now {
+	for d.started+int64(float64(d.turn)*d.interval) <= now {
 		c := d.clients[d.turn%int64(len(d.clients))]
 		d.turn++
 		c.scheduled++
@@ -70,7 +70,7 @@ func (d *driver) fallDue() {
 func (d *driver) issue(c *client) {
 	turn := c.issued*int64(len(d.clients)) + int64(c.id)
 	c.issued++
-	d.begin(c, 1, d.begin0+int64(float64(turn)*d.interval))
+	d.begin(c, 1, d.started+int64(float64(turn)*d.interval))
 }
 
 // push sends what a client has to send, until the socket takes no more.
@@ -135,6 +135,7 @@ func (d *driver) write(c *client, p []byte) (int, bool) {
 	n, errno := writeSocket(c.fd, p)
 	switch errno {
 	case 0:
+		d.bytes += int64(n)
 		if n == len(p) {
 			return n, true
 		}
