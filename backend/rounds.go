@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/berth-proxy/berth/router"
 )
 
 // The pauses after rounds that failed: doubled each time, with a random half taken off.
@@ -47,6 +49,9 @@ func (n *Nodes) run(ctx context.Context) {
 func (n *Nodes) pause() time.Duration {
 	if n.backOff > 0 {
 		return max(n.backOff, n.shortest())
+	}
+	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots { // a failover is under way, say
+		return n.shortest()
 	}
 	interval := n.settings.TopologyInterval()
 	return max(interval*9/10+rand.N(interval/5+1), n.shortest())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -71,11 +72,11 @@ func startLoaded(t testing.TB, backend string, args ...string) *loadedBerth {
 	return nil
 }
 
-// freePort is one where nobody listens now, outside of the kernel's own range.
+// freePort is one where nobody listens now, outside of the ranges of the kernel, of redistest and of startBerth.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for i := range 1000 {
-		port := strconv.Itoa(firstBerthPort + (os.Getpid()*31+int(time.Now().UnixNano()/1000)+i*7)%(lastBerthPort-firstBerthPort))
+	for range 1000 {
+		port := strconv.Itoa(2000 + rand.IntN(firstBerthPort-2000))
 		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = ln.Close()
@@ -170,10 +171,9 @@ func (b *loadedBerth) metrics() map[string]float64 {
 	values := map[string]float64{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		name, value, ok := strings.Cut(lines.Text(), " ")
-		if i := strings.LastIndexByte(lines.Text(), ' '); ok && i > 0 && name[0] != '#' {
-			name, value = lines.Text()[:i], lines.Text()[i+1:]
-			values[name], _ = strconv.ParseFloat(value, 64)
+		line := lines.Text()
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			values[line[:i]], _ = strconv.ParseFloat(line[i+1:], 64)
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
@@ -362,7 +362,9 @@ func (k *crowd) start(n int, kind string, run func(c *loadClient, i, round int) 
 			}
 			defer c.close()
 			for round := 0; !k.stopped(); round++ {
-				if err := run(c, i, round); err != nil {
+				if err := run(c, i, round); errors.Is(err, errNoMore) {
+					return
+				} else if err != nil {
 					k.lost.add("%s %d round %d: %v", kind, i, round, err)
 					return
 				}

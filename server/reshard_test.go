@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,4 +104,158 @@ func TestTransactionGoesOnWhileItsRedirectedWatchWaitsForAConnection(t *testing.
 	if fmt.Sprint(got) != "[OK OK QUEUED [OK] OK OK 1]" {
 		t.Fatal(got)
 	}
+}
+
+// inOrder pipelines writes to one key with a read behind each, which must see the write before it.
+func (s *soak) inOrder(c *loadClient, i, round int) error {
+	const writes = 10
+	key := fmt.Sprint("order:", s.tag, i)
+	for n := range writes {
+		c.add("SET", key, fmt.Sprint(key, " ", round, " ", n))
+		c.add("GET", key)
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	for n := range writes {
+		set, err := c.read()
+		if err != nil {
+			return err
+		}
+		get, err := c.read()
+		if err != nil {
+			return err
+		}
+		if want := fmt.Sprint(key, " ", round, " ", n); set.text != "OK" || get.text != want {
+			s.wrong.add("SET, GET %s: %v, %v instead of %s", key, set, get, want)
+		}
+	}
+	s.requests.Add(2 * writes)
+	s.pause(time.Millisecond)
+	return nil
+}
+
+// pair writes two keys of one slot in one transaction, and reads them in another. While some keys of a slot have moved
+// and others have not, Redis refuses with TRYAGAIN; nothing else may happen, and never half.
+func (s *soak) pair(refused *atomic.Int64) func(c *loadClient, i, round int) error {
+	return func(c *loadClient, i, round int) error {
+		x, y := fmt.Sprint("x:", s.tag, i), fmt.Sprint("y:", s.tag, i)
+		value := fmt.Sprint(i, " ", round)
+		for _, words := range [][]string{{"MULTI"}, {"SET", x, value}, {"SET", y, value}, {"EXEC"},
+			{"MULTI"}, {"GET", x}, {"GET", y}, {"EXEC"}} {
+			c.add(words...)
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+		var got [8]loadReply
+		for k := range got {
+			var err error
+			if got[k], err = c.read(); err != nil {
+				return err
+			}
+		}
+		s.requests.Add(8)
+		write, read := got[3], got[7]
+		switch {
+		case write.isError("TRYAGAIN"):
+			refused.Add(1)
+		case write.String() != "[OK OK]":
+			s.wrong.add("EXEC of two writes: %v", got)
+		}
+		switch {
+		case read.isError("TRYAGAIN"):
+			refused.Add(1)
+		case read.kind != '*' || len(read.elems) != 2 || read.elems[0].String() != read.elems[1].String():
+			s.wrong.add("half a transaction: %v", got)
+		case write.kind == '*' && read.elems[0].text != value:
+			s.wrong.add("EXEC of two reads behind writes of %s: %v", value, got)
+		}
+		s.pause(time.Millisecond)
+		return nil
+	}
+}
+
+func TestSlotMovedUnderLoadCostsNoErrorAndNoOrder(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	b := startLoaded(t, clusterURL(cluster))
+	s := newSoak(t, b.Addr())
+	s.tag = "{moving}"
+	var refused atomic.Int64
+	s.start(sized(20, 200), "order", s.inOrder)
+	s.start(sized(10, 100), "pair", s.pair(&refused))
+	s.start(sized(10, 100), "swap", s.swap)
+	s.start(sized(10, 100), "pop", s.pop)
+	s.start(5, "push", s.push)
+	s.start(sized(20, 100), "plain", s.plain)
+
+	slot := int(router.Slot([]byte("moving")))
+	from := cluster.Owner(slot)
+	moves := sized(6, 40)
+	var longest time.Duration
+	for range moves {
+		to := (from + 1) % 3
+		begin := time.Now()
+		cluster.StartMove(t, slot, from, to)
+		s.pause(20 * time.Millisecond)
+		cluster.MigrateKeys(t, slot, from, to)
+		s.pause(20 * time.Millisecond)
+		cluster.MigrateKeys(t, slot, from, to) // none should have come since
+		cluster.FinishMove(t, slot, from, to)
+		longest = max(longest, time.Since(begin))
+		from = to
+		s.pause(50 * time.Millisecond)
+	}
+	s.popAll()
+	s.end()
+	s.check(dial(t, b.Addr()))
+	var swapped int64
+	for i := range s.swapped {
+		swapped += s.swapped[i].Load()
+	}
+	m := b.metrics()
+	figure(t, "a slot moved %d times under load (%s at most): %d requests, errors or wrong replies %d, %d transactions of two keys refused with TRYAGAIN, "+
+		"compare and swap %d through %d in conflict, %d popped; redirects followed: MOVED %.0f, ASK %.0f",
+		moves, longest.Round(time.Millisecond), s.requests.Load(), s.wrong.count.Load(), refused.Load(), swapped, s.conflicts.Load(), s.pops.Load(),
+		sum(m, "berth_redirects_total", "moved"), sum(m, "berth_redirects_total", "ask"))
+}
+
+func TestReshardByRedisCliUnderLoadCostsNoError(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	b := startLoaded(t, clusterURL(cluster))
+	s := newSoak(t, b.Addr())
+	s.tag = tagOn(cluster, 0)
+	k := newBookkeeper(t, b.Addr(), cluster, -1)
+	s.start(sized(20, 200), "order", s.inOrder)
+	s.start(sized(20, 200), "plain", s.plain)
+	s.start(sized(10, 100), "swap", s.swap)
+	s.start(sized(10, 100), "pop", s.pop)
+	s.start(5, "push", s.push)
+	k.keep(sized(20, 100))
+	k.awaitServed(0)
+	begin := time.Now()
+	slots := sized(200, 2000)
+	for from := range 3 {
+		cli := exec.Command("redis-cli", "--cluster", "reshard", cluster.Node(0).Addr(), "--cluster-from", cluster.ID(from),
+			"--cluster-to", cluster.ID((from+1)%3), "--cluster-slots", fmt.Sprint(slots), "--cluster-yes")
+		if out, err := cli.CombinedOutput(); err != nil {
+			t.Fatalf("redis-cli --cluster reshard: %v\n%s", err, out)
+		}
+	}
+	took := time.Since(begin)
+	s.popAll()
+	s.end()
+	k.end()
+	s.check(dial(t, b.Addr()))
+	k.check(dial(t, b.Addr()))
+	if n := k.unknown.Load() + k.refused.Load(); n > 0 {
+		t.Errorf("%d errors: %v", n, k.words)
+	}
+	m := b.metrics()
+	if sum(m, "berth_redirects_total") == 0 {
+		t.Error("no request was redirected: nothing was tested")
+	}
+	figure(t, "redis-cli moved %d slots in %s under load: %d requests, errors or wrong replies %d; redirects followed: MOVED %.0f, ASK %.0f",
+		3*slots, took.Round(time.Millisecond), s.requests.Load()+k.acked.Load(), s.wrong.count.Load(),
+		sum(m, "berth_redirects_total", "moved"), sum(m, "berth_redirects_total", "ask"))
 }

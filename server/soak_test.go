@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -29,13 +30,15 @@ type soak struct {
 	swapped   []atomic.Int64 // successes, by counter
 	conflicts atomic.Int64
 
+	tag     string // of the keys of counters and lists; "": they lie anywhere
 	lists   int
 	pushed  atomic.Int64
 	popped  sync.Map // element → how often
 	pops    atomic.Int64
 	timeout atomic.Int64 // BLPOP that found nothing in time
 
-	unpush chan struct{} // closed: no more elements are pushed
+	unpush  chan struct{} // closed: no more elements are pushed
+	pushing atomic.Int64  // pushes under way
 }
 
 func newSoak(t testing.TB, addr string) *soak {
@@ -47,7 +50,7 @@ func newSoak(t testing.TB, addr string) *soak {
 // swap counts a key up: WATCH, GET, think, MULTI, SET, EXEC.
 func (s *soak) swap(c *loadClient, i, _ int) error {
 	n := rand.IntN(s.counters)
-	key := fmt.Sprint("cas:", n)
+	key := fmt.Sprint("cas:", s.tag, n)
 	s.requests.Add(5)
 	c.add("WATCH", key)
 	c.add("GET", key)
@@ -102,17 +105,30 @@ func (s *soak) swap(c *loadClient, i, _ int) error {
 	return nil
 }
 
+// errNoMore ends a client that has nothing to do any more.
+var errNoMore = errors.New("no more")
+
+// popAll ends the pushing and waits until every element is popped.
+func (s *soak) popAll() {
+	s.t.Helper()
+	close(s.unpush)
+	eventually(s.t, "every element to be popped", func() bool {
+		return s.pushing.Load() == 0 && s.pops.Load() >= s.pushed.Load()
+	})
+}
+
 // push adds one element to a list, then thinks.
 func (s *soak) push(c *loadClient, i, round int) error {
+	s.pushing.Add(1)
+	defer s.pushing.Add(-1)
 	select {
 	case <-s.unpush:
-		s.pause(time.Second)
-		return nil
+		return errNoMore
 	default:
 	}
 	s.requests.Add(1)
 	list := rand.IntN(s.lists)
-	got, err := c.do("RPUSH", fmt.Sprint("list:", list), fmt.Sprintf("list:%d %d %d", list, i, round))
+	got, err := c.do("RPUSH", fmt.Sprint("list:", s.tag, list), fmt.Sprintf("list:%s%d %d %d", s.tag, list, i, round))
 	if err != nil {
 		return err
 	}
@@ -128,7 +144,7 @@ func (s *soak) push(c *loadClient, i, round int) error {
 // pop takes one element, or waits for a second in vain.
 func (s *soak) pop(c *loadClient, i, _ int) error {
 	s.requests.Add(1)
-	list := fmt.Sprint("list:", i%s.lists)
+	list := fmt.Sprint("list:", s.tag, i%s.lists)
 	got, err := c.do("BLPOP", list, "1")
 	switch {
 	case err != nil:
@@ -209,7 +225,7 @@ func (s *soak) check(c *redistest.Conn) {
 	s.lost.none(s.t, "clients that lost their connection or waited in vain")
 	s.wrong.none(s.t, "wrong replies")
 	for n := range s.counters {
-		got, _ := c.Do("GET", fmt.Sprint("cas:", n)).(string)
+		got, _ := c.Do("GET", fmt.Sprint("cas:", s.tag, n)).(string)
 		count, _, _ := strings.Cut(got, " ")
 		if want := s.swapped[n].Load(); count != fmt.Sprint(want) && want > 0 {
 			s.t.Errorf("counter %d is %q after %d successful transactions", n, got, want)
@@ -247,7 +263,8 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0, "--maxclients", "10000")
 	const loops, minIdle = 2, 2
 	b := startLoaded(t, clusterURL(cluster), "--loops", fmt.Sprint(loops),
-		"--private_conn_idle_time_sec", "1", "--private_conn_pool_min_idle_per_db", fmt.Sprint(minIdle))
+		"--private_conn_idle_time_sec", "1", "--private_conn_pool_min_idle_per_db", fmt.Sprint(minIdle),
+		"--pool-wait-timeout", "10000") // a crowd that comes at once, on a machine that has other things to do
 	var nodes []*redistest.Conn
 	for _, addr := range cluster.Addrs() {
 		nodes = append(nodes, redistest.Dial(t, addr))
@@ -276,8 +293,7 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 		most.pipes = max(most.pipes, now.pipes)
 		time.Sleep(100 * time.Millisecond)
 	}
-	close(s.unpush)
-	eventually(t, "every element to be popped", func() bool { return s.pops.Load() >= s.pushed.Load() })
+	s.popAll()
 	took := time.Since(begin)
 	s.end()
 	check := dial(t, b.Addr())
