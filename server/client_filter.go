@@ -57,7 +57,7 @@ func (f *clientFilter) admits(s *session) bool {
 
 // kind is the client's type. One in MONITOR is a normal one.
 func (s *session) kind() clientKind {
-	if s.sub != nil && !s.sub.monitor {
+	if s.subscribed() {
 		return pubsubKind
 	}
 	return normalKind

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -88,12 +89,6 @@ func (s *session) appendLine(dst []byte) []byte {
 	if s.label != nil {
 		name = *s.label
 	}
-	subscribed := func(kind string) int {
-		if s.sub == nil {
-			return 0
-		}
-		return len(s.sub.names[kind])
-	}
 	queued, queuedBytes := -1, 0
 	if s.txn != nil {
 		queued, queuedBytes = s.txn.n, len(s.txn.bytes)
@@ -114,7 +109,7 @@ func (s *session) appendLine(dst []byte) []byte {
 		"multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
 		"cmd=%s user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
 		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
-		s.flags(), id.DB, subscribed("subscribe"), subscribed("psubscribe"), subscribed("ssubscribe"),
+		s.flags(), id.DB, s.subscriptions(backend.PlainChannel), s.subscriptions(backend.PatternChannel), s.subscriptions(backend.ShardChannel),
 		queued, len(s.in)-s.inPos, cap(s.in)-len(s.in), queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
 		last, s.user(), id.RESP, name.libName, name.libVer)
 }
@@ -137,7 +132,7 @@ func (s *session) flags() string {
 		holds  bool
 	}{
 		{'O', s.sub != nil && s.sub.monitor},
-		{'P', s.sub != nil && !s.sub.monitor},
+		{'P', s.subscribed()},
 		{'x', s.txn != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
 		{'d', s.stay != nil && s.stay.broken},

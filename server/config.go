@@ -30,6 +30,7 @@ type Config struct {
 	TransactionMaxBytes    int
 	TransactionMaxCommands int
 	EnableDebugCommand     bool
+	PubSubSharing          bool
 	ShutdownTimeout        time.Duration
 
 	Backend             BackendURL

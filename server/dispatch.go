@@ -38,8 +38,8 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
 		return s.refuse(cmd, errNoAuth)
 	}
-	if s.sub != nil && s.resp() == 2 && !allowedSubscribed(cmd) {
-		return s.refuse(cmd, "ERR Can't execute '"+strings.ToLower(string(args[0]))+
+	if s.subscribed() && s.resp() == 2 && !allowedSubscribed(cmd) {
+		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
 	if s.loop.srv.gate.stops(s, cmd) {
@@ -65,8 +65,11 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	case router.Blocking:
 		return s.block(cmd, raw, args)
 	case router.Pinned:
-		return s.pin(cmd, raw, args)
+		return s.subscribe(cmd, raw, args)
 	case router.Refused:
+		if cmd.Name == "debug" && s.loop.srv.config().EnableDebugCommand {
+			return s.share(cmd, raw, args)
+		}
 		return s.refuse(cmd, s.refusal(cmd))
 	default:
 		return s.share(cmd, raw, args)
@@ -174,6 +177,7 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return false
 	}
 	r := s.newRequest(cmd)
+	s.hearFirst(r)
 	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

@@ -50,6 +50,11 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if localFuncs[cmd.Name] == nil {
 		return s.share(cmd, raw, args)
 	}
+	return s.answerLocal(cmd, args)
+}
+
+// answerLocal answers with berth's own reply.
+func (s *session) answerLocal(cmd *router.Command, args [][]byte) bool {
 	l := s.loop
 	l.scratch = s.runLocal(cmd, args, l.scratch[:0])
 	s.answer(cmd, l.scratch)
@@ -68,7 +73,7 @@ func ping(s *session, args [][]byte, out []byte) []byte {
 	switch {
 	case len(args) > 2:
 		return codec.AppendError(out, "ERR wrong number of arguments for 'ping' command")
-	case s.sub != nil && s.resp() == 2:
+	case s.subscribed() && s.resp() == 2:
 		out = codec.AppendArray(out, 2)
 		out = codec.AppendBulkString(out, "pong")
 		if len(args) == 1 {
@@ -101,10 +106,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 		return s.hold(pauseBarrier)
 	}
 	s.txn = nil
-	if s.sub != nil {
-		s.stay.lease.Close("reset")
-		s.sub, s.stay = nil, nil
-	}
+	s.unlisten("reset")
 	s.unwatch()
 	s.muteAll, s.muteThis = false, false
 	if s.label != nil {

@@ -23,6 +23,7 @@ type loop struct {
 	el     gnet.EventLoop
 	clock  int64 // unix nanoseconds, read at each entry
 	pipes  *backend.Pipes
+	feeds  *backend.Feeds
 	inbox  *backend.Inbox
 	wanted bool // something waits for a turn
 	posted bool // a turn is on its way
@@ -58,6 +59,7 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
 	l.inbox = backend.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = backend.NewPipes(l, &srv.pipeSettings)
+	l.feeds = backend.NewFeeds(l, &srv.pipeSettings, srv.nodes)
 	l.stats.init()
 	return l
 }
@@ -149,7 +151,8 @@ func (l *loop) turn() {
 		}
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
-		if len(l.ready) == 0 && len(l.staying) == 0 {
+		l.feeds.Flush() // behind the sessions: one that was closed may have been a channel's last
+		if len(l.ready) == 0 && len(l.staying) == 0 && len(l.dirty) == 0 {
 			l.wanted = false
 			return
 		}
@@ -196,6 +199,7 @@ func (a *alone) leave() { a.left = time.Now().UnixNano() }
 // tick does what time asks for.
 func (l *loop) tick() {
 	l.pipes.Tick()
+	l.feeds.Tick()
 	clear(l.gone)
 	l.gone = l.gone[:0]
 	l.tickSessions()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
@@ -8,14 +10,37 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// subscriber is a client with subscriptions, or in MONITOR: its lease is its own until it goes, or until its last
-// subscription ends. What the node sends goes to the client as it is.
+// subscriber is what a client listens to: channels, and perhaps MONITOR. Its messages come on its loop's feeds, which it
+// shares with all others of its user; with pubsub-sharing off, and for MONITOR, on a pin. It is a backend.Listener.
+//
+//	SUBSCRIBE   ─▶ feed ─▶ node confirms ─▶ Subscribed: joins the channel, confirmed to the client with its own count
+//	UNSUBSCRIBE ─▶ PING on the feed      ─▶ Synced: all that was published before has been delivered; leaves, confirmed
+//
+// Meanwhile the client's further requests wait.
 type subscriber struct {
 	s       *session
-	names   map[string]map[string]struct{} // what it is subscribed to, by "subscribe", "psubscribe", "ssubscribe"
-	due     int                            // confirmations of request that have not come
-	request *request                       // the SUBSCRIBE, PING … at hand, else nil
+	names   [backend.ChannelKinds]map[string]subscription
+	joined  int // subscriptions so far, to tell which is older
+	pin     *pin
 	monitor bool
+
+	request *request // SUBSCRIBE or UNSUBSCRIBE under way
+	fed     bool     // a message is in the output, and Flush is to come
+}
+
+// subscription is one of a client's.
+type subscription struct {
+	*backend.Subscription     // nil: on the pin
+	nth                   int // the client's oldest has the lowest
+}
+
+// channelKinds says which channels a command is about, by its name without "un".
+var channelKinds = map[string]backend.ChannelKind{
+	"subscribe": backend.PlainChannel, "psubscribe": backend.PatternChannel, "ssubscribe": backend.ShardChannel,
+}
+
+func kindOf(cmd *router.Command) backend.ChannelKind {
+	return channelKinds[strings.Replace(cmd.Name, "unsub", "sub", 1)]
 }
 
 // allowedSubscribed tells the commands of a RESP2 client with subscriptions.
@@ -27,112 +52,311 @@ func allowedSubscribed(cmd *router.Command) bool {
 	return false
 }
 
-// pin sends SUBSCRIBE, MONITOR and the like on a lease that stays the client's.
-func (s *session) pin(cmd *router.Command, raw []byte, args [][]byte) bool {
-	switch {
-	case s.sub != nil: // all of one client's subscriptions are on one connection
-		return s.sub.send(cmd, raw, args)
-	case strings.HasSuffix(cmd.Name, "unsubscribe"):
-		return s.unsubscribeNothing(cmd, args)
-	case s.stay != nil && s.stay.watching:
-		return s.refuse(cmd, "ERR berth: '"+cmd.Name+"' is not available between WATCH and EXEC")
+// subscribed tells whether the client has subscriptions.
+func (s *session) subscribed() bool { return s.sub != nil && s.sub.total() > 0 }
+
+// subscriptions is how many the client has of a kind.
+func (s *session) subscriptions(kind backend.ChannelKind) int {
+	if s.sub == nil {
+		return 0
 	}
-	ready, taken := s.attach(cmd, args, backend.ReasonPin)
-	if !ready {
-		return taken
-	}
-	s.sub = &subscriber{s: s, names: map[string]map[string]struct{}{}, monitor: cmd.Name == "monitor"}
-	s.stay.lease.Mark(backend.DirtStream)
-	return s.sub.send(cmd, raw, args)
+	return len(s.sub.names[kind])
 }
 
-// send sends a request of a subscriber and takes no other until it is confirmed.
-func (b *subscriber) send(cmd *router.Command, raw []byte, args [][]byte) bool {
-	s := b.s
+func (b *subscriber) total() int { return len(b.names[0]) + len(b.names[1]) + len(b.names[2]) }
+
+// count is the number that confirmations of a kind carry.
+func (b *subscriber) count(kind backend.ChannelKind) int {
+	if kind == backend.ShardChannel {
+		return len(b.names[kind])
+	}
+	return len(b.names[backend.PlainChannel]) + len(b.names[backend.PatternChannel])
+}
+
+// subscribe runs SUBSCRIBE, MONITOR and the like.
+func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseBarrier)
 	}
-	b.due = len(args) - 1
-	if b.due == 0 { // one for each subscription of the kind, but at least one
-		b.due = max(1, len(b.names[strings.Replace(cmd.Name, "unsub", "sub", 1)]))
+	b := s.sub
+	if b == nil {
+		b = &subscriber{s: s}
 	}
+	switch {
+	case cmd.Name == "monitor" || b.pin.subscribed() || b.total() == 0 && !s.loop.srv.config().PubSubSharing:
+		return b.onPin(cmd, raw, args)
+	case strings.HasSuffix(cmd.Name, "unsubscribe"):
+		return b.unsubscribe(cmd, args)
+	}
+	kind := kindOf(cmd)
+	if kind == backend.ShardChannel {
+		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
+			return s.refuse(cmd, text)
+		}
+	}
+	s.sub = b
 	b.request = s.newRequest(cmd)
-	s.stay.lease.Send(raw, 0)
-	s.stay.touch()
 	s.pause = pauseSubscribe
-	return true
-}
-
-// message takes what the node sends to a subscriber.
-func (b *subscriber) message(reply []byte) {
-	s := b.s
-	if !b.confirms(reply) {
-		s.write(reply)
-		s.checkOutput()
-		return
-	}
-	if b.due--; b.due > 0 && reply[0] != '-' {
-		s.write(reply)
-		return
-	}
-	r := b.request
-	b.request = nil
-	if len(b.names) == 0 && !b.monitor {
-		s.stay.lease.Close("unsubscribed")
-		s.sub, s.stay = nil, nil
-	}
-	r.done(reply)
-	s.release()
-}
-
-// confirms tells whether a message answers the request at hand, and notes what the client is now subscribed to.
-func (b *subscriber) confirms(reply []byte) bool {
-	if b.request == nil {
-		return false
-	}
-	if b.monitor || reply[0] == '-' {
-		return true
-	}
-	v, err := codec.ParseValue(reply)
-	if err != nil || len(v.Elems) != 3 || string(v.Elems[0].Str) != b.request.cmd.Name {
-		return false
-	}
-	ends := strings.Contains(b.request.cmd.Name, "unsub")
-	kind := strings.Replace(b.request.cmd.Name, "unsub", "sub", 1)
-	name := string(v.Elems[1].Str)
-	if !ends {
-		if b.names[kind] == nil {
-			b.names[kind] = map[string]struct{}{}
-		}
-		b.names[kind][name] = struct{}{}
-		return true
-	}
-	delete(b.names[kind], name)
-	if len(b.names[kind]) == 0 {
-		delete(b.names, kind)
+	if err := s.loop.feeds.Of(s.pipes.Identity()).Subscribe(kind, args[1:], b); err != nil {
+		b.Refused(err)
 	}
 	return true
 }
 
-// unsubscribeNothing confirms the end of subscriptions that never were, as Redis does.
-func (s *session) unsubscribeNothing(cmd *router.Command, args [][]byte) bool {
-	l := s.loop
+// Subscribed is the node's word that the client may listen, from here on.
+func (b *subscriber) Subscribed(channels []*backend.Channel) {
+	if b.s.closed {
+		b.finish(nil)
+		return
+	}
+	cmd := b.request.cmd
+	kind := kindOf(cmd)
+	l := b.s.loop
 	out := l.scratch[:0]
-	channels := args[1:]
-	if len(channels) == 0 {
-		channels = [][]byte{nil}
-	}
-	for _, c := range channels {
-		out = codec.AppendPush(out, 3, s.resp())
-		out = codec.AppendBulkString(out, cmd.Name)
-		if c == nil {
-			out = codec.AppendNull(out, s.resp())
-		} else {
-			out = codec.AppendBulk(out, c)
+	for _, ch := range channels {
+		if _, has := b.names[kind][ch.Name()]; !has {
+			b.add(kind, ch.Name(), ch.Join(b))
 		}
-		out = codec.AppendInt(out, 0)
+		out = b.confirm(out, cmd, ch.Name(), b.count(kind))
 	}
 	l.scratch = out
-	s.answer(cmd, out)
+	b.request.mute = false // confirmations are pushes: CLIENT REPLY does not hold them up
+	b.finish(out)
+}
+
+// add enters a subscription.
+func (b *subscriber) add(kind backend.ChannelKind, name string, sub *backend.Subscription) {
+	if b.names[kind] == nil {
+		b.names[kind] = map[string]subscription{}
+	}
+	b.joined++
+	b.names[kind][name] = subscription{sub, b.joined}
+}
+
+// confirm appends one confirmation.
+func (b *subscriber) confirm(out []byte, cmd *router.Command, name string, count int) []byte {
+	out = codec.AppendPush(out, 3, b.s.resp())
+	out = codec.AppendBulkString(out, cmd.Name)
+	out = codec.AppendBulkString(out, name)
+	return codec.AppendInt(out, int64(count))
+}
+
+// Refused says why the client's SUBSCRIBE is in vain.
+func (b *subscriber) Refused(err *backend.LostError) {
+	l := b.s.loop
+	l.scratch = appendLost(l.scratch[:0], err)
+	b.finish(l.scratch)
+}
+
+// finish ends the request under way, and the subscriber if nothing is left of it.
+func (b *subscriber) finish(reply []byte) {
+	r := b.request
+	b.request = nil
+	b.end()
+	r.done(reply)
+	if s := b.s; !s.closed {
+		s.release()
+	}
+}
+
+// end takes a subscriber that listens to nothing from its client.
+func (b *subscriber) end() {
+	if s := b.s; s.sub == b && b.total() == 0 && !b.monitor {
+		b.pin.close("unsubscribed")
+		s.sub = nil
+	}
+}
+
+// unsubscribe ends subscriptions, after what was published before has been delivered.
+func (b *subscriber) unsubscribe(cmd *router.Command, args [][]byte) bool {
+	s := b.s
+	kind := kindOf(cmd)
+	names := b.ofKind(kind)
+	if len(args) > 1 {
+		names = names[:0]
+		for _, a := range args[1:] {
+			names = append(names, string(a))
+		}
+	}
+	var feeds []*backend.Feed
+	for _, name := range names {
+		feeds = b.addFeed(feeds, kind, name)
+	}
+	leave := func() []byte {
+		var out []byte
+		for _, name := range names {
+			if sub, has := b.names[kind][name]; has {
+				delete(b.names[kind], name)
+				sub.Leave()
+			}
+			out = b.confirm(out, cmd, name, b.count(kind))
+		}
+		if len(names) == 0 {
+			out = b.confirmNothing(out, cmd, kind)
+		}
+		return out
+	}
+	if len(feeds) == 0 {
+		s.muteThis = false
+		s.answer(cmd, leave())
+		b.end()
+		return true
+	}
+	b.request = s.newRequest(cmd)
+	s.pause = pauseSubscribe
+	afterAll(feeds, func() {
+		if s.closed {
+			b.finish(nil)
+			return
+		}
+		b.request.mute = false
+		b.finish(leave())
+	})
 	return true
+}
+
+// ofKind lists the client's subscriptions of a kind, the oldest first.
+func (b *subscriber) ofKind(kind backend.ChannelKind) []string {
+	of := b.names[kind]
+	names := make([]string, 0, len(of))
+	for name := range of {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(x, y string) int { return cmp.Compare(of[x].nth, of[y].nth) })
+	return names
+}
+
+// addFeed adds the feed of one of the client's subscriptions, unless it is there or the client has no such subscription.
+func (b *subscriber) addFeed(feeds []*backend.Feed, kind backend.ChannelKind, name string) []*backend.Feed {
+	sub := b.names[kind][name].Subscription
+	if sub == nil {
+		return feeds
+	}
+	if f := sub.Feed(); f != nil && !slices.Contains(feeds, f) {
+		feeds = append(feeds, f)
+	}
+	return feeds
+}
+
+// confirmNothing appends the answer to an UNSUBSCRIBE of all that finds nothing.
+func (b *subscriber) confirmNothing(out []byte, cmd *router.Command, kind backend.ChannelKind) []byte {
+	out = codec.AppendPush(out, 3, b.s.resp())
+	out = codec.AppendBulkString(out, cmd.Name)
+	out = codec.AppendNull(out, b.s.resp())
+	return codec.AppendInt(out, int64(b.count(kind)))
+}
+
+// afterAll calls then when all that the feeds' nodes have said by now is delivered.
+func afterAll(feeds []*backend.Feed, then func()) {
+	left := len(feeds)
+	for _, f := range feeds {
+		f.Sync(func() {
+			if left--; left == 0 {
+				then()
+			}
+		})
+	}
+}
+
+// feeds lists those on which the client's messages come.
+func (b *subscriber) feeds() (feeds []*backend.Feed) {
+	for kind, of := range b.names {
+		for name := range of {
+			feeds = b.addFeed(feeds, backend.ChannelKind(kind), name)
+			if backend.ChannelKind(kind) != backend.ShardChannel { // they are all on one
+				break
+			}
+		}
+	}
+	return feeds
+}
+
+func init() {
+	sessionFuncs["ping"] = func(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+		if !s.subscribed() || len(args) > 2 {
+			return s.answerLocal(cmd, args)
+		}
+		feeds := s.sub.feeds()
+		if len(feeds) == 0 {
+			return s.answerLocal(cmd, args)
+		}
+		reply := s.runLocal(cmd, args, nil)
+		r := s.newRequest(cmd)
+		afterAll(feeds, func() { r.done(reply) })
+		return true
+	}
+}
+
+// hearFirst has a subscriber's own PUBLISH answered behind the message, which would come first from Redis.
+func (s *session) hearFirst(r *request) {
+	if !s.subscribed() || r.cmd.Name != "publish" && r.cmd.Name != "spublish" {
+		return
+	}
+	r.settle = func(r *request, reply []byte) {
+		var feeds []*backend.Feed
+		if s.sub != nil {
+			feeds = s.sub.feeds()
+		}
+		if len(feeds) == 0 {
+			r.done(reply)
+			return
+		}
+		reply = slices.Clone(reply)
+		afterAll(feeds, func() { r.done(reply) })
+	}
+}
+
+// Message adds a message to the output.
+func (b *subscriber) Message(array []byte) bool {
+	s := b.s
+	if s.closing {
+		return false
+	}
+	if s.out == nil {
+		s.out = s.loop.buf()
+	}
+	at := len(s.out)
+	s.out = append(s.out, array...)
+	if s.resp() == 3 {
+		s.out[at] = '>'
+	}
+	asks := !b.fed
+	b.fed = true
+	return asks
+}
+
+// Flush writes the messages that Message has gathered.
+func (b *subscriber) Flush() {
+	b.fed = false
+	b.s.flush()
+}
+
+// Cut closes a client whose user may no longer listen, as Redis does.
+func (b *subscriber) Cut(why *backend.LostError) {
+	b.s.kill("subscription refused: " + firstWord(why.Refusal))
+}
+
+func firstWord(text string) string {
+	word, _, _ := strings.Cut(text, " ")
+	return word
+}
+
+// unlisten ends all of a client's subscriptions without a word.
+func (s *session) unlisten(why string) {
+	b := s.sub
+	if b == nil {
+		return
+	}
+	s.sub = nil
+	for kind := range b.names {
+		for _, sub := range b.names[kind] {
+			if sub.Subscription != nil {
+				sub.Leave()
+			}
+		}
+		b.names[kind] = nil
+	}
+	b.monitor = false
+	b.pin.close(why)
+	b.pin = nil
 }

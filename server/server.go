@@ -152,6 +152,9 @@ func (srv *server) topologyChanged() {
 	srv.pools.Retain(func(addr string) bool {
 		return slices.ContainsFunc(shards, func(s router.Shard) bool { return s.Primary == addr })
 	})
+	for _, l := range srv.eachLoop() {
+		l.Post(l.feeds.TopologyChanged)
+	}
 	srv.learnCommands()
 }
 
@@ -236,6 +239,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 		done := make(chan struct{})
 		l.Post(func() {
 			l.pipes.Close()
+			l.feeds.Close()
 			close(done)
 		})
 		select {
@@ -309,6 +313,8 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		x.opened(l, c)
 	case *backend.Pipe:
 		x.Opened(c)
+	case *backend.Feed:
+		x.Opened(c)
 	}
 	return nil, gnet.None
 }
@@ -321,6 +327,8 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 		x.traffic(c)
 	case *backend.Pipe:
 		x.Traffic(c)
+	case *backend.Feed:
+		x.Traffic(c)
 	}
 	return gnet.None
 }
@@ -331,6 +339,8 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	case *session:
 		x.gone(c, err)
 	case *backend.Pipe:
+		x.Closed(c, err)
+	case *backend.Feed:
 		x.Closed(c, err)
 	}
 	return gnet.None

@@ -379,9 +379,10 @@ func (s *session) gone(c gnet.Conn, err error) {
 		slog.Debug("client closed", "id", s.id, "addr", s.conn.RemoteAddr(), "why", s.reason)
 	}
 	s.abandon()
+	s.unlisten("client left")
 	s.leaveStay("client left")
 	s.pipes.Detach()
-	s.txn, s.sub, s.in, s.out = nil, nil, nil, nil
+	s.txn, s.in, s.out = nil, nil, nil
 	if s.parser != nil {
 		l.dropParser(s.parser)
 		s.parser = nil

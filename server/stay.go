@@ -167,11 +167,6 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 
 // LeaseReply takes one whole reply of the lease.
 func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
-	s := st.s
-	if s.sub != nil {
-		s.sub.message(reply)
-		return
-	}
 	if reply[0] == '>' || len(st.owed) == 0 {
 		return // the lease ends a connection that sends what nobody asked for
 	}
@@ -268,9 +263,6 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 	owed := st.owed
 	st.lease, st.owed = nil, nil
 	switch {
-	case s.sub != nil:
-		s.kill("subscription connection lost")
-		return
 	case s.kept[st.addr] == st:
 		delete(s.kept, st.addr)
 	case st.watching:
@@ -295,16 +287,19 @@ func (st *stay) fail(r *request, err error) {
 	r.done(l.scratch)
 }
 
-// failure words why no lease was attached. Nothing was sent: clients may try again.
-func (st *stay) failure(err error) string {
+// failure words why no lease was attached.
+func (st *stay) failure(err error) string { return st.s.noLease(st.addr, err) }
+
+// noLease words why no lease to a node was attached. Nothing was sent: clients may try again.
+func (s *session) noLease(addr string, err error) string {
 	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
 		return lost.Refusal
 	}
 	if errors.Is(err, backend.ErrPoolTimeout) {
 		return "TRYAGAIN berth: no backend connection within " +
-			st.s.loop.srv.config().PoolWaitTimeout.String() + ", command not executed"
+			s.loop.srv.config().PoolWaitTimeout.String() + ", command not executed"
 	}
-	return "TRYAGAIN berth: no backend connection to " + st.addr + " (" + err.Error() + "), command not executed"
+	return "TRYAGAIN berth: no backend connection to " + addr + " (" + err.Error() + "), command not executed"
 }
 
 // leave gives the lease back as soon as it owes nothing.
@@ -359,7 +354,7 @@ func (s *session) leaveStay(why string) {
 			s.loop.dropRequest(st.again)
 		}
 	case st.lease == nil:
-	case len(st.owed) == 0 && s.sub == nil && s.loop.srv.config().PoolEnabled:
+	case len(st.owed) == 0 && s.loop.srv.config().PoolEnabled:
 		st.lease.Detach()
 	default:
 		st.lease.Close(why)

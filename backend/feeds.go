@@ -1,0 +1,352 @@
+package backend
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// Places is who knows which node serves which slot. *Nodes is one.
+type Places interface {
+	Topology() *router.Topology
+	Moved(slot uint16, addr string)
+	Refresh()
+}
+
+// Feeds are the subscriptions of one event loop, by user. Owned by that loop.
+type Feeds struct {
+	loop     Loop
+	settings *PipeSettings
+	nodes    Places
+	sets     map[Identity]*FeedSet
+	dirty    []*Feed
+	fanOut
+	stats FeedStats
+}
+
+// FeedStats counts what the feeds of one loop have done. Plain numbers: read them on the loop.
+type FeedStats struct {
+	Dials, DialErrors, Lost int64
+	Timeouts                int64 // connections ended because the node did not answer
+	BytesIn, BytesOut       int64
+	Messages                int64 // that nodes sent
+	Deliveries              int64 // of them, to listeners
+}
+
+// NewFeeds makes the feeds of a loop.
+func NewFeeds(loop Loop, settings *PipeSettings, nodes Places) *Feeds {
+	return &Feeds{loop: loop, settings: settings, nodes: nodes, sets: map[Identity]*FeedSet{}}
+}
+
+// Of is the set of a user, made when first asked for. Database and protocol of the identity mean nothing here.
+func (fs *Feeds) Of(id Identity) *FeedSet {
+	id.DB, id.RESP = 0, 2
+	s := fs.sets[id]
+	if s == nil {
+		s = &FeedSet{feeds: fs, identity: id, byAddr: map[string]*Feed{}}
+		for kind := range s.channels {
+			s.channels[kind] = map[string]*Channel{}
+		}
+		fs.sets[id] = s
+	}
+	return s
+}
+
+// touch lists a feed for the next Flush.
+func (fs *Feeds) touch(f *Feed) {
+	if len(fs.dirty) == 0 {
+		fs.loop.Wake()
+	}
+	fs.dirty = append(fs.dirty, f)
+}
+
+// Flush writes what was asked on any feed during this turn.
+func (fs *Feeds) Flush() {
+	for i := 0; i < len(fs.dirty); i++ { // flush may lose a feed, and others are asked: dirty grows
+		fs.dirty[i].flush()
+	}
+	clear(fs.dirty)
+	fs.dirty = fs.dirty[:0]
+}
+
+// Tick looks after feeds that are silent or idle, and after channels that have no feed.
+func (fs *Feeds) Tick() {
+	now := fs.loop.Now()
+	timeout := time.Duration(fs.settings.timeout.Load())
+	for id, s := range fs.sets {
+		for addr, f := range s.byAddr {
+			if f.tick(now, timeout) {
+				delete(s.byAddr, addr)
+				if s.home == f {
+					s.home = nil
+				}
+			}
+		}
+		if len(s.lost) > 0 && now >= s.retryAt {
+			s.restore()
+		}
+		if len(s.byAddr) == 0 && s.channelCount() == 0 {
+			delete(fs.sets, id)
+		}
+	}
+}
+
+// TopologyChanged moves channels to where they belong now.
+func (fs *Feeds) TopologyChanged() {
+	t := fs.nodes.Topology()
+	for _, s := range fs.sets {
+		s.follow(t)
+	}
+}
+
+// Close ends every feed.
+func (fs *Feeds) Close() {
+	for _, s := range fs.sets {
+		for _, f := range s.byAddr {
+			f.end(errShutdown)
+		}
+	}
+}
+
+// Stats are the counters so far.
+func (fs *Feeds) Stats() FeedStats { return fs.stats }
+
+// FeedCount is how many of a node's feeds of this loop stand in each state, and what they carry.
+type FeedCount struct {
+	Up, Dialing int
+	Channels    int // subscribed on them
+}
+
+// Count adds this loop's feeds to counts, by node address.
+func (fs *Feeds) Count(counts map[string]FeedCount) {
+	for _, s := range fs.sets {
+		for addr, f := range s.byAddr {
+			c := counts[addr]
+			switch f.state {
+			case pipeUp:
+				c.Up++
+			case pipeDialing, pipeShaking:
+				c.Dialing++
+			}
+			c.Channels += f.held
+			counts[addr] = c
+		}
+	}
+}
+
+// FeedSet is the feeds and channels of one user, a feed for a node. Owned by the loop.
+//
+// Plain channels and patterns are all on one feed, home, since a node of a Cluster hears what is published on any other.
+// A shard channel is on the feed to the owner of its slot. A channel whose feed is lost, or whose slot has left, is in lost
+// until it has been subscribed anew; what is published meanwhile never comes, as it would not to a client of Redis that
+// has to connect again.
+type FeedSet struct {
+	feeds    *Feeds
+	identity Identity
+	byAddr   map[string]*Feed
+	home     *Feed // nil: not chosen
+	channels [ChannelKinds]map[string]*Channel
+
+	lost    []*Channel // have listeners and no feed; perhaps some that found one already
+	retryAt int64      // lost are not asked for again before, unix nanoseconds
+	backOff time.Duration
+}
+
+func (s *FeedSet) channelCount() int {
+	n := 0
+	for _, of := range s.channels {
+		n += len(of)
+	}
+	return n
+}
+
+// Subscribe asks a node for channels of one kind, shard channels of one slot only. Subscribed or Refused answers; an error
+// means that nothing was asked and neither is called. The names are copied.
+func (s *FeedSet) Subscribe(kind ChannelKind, names [][]byte, to Listener) *LostError {
+	o := &order{verb: orderOn, kind: kind, channels: make([]*Channel, len(names)), to: to}
+	for i, name := range names {
+		ch := s.channels[kind][string(name)]
+		if ch == nil {
+			ch = &Channel{set: s, kind: kind, name: string(name)}
+			s.channels[kind][ch.name] = ch
+		}
+		ch.asked++
+		o.channels[i] = ch
+	}
+	err := s.place(o)
+	if err != nil {
+		o.release()
+	}
+	return err
+}
+
+// place asks the feed where the order's channels belong.
+func (s *FeedSet) place(o *order) *LostError {
+	f, err := s.feedFor(o.channels[0])
+	if err == nil {
+		f.ask(o)
+	}
+	return err
+}
+
+// feedFor is where a channel belongs, if that node may be asked now.
+func (s *FeedSet) feedFor(ch *Channel) (*Feed, *LostError) {
+	t := s.feeds.nodes.Topology()
+	if ch.kind != ShardChannel {
+		return s.chooseHome(t)
+	}
+	addr := t.Primary(router.Slot([]byte(ch.name)))
+	if addr == "" {
+		return nil, errNoOwner
+	}
+	f := s.node(addr)
+	if !f.ready() {
+		return nil, f.lastErr
+	}
+	return f, nil
+}
+
+var errNoOwner = &LostError{Refusal: "CLUSTERDOWN Hash slot not served"}
+
+// chooseHome keeps the home there is if it may be asked, else it chooses any primary that may.
+func (s *FeedSet) chooseHome(t *router.Topology) (*Feed, *LostError) {
+	if s.home != nil && s.home.ready() {
+		return s.home, nil
+	}
+	shards := t.Shards()
+	if len(shards) == 0 {
+		return nil, errNoOwner
+	}
+	first := rand.N(len(shards))
+	var err *LostError
+	for i := range shards {
+		f := s.node(shards[(first+i)%len(shards)].Primary)
+		if f.ready() {
+			s.home = f
+			return f, nil
+		}
+		err = f.lastErr
+	}
+	return nil, err
+}
+
+func (s *FeedSet) node(addr string) *Feed {
+	f := s.byAddr[addr]
+	if f == nil {
+		f = &Feed{set: s, addr: addr, lastUse: s.feeds.loop.Now()}
+		s.byAddr[addr] = f
+	}
+	return f
+}
+
+// askAgain gives a listener's order to another connection.
+func (s *FeedSet) askAgain(o *order, why *LostError) {
+	if err := s.place(o); err != nil {
+		if err == errNoOwner {
+			why = err
+		}
+		o.refuse(why)
+	}
+}
+
+// lose lists a channel that has listeners but no feed.
+func (s *FeedSet) lose(ch *Channel) { s.lost = append(s.lost, ch) }
+
+// restore asks for the lost channels anew, each by itself: one that is refused must not take others along.
+func (s *FeedSet) restore() {
+	lost := s.lost
+	s.lost = nil
+	for _, ch := range lost {
+		if ch.feed != nil || len(ch.places) == 0 {
+			continue
+		}
+		if err := s.place(&order{verb: orderOn, kind: ch.kind, channels: []*Channel{ch}}); err != nil {
+			s.lose(ch)
+		}
+	}
+}
+
+// wait puts off the next attempt to restore.
+func (s *FeedSet) wait() {
+	s.backOff = min(max(2*s.backOff, backOffMin), backOffMax)
+	s.retryAt = s.feeds.loop.Now() + int64(s.backOff)/2 + rand.Int64N(int64(s.backOff)/2)
+}
+
+// notRestored takes a node's error to an order that should have brought a channel back.
+func (s *FeedSet) notRestored(o *order, why *LostError, moved bool) {
+	ch := o.channels[0]
+	switch {
+	case ch.feed != nil || len(ch.places) == 0:
+	case forbids(why.Refusal):
+		ch.cut(why)
+	case moved && ch.hops < maxOrderTries:
+		ch.hops++
+		s.lose(ch)
+		s.restore()
+	default:
+		ch.hops = 0
+		s.lose(ch)
+		s.wait()
+	}
+}
+
+// cut ends all that listen to the channel.
+func (ch *Channel) cut(why *LostError) {
+	for _, sub := range slices.Clone(ch.places) { // who is cut leaves
+		sub.to.Cut(why)
+	}
+}
+
+// lostFeed looks after the channels of a feed whose connection is lost. again: at once.
+func (s *FeedSet) lostFeed(f *Feed, why *LostError, again bool) {
+	if s.home == f {
+		s.home = nil
+	}
+	for _, channels := range s.channels {
+		for _, ch := range channels {
+			if ch.feed != f {
+				continue
+			}
+			ch.away()
+			switch {
+			case len(ch.places) == 0:
+			case forbids(why.Refusal):
+				ch.cut(why)
+			default:
+				s.lose(ch)
+			}
+		}
+	}
+	s.feeds.nodes.Refresh()
+	if again {
+		s.restore()
+	}
+}
+
+// follow moves channels to where they belong by a new topology: first they are asked for there, then given up here.
+func (s *FeedSet) follow(t *router.Topology) {
+	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.addr }) {
+		s.home = nil
+	}
+	for kind, channels := range s.channels {
+		for _, ch := range channels {
+			if ch.feed == nil || len(ch.places) == 0 {
+				continue
+			}
+			if ChannelKind(kind) == ShardChannel {
+				owner := t.Primary(router.Slot([]byte(ch.name)))
+				if owner == "" || owner == ch.feed.addr {
+					continue
+				}
+			} else if ch.feed == s.home {
+				continue
+			}
+			if err := s.place(&order{verb: orderOn, kind: ch.kind, channels: []*Channel{ch}}); err != nil {
+				ch.moveTo(nil)
+				s.lose(ch)
+			}
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// pin is a lease that stays its client's until it goes: for MONITOR, and for its subscriptions when pubsub-sharing is off. What
+// the node sends on it goes to the client as it is. It is a backend.Holder. A nil pin is none.
+type pin struct {
+	b       *subscriber
+	addr    string
+	lease   *backend.Lease
+	waiter  *backend.Waiter
+	err     error // why there is no lease: for the request that asked
+	holds   bool  // the client's subscriptions are on it
+	confirm int   // confirmations of the request under way that have not come
+}
+
+func (p *pin) subscribed() bool { return p != nil && p.holds }
+
+// onPin sends a request of a subscriber on its own lease, and takes no other until it is confirmed.
+func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool {
+	s := b.s
+	if b.pin == nil && strings.HasSuffix(cmd.Name, "unsubscribe") { // nothing to end
+		return b.unsubscribe(cmd, args)
+	}
+	t := s.loop.srv.nodes.Topology()
+	shard, text := s.place(t, cmd, args)
+	if text != "" {
+		return s.refuse(cmd, text)
+	}
+	if b.pin == nil {
+		b.pin = &pin{b: b, addr: t.Shards()[shard].Primary}
+		s.sub = b
+		id := s.pipes.Identity()
+		pool := s.loop.srv.pools.For(b.pin.addr, id)
+		b.pin.lease, b.pin.waiter = pool.Get(b.pin, s.loop.inbox, id, backend.ReasonPin)
+	}
+	p := b.pin
+	switch {
+	case p.err != nil:
+		text := s.noLease(p.addr, p.err)
+		b.pin = nil
+		b.end()
+		return s.refuse(cmd, text)
+	case p.lease == nil:
+		return s.hold(pauseLease)
+	case kindOf(cmd) == backend.ShardChannel && cmd.Name != "monitor" && t.Shards()[shard].Primary != p.addr:
+		return s.refuse(cmd, "ERR berth: without pubsub-sharing all of a client's channels have to be on one node")
+	}
+	p.send(cmd, raw, args)
+	return true
+}
+
+// send sends the request.
+func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
+	b := p.b
+	p.confirm = 1
+	switch {
+	case cmd.Name == "monitor":
+	case len(args) > 1:
+		p.confirm = len(args) - 1
+	default: // one for each subscription of the kind, but at least one
+		p.confirm = max(1, len(b.names[kindOf(cmd)]))
+	}
+	b.request = b.s.newRequest(cmd)
+	p.lease.Mark(backend.DirtStream)
+	p.lease.Send(raw, 0)
+	p.lease.Flush()
+	b.s.pause = pauseSubscribe
+}
+
+// Attached is the pool's late answer.
+func (p *pin) Attached(l *backend.Lease, err error) {
+	p.lease, p.waiter, p.err = l, nil, err
+	p.b.s.release()
+}
+
+// LeaseReply takes what the node says: a confirmation, or something for the client alone.
+func (p *pin) LeaseReply(_ *backend.Lease, reply []byte) {
+	b := p.b
+	s := b.s
+	reply = inProtocol(reply, s.resp())
+	switch {
+	case !p.confirms(reply):
+		s.write(reply)
+	case reply[0] != '-' && p.confirm > 1:
+		p.confirm--
+		s.write(reply)
+	default:
+		p.confirm = 0
+		b.request.mute = b.request.mute && (reply[0] == '-' || b.request.cmd.Name == "monitor")
+		b.finish(reply)
+	}
+}
+
+// inProtocol gives a message the client's form: the client may have changed its protocol since the lease was attached.
+func inProtocol(reply []byte, resp int) []byte {
+	switch {
+	case reply[0] == '*' && resp == 3:
+		return append([]byte{'>'}, reply[1:]...)
+	case reply[0] == '>' && resp == 2:
+		return append([]byte{'*'}, reply[1:]...)
+	}
+	return reply
+}
+
+// confirms tells whether a reply answers the request under way, and notes what the client is now subscribed to.
+func (p *pin) confirms(reply []byte) bool {
+	b := p.b
+	if b.request == nil {
+		return false
+	}
+	cmd := b.request.cmd
+	if cmd.Name == "monitor" {
+		b.monitor = reply[0] == '+'
+		return true
+	}
+	if reply[0] == '-' {
+		return true
+	}
+	v, err := codec.ParseValue(reply)
+	if err != nil || len(v.Elems) != 3 || string(v.Elems[0].Str) != cmd.Name {
+		return false
+	}
+	kind, name := kindOf(cmd), string(v.Elems[1].Str)
+	if _, has := b.names[kind][name]; !has && !strings.HasSuffix(cmd.Name, "unsubscribe") {
+		b.add(kind, name, nil)
+	} else if strings.HasSuffix(cmd.Name, "unsubscribe") {
+		delete(b.names[kind], name)
+	}
+	p.holds = b.total() > 0
+	return true
+}
+
+// LeaseLost says that the connection is gone: the client must not believe that it still listens.
+func (p *pin) LeaseLost(*backend.Lease, error) {
+	p.lease = nil
+	p.b.s.kill("subscription connection lost")
+}
+
+// close gives up the lease.
+func (p *pin) close(why string) {
+	switch {
+	case p == nil:
+	case p.waiter != nil:
+		p.waiter.Cancel()
+		p.waiter = nil
+	case p.lease != nil:
+		p.lease.Close(why)
+		p.lease = nil
+	}
+}
