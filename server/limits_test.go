@@ -1,0 +1,412 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// bystander is a client that works all the time while others run into limits. The function it returns ends it, and
+// fails the test if it was not served as ever.
+func bystander(t *testing.T, b *berthServer) (end func()) {
+	t.Helper()
+	c := dial(t, b.Addr())
+	script(t, c, "PING → PONG")
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	served, failure := 0, ""
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, step := range [][2]string{
+				{fmt.Sprint("SET bystander ", i), "OK"}, {"GET bystander", fmt.Sprint(i)}, {"PING", "PONG"},
+			} {
+				got, err := c.TryDo(strings.Fields(step[0]))
+				if err != nil || fmt.Sprint(got) != step[1] {
+					failure = fmt.Sprintf("%s: %v, %v", step[0], got, err)
+					return
+				}
+			}
+			served++
+		}
+	}()
+	return func() {
+		t.Helper()
+		close(stop)
+		<-stopped
+		if failure != "" || served == 0 {
+			t.Errorf("the bystander was served %d times, then %s", served, failure)
+		}
+	}
+}
+
+// awaitClients waits until so many clients are connected.
+func (b *berthServer) awaitClients(t *testing.T, n int64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d clients", n), func() bool { return b.srv.clients.Load() == n })
+}
+
+func TestMaxclientsRefusesTheNextUntilOneHasLeft(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--maxclients", "4")
+	defer bystander(t, b)()
+	var in []*redistest.Conn
+	for range 3 {
+		c := dial(t, b.Addr())
+		script(t, c, "PING → PONG")
+		in = append(in, c)
+	}
+	refused := func() {
+		t.Helper()
+		if got := dial(t, b.Addr()).ReadAll(); got != "-ERR max number of clients reached\r\n" {
+			t.Errorf("one too many: %q", got)
+		}
+	}
+	refused()
+	refused()
+	in[0].Close()
+	b.awaitClients(t, 3)
+	script(t, dial(t, b.Addr()), "PING → PONG")
+	refused()
+	for _, c := range in[1:] {
+		script(t, c, "PING → PONG")
+	}
+	b.set("maxclients", "5")
+	eventually(t, "the larger limit", func() bool {
+		c := dial(t, b.Addr())
+		got, err := c.TryDo("PING")
+		return err == nil && got == "PONG"
+	})
+}
+
+func TestQueryBufferLimitClosesTheClient(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
+	defer bystander(t, b)()
+	script(t, dial(t, b.Addr()), "SET big "+strings.Repeat("x", 900<<10)+" → OK", "STRLEN big → 921600")
+
+	c := dial(t, b.Addr())
+	_ = c.TryWrite([]byte("*2\r\n$3\r\nGET\r\n$2000000\r\n" + strings.Repeat("x", 1<<20+100)))
+	if got := c.ReadAll(); got != "" {
+		t.Errorf("an argument larger than the buffer: %q", got)
+	}
+	blocked := dial(t, b.Addr())
+	b.feed(blocked, pipeline("BLPOP nolist 0"))
+	awaitBlocked(t, node, 1)
+	_ = blocked.TryWrite([]byte(strings.Repeat(pipeline("SET k "+strings.Repeat("x", 1000)), 1100)))
+	if got := blocked.ReadAll(); got != "" {
+		t.Errorf("a blocked client that sends on and on: %q", got)
+	}
+	awaitBlocked(t, node, 0)
+	script(t, dial(t, node.Addr()), "EXISTS k → 0")
+}
+
+// notReading is a client that asks and does not read. It is berth's client when notReading returns.
+func notReading(t *testing.T, b *berthServer, ask string) net.Conn {
+	t.Helper()
+	before := b.srv.accepted.Load()
+	defer eventually(t, "berth to accept", func() bool { return b.srv.accepted.Load() > before })
+	nc, err := net.Dial("tcp", b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if _, err := io.WriteString(nc, ask); err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
+// drained reads all that comes, and says how much it was and whether the server closed.
+func drained(t *testing.T, c net.Conn, want int) (n int, closed bool) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	buf := make([]byte, 256<<10)
+	for n < want {
+		k, err := c.Read(buf)
+		n += k
+		if err != nil {
+			if os.IsTimeout(err) {
+				t.Errorf("%d bytes, then nothing", n)
+			}
+			return n, true
+		}
+	}
+	return n, false
+}
+
+func TestOutputBufferLimitsCloseAClientThatDoesNotRead(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	const size, count = 100 << 10, 400
+	whole := count * (size + len("$102400\r\n\r\n"))
+	dial(t, node.Addr()).Do("SET", "big", strings.Repeat("x", size))
+	ask := strings.Repeat("GET big\r\n", count)
+	defer bystander(t, b)()
+
+	t.Run("hard", func(t *testing.T) {
+		b.set("client-output-buffer-limit", "normal 1mb 0 0")
+		c := notReading(t, b, ask)
+		b.awaitClients(t, 1)
+		if n, closed := drained(t, c, whole); !closed {
+			t.Errorf("a client over the hard limit got %d bytes and lives", n)
+		}
+	})
+	t.Run("soft, for too long", func(t *testing.T) {
+		b.set("client-output-buffer-limit", "normal 0 1mb 1")
+		began := time.Now()
+		c := notReading(t, b, ask)
+		b.awaitClients(t, 1)
+		if took := time.Since(began); took < time.Second || took > 3*time.Second {
+			t.Errorf("closed after %v", took)
+		}
+		if n, closed := drained(t, c, whole); !closed {
+			t.Errorf("a client over the soft limit got %d bytes and lives", n)
+		}
+	})
+	t.Run("soft, but in time", func(t *testing.T) {
+		b.set("client-output-buffer-limit", "normal 0 1mb 5")
+		c := notReading(t, b, ask)
+		if n, closed := drained(t, c, whole); closed || n != whole {
+			t.Errorf("a client that reads got %d of %d bytes", n, whole)
+		}
+		c.Close()
+		b.awaitClients(t, 1)
+	})
+	t.Run("none", func(t *testing.T) {
+		b.set("client-output-buffer-limit", "normal 0 0 0")
+		c := notReading(t, b, ask)
+		if n, closed := drained(t, c, whole); closed || n != whole {
+			t.Errorf("a client without a limit got %d of %d bytes", n, whole)
+		}
+		c.Close()
+		b.awaitClients(t, 1)
+	})
+	t.Run("pubsub", func(t *testing.T) {
+		b.set("client-output-buffer-limit", "normal 0 0 0 pubsub 1mb 0 0")
+		c := notReading(t, b, "SUBSCRIBE news\r\n")
+		direct := dial(t, node.Addr())
+		eventually(t, "the subscription", func() bool { return direct.Do("PUBLISH", "news", "x") == int64(1) })
+		for range count {
+			direct.Do("PUBLISH", "news", strings.Repeat("x", size))
+		}
+		b.awaitClients(t, 1)
+		drained(t, c, 1<<30)
+		eventually(t, "the node to be rid of it", func() bool { return direct.Do("PUBLISH", "news", "x") == int64(0) })
+	})
+}
+
+func TestPipelineLimitDelaysAndLosesNothing(t *testing.T) {
+	for _, backend := range []string{sharedNode(t).Addr(), clusterURL(sharedCluster(t))} {
+		b := startBerth(t, backend, "--client-pipeline-limit", "7")
+		end := bystander(t, b)
+		c := dial(t, b.Addr())
+		c.Do("DEL", "pl:n", "pl:a", "pl:b")
+		var in strings.Builder
+		const rounds = 500
+		for range rounds {
+			in.WriteString(pipeline("INCR pl:n", "PING", "MSET pl:a 1 pl:b 2", "nonsense", "GET pl:n"))
+		}
+		go c.TryWrite([]byte(in.String()))
+		for i := 1; i <= rounds; i++ {
+			got := strings.Join(replies(c, 5), "")
+			if want := fmt.Sprintf(":%d\r\n+PONG\r\n+OK\r\n-ERR unknown command 'nonsense', with args beginning with: \r\n$%d\r\n%d\r\n", i, len(fmt.Sprint(i)), i); got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+		end()
+		b.Stop()
+	}
+}
+
+func TestTransactionLimitsSpoilTheTransaction(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--transaction-max-commands", "3", "--transaction-max-bytes", "1kb")
+	defer bystander(t, b)()
+	c := dial(t, b.Addr())
+	const aborted = "EXECABORT Transaction discarded because of previous errors."
+	script(t, c, "DEL tl:n → 0", "MULTI → OK", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED",
+		"INCR tl:n → ERR berth: more commands than transaction-max-commands", "EXEC → "+aborted, "GET tl:n → <nil>",
+		"MULTI → OK", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED", "EXEC → [1 2 3]",
+		"MULTI → OK", "SET tl:n "+strings.Repeat("x", 1100)+" → ERR berth: transaction larger than transaction-max-bytes", "EXEC → "+aborted,
+		"WATCH tl:n → OK", "MULTI → OK", "SET tl:n "+strings.Repeat("x", 1100)+" → ERR berth: transaction larger than transaction-max-bytes",
+		"EXEC → "+aborted, "GET tl:n → 3", "DEL tl:n → 1")
+}
+
+func TestProtoMaxBulkLenIsTheLongestArgument(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--proto-max-bulk-len", "1mb")
+	defer bystander(t, b)()
+	script(t, dial(t, b.Addr()), "SET pb:k "+strings.Repeat("x", 1<<20)+" → OK", "STRLEN pb:k → 1048576", "DEL pb:k → 1")
+	c := dial(t, b.Addr())
+	c.WriteString("*2\r\n$3\r\nGET\r\n$1048577\r\n")
+	if got := c.ReadAll(); got != "-ERR Protocol error: invalid bulk length\r\n" {
+		t.Errorf("%q", got)
+	}
+	b.set("proto-max-bulk-len", "2mb")
+	script(t, dial(t, b.Addr()), "SET pb:k "+strings.Repeat("x", 1<<20+1)+" → OK", "DEL pb:k → 1")
+}
+
+func TestTimeoutClosesTheIdleOnly(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--timeout", "1")
+	defer bystander(t, b)()
+	idle, blocked, subscribed, watching := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, idle, "PING → PONG")
+	script(t, subscribed, "SUBSCRIBE c → [subscribe c 1]")
+	script(t, watching, "WATCH k → OK")
+	blocked.Send("BLPOP", "l", "0")
+	awaitBlocked(t, node, 1)
+	began := time.Now()
+	if got := idle.ReadAll(); got != "" || time.Since(began) > 3*time.Second {
+		t.Errorf("%q after %v", got, time.Since(began))
+	}
+	if got := watching.ReadAll(); got != "" {
+		t.Errorf("%q", got)
+	}
+	b.awaitClients(t, 3)
+	direct := dial(t, node.Addr())
+	direct.Do("PUBLISH", "c", "m")
+	if got := fmt.Sprint(subscribed.Recv()); got != "[message c m]" {
+		t.Errorf("the subscriber: %s", got)
+	}
+	direct.Do("RPUSH", "l", "x")
+	if got := fmt.Sprint(blocked.Recv()); got != "[l x]" {
+		t.Errorf("the blocked client: %s", got)
+	}
+}
+
+func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
+	defer bystander(t, b)()
+	holder, c := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, holder, "WATCH k → OK")
+	const again = "TRYAGAIN berth: no backend connection within 100ms, command not executed"
+	script(t, c, "WATCH k → "+again, "BLPOP l 1 → "+again, "GET k → <nil>", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]",
+		"MONITOR → "+again, "PING → PONG")
+	c.WriteString(pipeline("SET k 2", "BLPOP l 1", "GET k"))
+	if got := strings.Join(replies(c, 3), ""); got != "+OK\r\n-"+again+"\r\n$1\r\n2\r\n" {
+		t.Errorf("%q", got)
+	}
+	script(t, holder, "MULTI → OK", "GET k → QUEUED", "EXEC → <nil>")
+	script(t, c, "BLPOP l 0.001 → <nil>", "WATCH k → OK", "MULTI → OK", "EXEC → []")
+	if s := b.leases(); s.Leased != 0 || s.Waiting != 0 {
+		t.Errorf("%+v at the end", s)
+	}
+}
+
+func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "10000", "--loops", "2")
+	defer bystander(t, b)()
+	base := len(nodeClients(t, node))
+	var wg sync.WaitGroup
+	for client := range 30 {
+		wg.Go(func() {
+			c, err := redistest.TryDial(t, b.Addr())
+			for i := 0; err == nil && i < 10; i++ {
+				for _, command := range []string{fmt.Sprint("WATCH k", client), "MULTI", fmt.Sprint("INCR k", client), "EXEC", "BLPOP l 0.002"} {
+					var got any
+					if got, err = c.TryDo(strings.Fields(command)); err == nil && command == "EXEC" && fmt.Sprint(got) != fmt.Sprintf("[%d]", i+1) {
+						t.Errorf("EXEC: %v", got)
+					}
+				}
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	most, finished := 0, make(chan struct{})
+	go func() { wg.Wait(); close(finished) }()
+	for working := true; working; {
+		select {
+		case <-finished:
+			working = false
+		default:
+			leases := 0
+			for _, n := range nodeClients(t, node) {
+				switch n["cmd"] {
+				case "watch", "exec", "blpop", "unwatch", "multi":
+					leases++
+				}
+			}
+			most = max(most, leases)
+		}
+	}
+	if most == 0 || most > 3 {
+		t.Errorf("%d exclusive connections at one time (%d connections before)", most, base)
+	}
+}
+
+// TestBerthSurvivesWithoutDescriptors fills the process' descriptors but for a few: one for the client, and perhaps one
+// for berth's end of it.
+func TestBerthSurvivesWithoutDescriptors(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	script(t, dial(t, b.Addr()), "SET fd:k 1 → OK")
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	lower := limit
+	lower.Cur = uint64(openFiles() + 200)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lower); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+	for _, spare := range []int{1, 2, 3} {
+		t.Run(fmt.Sprintf("%d left", spare), func(t *testing.T) {
+			end := bystander(t, b)
+			var fill []*os.File
+			for {
+				f, err := os.Open(os.DevNull)
+				if err != nil {
+					break
+				}
+				fill = append(fill, f)
+			}
+			release := func() {
+				for _, f := range fill {
+					f.Close()
+				}
+				fill = nil
+			}
+			defer release()
+			for range spare {
+				fill[len(fill)-1].Close()
+				fill = fill[:len(fill)-1]
+			}
+			c, err := redistest.TryDial(t, b.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetTimeout(100 * time.Millisecond)
+			_, err = c.TryDo("PING") // it waits in the backlog, or was closed
+			if spare == 1 && err == nil {
+				t.Error("a client was served without a descriptor for it")
+			}
+			release()
+			c.SetTimeout(10 * time.Second)
+			if spare == 1 {
+				if got, err := c.TryRecv(); got != "PONG" {
+					t.Errorf("the client that waited: %v, %v", got, err)
+				}
+			}
+			for range 5 {
+				script(t, dial(t, b.Addr()), "PING → PONG", "GET fd:k → 1")
+			}
+			end()
+		})
+	}
+	eventually(t, "only the first client to be left", func() bool { return b.srv.clients.Load() == 1 })
+}
