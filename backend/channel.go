@@ -70,7 +70,9 @@ func (sub *Subscription) Leave() {
 		ch.put(ch.places[ch.due], hole)
 		hole = ch.due
 	}
-	ch.put(ch.places[last], hole)
+	if hole != last {
+		ch.put(ch.places[last], hole)
+	}
 	ch.places[last] = nil
 	ch.places = ch.places[:last]
 	ch.release()

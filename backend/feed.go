@@ -454,7 +454,7 @@ func (f *Feed) lost(err error) {
 	}
 	again := f.proven
 	retired := errors.Is(err, errRetired) || errors.Is(err, errShutdown)
-	if f.state == pipeUp && !retired {
+	if again && !retired {
 		slog.Warn("feed down", "node", f.addr, "why", refused, "channels", f.held)
 	}
 	if f.at != nil {

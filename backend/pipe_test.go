@@ -21,6 +21,7 @@ type pipeLoop struct {
 	client *gnet.Client
 	el     gnet.EventLoop
 	pipes  *Pipes
+	feeds  *Feeds // nil in most tests
 	set    *PipeSettings
 	ahead  time.Duration // of the clock
 	woken  bool
@@ -33,7 +34,13 @@ func (l *pipeLoop) Net() gnet.EventLoop { return l.el }
 func (l *pipeLoop) Wake() {
 	if !l.woken {
 		l.woken = true
-		l.Post(func() { l.woken = false; l.pipes.Flush() })
+		l.Post(func() {
+			l.woken = false
+			l.pipes.Flush()
+			if l.feeds != nil {
+				l.feeds.Flush()
+			}
+		})
 	}
 }
 func (l *pipeLoop) Post(f func()) {
@@ -43,20 +50,28 @@ func (l *pipeLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch x := c.Context().(type) {
 	case *Pipe:
 		x.Opened(c)
+	case *Feed:
+		x.Opened(c)
 	case func(gnet.Conn):
 		x(c)
 	}
 	return nil, gnet.None
 }
 func (l *pipeLoop) OnTraffic(c gnet.Conn) gnet.Action {
-	if p, ok := c.Context().(*Pipe); ok {
-		p.Traffic(c)
+	switch x := c.Context().(type) {
+	case *Pipe:
+		x.Traffic(c)
+	case *Feed:
+		x.Traffic(c)
 	}
 	return gnet.None
 }
 func (l *pipeLoop) OnClose(c gnet.Conn, err error) gnet.Action {
-	if p, ok := c.Context().(*Pipe); ok {
-		p.Closed(c, err)
+	switch x := c.Context().(type) {
+	case *Pipe:
+		x.Closed(c, err)
+	case *Feed:
+		x.Closed(c, err)
 	}
 	return gnet.None
 }

@@ -1,0 +1,387 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+)
+
+// feedListener notes what it is told, one line each. It wants every channel it is allowed.
+type feedListener struct {
+	*pipeReceiver
+	subs map[string]*Subscription // of the loop
+}
+
+func newFeedListener() *feedListener {
+	return &feedListener{newPipeReceiver(), map[string]*Subscription{}}
+}
+
+func (l *feedListener) Message(array []byte) bool {
+	l.note(strings.Join(strings.Fields(string(array)), " "))
+	return false
+}
+func (l *feedListener) Flush() {}
+func (l *feedListener) Subscribed(channels []*Channel) {
+	var names []string
+	for _, ch := range channels {
+		names = append(names, ch.Name())
+		if l.subs[ch.Name()] == nil {
+			l.subs[ch.Name()] = ch.Join(l)
+		}
+	}
+	l.note("subscribed " + strings.Join(names, " "))
+}
+func (l *feedListener) Refused(err *LostError) { l.note("refused " + err.Error()) }
+func (l *feedListener) Cut(why *LostError) {
+	for name, sub := range l.subs {
+		sub.Leave()
+		delete(l.subs, name)
+	}
+	l.note("cut " + why.Refusal)
+}
+
+// fakePlaces is a topology that a test changes.
+type fakePlaces struct {
+	mu sync.Mutex // guards t
+	t  *router.Topology
+}
+
+func (p *fakePlaces) Topology() *router.Topology {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.t
+}
+func (p *fakePlaces) Moved(slot uint16, addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.t = p.t.Moved(slot, addr)
+}
+func (p *fakePlaces) Refresh() {}
+
+// startFeeds is a loop with feeds to nodes that stand where t says.
+func startFeeds(t *testing.T, places Places) *pipeLoop {
+	t.Helper()
+	l := startPipeLoop(t)
+	l.do(func() { l.feeds = NewFeeds(l, l.set, places) })
+	t.Cleanup(func() { l.do(l.feeds.Close) })
+	return l
+}
+
+// subscribe asks on the loop.
+func (l *pipeLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Listener, names ...string) {
+	t.Helper()
+	var raw [][]byte
+	for _, n := range names {
+		raw = append(raw, []byte(n))
+	}
+	l.do(func() {
+		if err := l.feeds.Of(id).Subscribe(kind, raw, to); err != nil {
+			to.Refused(err)
+		}
+	})
+}
+
+func subscribeRequest(words ...string) string { return string(redistest.Command(toAny(words)...)) }
+
+func toAny(words []string) (all []any) {
+	for _, w := range words {
+		all = append(all, w)
+	}
+	return all
+}
+
+func confirmation(kind, name string, n int) string {
+	return fmt.Sprintf("*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:%d\r\n", len(kind), kind, len(name), name, n)
+}
+
+const pingBytes = "*1\r\n$4\r\nPING\r\n"
+
+func accept(t *testing.T, n *pipeNode) *pipeNodeConn {
+	t.Helper()
+	select {
+	case c := <-n.conns:
+		return c
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody connects to the node")
+		return nil
+	}
+}
+
+func (c *pipeNodeConn) say(t *testing.T, what string) {
+	t.Helper()
+	if _, err := c.Write([]byte(what)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListenersOfOneUserShareAConnectionAndEachMessageOnIt(t *testing.T) {
+	node := startPipeNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.addr())})
+	x, y := newFeedListener(), newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, x, "a", "b")
+	c := accept(t, node)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a", "b"))
+	c.say(t, confirmation("subscribe", "a", 1)+confirmation("subscribe", "b", 2))
+	wantLines(t, x.wait(t, 1), "subscribed a b")
+	l.subscribe(t, Identity{DB: 3, RESP: 3}, PlainChannel, y, "a")
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	// What stands in front of the confirmation is not for the new listener, though the channel is there.
+	c.say(t, string(message("a", "1"))+confirmation("subscribe", "a", 2)+string(message("a", "2"))+string(message("b", "3")))
+	wantLines(t, x.wait(t, 4), "subscribed a b", "*3 $7 message $1 a $1 1", "*3 $7 message $1 a $1 2", "*3 $7 message $1 b $1 3")
+	wantLines(t, y.wait(t, 2), "subscribed a", "*3 $7 message $1 a $1 2")
+	l.do(func() { x.subs["a"].Leave(); x.subs["b"].Leave() })
+	c.expect(t, subscribeRequest("UNSUBSCRIBE", "b")) // a has another listener
+	l.do(func() { y.subs["a"].Leave() })
+	c.expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
+	c.say(t, confirmation("unsubscribe", "b", 1)+string(message("a", "late"))+confirmation("unsubscribe", "a", 0))
+	l.do(func() { l.ahead = time.Minute })
+	redistest.Eventually(t, 10*time.Second, "the idle feed to end", func() bool {
+		counts := map[string]FeedCount{}
+		l.do(func() { l.feeds.Tick(); l.feeds.Count(counts) })
+		return len(counts) == 0
+	})
+	if n, err := c.r.Read(make([]byte, 1)); err == nil {
+		t.Fatalf("the node got %d more bytes", n)
+	}
+}
+
+func TestAChannelAskedForAgainOutlivesItsLastListener(t *testing.T) {
+	node := startPipeNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.addr())})
+	x, y := newFeedListener(), newFeedListener()
+	l.subscribe(t, Identity{}, PatternChannel, x, "a*")
+	c := accept(t, node)
+	c.expect(t, subscribeRequest("PSUBSCRIBE", "a*"))
+	c.say(t, confirmation("psubscribe", "a*", 1))
+	x.wait(t, 1)
+	l.subscribe(t, Identity{}, PatternChannel, y, "a*")
+	c.expect(t, subscribeRequest("PSUBSCRIBE", "a*"))
+	l.do(func() { x.subs["a*"].Leave() }) // y's request is on its way: no PUNSUBSCRIBE may follow it
+	synced := make(chan bool, 1)
+	l.do(func() { l.feeds.Of(Identity{}).home.Sync(func() { synced <- true }) })
+	c.expect(t, pingBytes)
+	c.say(t, confirmation("psubscribe", "a*", 1)+"*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+	<-synced
+	wantLines(t, y.wait(t, 1), "subscribed a*")
+}
+
+func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "half", "on", ">pw", "+@all", "resetchannels", "&a*")
+	l := startFeeds(t, onePlace{router.Single(node.Addr())})
+	half, all := newFeedListener(), newFeedListener()
+	l.subscribe(t, Identity{User: "half", Password: "pw"}, PlainChannel, half, "a1", "b1")
+	if said := half.wait(t, 1); !strings.HasPrefix(said[0], "refused "+node.Addr()+" refused the connection: NOPERM") {
+		t.Fatal(said)
+	}
+	l.subscribe(t, Identity{User: "half", Password: "pw"}, PlainChannel, half, "a1", "a2")
+	l.subscribe(t, Identity{}, PlainChannel, all, "a1", "b1")
+	wantLines(t, half.wait(t, 2)[1:], "subscribed a1 a2")
+	wantLines(t, all.wait(t, 1), "subscribed a1 b1")
+	wrong := newFeedListener()
+	l.subscribe(t, Identity{User: "half", Password: "wrong"}, PlainChannel, wrong, "a1")
+	if said := wrong.wait(t, 1); !strings.Contains(said[0], "WRONGPASS") {
+		t.Fatal(said)
+	}
+	// The node closes whoever listens to what he may no longer; asked anew it says so.
+	node.Do(t, "ACL", "SETUSER", "half", "resetchannels", "&a2")
+	if said := half.wait(t, 3); !strings.HasPrefix(said[2], "cut NOPERM") {
+		t.Fatal(said)
+	}
+	node.Do(t, "PUBLISH", "a1", "x")
+	wantLines(t, all.wait(t, 2)[1:], "*3 $7 message $2 a1 $1 x")
+}
+
+func TestLostFeedIsReplacedAndItsChannelsAskedForAnew(t *testing.T) {
+	node := redistest.Start(t)
+	l := startFeeds(t, onePlace{router.Single(node.Addr())})
+	x := newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, x, "a")
+	l.subscribe(t, Identity{}, PatternChannel, x, "b*")
+	l.subscribe(t, Identity{}, ShardChannel, x, "c")
+	x.wait(t, 3)
+	node.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+	numsub := func() string {
+		return fmt.Sprint(node.Do(t, "PUBSUB", "NUMSUB", "a"), node.Do(t, "PUBSUB", "SHARDNUMSUB", "c"), node.Do(t, "PUBSUB", "NUMPAT"))
+	}
+	redistest.Eventually(t, 10*time.Second, "all to be subscribed anew", func() bool { return numsub() == "[a 1] [c 1] 1" })
+	node.Kill()
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for range 5 {
+		<-ticks.C
+		l.do(l.feeds.Tick)
+	}
+	y := newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, y, "new")
+	if said := y.wait(t, 1); !strings.HasPrefix(said[0], "refused connection to "+node.Addr()) {
+		t.Fatal(said)
+	}
+	node.Restart(t)
+	redistest.Eventually(t, 10*time.Second, "the restarted node to be asked", func() bool {
+		l.do(l.feeds.Tick)
+		return numsub() == "[a 1] [c 1] 1"
+	})
+	for _, p := range [][]any{{"PUBLISH", "a", "1"}, {"PUBLISH", "bb", "2"}, {"SPUBLISH", "c", "3"}} {
+		node.Do(t, p...)
+	}
+	wantLines(t, x.wait(t, 6)[3:], "*3 $7 message $1 a $1 1", "*4 $8 pmessage $2 b* $2 bb $1 2", "*3 $8 smessage $1 c $1 3")
+}
+
+func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
+	node := startPipeNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.addr())})
+	x := newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, x, "a")
+	c := accept(t, node)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	c.say(t, confirmation("subscribe", "a", 1))
+	x.wait(t, 1)
+	l.subscribe(t, Identity{}, PlainChannel, x, "b")
+	synced := make(chan bool, 1)
+	l.do(func() { x.subs["a"].Feed().Sync(func() { synced <- true }) })
+	c.expect(t, subscribeRequest("SUBSCRIBE", "b")+pingBytes)
+	c.Close()
+	<-synced // nothing more can come that was said before
+	c = accept(t, node)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a")+subscribeRequest("SUBSCRIBE", "b"))
+	c.say(t, confirmation("subscribe", "a", 1)+confirmation("subscribe", "b", 2))
+	wantLines(t, x.wait(t, 2), "subscribed a", "subscribed b")
+	// A node that lets nobody stay is not asked without a pause.
+	c.Close()
+	accept(t, node).Close() // the first attempt comes at once
+	for range 3 {
+		attempted := make(chan *pipeNodeConn, 1)
+		began := time.Now()
+		redistest.Eventually(t, 10*time.Second, "the next attempt", func() bool {
+			l.do(l.feeds.Tick)
+			select {
+			case c := <-node.conns:
+				attempted <- c
+				return true
+			default:
+				return false
+			}
+		})
+		if pause := time.Since(began); pause < backOffMin/4 {
+			t.Errorf("asked again after %s", pause)
+		}
+		(<-attempted).Close()
+	}
+}
+
+func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
+	node := startPipeNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.addr())})
+	l.set.SetTimeout(30 * time.Second)
+	x := newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, x, "a")
+	c := accept(t, node)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	c.say(t, confirmation("subscribe", "a", 1))
+	x.wait(t, 1)
+	l.do(func() { l.ahead += feedSilence + time.Second; l.feeds.Tick() })
+	c.expect(t, pingBytes)
+	c.say(t, "*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+	redistest.Eventually(t, 10*time.Second, "the answer to be heard", func() (heard bool) {
+		l.do(func() { heard = x.subs["a"].Feed().owed.len() == 0 })
+		return heard
+	})
+	l.do(func() { l.ahead += feedSilence + time.Second; l.feeds.Tick() })
+	c.expect(t, pingBytes)
+	l.do(func() { l.ahead += 31 * time.Second; l.feeds.Tick() })
+	c = accept(t, node)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+}
+
+func TestShardChannelFollowsItsSlot(t *testing.T) {
+	from, to := startPipeNode(t), startPipeNode(t)
+	slot := router.Slot([]byte("a"))
+	places := &fakePlaces{t: router.Even([]string{to.addr(), from.addr()})}
+	places.Moved(slot, from.addr())
+	l := startFeeds(t, places)
+	x := newFeedListener()
+	l.subscribe(t, Identity{}, ShardChannel, x, "a")
+	c := accept(t, from)
+	c.expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	c.say(t, confirmation("ssubscribe", "a", 1))
+	x.wait(t, 1)
+
+	// The node itself ends it; nobody knows yet where the slot has gone.
+	c.say(t, confirmation("sunsubscribe", "a", 0))
+	c.expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	c.say(t, fmt.Sprintf("-MOVED %d %s\r\n", slot, to.addr()))
+	d := accept(t, to)
+	d.expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	d.say(t, confirmation("ssubscribe", "a", 1)+"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n1\r\n")
+	wantLines(t, x.wait(t, 2), "subscribed a", "*3 $8 smessage $1 a $1 1")
+
+	// And back, because the topology says so: the new owner is asked before the old one is told.
+	places.Moved(slot, from.addr())
+	l.do(l.feeds.TopologyChanged)
+	c.expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	d.expect(t, subscribeRequest("SUNSUBSCRIBE", "a"))
+	d.say(t, "*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n2\r\n")
+	x.wait(t, 3)
+	// The old owner's own sunsubscribe crosses ours, which is then answered by an error that is nobody's.
+	d.say(t, confirmation("sunsubscribe", "a", 0)+fmt.Sprintf("-MOVED %d %s\r\n", slot, from.addr()))
+	c.say(t, confirmation("ssubscribe", "a", 1)+"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n3\r\n")
+	wantLines(t, x.wait(t, 4)[2:], "*3 $8 smessage $1 a $1 2", "*3 $8 smessage $1 a $1 3")
+	var feeds int
+	l.do(func() { feeds = len(l.feeds.Of(Identity{}).byAddr) })
+	if feeds != 2 {
+		t.Errorf("%d feeds: the stray error has ended one", feeds)
+	}
+}
+
+func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
+	x, y := startPipeNode(t), startPipeNode(t)
+	places := &fakePlaces{t: router.Even([]string{x.addr()})}
+	l := startFeeds(t, places)
+	who := newFeedListener()
+	l.subscribe(t, Identity{}, PlainChannel, who, "a")
+	c := accept(t, x)
+	c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	c.say(t, confirmation("subscribe", "a", 1))
+	who.wait(t, 1)
+	places.mu.Lock()
+	places.t = router.Even([]string{y.addr()})
+	places.mu.Unlock()
+	l.do(l.feeds.TopologyChanged)
+	d := accept(t, y)
+	d.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	c.expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
+	// Both hear it; one counts.
+	c.say(t, string(message("a", "1"))+confirmation("unsubscribe", "a", 0))
+	d.say(t, confirmation("subscribe", "a", 1)+string(message("a", "1")))
+	l.do(func() { l.ahead = feedIdle + time.Second })
+	redistest.Eventually(t, 10*time.Second, "the old feed to be retired", func() bool {
+		var feeds int
+		l.do(func() { l.feeds.Tick(); feeds = len(l.feeds.Of(Identity{}).byAddr) })
+		return feeds == 1
+	})
+	wantLines(t, who.wait(t, 2), "subscribed a", "*3 $7 message $1 a $1 1")
+}
+
+func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {
+	for _, nonsense := range []string{"+OK\r\n", "*2\r\n$4\r\npong\r\n$0\r\n\r\n", confirmation("subscribe", "z", 1), "!\r\n",
+		confirmation("unsubscribe", "a", 0)} {
+		node := startPipeNode(t)
+		l := startFeeds(t, onePlace{router.Single(node.addr())})
+		x := newFeedListener()
+		l.subscribe(t, Identity{}, PlainChannel, x, "a")
+		c := accept(t, node)
+		c.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+		c.say(t, confirmation("subscribe", "a", 1))
+		x.wait(t, 1)
+		c.say(t, nonsense+string(message("a", "behind nonsense")))
+		d := accept(t, node)
+		d.expect(t, subscribeRequest("SUBSCRIBE", "a"))
+		wantLines(t, x.wait(t, 1), "subscribed a")
+	}
+}
