@@ -29,18 +29,22 @@ type loop struct {
 	posted bool // a turn is on its way
 	alone  alone
 
-	first   *session    // of all sessions, newest first
-	ready   []*session  // were paused and may go on
-	dirty   []*session  // have output to write
-	staying []*stay     // have bytes to flush on their lease
-	linger  []*session  // closed for input, their last replies still on the way
-	gone    []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
-	parsers []*codec.RequestParser
-	bufs    [][]byte
-	spare   *request // free requests, by next
-	spares  int
-	scratch []byte
-	keys    []int // scratch of slotOf
+	first    *session    // of all sessions, newest first
+	ready    []*session  // were paused and may go on
+	dirty    []*session  // have output to write
+	staying  []*stay     // have bytes to flush on their lease
+	linger   []*session  // closed for input, their last replies still on the way
+	gone     []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
+	parsers  []*codec.RequestParser
+	bufs     [][]byte
+	spare    *request // free requests, by next
+	spares   int
+	scratch  []byte
+	keys     []int // scratch of slotOf
+	joins    []*join
+	elements [][]byte  // scratch of join.mget
+	cuts     []cutSlot // by slot, scratch of cut; made when first needed
+	cutting  uint64
 
 	stats loopStats
 	rates rates
@@ -51,6 +55,8 @@ const (
 	maxSpareBufs     = 256
 	maxSpareParsers  = 64
 	maxSpareRequests = 4096
+	maxSpareJoins    = 64
+	maxKeptParts     = 1024
 	minBuf           = 2 << 10
 	maxKeptBuf       = 64 << 10
 )
