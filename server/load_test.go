@@ -291,7 +291,7 @@ func (c *loadClient) do(args ...string) (loadReply, error) {
 	return c.read()
 }
 
-var errNoReply = errors.New("not a reply")
+var errNotReply = errors.New("not a reply")
 
 func (c *loadClient) read() (a loadReply, err error) {
 	line, err := c.in.ReadSlice('\n')
@@ -299,7 +299,7 @@ func (c *loadClient) read() (a loadReply, err error) {
 		return a, err
 	}
 	if len(line) < 3 {
-		return a, errNoReply
+		return a, errNotReply
 	}
 	a.kind = line[0]
 	rest := string(line[1 : len(line)-2])
@@ -309,7 +309,7 @@ func (c *loadClient) read() (a loadReply, err error) {
 		return a, nil
 	}
 	if a.n, err = strconv.ParseInt(rest, 10, 64); err != nil {
-		return a, errNoReply
+		return a, errNotReply
 	}
 	switch {
 	case a.kind == ':':
@@ -330,7 +330,7 @@ func (c *loadClient) read() (a loadReply, err error) {
 			a.elems = append(a.elems, e)
 		}
 	default:
-		return a, errNoReply
+		return a, errNotReply
 	}
 	return a, nil
 }

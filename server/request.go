@@ -49,6 +49,9 @@ func (s *session) newRequest(cmd *router.Command) *request {
 	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
 	s.enqueue(r)
 	s.waiting++
+	if !cmd.Flags.Has(router.Readonly) {
+		s.writing++
+	}
 	return r
 }
 
@@ -83,6 +86,9 @@ func (r *request) done(reply []byte) {
 	}
 	l.stats.count(r.cmd, l.clock-r.start, reply)
 	s.waiting--
+	if !r.cmd.Flags.Has(router.Readonly) {
+		s.writing--
+	}
 	if r.mute {
 		reply = nil
 	}
@@ -127,5 +133,5 @@ func (s *session) abandon() {
 		}
 		r = next
 	}
-	s.head, s.tail, s.queued, s.waiting = nil, nil, 0, 0
+	s.head, s.tail, s.queued, s.waiting, s.writing = nil, nil, 0, 0, 0
 }

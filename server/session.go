@@ -57,6 +57,7 @@ type session struct {
 	head, tail *request
 	queued     int // requests in the queue
 	waiting    int // of them, those a node owes a reply
+	writing    int // of those, the ones that are no plain reads
 	out        []byte
 	side       side
 	topology   *router.Topology // by which the unanswered requests were routed
@@ -401,9 +402,10 @@ func (s *session) gone(c gnet.Conn, err error) {
 	l.wakeIfBusy() // not After: this may run inside a flush of After's or the turn's
 }
 
-// tickSessions closes clients that have been idle for too long, or have not read for too long.
+// tickSessions closes clients that have been idle for too long, or have not read for too long, and ends leases that owe a
+// reply for too long.
 func (l *loop) tickSessions() {
-	timeout := l.srv.config().Timeout
+	timeout, patience := l.srv.config().Timeout, l.srv.config().BackendTimeout
 	for s := l.first; s != nil; {
 		next := s.next
 		switch {
@@ -412,6 +414,9 @@ func (l *loop) tickSessions() {
 			s.kill("idle timeout")
 		case s.overSoft > 0:
 			s.checkOutput()
+		}
+		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {
+			st.giveUp()
 		}
 		s = next
 	}

@@ -36,10 +36,11 @@ func (r *request) deliver(reply []byte) {
 }
 
 // Lost is told that no reply will come on a pipe. What was not sent is sent again, once; so is a plain read, since it does
-// no harm twice. Everything else may have been executed, and the client must know.
+// no harm twice, unless a write of the same client is on its way: the read would see it, though it was asked before.
+// Everything else may have been executed, and the client must know.
 func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.s.loop.srv.nodes.Refresh() // the node may have been replaced
-	retry := !err.Sent || r.cmd.Flags.Has(router.Readonly)
+	retry := !err.Sent || r.s.writing == 0
 	if err.Refusal == "" && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
 		r.hops++
 		if r.resend(sent) {

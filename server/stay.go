@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
@@ -270,12 +271,35 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 	case s.stay == st:
 		s.stay = nil
 	}
+	lost, ok := errors.AsType[*backend.LostError](err)
+	if !ok {
+		lost = &backend.LostError{Addr: st.addr, Sent: true, Err: err}
+	}
 	for _, o := range owed {
 		if o.r != nil {
-			o.r.lost(&backend.LostError{Addr: st.addr, Sent: true, Err: err})
+			o.r.lost(lost)
 		}
 	}
 }
+
+// owedFor is for how long the oldest request on the lease has been waiting.
+func (st *stay) owedFor(now int64) time.Duration {
+	for _, o := range st.owed {
+		if o.r != nil {
+			return time.Duration(now - o.r.start)
+		}
+	}
+	return 0
+}
+
+// giveUp ends a lease that does not answer.
+func (st *stay) giveUp() {
+	lease := st.lease
+	lease.Close("backend-timeout-ms")
+	st.LeaseLost(lease, errNoReply)
+}
+
+var errNoReply = errors.New("no reply within backend-timeout-ms")
 
 // fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must still learn.
 func (st *stay) fail(r *request, err error) {

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// link is a cable between berth and a node: it can hold back what the node says, and it can be cut, so that a request
+// has been executed and nobody will ever hear of it.
+type link struct {
+	addr   string
+	target string
+
+	mu    sync.Mutex // guards what follows
+	quiet *sync.Cond // signalled when held ends
+	held  bool
+	conns []net.Conn
+}
+
+func startLink(t *testing.T, target string) *link {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{addr: ln.Addr().String(), target: target}
+	l.quiet = sync.NewCond(&l.mu)
+	t.Cleanup(func() {
+		_ = ln.Close()
+		l.cut()
+	})
+	go func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			l.mu.Lock()
+			l.conns = append(l.conns, near, far)
+			l.mu.Unlock()
+			go func() {
+				_, _ = io.Copy(far, near)
+				_ = far.Close()
+			}()
+			go l.back(near, far)
+		}
+	}()
+	return l
+}
+
+// back carries replies, unless they are held.
+func (l *link) back(near, far net.Conn) {
+	defer near.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := far.Read(buf)
+		l.mu.Lock()
+		for l.held {
+			l.quiet.Wait()
+		}
+		l.mu.Unlock()
+		if _, failed := near.Write(buf[:n]); err != nil || failed != nil {
+			return
+		}
+	}
+}
+
+// hold keeps back all replies from now on.
+func (l *link) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release lets replies through again.
+func (l *link) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
+	l.quiet.Broadcast()
+}
+
+// cut ends all connections; what was held is lost. New ones work.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+	l.conns, l.held = nil, false
+	l.quiet.Broadcast()
+}
+
+const mayHaveBeen = "command may have been executed"
+
+func isDoubt(reply any) bool {
+	e, ok := reply.(redistest.Error)
+	return ok && strings.HasPrefix(string(e), "ERR ") && strings.HasSuffix(string(e), mayHaveBeen)
+}
+
+// A write whose reply is lost was executed once, and the client is told that nobody knows.
+func TestWriteWhoseReplyIsLostIsNotRepeated(t *testing.T) {
+	for _, test := range []struct{ name, request, executed string }{
+		{"a command", "INCR n", "n"},
+		{"a transaction", "MULTI|INCR n|EXEC", "n"},
+		{"a watched transaction", "WATCH n|MULTI|INCR n|EXEC", "n"},
+		{"a script", "EVAL return(redis.call('incr','n')) 0", "n"},
+		{"a blocking command", "BLMOVE from n2 LEFT RIGHT 0", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			node := redistest.Start(t)
+			l := startLink(t, node.Addr())
+			b := startBerth(t, l.addr)
+			c := dial(t, b.Addr())
+			node.Do(t, "RPUSH", "from", "x", "y")
+			requests := strings.Split(test.request, "|")
+			last := len(requests) - 1
+			if last > 0 {
+				pipelined(c, requests[:last]...)
+			} else {
+				pipelined(c, "GET n")
+			}
+			l.hold()
+			c.Send(strings.Fields(requests[last]))
+			eventually(t, "the node to have executed it", func() bool {
+				return node.Do(t, "GET", "n") == "1" || node.Do(t, "LLEN", "from") == int64(1)
+			})
+			l.cut()
+			if got := c.Recv(); !isDoubt(got) {
+				t.Fatalf("got %v", got)
+			}
+			if got := pipelined(c, "PING", "INCR n", "LLEN from"); fmt.Sprint(got) != "[PONG 2 2]" && fmt.Sprint(got) != "[PONG 1 1]" {
+				t.Fatalf("afterwards: %v", got)
+			}
+		})
+	}
+}
+
+func TestReadWhoseReplyIsLostIsRepeatedOnce(t *testing.T) {
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr)
+	c := dial(t, b.Addr())
+	pipelined(c, "SET k v")
+	l.hold()
+	c.Send("GET", "k")
+	eventually(t, "the node to have executed it", func() bool {
+		return strings.Contains(node.Do(t, "INFO", "commandstats").(string), "cmdstat_get:calls=1,")
+	})
+	l.cut()
+	if got := c.Recv(); got != "v" {
+		t.Fatalf("got %v", got)
+	}
+}
+
+// A read that is repeated behind a write of the same client would see what the client wrote after it.
+func TestReadIsNotRepeatedBehindAWriteOfTheSameClient(t *testing.T) {
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr)
+	c := dial(t, b.Addr())
+	pipelined(c, "SET k old")
+	l.hold()
+	c.WriteString("GET k\r\nSET k new\r\nGET k\r\n")
+	eventually(t, "the node to have executed all", func() bool { return node.Do(t, "GET", "k") == "new" })
+	l.cut()
+	if got := c.Recv(); got != "old" && !isDoubt(got) {
+		t.Errorf("GET before SET: %v", got)
+	}
+	if got := c.Recv(); !isDoubt(got) {
+		t.Errorf("SET: %v", got)
+	}
+	if got := c.Recv(); got != "new" {
+		t.Errorf("GET behind SET: %v", got)
+	}
+}
+
+// The late reply must be swallowed, and must not be taken for the next request's.
+func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
+	for _, name := range []string{"on a pipe", "on a lease"} {
+		t.Run(name, func(t *testing.T) {
+			node := redistest.Start(t)
+			l := startLink(t, node.Addr())
+			b := startBerth(t, l.addr, "--backend-timeout-ms", "100")
+			c := dial(t, b.Addr())
+			pipelined(c, "SET k v", "INCR n")
+			if name == "on a lease" {
+				pipelined(c, "WATCH k")
+			}
+			l.hold()
+			c.Send("INCR", "n")
+			if got := c.Recv(); !isDoubt(got) {
+				t.Fatalf("got %v", got)
+			}
+			l.release()
+			if got := pipelined(c, "ECHO a", "GET k", "INCR n", "GET k"); fmt.Sprint(got) != "[a v 3 v]" {
+				t.Fatalf("afterwards: %v", got)
+			}
+			if got := pipelined(c, "MULTI", "SET k w", "EXEC"); (got[2] == nil) != (name == "on a lease") {
+				t.Fatalf("EXEC: %v", got[2])
+			}
+		})
+	}
+}
+
+// One part was executed: TRYAGAIN, on which clients send all of it again, would make them count wrong.
+func TestSplitWriteThatFailsInPartIsInDoubt(t *testing.T) {
+	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
+	b := startBerth(t, clusterURL(cluster))
+	c := dial(t, b.Addr())
+	here, gone := tagOn(cluster, 0), tagOn(cluster, 1)
+	pipelined(c, "SET "+here+" 1", "SET "+gone+" 1")
+	cluster.Node(1).Kill()
+	eventually(t, "the node's absence to be noticed", func() bool {
+		e, _ := c.Do("GET", gone).(redistest.Error)
+		return strings.HasPrefix(string(e), "TRYAGAIN ")
+	})
+	if got := c.Do("DEL", here, gone); !isDoubt(got) {
+		t.Errorf("DEL: %v", got)
+	}
+	if got := c.Do("GET", here); got != nil {
+		t.Errorf("the part that could be executed: %v", got)
+	}
+	if got, _ := c.Do("MGET", here, gone).(redistest.Error); !retryable(string(got)) {
+		t.Errorf("MGET: %v", got)
+	}
+}
