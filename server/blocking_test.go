@@ -64,9 +64,8 @@ func awaitCommand(t *testing.T, node *redistest.Server, name string) {
 func TestBlockingCommandsAreAnsweredAndTimeOutAsInRedis(t *testing.T) {
 	node, direct := redistest.Start(t, "--hz", "500"), redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr())
-	hear := func(t *testing.T, server *redistest.Server, addr string, resp, i int) (heard []string) {
+	hear := func(t *testing.T, server *redistest.Server, addr, tag string, resp, i int) (heard []string) {
 		bc := blockingCommands[i]
-		tag := fmt.Sprintf("bl:%d:%d", resp, i)
 		c, other := dial(t, addr), dial(t, addr)
 		defer c.Close()
 		defer other.Close()
@@ -94,7 +93,8 @@ func TestBlockingCommandsAreAnsweredAndTimeOutAsInRedis(t *testing.T) {
 	for _, resp := range []int{2, 3} {
 		for i, bc := range blockingCommands {
 			t.Run(fmt.Sprintf("RESP%d/%s", resp, bc.name), func(t *testing.T) {
-				want, got := hear(t, direct, direct.Addr(), resp, i), hear(t, node, b.Addr(), resp, i)
+				tag := unique("bl")
+				want, got := hear(t, direct, direct.Addr(), tag, resp, i), hear(t, node, b.Addr(), tag, resp, i)
 				for i := range want {
 					if got[i] != want[i] {
 						t.Errorf("\n got %q\nwant %q", got[i], want[i])
@@ -111,9 +111,9 @@ func TestBlockingCommandsAreAnsweredAndTimeOutAsInRedis(t *testing.T) {
 func TestBlockingCommandsOverAClusterGoToTheirSlot(t *testing.T) {
 	b := startBerth(t, clusterURL(sharedCluster(t)))
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
-	for i, bc := range blockingCommands {
-		for j := range 3 { // likely on different shards
-			tag := fmt.Sprintf("bc:%d:%d", i, j)
+	for _, bc := range blockingCommands {
+		for range 3 { // likely on different shards
+			tag := unique("bc")
 			if bc.prepare != "" {
 				other.Do(keyed(bc.prepare, tag, ""))
 			}
@@ -150,10 +150,10 @@ func TestBlockedClientLeavingFreesItsConnectionAndTakesNoElement(t *testing.T) {
 	node := redistest.Start(t, "--hz", "500")
 	for _, pool := range []string{"1", "0"} {
 		b := startBerth(t, node.Addr(), "--private_conn_pool_enabled", pool)
-		for i, bc := range blockingCommands {
+		for _, bc := range blockingCommands {
 			for _, how := range []string{"FIN", "RST"} {
 				t.Run("pool "+pool+"/"+bc.name+", "+how, func(t *testing.T) {
-					tag := fmt.Sprintf("lv:%s:%d:%s", pool, i, how)
+					tag := unique("lv")
 					direct := dial(t, node.Addr())
 					if bc.prepare != "" {
 						direct.Do(keyed(bc.prepare, tag, ""))

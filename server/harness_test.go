@@ -154,11 +154,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 // read.
 func (b *berthServer) feed(c *redistest.Conn, bytes string) {
 	b.t.Helper()
-	v, known := b.fed.LoadOrStore(c, new(atomic.Int64))
-	seen := v.(*atomic.Int64)
-	if !known {
-		b.reads.Store(c.LocalAddr(), seen)
-	}
+	seen := b.readsOf(c)
 	due := seen.Load() + int64(len(bytes))
 	if due > goneFar || c.TryWrite([]byte(bytes)) != nil {
 		return
@@ -168,6 +164,16 @@ func (b *berthServer) feed(c *redistest.Conn, bytes string) {
 			b.t.Fatalf("berth has not read what %s sent", c.LocalAddr())
 		}
 	}
+}
+
+// readsOf is how many bytes berth has read of a client, from now on.
+func (b *berthServer) readsOf(c *redistest.Conn) *atomic.Int64 {
+	v, known := b.fed.LoadOrStore(c, new(atomic.Int64))
+	seen := v.(*atomic.Int64)
+	if !known {
+		b.reads.Store(c.LocalAddr(), seen)
+	}
+	return seen
 }
 
 // goneFar is more than any client sends: a closed connection has been read to its end.
@@ -195,10 +201,12 @@ func (p poisoner) OnTraffic(c gnet.Conn) gnet.Action {
 }
 
 func (p poisoner) OnClose(c gnet.Conn, err error) gnet.Action {
-	if reads := p.reads(c); reads != nil {
+	reads := p.reads(c)
+	action := p.EventHandler.OnClose(c, err)
+	if reads != nil {
 		reads.Add(goneFar)
 	}
-	return p.EventHandler.OnClose(c, err)
+	return action
 }
 
 // reads counts the bytes of a client that is fed, else it is nil.
@@ -299,7 +307,12 @@ func fileNames() []string {
 	return names
 }
 
-// sharedNode is one redis-server for all tests that only need their own keys: use keyPrefix.
+// unique is a key prefix that no other test has used, nor this one when it runs again.
+func unique(prefix string) string { return fmt.Sprintf("%s.%d", prefix, uniques.Add(1)) }
+
+var uniques atomic.Int64
+
+// sharedNode is one redis-server for all tests that only need their own keys: see unique.
 func sharedNode(testing.TB) *redistest.Server { return shared.node() }
 
 // sharedCluster is one cluster of three primaries for all tests that leave its slots where they are.

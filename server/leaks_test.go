@@ -21,7 +21,7 @@ func oneLease(t *testing.T, backend string, args ...string) *berthServer {
 // leave ends a client's connection in one of three ways and returns when berth knows.
 func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
 	t.Helper()
-	before := b.srv.clients.Load()
+	seen := b.readsOf(c)
 	switch how {
 	case "QUIT":
 		c.Send("QUIT")
@@ -31,7 +31,7 @@ func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
 	case "RST":
 		c.Reset()
 	}
-	eventually(t, "berth to see its client go", func() bool { return b.srv.clients.Load() < before })
+	eventually(t, "berth to see its client go", func() bool { return seen.Load() >= goneFar })
 }
 
 var waysToLeave = []string{"QUIT", "FIN", "RST"}
@@ -162,7 +162,7 @@ func TestNothingOfAClientThatLeavesStaysOnItsConnection(t *testing.T) {
 		name  string
 		did   []string
 		only  string // the backend it makes sense for
-		holds string // it is waiting, with this command, at the node
+		holds string // it is blocked in this command
 	}{
 		{name: "SELECT", did: []string{"SELECT 3", "WATCH {d}victim"}, only: "standalone"},
 		{name: "HELLO 3", did: []string{"HELLO 3", "WATCH {d}victim"}},
@@ -205,14 +205,7 @@ func TestNothingOfAClientThatLeavesStaysOnItsConnection(t *testing.T) {
 						}
 					}
 					if d.holds != "" {
-						eventually(t, d.holds+" to stand at the node", func() bool {
-							for _, n := range nodeClients(t, node) {
-								if n["cmd"] == d.holds {
-									return true
-								}
-							}
-							return false
-						})
+						awaitCommand(t, node, d.holds)
 					}
 					if how == "QUIT unheard" {
 						c.Send("QUIT")

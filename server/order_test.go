@@ -37,11 +37,10 @@ func everyBackend(t *testing.T, test func(t *testing.T, b *berthServer)) {
 
 func TestPlainBlockingAndWatchedCommandsOfOneWriteAreAnsweredInOrder(t *testing.T) {
 	everyBackend(t, func(t *testing.T, b *berthServer) {
-		for name, keys := range map[string]string{"one slot": "{ord:%d}", "many slots": "ord:%d:"} {
+		for name, keys := range map[string]string{"one slot": "{%s}", "many slots": "%s:"} {
 			t.Run(name, func(t *testing.T) {
-				run := 1000
 				check := func(cut func(in string) []string) {
-					run++
+					run := unique("ord")
 					l, k := fmt.Sprintf(keys, run)+"l", fmt.Sprintf(keys, run)+"k"
 					in := pipeline("RPUSH "+l+" x", "BLPOP "+l+" 1", "SET "+k+" 1", "WATCH "+k, "GET "+k, "MULTI", "INCR "+k, "EXEC", "GET "+k)
 					want := fmt.Sprintf(":1\r\n*2\r\n$%d\r\n%s\r\n$1\r\nx\r\n+OK\r\n+OK\r\n$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n$1\r\n2\r\n", len(l), l)
@@ -165,9 +164,6 @@ func (g *generator) plain() []string {
 // a redis-server, each client under its own keys, in writes of random size.
 func TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
 	direct := redistest.Start(t)
-	tagged := func(client int) func(i int) string {
-		return func(i int) string { return fmt.Sprintf("{rnd%d}%d", client, i) }
-	}
 	for name, backend := range map[string]string{
 		"standalone": redistest.Start(t).Addr(),
 		"cluster":    clusterURL(sharedCluster(t)),
@@ -178,13 +174,12 @@ func TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
 			var wg sync.WaitGroup
 			for client := range clients {
 				wg.Go(func() {
-					seed := uint64(client)
-					g := &generator{Rand: rand.New(rand.NewPCG(7, seed)), key: tagged(client)}
+					tag := unique("rnd")
+					g := &generator{Rand: rand.New(rand.NewPCG(7, uint64(client))), key: func(i int) string { return fmt.Sprintf("{%s}%d", tag, i) }}
 					comparePipelines(t, b.Addr(), direct.Addr(), g, rounds)
 				})
 			}
 			wg.Wait()
-			dial(t, direct.Addr()).Do("FLUSHALL")
 		})
 	}
 }
@@ -233,7 +228,8 @@ func TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
 	var wg sync.WaitGroup
 	for client := range 30 {
 		wg.Go(func() {
-			g := &generator{Rand: rand.New(rand.NewPCG(8, uint64(client))), key: func(i int) string { return fmt.Sprintf("spl%d:%d", client, i) }}
+			prefix := unique("spl")
+			g := &generator{Rand: rand.New(rand.NewPCG(8, uint64(client))), key: func(i int) string { return fmt.Sprintf("%s:%d", prefix, i) }}
 			g.spread = true
 			comparePipelines(t, b.Addr(), direct.Addr(), g, 12)
 		})

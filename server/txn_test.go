@@ -91,9 +91,9 @@ func TestTransactionsDoWhatRedisDoes(t *testing.T) {
 		"cluster":              startBerth(t, clusterURL(sharedCluster(t))),
 		"cluster, no pool":     startBerth(t, clusterURL(sharedCluster(t)), pool("0")...),
 	} {
-		for i, p := range transactionPlays {
+		for _, p := range transactionPlays {
 			t.Run(name+"/"+p.name, func(t *testing.T) {
-				tag := fmt.Sprintf("txn:%s:%d", strings.ReplaceAll(name, " ", ""), i)
+				tag := unique("txn")
 				want, got := p.perform(t, direct.Addr(), tag), p.perform(t, b.Addr(), tag)
 				for i := range want {
 					if got[i] != want[i] {
