@@ -131,7 +131,7 @@ func (s *session) flags() string {
 		letter byte
 		holds  bool
 	}{
-		{'O', s.sub != nil && s.sub.monitor},
+		{'O', s.monitors()},
 		{'P', s.subscribed()},
 		{'x', s.txn != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},

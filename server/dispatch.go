@@ -42,6 +42,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
+	if s.monitors() && (cmd.Flags.Has(router.Readonly) || s.mayReplicate(cmd)) {
+		return s.refuse(cmd, "ERR Replica can't interact with the keyspace") // what MONITOR makes of a client
+	}
 	if s.loop.srv.gate.stops(s, cmd) {
 		return s.hold(pauseByCommand)
 	}

@@ -55,6 +55,9 @@ func allowedSubscribed(cmd *router.Command) bool {
 // subscribed tells whether the client has subscriptions.
 func (s *session) subscribed() bool { return s.sub != nil && s.sub.total() > 0 }
 
+// monitors tells whether the client is in MONITOR.
+func (s *session) monitors() bool { return s.sub != nil && s.sub.monitor }
+
 // subscriptions is how many the client has of a kind.
 func (s *session) subscriptions(kind backend.ChannelKind) int {
 	if s.sub == nil {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+func TestThousandsOfSubscribersNeedAConnectionPerLoop(t *testing.T) {
+	const subscribers, channels, messages = 2000, 20, 50
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "2")
+	conns := make([]*redistest.Conn, subscribers)
+	for i := range conns {
+		conns[i] = dial(t, b.Addr())
+		conns[i].Send("SUBSCRIBE", fmt.Sprint("scale:", i%channels))
+	}
+	for _, c := range conns {
+		c.Recv()
+	}
+	if n := nodeSubscribers(t, node); n > 2 {
+		t.Errorf("%d subscribers have %d connections to the node, with 2 loops", subscribers, n)
+	}
+	publisher := dial(t, b.Addr())
+	var readers sync.WaitGroup
+	for i, c := range conns {
+		readers.Go(func() {
+			for m := range messages {
+				want := fmt.Sprintf("[message scale:%d %d]", i%channels, m)
+				if got, err := c.TryRecv(); err != nil || fmt.Sprint(got) != want {
+					t.Errorf("subscriber %d got %v (%v), want %s", i, got, err, want)
+					return
+				}
+			}
+		})
+	}
+	for m := range messages {
+		for ch := range channels {
+			publisher.Send("PUBLISH", fmt.Sprint("scale:", ch), m)
+		}
+	}
+	for range messages * channels {
+		if got := fmt.Sprint(publisher.Recv()); got != "1" && got != "2" {
+			t.Fatalf("PUBLISH counts %s receivers", got)
+		}
+	}
+	readers.Wait()
+	var delivered int64
+	for _, l := range b.srv.eachLoop() {
+		done := make(chan bool)
+		l.Post(func() { delivered += l.feeds.Stats().Deliveries; close(done) })
+		<-done
+	}
+	if want := int64(subscribers * messages); delivered != want {
+		t.Errorf("%d deliveries were counted, want %d", delivered, want)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	eventually(t, "the node to be left alone", func() bool { return nodeSubscribers(t, node) == 0 })
+}
+
+func TestASlowSubscriberIsCutAndTheOthersHearAll(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	b.set("client-output-buffer-limit", "pubsub 8mb 0 0")
+	slow, fast, publisher := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	for _, c := range []*redistest.Conn{slow, fast} {
+		c.Do("SUBSCRIBE", "slow:c")
+	}
+	text := strings.Repeat("m", 1<<20)
+	const messages = 30 // more than the kernel holds for a client
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for range messages {
+			got, err := fast.TryRecv()
+			if list, _ := got.([]any); err != nil || len(list) != 3 || list[2] != text {
+				t.Errorf("%v: %.80v", err, got)
+				return
+			}
+		}
+	})
+	for range messages {
+		publisher.Do("PUBLISH", "slow:c", text)
+	}
+	reader.Wait()
+	eventually(t, "the slow one to be closed", func() bool { return b.srv.clients.Load() == 2 })
+	limits := int64(0)
+	for _, snap := range b.srv.snapshots() {
+		limits += snap.stats.limits["client-output-buffer-limit"]
+	}
+	if limits != 1 {
+		t.Errorf("%d clients were counted as too slow, want 1", limits)
+	}
+}
