@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/codec"
@@ -186,5 +185,3 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	return true
 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
