@@ -14,12 +14,13 @@ import (
 // AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
 type AdminSource struct {
 	Metrics *Exposition
-	Healthy func() error // nil: the process works (its loops turn); else why not
-	Ready   func() error // nil: clients are served; else why not
+	Healthy func() error  // nil: the process works (its loops turn); else why not
+	Ready   func() error  // nil: clients are served; else why not
+	Status  func() []byte // what the status page shows, as JSON
 }
 
-// Admin serves /metrics, /healthz and /readyz over HTTP, and /debug/pprof on listeners that only this machine can
-// reach: a profile tells much, and taking one costs time.
+// Admin serves /metrics, /healthz, /readyz and the page /status over HTTP, and /debug/pprof on listeners that only this
+// machine can reach: a profile tells much, and taking one costs time.
 type Admin struct {
 	source  AdminSource
 	servers []*http.Server
@@ -111,6 +112,12 @@ func (a *Admin) handler(loopback bool) http.Handler {
 	mux.HandleFunc("GET /healthz", state(a.source.Healthy))
 	mux.HandleFunc("GET /readyz", state(a.source.Ready))
 	mux.HandleFunc("GET /{$}", index(loopback))
+	mux.HandleFunc("GET /status", serveStatusPage)
+	report := serveStatus(a.source.Status)
+	if loopback {
+		report = local(report) // it names clients
+	}
+	mux.HandleFunc("GET /status.json", report)
 	if loopback {
 		mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
 		mux.HandleFunc("GET /debug/pprof/cmdline", local(hidden))
@@ -145,7 +152,7 @@ func state(ask func() error) http.HandlerFunc {
 }
 
 func index(loopback bool) http.HandlerFunc {
-	text := "berth " + version + "\n\n/metrics\n/healthz\n/readyz\n"
+	text := "berth " + version + "\n\n/status\n/metrics\n/healthz\n/readyz\n"
 	if loopback {
 		text += "/debug/pprof/\n"
 	}

@@ -135,7 +135,10 @@ func (srv *server) startAdmin() error {
 		srv.admin = &Admin{}
 		return nil
 	}
-	srv.admin, err = ListenAdmin(cfg.AdminBind, cfg.AdminPort, AdminSource{Metrics: exposition, Healthy: srv.healthy, Ready: srv.ready})
+	page := &status{srv: srv}
+	srv.admin, err = ListenAdmin(cfg.AdminBind, cfg.AdminPort, AdminSource{
+		Metrics: exposition, Healthy: srv.healthy, Ready: srv.ready, Status: page.json,
+	})
 	return err
 }
 

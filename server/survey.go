@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/bytedance/gopkg/util/gopool"
 
 	"github.com/berth-proxy/berth/router"
@@ -38,6 +40,26 @@ func survey[A any](s *session, cmd *router.Command, question func(l *loop) A, jo
 		})
 	}
 	return true
+}
+
+// askLoops puts a question to every loop from outside of them. It waits no longer than snapshotWait; silent is how many
+// have not answered by then.
+func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent int) {
+	loops := srv.eachLoop()
+	heard := make(chan A, len(loops))
+	for _, l := range loops {
+		l.Post(func() { heard <- question(l) })
+	}
+	late := time.After(snapshotWait)
+	for range loops {
+		select {
+		case answer := <-heard:
+			answers = append(answers, answer)
+		case <-late:
+			return answers, len(loops) - len(answers)
+		}
+	}
+	return answers, 0
 }
 
 // aside answers a request with what work returns. work runs on a goroutine of its own and may block, which a loop may

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// clientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client; this is what berth
+// knows beyond that.
+type clientRow struct {
+	ID      int64  `json:"id"`
+	Addr    string `json:"addr"`
+	Name    string `json:"name"`
+	User    string `json:"user"`
+	DB      int64  `json:"db"`
+	RESP    int64  `json:"resp"`
+	State   string `json:"state"`
+	Node    string `json:"node"` // to which it holds a lease, or waits for one
+	Age     int64  `json:"age_seconds"`
+	Idle    int64  `json:"idle_seconds"`
+	Queued  int64  `json:"requests"`        // unanswered ones
+	Owed    int64  `json:"owed"`            // of them, those a node has yet to answer
+	Input   int64  `json:"input_bytes"`     // not taken yet
+	Output  int64  `json:"output_bytes"`    // that it has yet to read
+	Command string `json:"command"`         // the latest
+	Library string `json:"library"`         // as it called itself: name and version
+	Multi   int64  `json:"multi"`           // commands queued since MULTI
+	Watch   int64  `json:"watching"`        // 1 between WATCH and EXEC
+	Lost    int64  `json:"watch_is_broken"` // 1: EXEC will answer nil
+}
+
+// clientRow makes the session's row. On its loop.
+func (s *session) clientRow() clientRow {
+	remote, _ := s.addresses()
+	id := s.pipes.Identity()
+	unread := s.conn.OutboundBuffered()
+	r := clientRow{
+		ID: s.id, Addr: remote, User: s.user(), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
+		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.seen) / int64(time.Second),
+		Queued: int64(s.queued), Owed: int64(s.waiting), Input: int64(len(s.in) - s.inPos), Output: int64(len(s.out) + unread),
+		Command: s.lastCommand(),
+	}
+	if s.label != nil {
+		r.Name, r.Library = s.label.name, s.label.libName
+		if s.label.libVer != "" {
+			r.Library += " " + s.label.libVer
+		}
+	}
+	if s.txn != nil {
+		r.Multi = int64(s.txn.n)
+	}
+	if s.sub != nil && s.sub.pin != nil {
+		r.Node = s.sub.pin.addr
+	}
+	if st := s.stay; st != nil {
+		r.Node, r.Watch, r.Lost = st.addr, flagged(st.watching), flagged(st.broken)
+	}
+	return r
+}
+
+func flagged(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// stateWord is what the client is doing, in a word.
+func (s *session) stateWord() string {
+	switch {
+	case s.closing:
+		return "closing"
+	case s.pause == pauseBlocked:
+		return "blocked"
+	case s.pause == pauseLease:
+		return "waiting"
+	case s.pause == pauseByCommand:
+		return "paused"
+	case s.sub != nil && s.sub.monitor:
+		return "monitor"
+	case s.subscribed():
+		return "subscribed"
+	case s.txn != nil:
+		return "multi"
+	case s.waiting > 0:
+		return "active"
+	}
+	return "idle"
+}
+
+// lastCommand is the name of the latest command, "" before the first.
+func (s *session) lastCommand() string {
+	if s.lastCmd == nil {
+		return ""
+	}
+	return s.lastCmd.Name
+}
+
+// pinRow is a connection that one client holds for itself. A subscriber on a shared feed holds none.
+type pinRow struct {
+	ID      int64  `json:"id"`
+	Addr    string `json:"addr"`
+	Name    string `json:"name"`
+	User    string `json:"user"`
+	Node    string `json:"node"`
+	Reason  string `json:"reason"` // watch, block, subscribe, monitor; kept: private_conn_pool_enabled is 0
+	Held    int64  `json:"seconds"`
+	Command string `json:"command"` // the client's latest
+}
+
+// holding is a lease and who holds it.
+type holding struct {
+	s      *session
+	lease  *backend.Lease
+	reason string
+	held   time.Duration
+}
+
+// eachHolding visits the leases that the loop's clients hold.
+func (l *loop) eachHolding(visit func(h holding)) {
+	for s := l.first; s != nil; s = s.next {
+		if st := s.stay; st != nil && st.lease != nil {
+			visit(holding{s, st.lease, st.holdReason(), st.lease.Held()})
+		}
+		for _, st := range s.kept {
+			if st.lease != nil {
+				visit(holding{s, st.lease, "kept", st.lease.Held()})
+			}
+		}
+		if b := s.sub; b != nil && b.pin != nil && b.pin.lease != nil {
+			reason := "subscribe"
+			if b.monitor {
+				reason = "monitor"
+			}
+			visit(holding{s, b.pin.lease, reason, b.pin.lease.Held()})
+		}
+	}
+}
+
+// holdReason is why the stay's lease is not in the pool.
+func (st *stay) holdReason() string {
+	if st.watching || st.reason == backend.ReasonTxn { // else a last reply is owed
+		return "watch"
+	}
+	return "block"
+}
+
+// holders is how many of the loop's clients hold a connection of each pool.
+func (l *loop) holders() map[poolName]int {
+	all := map[poolName]int{}
+	l.eachHolding(func(h holding) { all[poolName{h.lease.Addr(), h.s.user()}]++ })
+	return all
+}
+
+// pins are the rows of the connections that the loop's clients hold: of those held longest, no more than most, in that
+// order; and how many there are in all.
+func (l *loop) pins(most int) (rows []pinRow, total int) {
+	var longest []holding
+	trim := func() {
+		slices.SortFunc(longest, func(a, b holding) int { return cmp.Compare(b.held, a.held) })
+		longest = longest[:min(len(longest), most)]
+	}
+	l.eachHolding(func(h holding) {
+		total++
+		longest = append(longest, h)
+		if len(longest)/2 >= most { // so a status page costs nobody a sort of all clients
+			trim()
+		}
+	})
+	trim()
+	for _, h := range longest {
+		rows = append(rows, h.row())
+	}
+	return rows, total
+}
+
+func (h *holding) row() pinRow {
+	s := h.s
+	remote, _ := s.addresses()
+	r := pinRow{
+		ID: s.id, Addr: remote, User: s.user(), Node: h.lease.Addr(), Reason: h.reason,
+		Held: int64(h.held / time.Second), Command: s.lastCommand(),
+	}
+	if s.label != nil {
+		r.Name = s.label.name
+	}
+	return r
+}
+
+// longestFirst joins the loops' pins, no more than most of them.
+func longestFirst(parts [][]pinRow, most int) []pinRow {
+	all := slices.Concat(parts...)
+	slices.SortStableFunc(all, func(a, b pinRow) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.ID, b.ID)) })
+	return all[:min(len(all), most)]
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"math"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not know it, so who may use
+// it is who may use CLIENT LIST there.
+
+func init() {
+	localFuncs["proxy|help"] = proxyHelp
+	for name, f := range map[string]sessionFunc{
+		"backends": proxyBackends, "clients": proxyClients, "pins": proxyPins,
+		"pools": proxyPools, "slots": proxySlots, "stats": proxyStats,
+	} {
+		standIn["proxy|"+name] = "client|list"
+		sessionFuncs["proxy|"+name] = permitted(f)
+	}
+}
+
+func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	return survey(s, cmd, (*loop).holders, func(answers []map[poolName]int) []byte {
+		sum := map[poolName]int{}
+		for _, holders := range answers {
+			for name, n := range holders {
+				sum[name] += n
+			}
+		}
+		return appendRecords(nil, poolRows(s.loop.srv.figures(), sum), s.resp())
+	})
+}
+
+func proxyPins(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	ask := func(l *loop) []pinRow {
+		rows, _ := l.pins(math.MaxInt)
+		return rows
+	}
+	return survey(s, cmd, ask, func(answers [][]pinRow) []byte {
+		return appendRecords(nil, longestFirst(answers, math.MaxInt), s.resp())
+	})
+}
+
+func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	ask := func(l *loop) (rows []clientRow) {
+		for c := l.first; c != nil; c = c.next {
+			rows = append(rows, c.clientRow())
+		}
+		return rows
+	}
+	return survey(s, cmd, ask, func(answers [][]clientRow) []byte {
+		rows := slices.Concat(answers...)
+		slices.SortFunc(rows, func(a, b clientRow) int { return int(a.ID - b.ID) })
+		return appendRecords(nil, rows, s.resp())
+	})
+}
+
+func proxyBackends(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	return survey(s, cmd, (*loop).figures, func(answers []*loopFigures) []byte {
+		srv := s.loop.srv
+		rows := backendRows(srv.nodes.Topology(), sumFigures(answers), srv.figures(), time.Now())
+		return appendRecords(nil, rows, s.resp())
+	})
+}
+
+func proxySlots(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	l := s.loop
+	l.scratch = appendRecords(l.scratch[:0], slotRows(l.srv.nodes.Topology()), s.resp())
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	return survey(s, cmd, (*loop).figures, func(answers []*loopFigures) []byte {
+		srv := s.loop.srv
+		sum := sumFigures(answers)
+		return appendRecord(nil, srv.statsRow(sum, srv.figures(), sum.series(srv.started)), s.resp())
+	})
+}
+
+// appendRecords appends an array of rows.
+func appendRecords[R any](dst []byte, rows []R, resp int) []byte {
+	dst = codec.AppendArray(dst, len(rows))
+	for _, row := range rows {
+		dst = appendRecord(dst, row, resp)
+	}
+	return dst
+}
+
+// appendRecord appends a row, a struct of strings and int64s: a map in RESP3, an array of names and values in RESP2.
+func appendRecord(dst []byte, row any, resp int) []byte {
+	v := reflect.ValueOf(row)
+	dst = codec.AppendMap(dst, v.NumField(), resp)
+	for i := range v.NumField() {
+		dst = codec.AppendBulkString(dst, v.Type().Field(i).Tag.Get("json"))
+		if f := v.Field(i); f.Kind() == reflect.String {
+			dst = codec.AppendBulkString(dst, f.String())
+		} else {
+			dst = codec.AppendInt(dst, f.Int())
+		}
+	}
+	return dst
+}
+
+func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
+	return appendHelp(out, "PROXY",
+		"BACKENDS",
+		"    The nodes: slots, pipes, leases, since when each is up or down, its last error.",
+		"CLIENTS",
+		"    The clients: what each is doing, and with which node.",
+		"PINS",
+		"    The connections that a client holds for itself, longest first: who, which, why (watch, block, subscribe,",
+		"    monitor, kept) and for how many seconds.",
+		"POOLS",
+		"    The pools, by node and user. cl_ are clients, sv_ connections; maxwait_us is for how many microseconds the",
+		"    client that waits for longest has waited.",
+		"SLOTS",
+		"    Which node serves which slots.",
+		"STATS",
+		"    berth as a whole.")
+}

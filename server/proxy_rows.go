@@ -1,0 +1,288 @@
+package main
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/router"
+)
+
+// The rows of which PROXY and the status page are made. The names of their fields are those in the json tags, both in
+// RESP and in JSON. Every number is an int64, in the unit that the name ends in; what does not apply is 0 or "".
+
+// poolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ is of clients, sv_ of
+// connections.
+type poolRow struct {
+	Node         string `json:"node"`
+	User         string `json:"user"`
+	ClActive     int64  `json:"cl_active"`  // that hold a connection
+	ClWaiting    int64  `json:"cl_waiting"` // for one
+	SvActive     int64  `json:"sv_active"`  // leased
+	SvIdle       int64  `json:"sv_idle"`
+	SvLogin      int64  `json:"sv_login"`   // being dialled
+	MaxWait      int64  `json:"maxwait_us"` // of the client that waits now and has for longest
+	Hits         int64  `json:"hits"`
+	Misses       int64  `json:"misses"`
+	Dials        int64  `json:"dials"`
+	DialErrors   int64  `json:"dial_errors"`
+	Evictions    int64  `json:"evictions"`
+	Waits        int64  `json:"waits"`         // that ended, in any way
+	WaitTimeouts int64  `json:"wait_timeouts"` // of them, in vain
+}
+
+// poolName is what tells pools apart. Two passwords of one user, the old and the new one, make one row.
+type poolName struct{ node, user string }
+
+// poolFigures is one pool's, or those of several that are shown as one.
+type poolFigures struct {
+	poolName
+	backend.PoolStats
+}
+
+// figures reads all pools, in the order of node and user.
+func (srv *server) figures() []poolFigures {
+	var all []poolFigures
+	srv.pools.Each(func(addr, user string, p *backend.Pool) {
+		all = append(all, poolFigures{poolName{addr, cmp.Or(user, "default")}, p.Stats()})
+	})
+	slices.SortFunc(all, func(a, b poolFigures) int {
+		return cmp.Or(strings.Compare(a.node, b.node), strings.Compare(a.user, b.user))
+	})
+	return all
+}
+
+// poolRows are the pools' rows; holders is how many clients hold a connection of each.
+func poolRows(figures []poolFigures, holders map[poolName]int) []poolRow {
+	var rows []poolRow
+	for _, f := range figures {
+		if n := len(rows); n == 0 || rows[n-1].Node != f.node || rows[n-1].User != f.user {
+			rows = append(rows, poolRow{Node: f.node, User: f.user, ClActive: int64(holders[f.poolName])})
+		}
+		r := &rows[len(rows)-1]
+		r.ClWaiting += int64(f.Waiting)
+		r.SvActive += int64(f.Leased)
+		r.SvIdle += int64(f.Idle)
+		r.SvLogin += int64(f.Dialing)
+		r.MaxWait = max(r.MaxWait, f.OldestWait.Microseconds())
+		r.Hits += int64(f.Hits)
+		r.Misses += int64(f.Misses)
+		r.Dials += int64(f.Dials)
+		r.DialErrors += int64(f.DialErrors)
+		r.Evictions += int64(f.Evictions)
+		r.Waits += int64(f.Waits)
+		r.WaitTimeouts += int64(f.WaitTimeout)
+	}
+	return rows
+}
+
+// backendRow is a node: what its pipes and its pools, of all users, are and have done.
+type backendRow struct {
+	Node      string `json:"node"`
+	Role      string `json:"role"` // primary; "none": it is in no topology, but there are connections
+	Slots     int64  `json:"slots"`
+	Replicas  string `json:"replicas"`      // their addresses, with blanks between
+	State     string `json:"state"`         // up, down, dialing, idle
+	Since     int64  `json:"state_seconds"` // for how long it has been up or down
+	PipesUp   int64  `json:"pipes_up"`
+	PipesDial int64  `json:"pipes_dialing"`
+	Owed      int64  `json:"owed"`           // replies on pipes
+	Feeds     int64  `json:"feeds"`          // connections for subscriptions that clients share
+	Channels  int64  `json:"channels"`       // subscribed on them
+	Buffered  int64  `json:"buffered_bytes"` // that wait for it to read
+	Leased    int64  `json:"leases"`
+	Idle      int64  `json:"leases_idle"`
+	Dialing   int64  `json:"leases_dialing"`
+	Waiting   int64  `json:"waiting"`   // clients, for a lease
+	Redirects int64  `json:"redirects"` // MOVED and ASK that lead to it
+	DialErrs  int64  `json:"dial_errors"`
+	Timeouts  int64  `json:"wait_timeouts"`
+	LastError string `json:"last_error"` // why a pipe was lost last
+	ErrorAge  int64  `json:"last_error_seconds"`
+}
+
+// backendRows are the primaries in the order of their slots, and behind them, by address, the other nodes to which
+// there are connections.
+func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, now time.Time) []backendRow {
+	rows := make([]backendRow, len(t.Shards()))
+	place := map[string]int{}
+	for i, s := range t.Shards() {
+		rows[i] = backendRow{Node: s.Primary, Role: "primary", Replicas: strings.Join(s.Replicas, " ")}
+		place[s.Primary] = i
+	}
+	row := func(addr string) *backendRow {
+		if _, known := place[addr]; !known {
+			place[addr] = len(rows)
+			rows = append(rows, backendRow{Node: addr, Role: "none"})
+		}
+		return &rows[place[addr]]
+	}
+	for _, r := range t.Ranges() {
+		if r.Shard >= 0 {
+			rows[r.Shard].Slots += int64(r.To) - int64(r.From) + 1
+		}
+	}
+	for addr, c := range sum.counts {
+		row(addr).takePipes(c, now)
+	}
+	for addr, c := range sum.feeds {
+		r := row(addr)
+		r.Feeds, r.Channels = int64(c.Up), int64(c.Channels)
+	}
+	for _, f := range figures {
+		r := row(f.node)
+		r.Leased += int64(f.Leased)
+		r.Idle += int64(f.Idle)
+		r.Dialing += int64(f.Dialing)
+		r.Waiting += int64(f.Waiting)
+		r.DialErrs += int64(f.DialErrors)
+		r.Timeouts += int64(f.WaitTimeout)
+	}
+	for addr, n := range sum.stats.redirects {
+		row(addr).Redirects = n.moved + n.asked
+	}
+	for i := range rows {
+		rows[i].settle()
+	}
+	others := rows[len(t.Shards()):]
+	slices.SortFunc(others, func(a, b backendRow) int { return strings.Compare(a.Node, b.Node) })
+	return rows
+}
+
+// takePipes enters what the pipes tell.
+func (r *backendRow) takePipes(c backend.PipeCount, now time.Time) {
+	r.PipesUp, r.PipesDial, r.Owed, r.Buffered = int64(c.Up), int64(c.Dialing), int64(c.Owed), int64(c.Buffered)
+	since := int64(0)
+	switch {
+	case c.Up > 0:
+		r.State, since = "up", c.UpSince
+	case c.DownSince > 0:
+		r.State, since = "down", c.DownSince
+	case c.Dialing > 0:
+		r.State = "dialing"
+	}
+	r.Since = secondsSince(since, now)
+	if c.LastErr != nil {
+		r.LastError, r.ErrorAge = c.LastErr.Error(), secondsSince(c.LastErrAt, now)
+	}
+}
+
+// settle words the state of a node without pipes by its other connections.
+func (r *backendRow) settle() {
+	switch {
+	case r.State != "":
+	case r.Leased+r.Idle+r.Feeds > 0:
+		r.State = "up"
+	case r.Dialing > 0:
+		r.State = "dialing"
+	default:
+		r.State = "idle"
+	}
+}
+
+// secondsSince is how long ago unixNano was; 0 is never.
+func secondsSince(unixNano int64, now time.Time) int64 {
+	if unixNano == 0 {
+		return 0
+	}
+	return max(0, now.UnixNano()-unixNano) / int64(time.Second)
+}
+
+// slotRow is a range of slots of one owner.
+type slotRow struct {
+	From     int64  `json:"from"`
+	To       int64  `json:"to"`
+	Slots    int64  `json:"slots"`
+	Node     string `json:"node"` // "": nobody serves them
+	Replicas string `json:"replicas"`
+}
+
+func slotRows(t *router.Topology) []slotRow {
+	var rows []slotRow
+	for _, r := range t.Ranges() {
+		row := slotRow{From: int64(r.From), To: int64(r.To), Slots: int64(r.To) - int64(r.From) + 1}
+		if r.Shard >= 0 {
+			shard := t.Shards()[r.Shard]
+			row.Node, row.Replicas = shard.Primary, strings.Join(shard.Replicas, " ")
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// statsRow is berth as a whole. Counters count since the start, or since CONFIG RESETSTAT.
+type statsRow struct {
+	Uptime         int64 `json:"uptime_seconds"`
+	Loops          int64 `json:"loops"`
+	Clients        int64 `json:"clients"`
+	ClientsLimit   int64 `json:"clients_limit"`
+	Blocked        int64 `json:"clients_blocked"`    // in a blocking command
+	Waiting        int64 `json:"clients_waiting"`    // for a lease
+	Subscribed     int64 `json:"clients_subscribed"` // or in MONITOR
+	Accepted       int64 `json:"clients_accepted"`
+	Refused        int64 `json:"clients_refused"`
+	Requests       int64 `json:"requests"`
+	RequestsRate   int64 `json:"requests_per_second"` // mean of the last ten seconds
+	Errors         int64 `json:"errors"`
+	ErrorsRate     int64 `json:"errors_per_second"`
+	BytesIn        int64 `json:"client_bytes_in"`
+	BytesOut       int64 `json:"client_bytes_out"`
+	NodeBytesIn    int64 `json:"node_bytes_in"`
+	NodeBytesOut   int64 `json:"node_bytes_out"`
+	PipesUp        int64 `json:"pipes_up"`
+	PipesLost      int64 `json:"pipes_lost"`
+	Owed           int64 `json:"owed"`
+	Timeouts       int64 `json:"node_timeouts"`
+	Leases         int64 `json:"leases"`
+	LeasesIdle     int64 `json:"leases_idle"`
+	Hits           int64 `json:"hits"`
+	Misses         int64 `json:"misses"`
+	WaitTimeouts   int64 `json:"wait_timeouts"`
+	Moved          int64 `json:"redirects_moved"`
+	Asked          int64 `json:"redirects_ask"`
+	Shards         int64 `json:"shards"`
+	SlotsServed    int64 `json:"slots_served"`
+	TopologyRounds int64 `json:"topology_refreshes"`
+	Topologies     int64 `json:"topology_changes"`
+}
+
+// rateSpan is over how many seconds a rate is the mean.
+const rateSpan = 10
+
+// statsRow makes the row from what the loops know.
+func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rateSeries) statsRow {
+	t, nodes := srv.nodes.Topology(), srv.nodes.Stats()
+	commands, redirects := sum.stats.allCommands(), sum.stats.allRedirects()
+	row := statsRow{
+		Uptime: int64(time.Since(srv.started) / time.Second), Loops: int64(sum.loops),
+		Clients: int64(sum.sessions), ClientsLimit: srv.clientCap.Load(),
+		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.pinned),
+		Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
+		Requests: commands.ok + commands.failed, RequestsRate: perSecond(series.Requests),
+		Errors: commands.failed, ErrorsRate: perSecond(series.Errors),
+		BytesIn: sum.stats.bytesIn, BytesOut: sum.stats.bytesOut,
+		NodeBytesIn: sum.pipes.BytesIn, NodeBytesOut: sum.pipes.BytesOut,
+		PipesLost: sum.pipes.Lost, Timeouts: sum.pipes.Timeouts,
+		Moved: redirects.moved, Asked: redirects.asked,
+		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
+		TopologyRounds: nodes.Rounds, Topologies: nodes.Changes,
+	}
+	for _, c := range sum.counts {
+		row.PipesUp += int64(c.Up)
+		row.Owed += int64(c.Owed)
+	}
+	for _, f := range figures {
+		row.Leases += int64(f.Leased)
+		row.LeasesIdle += int64(f.Idle)
+		row.Hits += int64(f.Hits)
+		row.Misses += int64(f.Misses)
+		row.WaitTimeouts += int64(f.WaitTimeout)
+	}
+	return row
+}
+
+// perSecond is the rate of now.
+func perSecond(series []int64) int64 { return int64(math.Round(lastSeconds(series, rateSpan))) }

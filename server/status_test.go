@@ -1,0 +1,267 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// statusOf serves the page of a berth on a free port and returns its URL without the path.
+func statusOf(t *testing.T, b *berthServer) string {
+	t.Helper()
+	page := &status{srv: b.srv}
+	a, err := ListenAdmin([]string{"127.0.0.1"}, 0, AdminSource{Metrics: NewExposition(), Status: page.json})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return strings.TrimSuffix(a.URL(), "/metrics")
+}
+
+// report fetches /status.json.
+func report(t *testing.T, base string) (r statusReport, body string) {
+	t.Helper()
+	status, body, header := fetch(t, base+"/status.json")
+	if status != 200 || header.Get("Content-Type") != "application/json; charset=utf-8" || header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("status %d, header %v", status, header)
+	}
+	decoder := json.NewDecoder(strings.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		t.Fatalf("%v\n%s", err, body)
+	}
+	return r, body
+}
+
+func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no", "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "0", "--loops", "2")
+	base := statusOf(t, b)
+	blocked, watching, subscribed, waiting := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	watching.Do("WATCH", "k")
+	watching.Do("MULTI")
+	watching.Do("EXEC")
+	watching.Do("WATCH", "k")
+	blocked.Send("BLPOP", "q", "0")
+	subscribed.Do("SUBSCRIBE", "news")
+	eventually(t, "three connections to be held", func() bool {
+		r, _ := report(t, base)
+		return r.PinsTotal == 3
+	})
+	waiting.Send("WATCH", "k")
+	waiting.Send("GET", "a", "b")
+	var r statusReport
+	eventually(t, "a client to wait", func() bool {
+		r, _ = report(t, base)
+		return r.Stats.Waiting == 1 && r.Nodes[0].Waiting == 1
+	})
+	s := r.Stats
+	if s.Clients != 4 || s.Blocked != 1 || s.Subscribed != 1 || s.Loops != 2 || s.Leases != 3 || r.LoopsSilent != 0 {
+		t.Errorf("stats: %+v", s)
+	}
+	if !r.Ready || r.Why != "" || r.PoolMaxTotal != 3 || !strings.Contains(r.Backend, node.Addr()) || r.Version != version {
+		t.Errorf("berth: %+v", r)
+	}
+	if n := r.Nodes[0]; len(r.Nodes) != 1 || n.Node != node.Addr() || n.Leased != 3 || n.Waiting != 1 || n.State != "up" {
+		t.Errorf("nodes: %+v", r.Nodes)
+	}
+	if p := r.Pools[0]; len(r.Pools) != 1 || p.ClActive != 3 || p.ClWaiting != 1 || p.SvActive != 3 {
+		t.Errorf("pools: %+v", r.Pools)
+	}
+	if len(r.Slots) != 1 || r.Slots[0].Node != node.Addr() {
+		t.Errorf("slots: %+v", r.Slots)
+	}
+	var reasons []string
+	for _, p := range r.Pins {
+		reasons = append(reasons, p.Reason)
+	}
+	if slices.Sort(reasons); !slices.Equal(reasons, []string{"block", "subscribe", "watch"}) {
+		t.Errorf("pins: %+v", r.Pins)
+	}
+	held := uint64(0)
+	for _, n := range r.Nodes[0].Leases["txn"].Hold {
+		held += n
+	}
+	if held != 1 || len(r.Bounds) != len(backend.PoolBuckets) || r.Bounds[0] != 100 {
+		t.Errorf("%d transactions were held for some time, bounds %v", held, r.Bounds)
+	}
+}
+
+func TestStatusShowsNoMoreThanTheLongestPins(t *testing.T) {
+	b := startBerth(t, redistest.Start(t).Addr(), "--loops", "2")
+	base := statusOf(t, b)
+	var first []int64
+	for i := range 3 * statusPins {
+		c := dial(t, b.Addr())
+		c.Do("WATCH", "k")
+		if i < statusPins {
+			first = append(first, c.Do("CLIENT", "ID").(int64))
+		}
+	}
+	r, _ := report(t, base)
+	if r.PinsTotal != 3*statusPins || len(r.Pins) != statusPins {
+		t.Fatalf("%d of %d pins", len(r.Pins), r.PinsTotal)
+	}
+	// Within a second, order is by client; so is the order in which they came, on each loop.
+	for _, p := range r.Pins {
+		if !slices.Contains(first, p.ID) && p.Held < r.Pins[0].Held {
+			t.Errorf("client %d is shown, and not one of %v", p.ID, first)
+		}
+	}
+}
+
+func TestStatusWithoutClientsHasListsAndNoNulls(t *testing.T) {
+	base := statusOf(t, startBerth(t, ""))
+	_, body := report(t, base)
+	for _, name := range []string{"nodes", "pools", "pins", "slots"} {
+		if strings.Contains(body, `"`+name+`":null`) {
+			t.Errorf("%s is null", name)
+		}
+	}
+	if !strings.Contains(body, `"rates":{"until":`) || strings.Contains(body, `"requests":null`) {
+		t.Error("no rates")
+	}
+}
+
+func TestStatusTellsOfANodeThatIsNotReachable(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--topology-refresh-interval", "1")
+	base := statusOf(t, b)
+	node.Stop()
+	eventually(t, "berth not to be ready", func() bool {
+		b.srv.nodes.Refresh()
+		r, _ := report(t, base)
+		return !r.Ready && strings.Contains(r.Why, "refused")
+	})
+}
+
+func TestStatusTellsOfALoopThatDoesNotAnswer(t *testing.T) {
+	b := startBerth(t, "", "--loops", "2")
+	for range 8 {
+		dial(t, b.Addr()).Do("PING")
+	}
+	loops := b.srv.eachLoop()
+	if len(loops) != 2 {
+		t.Fatalf("%d loops", len(loops))
+	}
+	let := make(chan struct{})
+	loops[0].Post(func() { <-let })
+	r := (&status{srv: b.srv}).report()
+	close(let)
+	if r.LoopsSilent != 1 || r.Stats.Loops != 1 {
+		t.Errorf("%d silent, %d answered", r.LoopsSilent, r.Stats.Loops)
+	}
+}
+
+func TestViewersShareOneAnswer(t *testing.T) {
+	b := startBerth(t, "")
+	page := &status{srv: b.srv}
+	first := page.json()
+	page.made = time.Now().Add(time.Hour) // however slow this machine is
+	dial(t, b.Addr()).Do("PING")
+	if again := page.json(); !bytes.Equal(first, again) {
+		t.Error("the loops were asked anew")
+	}
+	page.made = time.Time{}
+	if again := page.json(); bytes.Equal(first, again) {
+		t.Error("an old answer was given")
+	}
+}
+
+func TestStatusPageIsOneFileThatMayRunNothingElse(t *testing.T) {
+	base := statusOf(t, startBerth(t, ""))
+	code, body, header := fetch(t, base+"/status")
+	if code != 200 || header.Get("Content-Type") != "text/html; charset=utf-8" || body != statusPage {
+		t.Fatalf("status %d, type %s, %d bytes", code, header.Get("Content-Type"), len(body))
+	}
+	policy := header.Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "connect-src 'self'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("the policy has no %s: %s", want, policy)
+		}
+	}
+	if strings.Contains(policy, "unsafe") {
+		t.Errorf("the policy allows what is unsafe: %s", policy)
+	}
+	for pattern, most := range map[string]int{
+		`<script`: 1, `<style`: 1, `<link`: 0, `<img`: 0, `<iframe`: 0, `\ssrc=`: 0, `\sstyle=`: 0, `\son\w+=`: 0, `url\(`: 0, `@import`: 0,
+		`https?://`: 1, // the name space of SVG
+	} {
+		if n := len(regexp.MustCompile(`(?i)`+pattern).FindAllString(body, -1)); n > most {
+			t.Errorf("%s is there %d times", pattern, n)
+		}
+	}
+	for _, path := range []string{"/status/", "/status/x", "/status.html"} {
+		if code, _, _ := fetch(t, base+path); code != 404 {
+			t.Errorf("%s: %d", path, code)
+		}
+	}
+}
+
+// The page makes text of all it is told: nothing in it reads HTML, and what it reads is JSON without a '<'.
+func TestAClientsNameCannotInject(t *testing.T) {
+	_, script, _ := strings.Cut(statusPage, "<script>")
+	for _, word := range []string{
+		"innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "createContextualFragment", "DOMParser", "srcdoc",
+		"setHTML", "eval(", "Function(", "javascript:", "importScripts", "import(",
+	} {
+		if strings.Contains(script, word) {
+			t.Errorf("the page uses %s", word)
+		}
+	}
+	b := startBerth(t, redistest.Start(t).Addr())
+	base := statusOf(t, b)
+	const name = `</script><img/src=x/onerror=alert(1)>"'&amp;`
+	c := dial(t, b.Addr())
+	if got := c.Do("CLIENT", "SETNAME", name); got != "OK" {
+		t.Fatal(got)
+	}
+	c.Do("WATCH", "k")
+	r, body := report(t, base)
+	if len(r.Pins) != 1 || r.Pins[0].Name != name {
+		t.Errorf("the name did not come through: %+v", r.Pins)
+	}
+	if strings.ContainsAny(body, "<>&") {
+		t.Errorf("not escaped: %s", body)
+	}
+	for _, resp := range []int{2, 3} {
+		c := dial(t, b.Addr())
+		c.Do("HELLO", resp)
+		if r := proxy(t, c, "PINS")[0]; r["name"] != name {
+			t.Errorf("RESP%d: %v", resp, r)
+		}
+	}
+}
+
+// answerOf is the status code of a request to a listener.
+func answerOf(a *Admin, loopback bool, host, path string) int {
+	r := httptest.NewRequest("GET", path, nil)
+	r.Host = host
+	w := httptest.NewRecorder()
+	a.handler(loopback).ServeHTTP(w, r)
+	return w.Code
+}
+
+// A page of another site whose name leads to 127.0.0.1 must not read who berth's clients are.
+func TestStatusOfALoopbackListenerIsForThisMachine(t *testing.T) {
+	asked := false
+	a := &Admin{source: AdminSource{Metrics: NewExposition(), Status: func() []byte { asked = true; return []byte("{}") }}}
+	for _, c := range []struct {
+		loopback bool
+		host     string
+		want     int
+	}{{true, "127.0.0.1:9379", 200}, {true, "evil.example:9379", 403}, {false, "wall.example:9379", 200}} {
+		asked = false
+		if code := answerOf(a, c.loopback, c.host, "/status.json"); code != c.want || asked != (c.want == 200) {
+			t.Errorf("loopback %v, host %s: %d", c.loopback, c.host, code)
+		}
+	}
+}
