@@ -33,6 +33,7 @@ type stay struct {
 	broken   bool       // what was watched is lost: EXEC answers nil
 	leaving  bool       // to be given back as soon as nothing is owed
 	dirty    bool       // in loop.staying
+	wait     *wait      // the blocking command that waits for the lease
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows them.
@@ -439,8 +440,24 @@ func (s *session) dropKept(why string) {
 // block sends a blocking command on a lease and takes no further request until its reply.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	ready, taken := s.attach(cmd, args, backend.ReasonBlock)
-	if !ready {
-		return taken
+	switch {
+	case !ready && taken: // refused
+		if s.stay != nil {
+			s.stay.wait = nil
+		}
+		return true
+	case !ready:
+		if s.pause == pauseLease {
+			s.beginWait(cmd, args)
+		}
+		return false
+	}
+	if w := s.stay.wait; w != nil {
+		if w.asked > 0 {
+			return s.hold(pauseLease)
+		}
+		s.stay.wait = nil
+		raw = w.rewritten(cmd, raw, args, s.loop.clock)
 	}
 	s.sendOnStay(cmd, raw, 1)
 	s.pause = pauseBlocked

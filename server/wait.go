@@ -1,0 +1,120 @@
+package main
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// wait is what becomes of a blocking command that has to wait for its lease: to its client it blocks from the beginning.
+// The time it waits is taken off its timeout, and the `$` of an XREAD, which means the last entry when the command
+// arrives, is looked up at once. Owned by the session's loop.
+type wait struct {
+	since int64          // when the command came, unix nanoseconds
+	ids   map[int]string // by argument: the entry that a `$` stands for
+	asked int            // entries that a node has still to say
+}
+
+// beginWait notes that the session's blocking command waits from now on.
+func (s *session) beginWait(cmd *router.Command, args [][]byte) {
+	st := s.stay
+	if st.wait != nil {
+		return
+	}
+	w := &wait{since: s.loop.clock}
+	st.wait = w
+	if cmd.Name != "xread" {
+		return
+	}
+	keys, err := cmd.Keys(args, nil)
+	if err != nil {
+		return
+	}
+	w.ids = map[int]string{}
+	for _, key := range keys {
+		at := key + len(keys)
+		if at >= len(args) || string(args[at]) != "$" {
+			continue
+		}
+		w.asked++
+		ask := codec.AppendCommand(nil, []byte("XREVRANGE"), args[key], []byte("+"), []byte("-"), []byte("COUNT"), []byte("1"))
+		last := &lastEntry{st: st, w: w, at: at}
+		if err := s.pipes.Node(st.addr).Send(ask, 1, last); err != nil {
+			w.asked--
+		}
+	}
+}
+
+// rewritten is the command as it goes out after the wait.
+func (w *wait) rewritten(cmd *router.Command, raw []byte, args [][]byte, now int64) []byte {
+	timeout, unit := cmd.BlockTimeout(args)
+	left := ""
+	if timeout >= 0 {
+		left = shortened(string(args[timeout]), unit, time.Duration(now-w.since))
+	}
+	if left == "" && len(w.ids) == 0 {
+		return raw
+	}
+	out := codec.AppendArray(nil, len(args))
+	for i, a := range args {
+		id, isLast := w.ids[i]
+		switch {
+		case i == timeout && left != "":
+			out = codec.AppendBulkString(out, left)
+		case isLast:
+			out = codec.AppendBulkString(out, id)
+		default:
+			out = codec.AppendBulk(out, a)
+		}
+	}
+	return out
+}
+
+// shortened is what is left of a timeout, at least a millisecond; empty when it is none, is for ever, or nothing to
+// speak of is gone.
+func shortened(timeout string, unit, gone time.Duration) string {
+	v, err := strconv.ParseFloat(timeout, 64)
+	if err != nil || !(v > 0) || v > 1e9 || gone < time.Millisecond {
+		return ""
+	}
+	left := max(time.Duration(v*float64(unit))-gone, time.Millisecond)
+	if unit == time.Millisecond {
+		return strconv.FormatInt(left.Milliseconds(), 10)
+	}
+	return strconv.FormatFloat(left.Seconds(), 'f', 3, 64)
+}
+
+// lastEntry takes a node's word on a stream's last entry. What it cannot say stays a `$`.
+type lastEntry struct {
+	st *stay
+	w  *wait
+	at int // the argument
+}
+
+// Reply takes XREVRANGE's.
+func (e *lastEntry) Reply(reply, _ []byte, _ int) {
+	v, err := codec.ParseValue(reply)
+	switch {
+	case err != nil || v.Type != '*' || v.Null:
+	case len(v.Elems) == 0:
+		e.w.ids[e.at] = "0-0"
+	case len(v.Elems[0].Elems) > 0:
+		e.w.ids[e.at] = string(v.Elems[0].Elems[0].Str)
+	}
+	e.done()
+}
+
+// Lost is told that the node will not say.
+func (e *lastEntry) Lost(*backend.LostError, []byte) { e.done() }
+
+// done lets the session go on if it has its lease already, or has lost it again: then it asks for another.
+func (e *lastEntry) done() {
+	e.w.asked--
+	s := e.st.s
+	if e.w.asked == 0 && !s.closed && s.pause == pauseLease && (s.stay != e.st || e.st.waiter == nil) {
+		s.release()
+	}
+}
