@@ -417,7 +417,7 @@ func TestManyCompareAndSetLoopsLoseNothing(t *testing.T) {
 							fmt.Sscan(s, &n)
 						}
 						if n >= target {
-							_, err = c.TryDo("UNWATCH")
+							c.TryDo("UNWATCH")
 							return
 						}
 						c.TryDo("MULTI")
