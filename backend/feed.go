@@ -464,14 +464,18 @@ func (f *Feed) lost(err error) {
 	f.scanner, f.proven = codec.ReplyScanner{}, false
 	f.lastErr = refused
 	f.losses++
-	if again { // a connection that worked is dialled again at once
+	switch {
+	case retired:
+		fs.stats.Retired++
+	case again: // a connection that worked is dialled again at once
 		f.backOff = 0
-	} else {
+		fs.stats.Lost++
+	default:
+		fs.stats.Lost++
 		f.backOff = min(max(2*f.backOff, backOffMin), backOffMax)
 		f.retryAt = fs.loop.Now() + int64(f.backOff)/2 + rand.Int64N(int64(f.backOff)/2)
 		fs.stats.DialErrors++
 	}
-	fs.stats.Lost++
 	queue := f.owed
 	f.owed = ring[*order]{}
 	f.set.lostFeed(f, refused, again && !retired)

@@ -29,10 +29,24 @@ type Feeds struct {
 // FeedStats counts what the feeds of one loop have done. Plain numbers: read them on the loop.
 type FeedStats struct {
 	Dials, DialErrors, Lost int64
+	Retired                 int64 // not needed any more
 	Timeouts                int64 // connections ended because the node did not answer
 	BytesIn, BytesOut       int64
 	Messages                int64 // that nodes sent
 	Deliveries              int64 // of them, to listeners
+}
+
+// Add sums another loop's counters into s.
+func (s *FeedStats) Add(o FeedStats) {
+	s.Dials += o.Dials
+	s.DialErrors += o.DialErrors
+	s.Lost += o.Lost
+	s.Retired += o.Retired
+	s.Timeouts += o.Timeouts
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+	s.Messages += o.Messages
+	s.Deliveries += o.Deliveries
 }
 
 // NewFeeds makes the feeds of a loop.
@@ -117,6 +131,13 @@ func (fs *Feeds) Stats() FeedStats { return fs.stats }
 type FeedCount struct {
 	Up, Dialing int
 	Channels    int // subscribed on them
+}
+
+// Add counts another loop's feeds in.
+func (c *FeedCount) Add(o FeedCount) {
+	c.Up += o.Up
+	c.Dialing += o.Dialing
+	c.Channels += o.Channels
 }
 
 // Count adds this loop's feeds to counts, by node address.

@@ -9,7 +9,7 @@ const (
 	Split               // cut by slot, sent to the owners, joined again
 	FanOut              // to every primary, joined again
 	Blocking            // on a lease, until its reply, when it blocks as written (Blocks); otherwise like Shared
-	Pinned              // on a lease until the client goes: it leaves state on the connection, or never ends
+	Pinned              // on a connection that keeps state for the client: a feed for subscriptions, else a lease until it goes
 	Txn                 // MULTI EXEC DISCARD WATCH UNWATCH
 	Refused             // never forwarded; Refusal has the words
 )

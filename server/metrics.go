@@ -14,12 +14,15 @@ type loopSnapshot struct {
 	stats                   loopStats
 	pipes                   backend.PipeStats
 	counts                  map[string]backend.PipeCount // by node
+	feeds                   backend.FeedStats
+	feedCounts              map[string]backend.FeedCount // by node
 	inputBytes, outputBytes int
 
-	sessions int
-	blocked  int // in a blocking command
-	waiting  int // for a lease
-	pinned   int // subscribed, or in MONITOR
+	sessions   int
+	blocked    int // in a blocking command
+	waiting    int // for a lease
+	pinned     int // hold a lease until they leave
+	subscribed int // to channels
 }
 
 // snapshot copies the loop's counters. It runs on the loop.
@@ -28,6 +31,8 @@ func (l *loop) snapshot() *loopSnapshot {
 	snap.stats.add(&l.stats)
 	snap.pipes = l.pipes.Stats()
 	l.pipes.Count(snap.counts)
+	snap.feeds = l.feeds.Stats()
+	l.feeds.Count(snap.feedCounts)
 	for s := l.first; s != nil; s = s.next {
 		snap.sessions++
 		switch s.pause {
@@ -36,8 +41,11 @@ func (l *loop) snapshot() *loopSnapshot {
 		case pauseLease:
 			snap.waiting++
 		}
-		if s.sub != nil {
+		if s.sub != nil && s.sub.pin != nil {
 			snap.pinned++
+		}
+		if s.subscribed() {
+			snap.subscribed++
 		}
 		snap.inputBytes += cap(s.in)
 		snap.outputBytes += cap(s.out) + s.conn.OutboundBuffered()
@@ -47,7 +55,7 @@ func (l *loop) snapshot() *loopSnapshot {
 
 // newLoopSnapshot is one of nothing, for add.
 func newLoopSnapshot() *loopSnapshot {
-	snap := &loopSnapshot{counts: map[string]backend.PipeCount{}}
+	snap := &loopSnapshot{counts: map[string]backend.PipeCount{}, feedCounts: map[string]backend.FeedCount{}}
 	snap.stats.init()
 	return snap
 }
@@ -61,10 +69,17 @@ func (snap *loopSnapshot) add(o *loopSnapshot) {
 		all.Add(c)
 		snap.counts[addr] = all
 	}
+	snap.feeds.Add(o.feeds)
+	for addr, c := range o.feedCounts {
+		all := snap.feedCounts[addr]
+		all.Add(c)
+		snap.feedCounts[addr] = all
+	}
 	snap.sessions += o.sessions
 	snap.blocked += o.blocked
 	snap.waiting += o.waiting
 	snap.pinned += o.pinned
+	snap.subscribed += o.subscribed
 	snap.inputBytes += o.inputBytes
 	snap.outputBytes += o.outputBytes
 }
@@ -157,6 +172,7 @@ func (srv *server) collect(m *MetricsWriter) {
 		snap.collectClients(m)
 		snap.collectCommands(m, table)
 		snap.collectPipes(m)
+		snap.collectFeeds(m)
 	}
 	srv.pools.Each(func(addr, _ string, p *backend.Pool) { collectPool(m, addr, p.Stats()) })
 	srv.collectNodes(m)
@@ -174,6 +190,7 @@ func (snap *loopSnapshot) collectClients(m *MetricsWriter) {
 	m.Gauge(metricClients, float64(snap.sessions))
 	m.Gauge(metricClientsBlocked, float64(snap.blocked))
 	m.Gauge(metricClientsPinned, float64(snap.pinned))
+	m.Gauge(metricClientsSubscribed, float64(snap.subscribed))
 	m.Gauge(metricClientBuffers, float64(snap.inputBytes), "input")
 	m.Gauge(metricClientBuffers, float64(snap.outputBytes), "output")
 	m.Counter(metricClientBytes, uint64(st.bytesIn), "in")
@@ -229,6 +246,24 @@ func (snap *loopSnapshot) collectPipes(m *MetricsWriter) {
 	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
 	m.Counter(metricNodeTimeouts, uint64(p.Timeouts))
+}
+
+func (snap *loopSnapshot) collectFeeds(m *MetricsWriter) {
+	for addr, c := range snap.feedCounts {
+		m.Gauge(metricNodeConnections, float64(c.Up), addr, "feed", "up")
+		m.Gauge(metricNodeConnections, float64(c.Dialing), addr, "feed", "dialing")
+		m.Gauge(metricChannels, float64(c.Channels), addr)
+	}
+	f := snap.feeds
+	m.Counter(metricNodeDials, uint64(f.Dials-f.DialErrors), "feed", "ok")
+	m.Counter(metricNodeDials, uint64(f.DialErrors), "feed", "error")
+	m.Counter(metricNodeClosed, uint64(f.Lost-f.DialErrors), "feed", "lost")
+	m.Counter(metricNodeClosed, uint64(f.Retired), "feed", "idle")
+	m.Counter(metricNodeTimeouts, uint64(f.Timeouts))
+	m.Counter(metricNodeBytes, uint64(f.BytesIn), "in")
+	m.Counter(metricNodeBytes, uint64(f.BytesOut), "out")
+	m.Counter(metricMessages, uint64(f.Messages), "in")
+	m.Counter(metricMessages, uint64(f.Deliveries), "out")
 }
 
 // leaseBuckets are the pools' own bounds.

@@ -82,7 +82,9 @@ func (srv *server) outputLimit(s *session) *OutputLimit {
 }
 
 // newcomer is as whom a client begins, and begins again after RESET: nobody, in the database of the backend's URL.
-func (srv *server) newcomer() backend.Identity { return backend.Identity{DB: srv.nodes.Target().DB, RESP: 2} }
+func (srv *server) newcomer() backend.Identity {
+	return backend.Identity{DB: srv.nodes.Target().DB, RESP: 2}
+}
 
 // redisVersion is what berth says when asked for the version of Redis: its nodes'.
 func (srv *server) redisVersion() string {
