@@ -122,6 +122,7 @@ func (fs *Feeds) Close() {
 			f.end(errShutdown)
 		}
 	}
+	clear(fs.sets) // nothing is to be restored
 }
 
 // Stats are the counters so far.

@@ -259,7 +259,7 @@ func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rate
 	row := statsRow{
 		Uptime: int64(time.Since(srv.started) / time.Second), Loops: int64(sum.loops),
 		Clients: int64(sum.sessions), ClientsLimit: srv.clientCap.Load(),
-		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.pinned),
+		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.subscribed),
 		Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
 		Requests: commands.ok + commands.failed, RequestsRate: perSecond(series.Requests),
 		Errors: commands.failed, ErrorsRate: perSecond(series.Errors),

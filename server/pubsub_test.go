@@ -118,6 +118,28 @@ func TestSubscribersAreAnsweredAsByRedis(t *testing.T) {
 	}
 }
 
+func TestSubscribersOfTheEmbeddedBackend(t *testing.T) {
+	b := startBerth(t, "", "--loops", "2")
+	for i := range 4 {
+		c, publisher := dial(t, b.Addr()), dial(t, b.Addr())
+		if i%2 == 0 {
+			c.Do("HELLO", "3")
+		}
+		for _, step := range []struct{ line, want string }{
+			{"SUBSCRIBE a", "[subscribe a 1]"}, {"PSUBSCRIBE b*", "[psubscribe b* 2]"}, {"SUBSCRIBE a", "[subscribe a 2]"},
+			{"UNSUBSCRIBE a", "[unsubscribe a 1]"},
+		} {
+			if got := fmt.Sprint(c.Do(strings.Fields(step.line))); got != step.want {
+				t.Errorf("%s: %s, want %s", step.line, got, step.want)
+			}
+		}
+		publisher.Do("PUBLISH", "bb", "x")
+		if got := fmt.Sprint(c.Recv()); got != "[pmessage b* bb x]" {
+			t.Error(got)
+		}
+	}
+}
+
 func TestSubscribeInsideMultiIsRefusedInWords(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
