@@ -78,7 +78,7 @@ func (p *Pool) endDial(w *Waiter, err error) {
 	if err == nil {
 		return
 	}
-	p.metrics.dialErrors.Add(1)
+	p.metrics.dialFailed(err)
 	p.total.Add(-1)
 	if w != nil && p.dequeue(w) {
 		p.answer(w, nil, err)

@@ -47,6 +47,8 @@ type PoolStats struct {
 	Dials, DialErrors  uint64            // begun; failed, the handshake included
 	Evictions          uint64            // idle connections closed by IdleTime
 	Waits, WaitTimeout uint64            // Waiters that were answered in any way; those that got ErrPoolTimeout
+	DialErr            error             // why a dial failed last, nil: none did
+	DialErrAt          time.Time         // when
 	Closes             map[string]uint64 // connections closed, by reason
 	Hold, Wait         [numReasons]DurationHistogram
 }
@@ -57,8 +59,17 @@ type poolMetrics struct {
 
 	hold, wait [numReasons]histogram
 
-	mu     sync.Mutex // guards closes
-	closes map[string]uint64
+	mu        sync.Mutex // guards what follows
+	closes    map[string]uint64
+	dialErr   error
+	dialErrAt time.Time
+}
+
+func (m *poolMetrics) dialFailed(err error) {
+	m.dialErrors.Add(1)
+	m.mu.Lock()
+	m.dialErr, m.dialErrAt = err, time.Now()
+	m.mu.Unlock()
 }
 
 func (m *poolMetrics) closed(why string) {
@@ -82,6 +93,7 @@ func (m *poolMetrics) snapshot() PoolStats {
 	}
 	m.mu.Lock()
 	s.Closes = maps.Clone(m.closes)
+	s.DialErr, s.DialErrAt = m.dialErr, m.dialErrAt
 	m.mu.Unlock()
 	return s
 }

@@ -100,7 +100,7 @@ type backendRow struct {
 	Redirects int64  `json:"redirects"` // MOVED and ASK that lead to it
 	DialErrs  int64  `json:"dial_errors"`
 	Timeouts  int64  `json:"wait_timeouts"`
-	LastError string `json:"last_error"` // why a pipe was lost last
+	LastError string `json:"last_error"` // why a pipe was lost, or a dial failed, last
 	ErrorAge  int64  `json:"last_error_seconds"`
 }
 
@@ -125,10 +125,12 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 			rows[r.Shard].Slots += int64(r.To) - int64(r.From) + 1
 		}
 	}
+	errs := map[string]nodeError{}
 	for addr, c := range sum.counts {
 		row(addr).takePipes(c, now)
+		errs[addr] = nodeError{c.LastErr, c.LastErrAt}
 	}
-	for addr, c := range sum.feeds {
+	for addr, c := range sum.feedCounts {
 		r := row(addr)
 		r.Feeds, r.Channels = int64(c.Up), int64(c.Channels)
 	}
@@ -140,12 +142,18 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 		r.Waiting += int64(f.Waiting)
 		r.DialErrs += int64(f.DialErrors)
 		r.Timeouts += int64(f.WaitTimeout)
+		if at := f.DialErrAt.UnixNano(); f.DialErr != nil && at > errs[f.node].at {
+			errs[f.node] = nodeError{f.DialErr, at}
+		}
 	}
 	for addr, n := range sum.stats.redirects {
 		row(addr).Redirects = n.moved + n.asked
 	}
 	for i := range rows {
 		rows[i].settle()
+		if e := errs[rows[i].Node]; e.err != nil {
+			rows[i].LastError, rows[i].ErrorAge = e.err.Error(), secondsSince(e.at, now)
+		}
 	}
 	others := rows[len(t.Shards()):]
 	slices.SortFunc(others, func(a, b backendRow) int { return strings.Compare(a.Node, b.Node) })
@@ -165,9 +173,12 @@ func (r *backendRow) takePipes(c backend.PipeCount, now time.Time) {
 		r.State = "dialing"
 	}
 	r.Since = secondsSince(since, now)
-	if c.LastErr != nil {
-		r.LastError, r.ErrorAge = c.LastErr.Error(), secondsSince(c.LastErrAt, now)
-	}
+}
+
+// nodeError is what went wrong with a node last, and when, unix nanoseconds.
+type nodeError struct {
+	err error
+	at  int64
 }
 
 // settle words the state of a node without pipes by its other connections.
@@ -219,9 +230,10 @@ type statsRow struct {
 	Loops          int64 `json:"loops"`
 	Clients        int64 `json:"clients"`
 	ClientsLimit   int64 `json:"clients_limit"`
-	Blocked        int64 `json:"clients_blocked"`    // in a blocking command
-	Waiting        int64 `json:"clients_waiting"`    // for a lease
-	Subscribed     int64 `json:"clients_subscribed"` // or in MONITOR
+	Blocked        int64 `json:"clients_blocked"` // in a blocking command
+	Waiting        int64 `json:"clients_waiting"` // for a lease
+	Subscribed     int64 `json:"clients_subscribed"`
+	Pinned         int64 `json:"clients_pinned"` // hold a connection until they leave: MONITOR, and subscribers without pubsub-sharing
 	Accepted       int64 `json:"clients_accepted"`
 	Refused        int64 `json:"clients_refused"`
 	Requests       int64 `json:"requests"`
@@ -259,7 +271,7 @@ func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rate
 	row := statsRow{
 		Uptime: int64(time.Since(srv.started) / time.Second), Loops: int64(sum.loops),
 		Clients: int64(sum.sessions), ClientsLimit: srv.clientCap.Load(),
-		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.subscribed),
+		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.subscribed), Pinned: int64(sum.pinned),
 		Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
 		Requests: commands.ok + commands.failed, RequestsRate: perSecond(series.Requests),
 		Errors: commands.failed, ErrorsRate: perSecond(series.Errors),
