@@ -122,7 +122,7 @@ var options = []*option{
 	// How berth is watched.
 	{name: "admin-bind", def: "127.0.0.1",
 		value: listValue{at: func(c *Config) *[]string { return &c.AdminBind }, is: "addresses", check: checkBind},
-		help:  "Addresses of the admin endpoint (`/metrics`, `/healthz`, `/readyz`; `/debug/pprof` on loopback addresses only)."},
+		help:  "Addresses of the admin endpoint (`/status`, `/metrics`, `/healthz`, `/readyz`; `/debug/pprof` on loopback addresses only)."},
 	{name: "admin-port", def: "9379",
 		value: numberValue{at: func(c *Config) *int { return &c.AdminPort }, min: 0, max: 65535},
 		help:  "TCP port of the admin endpoint; 0: none."},
