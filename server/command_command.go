@@ -9,7 +9,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// COMMAND. What stands in no handler here (DOCS, GETKEYSANDFLAGS) a node answers: it is local, but has no function.
+// COMMAND. What stands in no handler here (GETKEYSANDFLAGS) a node answers: it is local, but has no function.
 
 func init() {
 	localFuncs["command"] = func(s *session, _ [][]byte, out []byte) []byte {
@@ -22,6 +22,16 @@ func init() {
 	localFuncs["command|list"] = commandList
 	localFuncs["command|help"] = commandHelp
 	sessionFuncs["command|getkeys"] = commandGetKeys
+	sessionFuncs["command|docs"] = commandDocs
+}
+
+// commandDocs has a node answer. The embedded backend has no documentation and would send its COMMAND reply; redis-cli
+// asks this first of all, and helps itself when it is told that there is none.
+func commandDocs(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	if s.loop.srv.nodes.Info().Kind != backend.Embedded {
+		return s.share(cmd, raw, args)
+	}
+	return s.refuse(cmd, "ERR unknown subcommand 'DOCS'. Try COMMAND HELP.")
 }
 
 // commandInfo describes the commands of the given names, or all.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -110,5 +112,18 @@ func TestHelpNamesEverySubcommandThatAnswers(t *testing.T) {
 				t.Errorf("%s %s: in HELP %v, answered %v", container, name, known, answers)
 			}
 		}
+	}
+}
+
+// The first thing an interactive redis-cli asks is COMMAND DOCS; it aborts when it gets anything but documentation or an error.
+func TestInteractiveRedisCLIOnTheEmbeddedBackend(t *testing.T) {
+	b := startBerth(t, "")
+	host, port, _ := net.SplitHostPort(b.Addr())
+	cli := exec.Command("redis-cli", "-h", host, "-p", port)
+	cli.Stdin = strings.NewReader("SET a 1\nMULTI\nINCR a\nEXEC\nRPUSH q x\nBLPOP q 1\n")
+	out, err := cli.CombinedOutput()
+	want := "OK\nOK\nQUEUED\n2\n1\nq\nx\n"
+	if got := strings.ReplaceAll(string(out), "\n\n", "\n"); err != nil || got != want {
+		t.Fatalf("redis-cli said %q (%v), want %q", got, err, want)
 	}
 }
