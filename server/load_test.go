@@ -20,14 +20,14 @@ import (
 	"time"
 )
 
-// Load tests are small and short, to run with all the others. BERTH_LOAD=full makes them as large as scripts/acceptance
-// wants them, and BERTH_BINARY=path puts them in front of that program instead of a berth in the test's own process.
+// Load tests are small and short, to run with all the others. LOAD_SIZE=full makes them as large as scripts/acceptance
+// wants them, and LOAD_BINARY=path puts them in front of that program instead of a berth in the test's own process.
 var (
-	loadFull   = os.Getenv("BERTH_LOAD") == "full"
-	loadBinary = os.Getenv("BERTH_BINARY")
+	loadFull   = os.Getenv("LOAD_SIZE") == "full"
+	loadBinary = os.Getenv("LOAD_BINARY")
 )
 
-// sized is small, or full with BERTH_LOAD=full.
+// sized is small, or full with LOAD_SIZE=full.
 func sized[T any](small, full T) T {
 	if loadFull {
 		return full
@@ -52,7 +52,7 @@ type loadedBerth struct {
 	said  string        // file with what the process has written
 }
 
-// startLoaded is startBerth with metrics, for the berth BERTH_BINARY names.
+// startLoaded is startBerth with metrics, for the berth LOAD_BINARY names.
 func startLoaded(t testing.TB, backend string, args ...string) *loadedBerth {
 	t.Helper()
 	for range 20 {

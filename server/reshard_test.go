@@ -259,3 +259,36 @@ func TestReshardByRedisCliUnderLoadCostsNoError(t *testing.T) {
 		3*slots, took.Round(time.Millisecond), s.requests.Load()+k.acked.Load(), s.wrong.count.Load(),
 		sum(m, "berth_redirects_total", "moved"), sum(m, "berth_redirects_total", "ask"))
 }
+
+// However often its slot moves, a client waits as long as it asked for, and is not told of any of it.
+func TestBlockedClientWhoseSlotMovesAgainAndAgainWaitsNoLonger(t *testing.T) {
+	for _, request := range []string{"BLPOP {k}nothing 4", "XREAD BLOCK 4000 STREAMS {k}nothing $"} {
+		cluster := redistest.StartCluster(t, 2, 0)
+		b := startBerth(t, clusterURL(cluster))
+		slot := int(router.Slot([]byte("k")))
+		from := cluster.Owner(slot)
+		c, forever := dial(t, b.Addr()), dial(t, b.Addr())
+		begin := time.Now()
+		c.Send(strings.Fields(request))
+		forever.Send("BRPOP", "{k}list", "0")
+		for moves := 0; moves < 8 || time.Since(begin) < 2500*time.Millisecond; moves++ {
+			blocked := func() bool {
+				return strings.Contains(cluster.Node(from).Do(t, "INFO", "clients").(string), "blocked_clients:2\r\n") ||
+					time.Since(begin) > 4*time.Second
+			}
+			eventually(t, "the clients to block at the slot's owner", blocked)
+			cluster.MoveSlot(t, slot, from, 1-from)
+			from = 1 - from
+		}
+		if got := c.Recv(); got != nil {
+			t.Fatalf("%s: %v", request, got)
+		}
+		if took := time.Since(begin); took < 3900*time.Millisecond || took > 5500*time.Millisecond {
+			t.Errorf("%s took %s", request, took)
+		}
+		c.Do("RPUSH", "{k}list", "x")
+		if got := forever.Recv(); fmt.Sprint(got) != "[{k}list x]" {
+			t.Errorf("BRPOP without a timeout: %v", got)
+		}
+	}
+}

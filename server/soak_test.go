@@ -313,7 +313,8 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 	if most.pipes > loops*3 {
 		t.Errorf("%d pipes for %d loops and 3 nodes", most.pipes, loops)
 	}
-	if limit := loops*3 + most.leases + 3; most.atNodes > limit {
+	// The nodes are asked a moment before berth is, one after the other, while leases come and go.
+	if limit := loops*3 + most.leases; float64(most.atNodes) > 1.05*float64(limit)+3 {
 		t.Errorf("nodes had %d connections, more than loops × nodes + leases = %d", most.atNodes, limit)
 	}
 

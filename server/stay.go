@@ -28,6 +28,7 @@ type stay struct {
 	owed     []stayOwed // replies the lease owes, oldest first
 	again    *request   // to be sent as soon as attached: it was redirected
 	asking   bool       // with ASKING in front
+	sentAt   int64      // when a request was last put on the lease, unix nanoseconds
 	slot     int        // of the watched keys
 	watching bool       // between WATCH and EXEC, DISCARD, UNWATCH
 	broken   bool       // what was watched is lost: EXEC answers nil
@@ -136,6 +137,7 @@ func (st *stay) Attached(l *backend.Lease, err error) {
 // send puts a request on the lease.
 func (st *stay) send(r *request, raw []byte, replies int) {
 	st.lease.Send(raw, replies)
+	st.sentAt = st.s.loop.clock
 	st.owed = append(st.owed, stayOwed{r: r, left: replies})
 	st.touch()
 }
@@ -205,6 +207,9 @@ func (st *stay) answer(r *request, reply []byte) {
 			st.lease.Mark(backend.DirtOther)
 		}
 	} else if reply[0] == '-' {
+		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > rested {
+			r.hops = 0
+		}
 		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
 			st.follow(r, to)
 			return
@@ -251,10 +256,13 @@ func (st *stay) resend(r *request) {
 		st.owed = append(st.owed, stayOwed{left: 1})
 		st.asking = false
 	}
+	raw := r.sent
 	if r.watches {
 		st.lease.Mark(backend.DirtWatch)
+	} else {
+		raw = st.s.shortened(r)
 	}
-	st.send(r, r.sent, 1)
+	st.send(r, raw, 1)
 }
 
 var askingCommand = codec.AppendCommandString(nil, "ASKING")
