@@ -191,7 +191,7 @@ func TestSlotMovedUnderLoadCostsNoErrorAndNoOrder(t *testing.T) {
 
 	slot := int(router.Slot([]byte("moving")))
 	from := cluster.Owner(slot)
-	moves := sized(6, 40)
+	moves := sized(6, 20)
 	var longest time.Duration
 	for range moves {
 		to := (from + 1) % 3
@@ -234,7 +234,7 @@ func TestReshardByRedisCliUnderLoadCostsNoError(t *testing.T) {
 	k.keep(sized(20, 100))
 	k.awaitServed(0)
 	begin := time.Now()
-	slots := sized(200, 2000)
+	slots := sized(200, 600)
 	for from := range 3 {
 		cli := exec.Command("redis-cli", "--cluster", "reshard", cluster.Node(0).Addr(), "--cluster-from", cluster.ID(from),
 			"--cluster-to", cluster.ID((from+1)%3), "--cluster-slots", fmt.Sprint(slots), "--cluster-yes")
