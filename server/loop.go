@@ -46,6 +46,8 @@ type loop struct {
 	cuts     []cutSlot // by slot, scratch of cut; made when first needed
 	cutting  uint64
 
+	transactors map[backend.Identity]bool // users of whom a node has said that they may run MULTI
+
 	stats loopStats
 	rates rates
 }
@@ -62,7 +64,7 @@ const (
 )
 
 func newLoop(srv *server, el gnet.EventLoop) *loop {
-	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{}}
 	l.inbox = backend.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = backend.NewPipes(l, &srv.pipeSettings)
 	l.feeds = backend.NewFeeds(l, &srv.pipeSettings, srv.nodes)

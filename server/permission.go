@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
@@ -76,18 +77,32 @@ func (s *session) askPermission(cmd *router.Command) {
 		s.release()
 		return
 	}
-	if err := s.pipes.Shard(t, shard).Send(harmless[v.asked], 1, v); err != nil {
+	request, replies := harmless[v.asked], 1
+	if cmd.Name == "multi" {
+		request, replies = emptyTransaction, 2
+	}
+	if err := s.pipes.Shard(t, shard).Send(request, replies, v); err != nil {
 		v.Lost(err, nil)
 	}
 }
 
+// emptyTransaction asks whether a user may run MULTI. A refused EXEC ends the transaction too.
+var emptyTransaction = append(slices.Clone(multiCommand), execCommand...)
+
+// userOf is whom permissions belong to.
+func userOf(id backend.Identity) backend.Identity {
+	return backend.Identity{User: id.User, Password: id.Password}
+}
+
 // Reply is a backend.Receiver's: any answer but NOPERM says that the user may.
-func (v *verdict) Reply(reply, _ []byte, _ int) {
-	if bytes.HasPrefix(reply, []byte("-NO")) { // NOPERM, NOAUTH
+func (v *verdict) Reply(reply, _ []byte, more int) {
+	if v.refusal == "" && bytes.HasPrefix(reply, []byte("-NO")) { // NOPERM, NOAUTH
 		text := string(reply[1 : len(reply)-2])
 		v.refusal = strings.Replace(text, "'"+v.asked+"'", "'"+v.cmd.Name+"'", 1)
 	}
-	v.said()
+	if more == 0 {
+		v.said()
+	}
 }
 
 // Lost says that there is no answer.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 
@@ -29,6 +30,9 @@ func (r *request) deliver(reply []byte) {
 	case r.settle != nil:
 		r.settle(r, reply)
 	case r.blob != nil:
+		if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
+			delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
+		}
 		r.done(r.blob.splice(r.s, reply))
 	default:
 		r.done(reply)

@@ -73,8 +73,10 @@ func (s *session) transact(cmd *router.Command, raw []byte, args [][]byte) bool 
 		if s.txn != nil {
 			return s.sayError(cmd, "ERR MULTI calls can not be nested")
 		}
-		s.txn = &transaction{bytes: slices.Clone(multiCommand), slot: noSlot}
-		return s.say(cmd, "OK")
+		if !s.loop.transactors[userOf(s.pipes.Identity())] {
+			return permittedMulti(s, cmd, raw, args)
+		}
+		return beginTransaction(s, cmd, raw, args)
 	case "exec":
 		return s.exec(cmd)
 	case "discard":
@@ -93,6 +95,16 @@ func (s *session) transact(cmd *router.Command, raw []byte, args [][]byte) bool 
 		s.unwatch()
 		return s.say(cmd, "OK")
 	}
+}
+
+// permittedMulti asks, once for each user and loop, whether the nodes let the user run MULTI: behind a refused one the
+// queued commands would be executed one by one.
+var permittedMulti = permitted(beginTransaction)
+
+func beginTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	s.loop.transactors[userOf(s.pipes.Identity())] = true
+	s.txn = &transaction{bytes: slices.Clone(multiCommand), slot: noSlot}
+	return s.say(cmd, "OK")
 }
 
 // say answers with a simple string.
