@@ -44,6 +44,9 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.Err }
 
+// Timeout tells that berth gave up the reply; the connection is there still.
+func (e *LostError) Timeout() bool { return errors.Is(e.Err, errTimeout) }
+
 // Reasons for which berth itself ends a pipe or gives up a reply.
 var (
 	errUnowed   = errors.New("the node sent a reply that no request is owed")

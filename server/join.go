@@ -72,17 +72,32 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 	p.arrived(reply)
 }
 
-// Lost is told that one part gets no reply. Of a command that writes the other parts may have been executed: clients
-// must not send it again on their own.
-func (p *part) Lost(err *backend.LostError, _ []byte) {
+// Lost is told that one part gets no reply. One that was not sent is sent again, once. Of a command that writes the other
+// parts may have been executed: clients must not send it again on their own.
+func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
 	r.s.loop.srv.nodes.Refresh()
+	if !err.Sent && err.Refusal == "" && p.hops == 0 && p.resend(sent) {
+		return
+	}
 	if r.cmd.Flags.Has(router.Write) && len(p.join.parts) > 1 {
 		inPart := *err
 		inPart.Sent = true
 		err = &inPart
 	}
 	p.arrived(appendLost(nil, err))
+}
+
+// resend sends a part of a split command again to whoever owns its slot now.
+func (p *part) resend(sent []byte) bool {
+	s := p.join.r.s
+	t := s.loop.srv.nodes.Topology()
+	shard := t.Shard(p.slot)
+	if shard < 0 || s.closed || p.join.r.cmd.Way == router.FanOut {
+		return false
+	}
+	p.hops++
+	return s.pipes.Shard(t, shard).Send(sent, 1, p) == nil
 }
 
 // redirect follows -MOVED and -ASK for one part.

@@ -45,7 +45,7 @@ func (r *request) deliver(reply []byte) {
 func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.s.loop.srv.nodes.Refresh() // the node may have been replaced
 	retry := !err.Sent || r.s.writing == 0
-	if err.Refusal == "" && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
+	if err.Refusal == "" && !err.Timeout() && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
 		r.hops++
 		if r.resend(sent) {
 			return

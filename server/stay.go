@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -199,6 +200,8 @@ func (st *stay) answer(r *request, reply []byte) {
 		st.lease.Clear(backend.DirtMulti)
 		_, moved := router.ParseRedirect(reply, "")
 		switch {
+		case !r.blob.watched && reply[0] == '-' && r.redirect(reply, r.sent):
+			return
 		case moved || r.blob.moved != nil: // what was watched has gone elsewhere: nothing was executed
 			l := st.s.loop
 			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
@@ -289,6 +292,11 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 			o.r.lost(lost)
 		}
 	}
+}
+
+// owesWatch tells whether a WATCH is not answered.
+func (st *stay) owesWatch() bool {
+	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Name == "watch" })
 }
 
 // owedFor is for how long the oldest request on the lease has been waiting.
@@ -421,6 +429,11 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 		st.broken = true
 		st.move(addr)
 	}
+	return s.attachTo(cmd, addr, reason)
+}
+
+// attachTo is attach for a node that is known already.
+func (s *session) attachTo(cmd *router.Command, addr string, reason backend.Reason) (ready, taken bool) {
 	switch s.stayAt(addr, reason) {
 	case stayWaiting:
 		return false, s.hold(pauseLease)

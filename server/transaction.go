@@ -192,13 +192,16 @@ func (s *session) exec(cmd *router.Command) bool {
 		return true
 	}
 	topology := s.loop.srv.nodes.Topology()
-	if !s.turnTo(onPipes, topology) {
-		return false
-	}
 	shard, text := shardOf(topology, t.slot, s.id)
 	if text != "" {
 		s.endTransaction()
 		return s.sayError(cmd, text)
+	}
+	if len(t.bytes) > maxOnPipe {
+		return s.execLarge(cmd, topology, shard)
+	}
+	if !s.turnTo(onPipes, topology) {
+		return false
 	}
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
@@ -206,6 +209,29 @@ func (s *session) exec(cmd *router.Command) bool {
 	if err := s.pipes.Shard(topology, shard).Send(append(t.bytes, execCommand...), r.replies(), r); err != nil {
 		r.lost(err)
 	}
+	return true
+}
+
+// maxOnPipe is how large a transaction may be to travel on a pipe, where the requests of others stand behind it.
+const maxOnPipe = 1 << 20
+
+// execLarge sends a transaction without WATCH on a lease of its own.
+func (s *session) execLarge(cmd *router.Command, topology *router.Topology, shard int) bool {
+	if !s.turnTo(onLease, topology) {
+		return false
+	}
+	ready, taken := s.attachTo(cmd, topology.Shards()[shard].Primary, backend.ReasonTxn)
+	if !ready {
+		return taken
+	}
+	t, st := s.txn, s.stay
+	r := s.newRequest(cmd)
+	r.blob = t.blob()
+	r.sent = append(t.bytes, execCommand...)
+	s.txn = nil
+	st.lease.Mark(backend.DirtMulti)
+	st.send(r, r.sent, r.replies())
+	st.leaving = true
 	return true
 }
 
@@ -217,6 +243,9 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	t, st := s.txn, s.stay
 	if st.lease == nil { // the WATCH was redirected
 		return s.hold(pauseLease)
+	}
+	if st.owesWatch() { // it may be redirected yet, and EXEC must not come before it
+		return s.hold(pauseBarrier)
 	}
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
