@@ -3,6 +3,7 @@ package codec
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // All writers append to dst and return it, as append does. resp is the protocol
@@ -62,8 +63,10 @@ func AppendInt(dst []byte, v int64) []byte {
 func AppendSimple(dst []byte, s string) []byte { return appendLine(dst, '+', s) }
 
 // AppendError writes an error: its prefix and words, "ERR no such key", without
-// '-'. CR and LF in s become spaces.
-func AppendError(dst []byte, s string) []byte { return appendLine(dst, '-', s) }
+// '-'. CR and LF in s become spaces; at its end they are left out, as Redis does.
+func AppendError(dst []byte, s string) []byte {
+	return appendLine(dst, '-', strings.TrimRight(s, "\r\n"))
+}
 
 // AppendNull writes the answer for a string that is not there.
 func AppendNull(dst []byte, resp int) []byte {

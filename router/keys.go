@@ -42,13 +42,16 @@ type keySpec struct {
 	flags   KeyFlags
 }
 
-// keyFinder finds the keys of a command that specifications cannot describe.
+// keyFinder finds the keys of a command that specifications cannot describe, or in which they may be mistaken.
 type keyFinder func(args [][]byte, at []int) ([]int, error)
 
 var keyFinders = map[string]keyFinder{
 	"sort":    sortKeys,
 	"sort_ro": func(args [][]byte, at []int) ([]int, error) { return sourceKey(args, at, 1) },
 	"migrate": migrateKeys,
+
+	"xread":      streamKeys,
+	"xreadgroup": streamKeys,
 }
 
 // Keys appends the positions of the request's keys to at[:0] and returns it: ascending within a group, in the order
@@ -228,4 +231,27 @@ func migrateKeys(args [][]byte, at []int) ([]int, error) {
 		}
 	}
 	return sourceKey(args, at, 3)
+}
+
+// streamKeys finds the keys of XREAD and XREADGROUP: the first half of what is behind STREAMS, which may also be the value
+// of an option before it. An option unknown here is stepped over, as in blockOption.
+func streamKeys(args [][]byte, at []int) ([]int, error) {
+	for i := 1; i < len(args); i++ {
+		switch {
+		case equalWord(args[i], "BLOCK"), equalWord(args[i], "COUNT"), equalWord(args[i], "CLAIM"):
+			i++
+		case equalWord(args[i], "GROUP"):
+			i += 2
+		case equalWord(args[i], "STREAMS"):
+			n := len(args) - i - 1
+			if n == 0 || n%2 != 0 {
+				return at, ErrKeys
+			}
+			for k := range n / 2 {
+				at = append(at, i+1+k)
+			}
+			return at, nil
+		}
+	}
+	return at, ErrKeys
 }

@@ -263,7 +263,8 @@ func TestRequestsWithoutRecognisableKeysAreAnError(t *testing.T) {
 	for _, request := range [][]string{
 		{"zunion", "0", "a"}, {"zunion", "3", "a", "b"}, {"zunion", "-1", "a"}, {"zunion", "x", "a"}, {"zunion", "02", "a", "b"},
 		{"zunion", "99999999999999999999", "a"}, {"zunion", "4294967297", "a"}, {"eval", "s", "x"}, {"eval", "s", "2", "a"},
-		{"eval", "s", ""}, {"xread", "count", "1", "stream", "a"}, {"xread", "block", "0", "streams"}, {"sort"}, {"get"}, {"mget"},
+		{"eval", "s", ""}, {"xread", "count", "1", "stream", "a"}, {"xread", "block", "0", "streams"},
+		{"xread", "block", "streams", "streams", "a", "b", "0"}, {"sort"}, {"get"}, {"mget"},
 		{"migrate", "h", "1", "k", "0", "1", "keys", "a"}, {"migrate", "h", "1", "", "0", "1", "keys"}, {"object", "freq"},
 	} {
 		cmd, err := Builtin().Lookup(words(request...))

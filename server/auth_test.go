@@ -216,7 +216,8 @@ func TestDatabasesAreCheckedAndKeptApart(t *testing.T) {
 	}
 	c := clients[2]
 	script(t, c, "SELECT 4 → ERR DB index is out of range", "GET k → 2", "SELECT -1 → ERR DB index is out of range",
-		"SELECT x → ERR value is not an integer or out of range", "SELECT 99999999999 → ERR value is not an integer or out of range", "GET k → 2",
+		"SELECT x → ERR value is not an integer or out of range", "SELECT 99999999999 → ERR value is out of range, value must between -2147483648 and 2147483647",
+		"GET k → 2",
 		"SELECT 3 → OK", "GET k → 3", "RESET → RESET", "GET k → 0")
 	c.WriteString(pipeline("SELECT 1", "GET k", "SELECT 9", "GET k", "SELECT 2", "GET k"))
 	if got := strings.Join(replies(c, 6), ""); got != "+OK\r\n$1\r\n1\r\n-ERR DB index is out of range\r\n$1\r\n1\r\n+OK\r\n$1\r\n2\r\n" {

@@ -136,7 +136,7 @@ const maxPause = 100 * 365 * 24 * time.Hour
 func pauseCommand(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	writesOnly := false
 	if len(args) > 4 {
-		return s.refuse(cmd, wrongSubcommand("pause"))
+		return s.refuse(cmd, wrongSubcommand(args[1]))
 	}
 	if len(args) == 4 {
 		switch strings.ToLower(string(args[3])) {
@@ -164,6 +164,6 @@ func unpauseCommand(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool 
 }
 
 // wrongSubcommand is what Redis says to a subcommand with words too many.
-func wrongSubcommand(name string) string {
-	return "ERR unknown subcommand or wrong number of arguments for '" + name + "'. Try CLIENT HELP."
+func wrongSubcommand(name []byte) string {
+	return "ERR unknown subcommand or wrong number of arguments for '" + string(name) + "'. Try CLIENT HELP."
 }

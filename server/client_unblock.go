@@ -13,7 +13,7 @@ func init() { sessionFuncs["client|unblock"] = permitted(clientUnblock) }
 func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	withError := false
 	if len(args) > 4 {
-		return s.refuse(cmd, wrongSubcommand("unblock"))
+		return s.refuse(cmd, wrongSubcommand(args[1]))
 	}
 	if len(args) == 4 {
 		switch strings.ToLower(string(args[3])) {

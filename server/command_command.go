@@ -25,6 +25,9 @@ func init() {
 	sessionFuncs["command|docs"] = commandDocs
 }
 
+// forEmbedded are the commands that only the embedded backend does not know how to answer.
+var forEmbedded = map[string]bool{"command|getkeys": true, "command|docs": true}
+
 // commandDocs has a node answer. The embedded backend has no documentation and would send its COMMAND reply; redis-cli
 // asks this first of all, and helps itself when it is told that there is none.
 func commandDocs(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {

@@ -293,35 +293,33 @@ func (j *join) union(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// pairs adds counts by name: PUBSUB NUMSUB answers name, count, name, count.
+// pairs adds counts: PUBSUB NUMSUB answers name, count, name, count, the names as they were asked for.
 func (j *join) pairs(dst []byte, _ int) ([]byte, error) {
 	var names [][]byte
-	counts := map[string]int64{}
+	var counts []int64
 	for i := range j.parts {
-		var name []byte
 		var bad error
+		n := 0
 		err := elements(j.reply(i), func(k int, e []byte) {
-			if k%2 == 0 {
-				name = e
-				return
+			n++
+			switch count, err := integer(e); {
+			case k%2 == 0 && i == 0:
+				names, counts = append(names, e), append(counts, 0)
+			case k%2 == 0:
+			case err != nil || k/2 >= len(counts):
+				bad = errShape
+			default:
+				counts[k/2] += count
 			}
-			n, err := integer(e)
-			if err != nil {
-				bad = err
-			}
-			if _, ok := counts[string(name)]; !ok {
-				names = append(names, name)
-			}
-			counts[string(name)] += n
 		})
-		if err != nil || bad != nil {
+		if err != nil || bad != nil || n != 2*len(names) {
 			return dst, errShape
 		}
 	}
 	dst = codec.AppendArray(dst, 2*len(names))
-	for _, name := range names {
+	for i, name := range names {
 		dst = append(dst, name...)
-		dst = codec.AppendInt(dst, counts[string(name)])
+		dst = codec.AppendInt(dst, counts[i])
 	}
 	return dst, nil
 }

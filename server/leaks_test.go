@@ -150,7 +150,7 @@ func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
 			whoami(c, "alice")
 			script(t, c, "RESET → RESET")
 			whoami(c, "default")
-			script(t, c, "WATCH {au}a → OK", "AUTH alice secret → OK", "MULTI → OK", "SET {au}a 1 → QUEUED", "EXEC → <nil>")
+			script(t, c, "WATCH {au}a → OK", "AUTH alice secret → OK", "MULTI → OK", "ACL WHOAMI → QUEUED", "SET {au}a 1 → QUEUED", "EXEC → [alice OK]")
 			whoami(c, "alice")
 			leave(t, b, c, "FIN")
 		}

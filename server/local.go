@@ -63,11 +63,19 @@ func (s *session) answerLocal(cmd *router.Command, args [][]byte) bool {
 
 // runLocal appends berth's own reply to a command.
 func (s *session) runLocal(cmd *router.Command, args [][]byte, out []byte) []byte {
+	if cmd.Way == router.Refused {
+		return codec.AppendError(out, s.refusal(cmd))
+	}
 	return localFuncs[cmd.Name](s, args, out)
 }
 
-// localInTransaction tells whether a local command may stand between MULTI and EXEC.
-func localInTransaction(cmd *router.Command) bool { return localFuncs[cmd.Name] != nil }
+// answersItself tells whether no node sees the command.
+func (s *session) answersItself(cmd *router.Command) bool {
+	if forEmbedded[cmd.Name] && s.loop.srv.nodes.Info().Kind != backend.Embedded {
+		return false
+	}
+	return cmd.Way == router.Refused || localFuncs[cmd.Name] != nil || sessionFuncs[cmd.Name] != nil
+}
 
 func ping(s *session, args [][]byte, out []byte) []byte {
 	switch {
@@ -108,7 +116,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.txn = nil
 	s.unlisten("reset")
 	s.unwatch()
-	s.muteAll, s.muteThis = false, false
+	s.muteAll, s.muteThis = false, s.muteNext == 1 // CLIENT REPLY SKIP outlives it, OFF does not
 	if s.label != nil {
 		s.label.name = ""
 	}
@@ -134,17 +142,22 @@ func (s *session) become(id backend.Identity) {
 	}
 }
 
-// rebind takes a lease along when its client changes protocol or database. Another user's connection cannot be
-// taken along: what it watches is lost, and EXEC answers nil.
+// rebind takes a lease along when its client changes protocol, database or user, for what it watches. One that has changed
+// its user is not pooled again.
 func (st *stay) rebind(id backend.Identity) {
 	old := st.identity
 	st.identity = id
+	anotherUser := old.User != id.User || old.Password != id.Password
 	switch {
 	case st.lease == nil:
-	case old.User != id.User || old.Password != id.Password:
+	case anotherUser && id.User == "" && id.Password == "": // nobody can become that on a connection
 		st.lease.Close("another user")
 		st.lease, st.broken = nil, true
 	default:
+		if anotherUser {
+			st.lease.Mark(backend.DirtOther)
+			st.send(nil, authCommand(id.User, id.Password), 1)
+		}
 		if old.RESP != id.RESP {
 			st.send(nil, codec.AppendCommandString(nil, "HELLO", strconv.Itoa(id.RESP)), 1)
 			st.lease.SetRESP(id.RESP)
@@ -168,6 +181,14 @@ func auth(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return s.authenticate(cmd, user, password, func(reply []byte) []byte { return reply })
 }
 
+// authCommand is AUTH with a user, or without one.
+func authCommand(user, password string) []byte {
+	if user == "" {
+		return codec.AppendCommandString(nil, "AUTH", password)
+	}
+	return codec.AppendCommandString(nil, "AUTH", user, password)
+}
+
 // authenticate sends AUTH to a node. When it agrees the client is that user from now on; then answer makes the
 // client's reply of the node's +OK. An error goes to the client as it is.
 func (s *session) authenticate(cmd *router.Command, user, password string, answer func(reply []byte) []byte) bool {
@@ -178,10 +199,6 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	shard, text := shardOf(t, noSlot, s.id)
 	if text != "" {
 		return s.refuse(cmd, text)
-	}
-	check := codec.AppendCommandString(nil, "AUTH", password)
-	if user != "" {
-		check = codec.AppendCommandString(nil, "AUTH", user, password)
 	}
 	r := s.newRequest(cmd)
 	r.settle = func(r *request, reply []byte) {
@@ -195,7 +212,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		r.done(reply)
 	}
 	s.pause = pauseHandshake
-	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(check, 1, r); err != nil {
+	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(authCommand(user, password), 1, r); err != nil {
 		r.lost(err)
 	}
 	return true
@@ -205,48 +222,51 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	resp := s.resp()
 	if len(args) > 1 {
-		v, err := strconv.ParseInt(string(args[1]), 10, 64)
-		if err != nil {
+		v, ok := parseInt(args[1])
+		switch {
+		case !ok:
 			return s.refuse(cmd, "ERR Protocol version is not an integer or out of range")
-		}
-		if v != 2 && v != 3 {
+		case v != 2 && v != 3:
 			return s.refuse(cmd, "NOPROTO unsupported protocol version")
 		}
 		resp = int(v)
 	}
 	var user, password, name []byte
 	var withAuth, withName bool
-	for i := 2; i < len(args); i++ {
+	wrong := "" // what is: the options before it count all the same
+	for i := 2; i < len(args) && wrong == ""; i++ {
 		more := len(args) - 1 - i
 		switch word := strings.ToUpper(string(args[i])); {
 		case word == "AUTH" && more >= 2:
 			user, password, withAuth = args[i+1], args[i+2], true
 			i += 2
 		case word == "SETNAME" && more >= 1:
-			name, withName = args[i+1], true
-			if !validName(name) {
-				return s.refuse(cmd, errClientName)
+			if i++; validName(args[i]) {
+				name, withName = bytes.Clone(args[i]), true
+			} else {
+				wrong = errClientName
 			}
-			i++
 		default:
-			return s.refuse(cmd, "ERR Syntax error in HELLO option '"+string(args[i])+"'")
+			wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
 		}
 	}
-	if !s.authenticated && !withAuth {
-		return s.refuse(cmd, "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "+
-			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+	if wrong == "" && !s.authenticated && !withAuth {
+		wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
+			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
 	}
 	if s.waiting > 0 {
 		return s.hold(pauseBarrier)
 	}
-	name = bytes.Clone(name)
 	finish := func() []byte {
-		id := s.pipes.Identity()
-		id.RESP = resp
-		s.become(id)
 		if withName {
 			s.named().name = string(name)
 		}
+		if wrong != "" {
+			return codec.AppendError(nil, wrong)
+		}
+		id := s.pipes.Identity()
+		id.RESP = resp
+		s.become(id)
 		return s.appendHello(nil)
 	}
 	if withAuth {
@@ -298,19 +318,22 @@ func (s *session) appendHello(out []byte) []byte {
 
 // selectDB changes the database. Whether there is one of that number only a node knows: the pipe to it is made first.
 func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
-	n, err := strconv.ParseInt(string(args[1]), 10, 32)
-	if err != nil {
-		return s.refuse(cmd, "ERR value is not an integer or out of range")
+	n, ok := parseInt(args[1])
+	switch {
+	case !ok:
+		return s.refuse(cmd, errNotNumber)
+	case n != int64(int32(n)):
+		return s.refuse(cmd, "ERR value is out of range, value must between -2147483648 and 2147483647")
 	}
 	t := s.loop.srv.nodes.Topology()
 	id := s.pipes.Identity()
 	switch {
 	case int(n) == id.DB:
 		return s.say(cmd, "OK")
-	case n < 0:
-		return s.refuse(cmd, "ERR DB index is out of range")
 	case t.Sharded():
 		return s.refuse(cmd, "ERR SELECT is not allowed in cluster mode")
+	case n < 0:
+		return s.refuse(cmd, "ERR DB index is out of range")
 	case s.waiting > 0:
 		return s.hold(pauseBarrier)
 	}

@@ -196,10 +196,10 @@ func (s *session) take(buf []byte) (taken int) {
 				p.Reset()
 				break
 			}
-			if s.muteNext > 0 {
-				s.muteNext--
-			}
 			limits = l.srv.limits(s.authenticated)
+		}
+		if s.muteNext > 0 { // by an empty request, too
+			s.muteNext--
 		}
 		p.Reset()
 		taken += n
@@ -327,7 +327,7 @@ func (s *session) checkOutput() {
 // protocolError answers input that is no request and ends the session.
 func (s *session) protocolError(err error) {
 	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+err.Error())
-	s.muteThis = false
+	s.muteThis = s.muteAll || s.muteNext == 1
 	s.answer(nil, s.loop.scratch)
 	s.end("protocol error")
 }

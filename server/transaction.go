@@ -87,6 +87,9 @@ func (s *session) transact(cmd *router.Command, raw []byte, args [][]byte) bool 
 		s.unwatch()
 		return s.say(cmd, "OK")
 	case "watch":
+		if s.txn != nil && s.loop.srv.nodes.Topology().Sharded() && s.slotOf(cmd, args) == manySlots {
+			return s.refuse(cmd, errCrossSlot)
+		}
 		if s.txn != nil {
 			return s.sayError(cmd, "ERR WATCH inside MULTI is not allowed")
 		}
@@ -129,8 +132,8 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	topology := s.loop.srv.nodes.Topology()
 	cfg := s.loop.srv.config()
 	switch {
-	case cmd.Way == router.Refused:
-		return s.refuse(cmd, cmd.Refusal())
+	case cmd.Way == router.Refused && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
+		return s.refuse(cmd, s.refusal(cmd))
 	case cmd.Way == router.Pinned:
 		return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
 	case cmd.Way == router.FanOut && topology.Sharded():
@@ -142,8 +145,8 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		s.loop.stats.limits["transaction-max-bytes"]++
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
-	if cmd.Way == router.Local {
-		if !localInTransaction(cmd) {
+	if s.answersItself(cmd) {
+		if localFuncs[cmd.Name] == nil && cmd.Way != router.Refused {
 			return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
 		}
 		local := localInBlob{at: t.n, cmd: cmd}
@@ -155,6 +158,8 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	} else if topology.Sharded() {
 		slot := s.slotOf(cmd, args)
 		switch {
+		case slot == manySlots: // by itself: EXEC need not come to see it
+			return s.refuse(cmd, errCrossSlot)
 		case slot != noSlot && t.slot == noSlot:
 			t.slot = slot
 		case slot != noSlot && slot != t.slot:
