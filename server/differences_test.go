@@ -1,0 +1,340 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// A difference is one between Redis' and berth's answers that is as it should be.
+type difference struct {
+	command string // rows it is about, "client|id config|get"; "" all
+	reason  string
+	accepts func(m met) bool
+	parts   bool // from here on the two are in different states: the session is not looked at further
+}
+
+// met is two replies to one request that are not the same bytes.
+type met struct {
+	cmd           *router.Command // nil: unknown
+	words         []string
+	direct, berth []byte
+}
+
+// clientView is what the comparison knows of a client: which requests it has queued.
+type clientView struct {
+	queued   [][]string
+	multi    bool
+	muted    bool // CLIENT REPLY OFF
+	muteNext int
+}
+
+// diffVerdict is what compare found.
+type diffVerdict struct {
+	why, kind string // of an unexplained difference; "" none
+	parted    bool
+}
+
+// compare looks at what both answered to the same requests.
+func (d *differ) compare(v *clientView, requests [][]string, direct, berth diffAnswer) diffVerdict {
+	for i, want := range direct.replies {
+		words := v.answered(&requests, want)
+		if i >= len(berth.replies) {
+			return d.ends(words, direct, berth)
+		}
+		if got := d.compareReply(v, words, want, berth.replies[i]); got.why != "" || got.parted {
+			return got
+		}
+	}
+	v.skipMuted(&requests)
+	if len(berth.replies) > len(direct.replies) || direct.end != berth.end || len(direct.junk)+len(berth.junk) > 0 {
+		var next []string
+		if len(requests) > 0 {
+			next = requests[0]
+		}
+		return d.ends(next, direct, berth)
+	}
+	return diffVerdict{}
+}
+
+// ends is the verdict on answers that differ in number, or in how the connection is left.
+func (d *differ) ends(words []string, direct, berth diffAnswer) diffVerdict {
+	m := met{words: words}
+	m.cmd, _ = commandOf(words)
+	if n := len(direct.replies); n < len(berth.replies) {
+		m.berth = berth.replies[n]
+	} else if n := len(berth.replies); n < len(direct.replies) {
+		m.direct = direct.replies[n]
+	}
+	if e := d.explain(m); e != nil {
+		d.met[e.reason]++
+		return diffVerdict{parted: true}
+	}
+	return diffVerdict{why: "different ends", kind: "ends " + string(direct.end) + string(berth.end) + m.kind()}
+}
+
+// answered finds the request to which a reply belongs, and follows the client's state by it.
+func (v *clientView) answered(requests *[][]string, reply []byte) []string {
+	v.skipMuted(requests)
+	if len(*requests) == 0 {
+		return nil
+	}
+	words := (*requests)[0]
+	*requests = (*requests)[1:]
+	cmd, _ := commandOf(words)
+	switch {
+	case string(reply) == "+QUEUED\r\n" && v.multi:
+		v.queued = append(v.queued, words)
+	case cmd == nil:
+	case cmd.Name == "multi" && reply[0] == '+':
+		v.multi, v.queued = true, nil
+	case cmd.Name == "discard" && reply[0] == '+', cmd.Name == "reset" && reply[0] == '+', cmd.Name == "exec":
+		v.multi = false
+	}
+	return words
+}
+
+// skipMuted takes away the requests that are not answered.
+func (v *clientView) skipMuted(requests *[][]string) {
+	for len(*requests) > 0 {
+		words := (*requests)[0]
+		mute := v.muted || len(words) == 0
+		if v.muteNext > 0 {
+			v.muteNext--
+			mute = true
+		}
+		cmd, _ := commandOf(words)
+		switch {
+		case cmd == nil:
+		case cmd.Name == "reset" && len(words) == 1:
+			mute, v.muted = mute && !v.muted, false
+		case cmd.Name == "client|reply" && len(words) == 3 && !v.multi:
+			switch strings.ToLower(words[2]) {
+			case "on":
+				v.muted, v.muteNext, mute = false, 0, false
+			case "off":
+				v.muted, mute = true, true
+			case "skip":
+				if !v.muted {
+					v.muteNext = 1
+				}
+				mute = true
+			}
+		}
+		if !mute {
+			return
+		}
+		*requests = (*requests)[1:]
+	}
+}
+
+func (d *differ) compareReply(v *clientView, words []string, direct, berth []byte) diffVerdict {
+	d.compared++
+	if bytes.Equal(direct, berth) {
+		return diffVerdict{}
+	}
+	m := met{words: words, direct: direct, berth: berth}
+	m.cmd, _ = commandOf(words)
+	if m.cmd != nil && m.cmd.Name == "exec" && direct[0] == '*' && berth[0] == '*' {
+		a, errA := split(direct)
+		b, errB := split(berth)
+		if errA == nil && errB == nil && len(a) == len(b) && len(a) == len(v.queued) {
+			for i := range a {
+				if got := d.compareReply(v, v.queued[i], a[i], b[i]); got.why != "" || got.parted {
+					return got
+				}
+			}
+			return diffVerdict{}
+		}
+	}
+	if e := d.explain(m); e != nil {
+		d.met[e.reason]++
+		return diffVerdict{parted: e.parts}
+	}
+	return diffVerdict{why: "different replies to " + strings.Join(words, " "), kind: m.kind()}
+}
+
+// kind is what findings that are probably one have in common.
+func (m met) kind() string {
+	name := "?"
+	if m.cmd != nil {
+		name = m.cmd.Name
+	}
+	first := func(b []byte) string { return string(b[:min(len(b), 12)]) }
+	return name + " " + first(m.direct) + " " + first(m.berth)
+}
+
+func (d *differ) explain(m met) *difference {
+	name := ""
+	if m.cmd != nil {
+		name = m.cmd.Name
+	}
+	for i := range d.explains {
+		e := &d.explains[i]
+		if (e.command == "" || slices.Contains(strings.Fields(e.command), name)) && e.accepts(m) {
+			return e
+		}
+	}
+	return nil
+}
+
+// commandOf is the row of a request, nil when there is none, and its words as the router takes them.
+func commandOf(words []string) (*router.Command, [][]byte) {
+	if len(words) == 0 {
+		return nil, nil
+	}
+	args := make([][]byte, len(words))
+	for i, w := range words {
+		args[i] = []byte(w)
+	}
+	cmd, _ := router.Builtin().Lookup(args)
+	return cmd, args
+}
+
+// split is the elements of an aggregate.
+func split(reply []byte) (all [][]byte, err error) {
+	err = elements(reply, func(_ int, e []byte) { all = append(all, e) })
+	return all, err
+}
+
+// slotOfTag is the slot of all keys that begin with a hash tag.
+func slotOfTag(tag string) uint16 { return router.Slot([]byte(tag)) }
+
+// clockTime is what depends on when the server looked at its clock: seconds and milliseconds since 1970 in this decade and
+// the next, as such or in a stream's ID.
+var clockTime = regexp.MustCompile(`\b1[78]\d{8}(\d{3}){0,2}(-\d+)?\b`)
+
+func anything(met) bool { return true }
+
+// sameType: of the same type, be it as long as it may.
+func sameType(m met) bool {
+	return len(m.direct) > 0 && len(m.berth) > 0 && m.direct[0] == m.berth[0] && m.direct[0] != '-'
+}
+
+// sameTree: the same aggregates with the same types in them.
+func sameTree(m met) bool {
+	if len(m.direct) == 0 || len(m.berth) == 0 {
+		return false
+	}
+	a, errA := codec.ParseValue(m.direct)
+	b, errB := codec.ParseValue(m.berth)
+	return errA == nil && errB == nil && m.direct[0] != '-' && alike(a, b)
+}
+
+func alike(a, b codec.Value) bool {
+	if a.Type != b.Type || a.Null != b.Null || len(a.Elems) != len(b.Elems) {
+		return false
+	}
+	for i := range a.Elems {
+		if !alike(a.Elems[i], b.Elems[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameButNumbers: the same but for integers.
+func sameButNumbers(m met) bool {
+	return bytes.Equal(anyInteger.ReplaceAll(m.direct, []byte(":n\r")), anyInteger.ReplaceAll(m.berth, []byte(":n\r")))
+}
+
+var anyInteger = regexp.MustCompile(`:-?\d+\r`)
+
+// otherOrder: the same elements, at any depth, in another order.
+func otherOrder(m met) bool {
+	if len(m.direct) == 0 || len(m.berth) == 0 || len(m.direct) != len(m.berth) {
+		return false
+	}
+	a, b := bytes.Split(m.direct, []byte("\r\n")), bytes.Split(m.berth, []byte("\r\n"))
+	slices.SortFunc(a, bytes.Compare)
+	slices.SortFunc(b, bytes.Compare)
+	return bytes.Equal(bytes.Join(a, nil), bytes.Join(b, nil))
+}
+
+// berthSays: berth's answer begins so.
+func berthSays(prefixes ...string) func(m met) bool {
+	return func(m met) bool {
+		for _, p := range prefixes {
+			if bytes.HasPrefix(m.berth, []byte(p)) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// differences are all that may differ over a standalone server. The fewer the better.
+var differences = []difference{
+	{"", "time", func(m met) bool {
+		mask := []byte("<time>")
+		return bytes.Equal(clockTime.ReplaceAll(m.direct, mask), clockTime.ReplaceAll(m.berth, mask))
+	}, false},
+	{"ttl pttl object|idletime xpending xinfo|consumers xinfo|stream", "time that went by", sameButNumbers, false},
+	{"smembers sdiff sinter sunion hgetall hkeys hvals keys hscan sscan scan function|list sort sort_ro command command|list command|info command|docs eval eval_ro evalsha evalsha_ro acl|cat acl|list acl|users",
+		"hash tables have their own order in each process", otherOrder, false},
+	{"dump function|dump", "hash tables have their own order in each process", sameType, false},
+	{"randomkey srandmember hrandfield zrandmember acl|genpass memory|usage", "random", sameType, false},
+	{"spop", "random", sameType, true},
+	{"zrangebylex zrevrangebylex zremrangebylex zlexcount", "unspecified when scores differ: a skip list is made by chance", sameType, true},
+	{"client|id", "berth numbers its own clients", sameType, false},
+	{"hello", "berth numbers its own clients", sameButNumbers, false},
+	{"client|list client|info info memory|stats memory|doctor memory|malloc-stats latency|doctor lolwut role", "about the server itself", sameType, false},
+	{"slowlog|get latency|latest latency|history latency|histogram acl|log lastsave slowlog|len", "what the server has been through", sameType, false},
+	{"client|help command|help config|help cluster|help", "berth's own text", sameType, false},
+	{"config|get config|set", "berth's own settings", anything, false},
+	{"client|setinfo client|no-touch", "Redis has it since 7.2, clients send it to all", anything, true},
+	{"client|kill", "which users there are the nodes know", berthSays(":0"), false},
+	{"time", "time", sameTree, false},
+	{"scan sscan hscan zscan", "cursors name buckets of a hash table", func(m met) bool { return m.words[len(m.words)-1] != "1000" && sameType(m) }, false},
+	{"", "Redis reads some words up to a NUL byte only", func(m met) bool {
+		return m.cmd != nil && m.cmd.Way == router.Local && strings.Contains(strings.Join(m.words, " "), "\x00")
+	}, true},
+	{strings.Join(notInsideMulti, " "), "refused inside MULTI, in berth's words", berthSays("-ERR berth: '"), true},
+	{"", "stricter than Redis about CR LF, and NUL in a line", berthSays("-ERR Protocol error: expected CR LF", "-ERR Protocol error: NUL byte"), true},
+	{"", "Redis may find a name with a NUL behind it, if the hash table will", func(m met) bool {
+		return len(m.words) > 0 && strings.Contains(strings.Join(m.words[:min(2, len(m.words))], " "), "\x00") &&
+			bytes.HasPrefix(m.berth, []byte("-ERR unknown "))
+	}, true},
+}
+
+// clusterDifferences are those over a cluster, besides.
+var clusterDifferences = []difference{
+	{"mget mset del unlink exists touch", "berth splits it", func(m met) bool { return bytes.HasPrefix(m.direct, []byte("-CROSSSLOT")) }, true},
+	{"cluster|slots cluster|shards cluster|links", "berth shows itself as the one node", sameTree, false},
+	{"cluster|nodes cluster|info cluster|myid", "berth shows itself as the one node", sameType, false},
+	{"scan", "cursors name a shard, too", anything, false},
+	{"", "refused by design: it would change the cluster", func(m met) bool {
+		return m.cmd != nil && m.cmd.Way == router.Refused && bytes.HasPrefix(m.berth, []byte("-NOPERM"))
+	}, true},
+	{"", "between WATCH and EXEC nothing blocks or watches at another slot", func(m met) bool {
+		return m.cmd != nil && (m.cmd.Way == router.Blocking || m.cmd.Name == "watch") && string(m.berth) == "-"+errCrossSlot+"\r\n"
+	}, true},
+	{"evalsha evalsha_ro", "a script without keys is known where it was run", berthSays("-NOSCRIPT"), true},
+	{"script|exists", "a script without keys is known where it was run", sameTree, false},
+	{"", "speaks of all shards: not inside MULTI", func(m met) bool {
+		return m.cmd != nil && m.cmd.Way == router.FanOut && bytes.HasPrefix(m.berth, []byte("-ERR berth:"))
+	}, true},
+}
+
+// diffRegressions are sessions in which something differed once.
+var diffRegressions = []diffSession{
+	{{0, []string{"CLIENT REPLY OFF\r\n", "**2\r\n"}}},
+	{{0, []string{"CLIENT REPLY SKIP\r\n", "\n", "get k:str1\r\n", "get k:str2\r\n"}}},
+	{{0, []string{"CLIENT REPLY SKIP\r\n", "reset\r\n", "get k:str1\r\n"}}},
+	{{0, []string{"CLIENT REPLY OFF\r\n", "reset\r\n", "get k:str1\r\n"}}},
+	{{0, []string{"MULTI\r\n", "cluster bumpepoch\r\n", "get k:str1\r\n", "EXEC\r\n"}}},
+	{{0, []string{"MULTI\r\n", "module load /nosuch\r\n", "get k:str1\r\n", "EXEC\r\n"}}},
+	{{0, []string{"MULTI\r\n", "httl k:hash1 fields 1 a\r\n", "EXEC\r\n"}}},
+	{{0, []string{"MULTI\r\n", "command docs get\r\n", "EXEC\r\n"}}},
+	{{0, []string{"HELLO 3 AUTH nobody x SETNAME \"a b\"\r\n", "hello 3 setname good nosuch\r\n", "client getname\r\n", "hello +3\r\n"}}},
+	{{0, []string{"client unPause x\r\n", "client UnBlock 1 ERROR x\r\n", "client Pause 0 ALL x\r\n"}}},
+	{{0, []string{"watch k:num\r\n", "auth default x\r\n", "multi\r\n", "incr k:num\r\n", "exec\r\n"}}},
+	{{0, []string{"watch k:num\r\n"}}, {1, []string{"incr k:num\r\n"}}, {0, []string{"auth guest guestpw\r\n", "multi\r\n", "incr k:num\r\n", "exec\r\n", "incr k:num\r\n"}}},
+	{{0, []string{"xread block streams streams k:st1 k:st1 $\r\n"}}},
+	{{0, []string{"select 9223372036854775807\r\n", "select +1\r\n", "*2\r\n$6\r\nclient\r\n$4\r\n+A\r\n\r\n", "client list type \"x\\r\\n\"\r\n"}}},
+	{{0, []string{"waitaof 0 0 0\r\n", "himport x\r\n", "cluster slot-stats\r\n", "cluster myshardid\r\n"}}},
+}

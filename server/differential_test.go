@@ -1,0 +1,560 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// The differential tests send the same bytes to a redis-server and to berth in front of another one, and compare what comes
+// back and whether the connection is left open.
+//
+//	BERTH_DIFF_INPUTS  how many inputs each test sends (a few thousand unless it is set)
+//	BERTH_DIFF_SEED    from which they are made (1)
+//	BERTH_DIFF_FIRST   the number of the first session (0): to look at one again
+//	BERTH_DIFF_SHOW    yes: how often each explained difference was met
+const (
+	diffInputs = 2500
+	diffSeed   = 1
+	diffShown  = 12 // after so many unexplained differences of different kinds a run ends
+)
+
+func envInt(name string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return def
+}
+
+// A differ has the two that are compared.
+type differ struct {
+	t        testing.TB
+	direct   string         // address of the redis-server
+	berth    *berthServer   // in front of other servers of the same kind
+	controls []*diffControl // to all servers, for the state each session starts from
+	fixtures []byte
+	explains []difference
+	met      map[string]int // explained differences, by reason
+	compared int            // replies
+}
+
+// diffControl is a connection to one of the servers, past berth.
+type diffControl struct {
+	conn  *redistest.Conn
+	holds bool // the fixtures' keys
+}
+
+// diffEnd is how a connection stands behind an input.
+type diffEnd string
+
+const (
+	diffOpen   diffEnd = "open"
+	diffClosed diffEnd = "closed"
+	diffWaits  diffEnd = "open, waiting for more"
+	diffDead   diffEnd = "silent" // no answer in time
+)
+
+// diffAnswer is what came back for one input.
+type diffAnswer struct {
+	replies [][]byte
+	junk    []byte // bytes behind them that are no reply
+	end     diffEnd
+}
+
+func (a diffAnswer) String() string {
+	var b strings.Builder
+	for _, r := range a.replies {
+		fmt.Fprintf(&b, "    %.600q\n", r)
+	}
+	if len(a.junk) > 0 {
+		fmt.Fprintf(&b, "    no reply: %.200q\n", a.junk)
+	}
+	return b.String() + "    " + string(a.end) + "\n"
+}
+
+// diffConn is one side of a client.
+type diffConn struct {
+	net.Conn
+	buf     []byte
+	scanner codec.ReplyScanner
+}
+
+func dialDiff(addr string) (*diffConn, error) {
+	nc, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	return &diffConn{Conn: nc}, err
+}
+
+// fill reads more bytes; it returns how the connection ended, or "".
+func (c *diffConn) fill(within time.Duration) diffEnd {
+	_ = c.SetReadDeadline(time.Now().Add(within))
+	var chunk [16 << 10]byte
+	n, err := c.Read(chunk[:])
+	c.buf = append(c.buf, chunk[:n]...)
+	var netErr net.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return diffDead
+	}
+	return diffClosed
+}
+
+// next takes one reply out of what was read, nil when there is no whole one.
+func (c *diffConn) next() (reply []byte, ok bool) {
+	n, err := c.scanner.Scan(c.buf)
+	if err != nil {
+		return nil, false
+	}
+	reply, c.buf = slices.Clone(c.buf[:n]), c.buf[n:]
+	return reply, true
+}
+
+// answers reads replies up to the sentinel's, or the end.
+func (c *diffConn) answers(within time.Duration) (a diffAnswer) {
+	for {
+		reply, ok := c.next()
+		switch {
+		case !ok:
+			a.junk, a.end = slices.Clone(c.buf), diffDead
+			return a
+		case string(reply) == sentinelReply:
+			a.end = diffOpen
+			return a
+		case len(reply) > 0:
+			a.replies = append(a.replies, reply)
+			continue
+		}
+		if end := c.fill(within); end != "" {
+			a.junk, a.end = slices.Clone(c.buf), end
+			return a
+		}
+	}
+}
+
+// rest reads count replies, sees that no more follow and ends the sending side: the input was not complete, and what the
+// sentinel would say is not to be known.
+func (c *diffConn) rest(count int, within time.Duration) (a diffAnswer) {
+	take := func() (ok bool) {
+		for {
+			reply, ok := c.next()
+			if !ok || len(reply) == 0 {
+				return ok
+			}
+			a.replies = append(a.replies, reply)
+		}
+	}
+	for take() && len(a.replies) < count {
+		if end := c.fill(within); end != "" {
+			a.junk, a.end = slices.Clone(c.buf), end
+			return a
+		}
+	}
+	_ = c.Conn.(*net.TCPConn).CloseWrite()
+	for take() {
+		if end := c.fill(within); end != "" {
+			a.junk, a.end = slices.Clone(c.buf), diffWaits
+			if end == diffDead {
+				a.end = diffDead
+			}
+			return a
+		}
+	}
+	a.junk, a.end = slices.Clone(c.buf), diffDead
+	return a
+}
+
+// diffClient is one client: the same to a redis-server and to berth.
+type diffClient struct {
+	direct, berth *diffConn
+	view          clientView
+}
+
+func (d *differ) client() (*diffClient, error) {
+	direct, err := dialDiff(d.direct)
+	if err != nil {
+		return nil, err
+	}
+	berth, err := dialDiff(d.berth.Addr())
+	if err != nil {
+		direct.Close()
+		return nil, err
+	}
+	return &diffClient{direct: direct, berth: berth}, nil
+}
+
+func (c *diffClient) close() {
+	if c != nil {
+		c.direct.Close()
+		c.berth.Close()
+	}
+}
+
+const diffPatience = 5 * time.Second
+
+// exchange sends an input to both and takes what they answer.
+func (c *diffClient) exchange(in string) (direct, berth diffAnswer, requests [][]string) {
+	requests, partly, _ := requestsIn(in)
+	patience := diffPatience
+	if stricter(in) {
+		patience = 50 * time.Millisecond // Redis takes what follows for something else, perhaps for the beginning of more
+	}
+	if strings.Contains(strings.ToLower(in), "reply") && !partly {
+		// Whoever was told to be silent is asked to speak again, for the sentinel to be heard.
+		speak := []string{"CLIENT", "REPLY", "ON"}
+		if c.view.multi || strings.Contains(strings.ToLower(in), "multi") {
+			speak = []string{"RESET"} // anything else would be queued
+		}
+		in += string(redistest.Command(speak))
+		requests = append(requests, speak)
+	}
+	if !partly {
+		in += sentinel
+	}
+	_, _ = io.WriteString(c.direct, in)
+	_, _ = io.WriteString(c.berth, in)
+	if partly {
+		expected := 0 // so many replies are waited for before the sending side is closed: who waits would get none
+		if !strings.Contains(strings.ToLower(in), "reply") {
+			expected = len(slices.DeleteFunc(slices.Clone(requests), func(words []string) bool { return words == nil }))
+		}
+		direct = c.direct.rest(expected, diffPatience)
+		berth = c.berth.rest(len(direct.replies), diffPatience)
+	} else {
+		direct = c.direct.answers(patience)
+		berth = c.berth.answers(diffPatience)
+	}
+	return direct, berth, requests
+}
+
+// reset brings all servers into the state each session starts from.
+func (d *differ) reset(s diffSession) {
+	everything := "CLIENT UNPAUSE\r\nFLUSHALL\r\n"
+	text := ""
+	for _, w := range s {
+		text += strings.ToLower(w.bytes())
+	}
+	for word, command := range map[string]string{
+		"script": "SCRIPT FLUSH\r\n", "eval": "SCRIPT FLUSH\r\n", "function": "FUNCTION FLUSH\r\n", "fcall": "FUNCTION FLUSH\r\n",
+		"acl": "ACL DELUSER tmp\r\nACL LOG RESET\r\n",
+	} {
+		if strings.Contains(text, word) {
+			everything += command
+		}
+	}
+	for _, c := range d.controls {
+		b := []byte(everything)
+		if c.holds {
+			b = append(b, d.fixtures...)
+		}
+		c.conn.Write(append(b, sentinel...))
+	}
+	for _, c := range d.controls {
+		c.conn.ReadUntil(sentinelReply)
+	}
+}
+
+// run sends a session to both and returns what differs without an explanation, and how many inputs it has sent.
+func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
+	d.reset(s)
+	clients := map[int]*diffClient{}
+	defer func() {
+		for _, c := range clients {
+			c.close()
+		}
+	}()
+	for i, w := range s {
+		c := clients[w.client]
+		if c == nil {
+			var err error
+			if c, err = d.client(); err != nil {
+				d.t.Fatalf("%v, behind %s", err, &diffFinding{session: s})
+			}
+			clients[w.client] = c
+		}
+		in := w.bytes()
+		direct, berth, requests := c.exchange(in)
+		inputs++
+		if slices.ContainsFunc(requests, crossProtocol) && direct.end == diffClosed && berth.end == diffClosed {
+			d.met["Redis drops what it owes to an HTTP client"]++
+			return nil, inputs
+		}
+		verdict := d.compare(&c.view, requests, direct, berth)
+		if strings.HasPrefix(verdict.kind, "ends") && berth.end == diffClosed && stricter(in) { // it may be muted
+			d.met["stricter than Redis about CR LF, and NUL in a line"]++
+			return nil, inputs
+		}
+		if verdict.why != "" {
+			return &diffFinding{session: s[:i+1], direct: direct, berth: berth, why: verdict.why, kind: verdict.kind}, inputs
+		}
+		if verdict.parted || direct.end == diffDead {
+			return nil, inputs // from here on they are in different states, for a reason
+		}
+		if direct.end != diffOpen {
+			c.close()
+			delete(clients, w.client)
+		}
+	}
+	return nil, inputs
+}
+
+func crossProtocol(words []string) bool {
+	return len(words) > 0 && router.CrossProtocol([]byte(words[0]))
+}
+
+// stricter tells whether the input is one that only berth complains about: Redis never looks at the bytes behind a CR, and
+// waits for ever for the end of a line with a NUL byte in it.
+func stricter(in string) bool {
+	_, _, bad := requestsIn(in)
+	return bad != nil && (strings.Contains(bad.Error(), "expected CR LF") || strings.Contains(in, "\x00"))
+}
+
+// diffFinding is an unexplained difference: the answers to the last write of a session.
+type diffFinding struct {
+	session       diffSession
+	direct, berth diffAnswer
+	why           string
+	kind          string // differences of one kind are shown once
+}
+
+// shrink removes from the session what the difference does not need.
+func (d *differ) shrink(f *diffFinding) *diffFinding {
+	deadline := time.Now().Add(20 * time.Second)
+	for again := true; again; {
+		again = false
+		for _, smaller := range f.session.smaller() {
+			if time.Now().After(deadline) {
+				return f
+			}
+			if g, _ := d.run(smaller); g != nil && g.kind == f.kind {
+				f, again = g, true
+				break
+			}
+		}
+	}
+	return f
+}
+
+// smaller are sessions with less in them: without one write, without one piece, without one word.
+func (s diffSession) smaller() (all []diffSession) {
+	with := func(i int, pieces []string) diffSession {
+		copied := slices.Clone(s)
+		copied[i].pieces = pieces
+		return copied
+	}
+	for i := range s {
+		if len(s) > 1 {
+			all = append(all, slices.Delete(slices.Clone(s), i, i+1))
+		}
+	}
+	for i, w := range s {
+		for k := range w.pieces {
+			if len(w.pieces) > 1 {
+				all = append(all, with(i, slices.Delete(slices.Clone(w.pieces), k, k+1)))
+			}
+		}
+	}
+	for i, w := range s {
+		for k, p := range w.pieces {
+			requests, partly, _ := requestsIn(p)
+			if partly || len(requests) != 1 || requests[0] == nil {
+				continue
+			}
+			for n := len(requests[0]) - 1; n > 0; n-- {
+				words := slices.Delete(slices.Clone(requests[0]), n, n+1)
+				if !harmlessWords(words) {
+					continue
+				}
+				pieces := slices.Clone(w.pieces)
+				pieces[k] = string(redistest.Command(words))
+				all = append(all, with(i, pieces))
+			}
+		}
+	}
+	return all
+}
+
+// String writes a finding in a form that can be pasted: into diffRegressions, or into a shell.
+func (f *diffFinding) String() string {
+	var b strings.Builder
+	b.WriteString(f.why + "\n")
+	for _, w := range f.session {
+		fmt.Fprintf(&b, "  {%d, []string{", w.client)
+		for i, p := range w.pieces {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			if len(p) > 2000 {
+				fmt.Fprintf(&b, "%.200q /* %d bytes */", p, len(p))
+			} else {
+				fmt.Fprintf(&b, "%q", p)
+			}
+		}
+		b.WriteString("}},\n")
+	}
+	return b.String() + "  Redis:\n" + f.direct.String() + "  berth:\n" + f.berth.String()
+}
+
+// hunt sends inputs until the number is reached and reports what differs.
+func (d *differ) hunt(g *inputMaker) {
+	d.t.Helper()
+	inputs, seed, first := envInt("BERTH_DIFF_INPUTS", diffInputs), uint64(envInt("BERTH_DIFF_SEED", diffSeed)), envInt("BERTH_DIFF_FIRST", 0)
+	d.met = map[string]int{}
+	seen := map[string]int{}
+	sent, unexplained, n := 0, 0, first
+	for ; sent < inputs && len(seen) < diffShown; n++ {
+		f, k := d.run(g.session(seed, n))
+		sent += k
+		if f == nil {
+			continue
+		}
+		unexplained++
+		if seen[f.kind]++; seen[f.kind] > 1 {
+			continue
+		}
+		d.t.Errorf("session %d of seed %d: %s", n, seed, d.shrink(f))
+	}
+	d.t.Logf("%d inputs in sessions %d to %d of seed %d, %d replies compared, %d unexplained differences of %d kinds, %d explained ones",
+		sent, first, n-1, seed, d.compared, unexplained, len(seen), total(d.met))
+	if os.Getenv("BERTH_DIFF_SHOW") != "" {
+		for _, why := range sortedKeys(d.met) {
+			d.t.Logf("%6d  %s", d.met[why], why)
+		}
+	}
+}
+
+func total(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+func sortedKeys(m map[string]int) (keys []string) {
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// control connects to a server past berth and makes the users of valueClasses.
+func (d *differ) control(addr string, holds bool) {
+	c := dial(d.t, addr)
+	for _, user := range [][]any{
+		{"ACL", "SETUSER", "guest", "on", ">guestpw", "+@all", "~*", "&*"},
+	} {
+		if got := c.Do(user...); got != "OK" {
+			d.t.Fatalf("%v: %v", user, got)
+		}
+	}
+	d.controls = append(d.controls, &diffControl{c, holds})
+}
+
+func newDiffer(t testing.TB, direct string, b *berthServer, prefix string, explains []difference) *differ {
+	d := &differ{t: t, direct: direct, berth: b, explains: explains, met: map[string]int{}}
+	for _, words := range fixtures(prefix) {
+		d.fixtures = append(d.fixtures, redistest.Command(words)...)
+	}
+	return d
+}
+
+// bystanders are clients of the same berth that know nothing of the test. Each answer they get must be the one they are
+// due, and they leave no key that an input could see.
+func bystanders(t testing.TB, b *berthServer, key string, selectDB bool) (stop func()) {
+	var wg sync.WaitGroup
+	var done atomic.Bool
+	var rounds atomic.Int64
+	for i := range 3 {
+		c := dial(t, b.Addr())
+		if selectDB {
+			c.Do("SELECT", "9")
+		}
+		wg.Go(func() {
+			pace := time.NewTicker(2 * time.Millisecond)
+			defer pace.Stop()
+			for n := 0; !done.Load(); n++ {
+				<-pace.C
+				if err := bystand(c, fmt.Sprintf("%sby%d", key, i), n); err != nil {
+					t.Errorf("bystander %d, round %d: %v", i, n, err)
+					return
+				}
+				rounds.Add(1)
+			}
+		})
+	}
+	return func() {
+		done.Store(true)
+		wg.Wait()
+		t.Logf("bystanders: %d rounds of 8 commands without an error", rounds.Load())
+	}
+}
+
+// bystand makes one round of requests and checks the answers.
+func bystand(c *redistest.Conn, key string, n int) error {
+	token := fmt.Sprintf("%s-%d", key, n)
+	var in []byte
+	for _, words := range [][]string{
+		{"MULTI"}, {"SET", key, token}, {"GETDEL", key}, {"EXEC"}, {"ECHO", token}, {"BLPOP", key + "l", "0.001"}, {"GET", key}, {"WATCH", key},
+	} {
+		in = append(in, redistest.Command(words)...)
+	}
+	if err := c.TryWrite(in); err != nil {
+		return err
+	}
+	for i, want := range []string{"OK", "QUEUED", "QUEUED", "[OK " + token + "]", token, "<nil>", "<nil>", "OK"} {
+		got, err := c.TryRecv()
+		if err != nil {
+			return err
+		}
+		if fmt.Sprint(got) != want {
+			return fmt.Errorf("answer %d is %v, not %s", i, got, want)
+		}
+	}
+	return nil
+}
+
+// quickly lets a redis-server that has nothing else to do look more often for timeouts of blocked clients.
+var quickly = []string{"--hz", "500", "--dynamic-hz", "no"}
+
+func TestBerthAnswersAsRedis(t *testing.T) {
+	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
+	b := startBerth(t, behind.Addr())
+	d := newDiffer(t, direct.Addr(), b, "k:", differences)
+	d.control(direct.Addr(), true)
+	d.control(behind.Addr(), true)
+	defer bystanders(t, b, "", true)()
+	for _, s := range diffRegressions {
+		if f, _ := d.run(s); f != nil {
+			t.Errorf("known once: %s", f)
+		}
+	}
+	d.hunt(newInputMaker("k:", false))
+}
+
+func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {
+	const tag = "{k}"
+	alone := redistest.StartCluster(t, 1, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
+	behind := redistest.StartCluster(t, 3, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
+	b := startBerth(t, clusterURL(behind))
+	d := newDiffer(t, alone.Node(0).Addr(), b, tag, append(clusterDifferences, differences...))
+	d.control(alone.Node(0).Addr(), true)
+	for i := range 3 {
+		d.control(behind.Node(i).Addr(), i == behind.Owner(int(slotOfTag(tag))))
+	}
+	defer bystanders(t, b, "{by}", false)()
+	d.hunt(newInputMaker(tag, false))
+}
