@@ -202,8 +202,7 @@ func sortKeys(args [][]byte, at []int) ([]int, error) {
 		case equalWord(args[i], "GET"), equalWord(args[i], "BY"):
 			i++
 		case equalWord(args[i], "STORE") && i+1 < len(args):
-			i++
-			store = i
+			store = i + 1 // which is looked at again, as Redis does: SORT k STORE STORE x stores in x
 		}
 	}
 	if store > 0 {

@@ -11,6 +11,7 @@ import (
 // Errors of Redis that berth gives itself.
 const (
 	errNoAuth     = "NOAUTH Authentication required."
+	errWrongPass  = "WRONGPASS invalid username-password pair or user is disabled."
 	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
 	errNotServed  = "CLUSTERDOWN Hash slot not served"
 	errNoMulti    = "ERR Command not allowed inside a transaction"

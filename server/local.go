@@ -176,7 +176,9 @@ func auth(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	}
 	user, password := "", string(args[len(args)-1])
 	if len(args) == 3 {
-		user = string(args[1])
+		if user = string(args[1]); user == "" { // which would ask for the default one
+			return s.refuse(cmd, errWrongPass)
+		}
 	}
 	return s.authenticate(cmd, user, password, func(reply []byte) []byte { return reply })
 }
@@ -249,6 +251,9 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		default:
 			wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
 		}
+	}
+	if withAuth && len(user) == 0 {
+		wrong, withAuth = errWrongPass, false
 	}
 	if wrong == "" && !s.authenticated && !withAuth {
 		wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +

@@ -160,14 +160,17 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		switch {
 		case slot == manySlots: // by itself: EXEC need not come to see it
 			return s.refuse(cmd, errCrossSlot)
+		case t.spoilt:
 		case slot != noSlot && t.slot == noSlot:
 			t.slot = slot
 		case slot != noSlot && slot != t.slot:
 			t.slot = manySlots
 		}
 	}
-	t.bytes = append(t.bytes, raw...)
-	t.n++
+	if !t.spoilt { // otherwise nothing of it will run
+		t.bytes = append(t.bytes, raw...)
+		t.n++
+	}
 	return s.say(cmd, "QUEUED")
 }
 
@@ -178,12 +181,12 @@ func (s *session) exec(cmd *router.Command) bool {
 	switch {
 	case t == nil:
 		return s.sayError(cmd, "ERR EXEC without MULTI")
+	case t.slot == manySlots || !t.spoilt && watching && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
+		s.endTransaction()
+		return s.sayError(cmd, errCrossSlot)
 	case t.spoilt:
 		s.endTransaction()
 		return s.sayError(cmd, "EXECABORT Transaction discarded because of previous errors.")
-	case t.slot == manySlots || watching && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
-		s.endTransaction()
-		return s.sayError(cmd, errCrossSlot)
 	case watching && st.broken:
 		s.endTransaction()
 		return s.sayNil(cmd)
