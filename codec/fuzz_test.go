@@ -189,14 +189,16 @@ func (g *grower) value(raw []byte, depth int) ([]byte, Value) {
 		text := g.text(int(g.next()))
 		return AppendVerbatim(raw, "txt", string(text), resp), Value{Type: '=', Str: append([]byte("txt:"), text...)}
 	case 8, 9:
-		text := g.text(int(g.next()))
+		text := bytes.ToValidUTF8(g.text(int(g.next())), nil)
+		if kind == 9 { // the line end of an error's words is left out
+			text = bytes.TrimRight(text, "\r\n")
+		}
 		clean := bytes.Map(func(r rune) rune {
 			if r == '\r' || r == '\n' {
 				return ' '
 			}
 			return r
-		}, bytes.ToValidUTF8(text, nil))
-		text = bytes.ToValidUTF8(text, nil)
+		}, text)
 		if kind == 8 {
 			return AppendSimple(raw, string(text)), Value{Type: '+', Str: clean}
 		}
