@@ -35,6 +35,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if err := cmd.CheckArity(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
+	if cmd.Way == router.Refused && s.protected(cmd) {
+		return s.refuse(cmd, cmd.Refusal())
+	}
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
 		return s.refuse(cmd, errNoAuth)
 	}
@@ -185,4 +188,9 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 		r.lost(err)
 	}
 	return true
+}
+
+// protected tells whether the command is one that Redis refuses to all, before it asks who the client is.
+func (s *session) protected(cmd *router.Command) bool {
+	return strings.Contains(cmd.Refusal(), " command not allowed.") && (cmd.Name != "debug" || !s.loop.srv.config().EnableDebugCommand)
 }
