@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ import (
 //	BERTH_DIFF_FIRST   the number of the first session (0): to look at one again
 //	BERTH_DIFF_SHOW    yes: how often each explained difference was met
 const (
-	diffInputs = 2500
+	diffInputs = 1500
 	diffSeed   = 1
 	diffShown  = 12 // after so many unexplained differences of different kinds a run ends
 )
@@ -49,6 +50,7 @@ type differ struct {
 	explains []difference
 	met      map[string]int // explained differences, by reason
 	compared int            // replies
+	input    string         // that was sent last
 }
 
 // diffControl is a connection to one of the servers, past berth.
@@ -90,6 +92,7 @@ type diffConn struct {
 	net.Conn
 	buf     []byte
 	scanner codec.ReplyScanner
+	heard   [][]byte // messages of channels that have not been compared
 }
 
 func dialDiff(addr string) (*diffConn, error) {
@@ -113,14 +116,20 @@ func (c *diffConn) fill(within time.Duration) diffEnd {
 	return diffClosed
 }
 
-// next takes one reply out of what was read, nil when there is no whole one.
+// next takes one reply out of what was read, nil when there is no whole one. Messages of channels come when they come,
+// and are set aside.
 func (c *diffConn) next() (reply []byte, ok bool) {
-	n, err := c.scanner.Scan(c.buf)
-	if err != nil {
-		return nil, false
+	for {
+		n, err := c.scanner.Scan(c.buf)
+		if err != nil {
+			return nil, false
+		}
+		reply, c.buf = slices.Clone(c.buf[:n]), c.buf[n:]
+		if !isMessage(reply) {
+			return reply, true
+		}
+		c.heard = append(c.heard, reply)
 	}
-	reply, c.buf = slices.Clone(c.buf[:n]), c.buf[n:]
-	return reply, true
 }
 
 // answers reads replies up to the sentinel's, or the end.
@@ -205,6 +214,29 @@ func (c *diffClient) close() {
 
 const diffPatience = 5 * time.Second
 
+// hear compares the messages that a subscriber has got, waiting for those that berth still owes it.
+func (c *diffClient) hear() (why string) {
+	for len(c.berth.heard) < len(c.direct.heard) {
+		if reply, ok := c.berth.next(); !ok || len(reply) > 0 {
+			return fmt.Sprintf("%q among messages", reply)
+		}
+		if len(c.berth.heard) < len(c.direct.heard) && c.berth.fill(diffPatience) != "" {
+			return fmt.Sprintf("missing message %q", c.direct.heard[len(c.berth.heard)])
+		}
+	}
+	// A message that several patterns match comes by the order of a hash table.
+	want, got := c.direct.heard, c.berth.heard[:len(c.direct.heard)]
+	c.direct.heard, c.berth.heard = nil, c.berth.heard[len(got):]
+	slices.SortStableFunc(want, byPattern)
+	slices.SortStableFunc(got, byPattern)
+	for i := range want {
+		if !bytes.Equal(got[i], want[i]) {
+			return fmt.Sprintf("message %q instead of %q", got[i], want[i])
+		}
+	}
+	return ""
+}
+
 // exchange sends an input to both and takes what they answer.
 func (c *diffClient) exchange(in string) (direct, berth diffAnswer, requests [][]string) {
 	requests, partly, _ := requestsIn(in)
@@ -215,8 +247,9 @@ func (c *diffClient) exchange(in string) (direct, berth diffAnswer, requests [][
 	if strings.Contains(strings.ToLower(in), "reply") && !partly {
 		// Whoever was told to be silent is asked to speak again, for the sentinel to be heard.
 		speak := []string{"CLIENT", "REPLY", "ON"}
-		if c.view.multi || strings.Contains(strings.ToLower(in), "multi") {
-			speak = []string{"RESET"} // anything else would be queued
+		said := strings.ToLower(in)
+		if c.view.multi || len(c.view.subscriptions) > 0 || strings.Contains(said, "multi") || strings.Contains(said, "subscribe") {
+			speak = []string{"RESET"} // anything else would be queued, or refused
 		}
 		in += string(redistest.Command(speak))
 		requests = append(requests, speak)
@@ -228,7 +261,7 @@ func (c *diffClient) exchange(in string) (direct, berth diffAnswer, requests [][
 	_, _ = io.WriteString(c.berth, in)
 	if partly {
 		// Who still waits for a reply when the sending side is closed would get none.
-		direct = c.direct.rest(c.view.due(requests), diffPatience)
+		direct = c.direct.rest(c.view.owed(requests), diffPatience)
 		berth = c.berth.rest(len(direct.replies), diffPatience)
 	} else {
 		direct = c.direct.answers(patience)
@@ -290,6 +323,7 @@ func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
 			clients[w.client] = c
 		}
 		in := w.bytes()
+		d.input = in
 		direct, berth, requests := c.exchange(in)
 		inputs++
 		if slices.ContainsFunc(requests, crossProtocol) && direct.end == diffClosed && berth.end == diffClosed {
@@ -300,6 +334,11 @@ func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
 		if strings.HasPrefix(verdict.kind, "ends") && berth.end == diffClosed && stricter(in) { // it may be muted
 			d.met["stricter than Redis about CR LF, and NUL in a line"]++
 			return nil, inputs
+		}
+		if verdict.why == "" && !verdict.parted && direct.end == diffOpen {
+			if why := c.hear(); why != "" {
+				verdict.why, verdict.kind = why, "message"
+			}
 		}
 		if verdict.why != "" {
 			return &diffFinding{session: s[:i+1], direct: direct, berth: berth, why: verdict.why, kind: verdict.kind}, inputs
@@ -324,6 +363,18 @@ func crossProtocol(words []string) bool {
 func stricter(in string) bool {
 	_, _, bad := requestsIn(in)
 	return bad != nil && (strings.Contains(bad.Error(), "expected CR LF") || strings.Contains(in, "\x00"))
+}
+
+// byPattern sorts messages by the pattern that they came by; the others keep their order, and come first.
+func byPattern(a, b []byte) int {
+	pattern := func(message []byte) []byte {
+		parts := bytes.SplitN(message, []byte("\r\n"), 6)
+		if string(parts[2]) != "pmessage" {
+			return nil
+		}
+		return parts[4]
+	}
+	return bytes.Compare(pattern(a), pattern(b))
 }
 
 // diffFinding is an unexplained difference: the answers to the last write of a session.
@@ -463,6 +514,7 @@ func sortedKeys(m map[string]int) (keys []string) {
 // control connects to a server past berth and makes the users of valueClasses.
 func (d *differ) control(addr string, holds bool) {
 	c := dial(d.t, addr)
+	c.Do("AUTH", diffPassword) // where there is none that is an error, and does not matter
 	for _, user := range [][]any{
 		{"ACL", "SETUSER", "guest", "on", ">guestpw", "+@all", "~*", "&*"},
 	} {
@@ -489,6 +541,7 @@ func bystanders(t testing.TB, b *berthServer, key string, selectDB bool) (stop f
 	var rounds atomic.Int64
 	for i := range 3 {
 		c := dial(t, b.Addr())
+		c.Do("AUTH", diffPassword)
 		if selectDB {
 			c.Do("SELECT", "9")
 		}
@@ -547,6 +600,32 @@ func TestBerthAnswersAsRedis(t *testing.T) {
 	d.control(behind.Addr(), true)
 	defer bystanders(t, b, "", true)()
 	d.hunt(newInputMaker("k:", false), diffRegressions)
+}
+
+// diffPassword is one of the grammar's.
+const diffPassword = "secret"
+
+func TestBerthAnswersClientsWithoutAPasswordAsRedis(t *testing.T) {
+	asking := slices.Concat(quickly, []string{"--requirepass", diffPassword})
+	direct, behind := redistest.Start(t, asking...), redistest.Start(t, asking...)
+	b := startBerth(t, "redis://:"+diffPassword+"@"+behind.Addr())
+	d := newDiffer(t, direct.Addr(), b, "k:", append(passwordDifferences, differences...))
+	d.control(direct.Addr(), true)
+	d.control(behind.Addr(), true)
+	defer bystanders(t, b, "", true)()
+	g := newInputMaker("k:", false)
+	g.first = "AUTH " + diffPassword + "\r\n"
+	d.hunt(g, nil)
+}
+
+func TestBerthAnswersSubscribersAsRedis(t *testing.T) {
+	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
+	b := startBerth(t, behind.Addr())
+	d := newDiffer(t, direct.Addr(), b, "k:", append(channelDifferences, differences...))
+	d.control(direct.Addr(), true)
+	d.control(behind.Addr(), true)
+	defer bystanders(t, b, "", true)()
+	d.hunt(newInputMaker("k:", true), nil)
 }
 
 func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {

@@ -25,6 +25,8 @@ type inputMaker struct {
 	weird   bool // this input's commands are often mutated
 
 	commands []*router.Command // all that may be sent
+	channels bool              // sessions are about channels
+	first    string            // most clients say so first
 	theme    []*router.Command // from which this session mostly takes its own
 	inside   bool              // most probably between MULTI and EXEC
 }
@@ -42,7 +44,7 @@ func (w diffWrite) bytes() string { return strings.Join(w.pieces, "") }
 
 // newInputMaker makes inputs whose keys begin with prefix. Channels stay out unless they are asked for.
 func newInputMaker(prefix string, channels bool) *inputMaker {
-	g := &inputMaker{prefix: prefix, grammar: theGrammar()}
+	g := &inputMaker{prefix: prefix, grammar: theGrammar(), channels: channels}
 	for _, c := range router.Builtin().Commands() {
 		if channels || c.Way != router.Pinned {
 			g.commands = append(g.commands, c)
@@ -57,6 +59,9 @@ func (g *inputMaker) session(seed uint64, n int) diffSession {
 	g.weird = g.IntN(3) == 0
 	g.inside = false
 	g.theme = g.themeOf(g.commands[g.IntN(len(g.commands))])
+	if g.channels {
+		g.theme = g.themeOf(router.Builtin().Find("subscribe"))
+	}
 	writes, clients := 1, 1
 	switch g.IntN(4) {
 	case 0:
@@ -65,8 +70,13 @@ func (g *inputMaker) session(seed uint64, n int) diffSession {
 		writes, clients = 2+g.IntN(8), 2
 	}
 	s := make(diffSession, writes)
+	known := map[int]bool{}
 	for i := range s {
 		s[i].client = g.IntN(clients)
+		if !known[s[i].client] && g.first != "" && g.IntN(4) > 0 {
+			s[i].pieces = append(s[i].pieces, g.first)
+		}
+		known[s[i].client] = true
 		for range 1 + g.IntN(8) {
 			s[i].pieces = append(s[i].pieces, g.piece())
 		}
@@ -493,7 +503,7 @@ func init() {
 		"chpat":    one("ch*", "news.*", "*", "nosuch", "[a"),
 		"shch":     func(g *inputMaker) string { return g.prefix + one("sh1", "sh2")(g) },
 		"user":     one("default", "default", "guest", "guest", "nobody"),
-		"pass":     one("guestpw", "guestpw", "wrong", ""),
+		"pass":     one("guestpw", "guestpw", "secret", "secret", "wrong", ""),
 		"word":     one("name", "x", "", "with space", "a\nb", "\xff", "lib-1.0", "é"),
 		"func":     one("f1", "f2", "fboom", "nosuch", "F1"),
 		"lib":      one("lib1", "lib2", "nosuch", "l*"),
