@@ -137,7 +137,7 @@ func (s *session) become(id backend.Identity) {
 	if old.User != id.User || old.Password != id.Password {
 		s.dropKept("another user")
 	}
-	if st := s.stay; st != nil && st.watching {
+	if st := s.stay; st != nil { // also one that is only waiting for what it is owed before it goes: it may be used again
 		st.rebind(id)
 	}
 }
@@ -152,7 +152,10 @@ func (st *stay) rebind(id backend.Identity) {
 	case st.lease == nil:
 	case anotherUser && id.User == "" && id.Password == "": // nobody can become that on a connection
 		st.lease.Close("another user")
-		st.lease, st.broken = nil, true
+		st.lease, st.owed, st.broken = nil, nil, true // the client is owed nothing
+		if !st.watching && st.s.stay == st {
+			st.s.stay = nil
+		}
 	default:
 		if anotherUser {
 			st.lease.Mark(backend.DirtOther)
