@@ -280,7 +280,7 @@ func (s *session) flush() {
 		s.flushHalf()
 		return
 	}
-	if out := s.out; len(out) > 0 {
+	if out := s.out; len(out) > 0 && !s.holdsBack() {
 		s.out = nil
 		s.loop.stats.bytesOut += int64(len(out))
 		_, err := s.conn.Write(out) // a failure has closed the session when it returns
@@ -298,6 +298,15 @@ func (s *session) flush() {
 		s.close()
 	}
 }
+
+// holdsBack tells that the output may wait for the reply behind it: a client that has sent EXEC has +OK and +QUEUED to come
+// with it, in one write. A node that takes its time does not hold them up beyond the next tick.
+func (s *session) holdsBack() bool {
+	return s.head != nil && s.head.blob != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
+}
+
+// maxHoldBack is how long, in nanoseconds.
+const maxHoldBack = int64(20 * time.Millisecond)
 
 // checkOutput ends a client that does not read what it asked for.
 func (s *session) checkOutput() {
@@ -414,6 +423,8 @@ func (l *loop) tickSessions() {
 			s.kill("idle timeout")
 		case s.overSoft > 0:
 			s.checkOutput()
+		case len(s.out) > 0:
+			s.touch() // it was held back
 		}
 		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {
 			st.giveUp()

@@ -54,10 +54,11 @@ const (
 	stayFailed            // stay.err says why
 )
 
-// carries tells that the session's shared commands for a node go on its lease: between WATCH and EXEC reads must see
-// what EXEC will check.
+// carries tells that the session's shared commands for a node go on its lease: what was sent behind WATCH in one
+// pipeline follows it there. Once WATCH is answered they may as well go on the pipe, which costs a fraction: they are
+// executed behind WATCH all the same, so EXEC checks what they saw.
 func (st *stay) carries(addr string) bool {
-	return st != nil && st.watching && st.lease != nil && st.addr == addr
+	return st != nil && st.watching && st.lease != nil && st.addr == addr && len(st.owed) > 0
 }
 
 // stayAt gets the session a lease to a node, or tells that it has to wait for one.
