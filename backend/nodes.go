@@ -20,7 +20,8 @@ import (
 //	Refresh ──▶ asked ──▶ run ──────────┘
 //	                       ▲ every TopologyInterval, or after a failure with back-off
 //
-// All methods may be called from any goroutine. Only run's goroutine asks nodes; it has at most one round under way.
+// All methods may be called from any goroutine. Only run's goroutine asks nodes for the topology; it has at most one round
+// under way. runLoad's asks the primaries how many clients they bear.
 type Nodes struct {
 	target   Target
 	settings *NodesSettings
@@ -32,12 +33,15 @@ type Nodes struct {
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
 	onChange atomic.Pointer[func(old, new *router.Topology)]
+	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
 	stats    nodesStats
 
 	asked   chan struct{} // holds one token while a refresh is wanted
 	retimed chan struct{} // holds one token while the interval has changed
+	weigh   chan struct{} // holds one token while the primaries are to be asked for their load
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when run has returned; nil when there is none
+	weighed chan struct{} // closed when runLoad has returned
 
 	// Of the goroutine that runs rounds, and of Connect before that runs.
 	announced *router.Topology // what OnChange and the log were told last
@@ -94,15 +98,16 @@ func Connect(ctx context.Context, target Target, options NodesOptions) (*Nodes, 
 	}
 	n.announced = n.Topology()
 	running, cancel := context.WithCancel(context.Background())
-	n.cancel, n.done = cancel, make(chan struct{})
+	n.cancel, n.done, n.weighed = cancel, make(chan struct{}), make(chan struct{})
 	go n.run(running)
+	go n.runLoad(running)
 	return n, nil
 }
 
 func newNodes(target Target, settings *NodesSettings, gap time.Duration) *Nodes {
 	n := &Nodes{
 		target: target, settings: settings, gap: gap,
-		asked: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+		asked: make(chan struct{}, 1), retimed: make(chan struct{}, 1), weigh: make(chan struct{}, 1),
 	}
 	n.topology.Store(router.Even(nil)) // nobody owns anything
 	n.info.Store(&Info{Kind: Standalone})
@@ -181,11 +186,12 @@ func (n *Nodes) Describe() string {
 
 func (n *Nodes) where() string { return strings.Join(n.target.Addrs, ",") }
 
-// Close ends the goroutine, and the embedded backend if there is one, and returns when they are gone. A second call does nothing.
+// Close ends the goroutines, and the embedded backend if there is one, and returns when they are gone. A second call does nothing.
 func (n *Nodes) Close() {
 	if n.done != nil {
 		n.cancel()
 		<-n.done
+		<-n.weighed
 	}
 	if n.embedded != nil {
 		n.embedded.close()

@@ -81,6 +81,9 @@ func (n *Nodes) round(ctx context.Context) {
 		slog.Info("backend answers", "backend", n.target, "is", n.Describe())
 	}
 	n.announce()
+	if err == nil {
+		offer(n.weigh)
+	}
 }
 
 func (n *Nodes) logFailure(err error) {
