@@ -16,53 +16,56 @@ type mortal struct {
 
 func isDead(m *mortal) bool { return m.dead.Load() }
 
-func TestStackBehavesLikeASliceWithTheDeadSweptOut(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var s stack[*mortal]
-		var model []*mortal
-		id := 0
-		t.Repeat(map[string]func(*rapid.T){
-			"push": func(t *rapid.T) {
-				id++
-				m := &mortal{id: id}
-				s.push(m)
-				model = append(model, m)
-			},
-			"pop": func(t *rapid.T) {
-				m, ok := s.pop()
-				if ok != (len(model) > 0) {
-					t.Fatalf("pop says %v with %d inside", ok, len(model))
+func TestStackBehavesLikeASliceWithTheDeadSweptOut(t *testing.T) { rapid.Check(t, stackModel) }
+
+func FuzzStack(f *testing.F) { f.Fuzz(rapid.MakeFuzz(stackModel)) }
+
+// stackModel does the same to a stack and to a slice.
+func stackModel(t *rapid.T) {
+	var s stack[*mortal]
+	var model []*mortal
+	id := 0
+	t.Repeat(map[string]func(*rapid.T){
+		"push": func(t *rapid.T) {
+			id++
+			m := &mortal{id: id}
+			s.push(m)
+			model = append(model, m)
+		},
+		"pop": func(t *rapid.T) {
+			m, ok := s.pop()
+			if ok != (len(model) > 0) {
+				t.Fatalf("pop says %v with %d inside", ok, len(model))
+			}
+			if ok {
+				if want := model[len(model)-1]; m != want {
+					t.Fatalf("popped %d, want %d", m.id, want.id)
 				}
-				if ok {
-					if want := model[len(model)-1]; m != want {
-						t.Fatalf("popped %d, want %d", m.id, want.id)
-					}
-					model = model[:len(model)-1]
+				model = model[:len(model)-1]
+			}
+		},
+		"kill": func(t *rapid.T) {
+			if len(model) > 0 {
+				model[rapid.IntRange(0, len(model)-1).Draw(t, "which")].dead.Store(true)
+			}
+		},
+		"sweep": func(t *rapid.T) {
+			s.sweep(isDead)
+			alive := model[:0:0]
+			for _, m := range model {
+				if !m.dead.Load() {
+					alive = append(alive, m)
 				}
-			},
-			"kill": func(t *rapid.T) {
-				if len(model) > 0 {
-					model[rapid.IntRange(0, len(model)-1).Draw(t, "which")].dead.Store(true)
-				}
-			},
-			"sweep": func(t *rapid.T) {
-				s.sweep(isDead)
-				alive := model[:0:0]
-				for _, m := range model {
-					if !m.dead.Load() {
-						alive = append(alive, m)
-					}
-				}
-				model = alive
-				n := 0
-				for node := s.head.Load(); node != nil; node = node.next.Load() {
-					n++
-				}
-				if n != len(model) {
-					t.Fatalf("%d nodes are left by the sweep, want %d", n, len(model))
-				}
-			},
-		})
+			}
+			model = alive
+			n := 0
+			for node := s.head.Load(); node != nil; node = node.next.Load() {
+				n++
+			}
+			if n != len(model) {
+				t.Fatalf("%d nodes are left by the sweep, want %d", n, len(model))
+			}
+		},
 	})
 }
 
