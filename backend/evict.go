@@ -8,10 +8,10 @@ import (
 // wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the default IdleTime.
 const wheelTick = 125 * time.Millisecond
 
-// evictor closes connections that were idle for too long. Each has one alarm, from when it first becomes idle until it
-// is closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm that rings too
-// early for it is set again for the rest. So an alarm rings at most about once in IdleTime, however often its
-// connection goes in and out, and the way of a hit stays without a lock.
+// evictor closes connections that were idle for too long, and sees to it that the others prove now and then that they are
+// alive. Each has one alarm, from when it first becomes idle until it is closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm that rings too
+// early for it is set again for the rest. So an alarm rings at most about once in IdleTime or HealthCheck, however often
+// its connection goes in and out, and the way of a hit stays without a lock.
 type evictor struct {
 	pool *Pool
 
@@ -34,7 +34,11 @@ func (e *evictor) watch(c *exclusive) {
 		return
 	}
 	c.watched = true
-	at := clock() + e.pool.settings.Load().IdleTime
+	s := e.pool.settings.Load()
+	at := clock() + s.IdleTime
+	if s.HealthCheck > 0 {
+		at = min(at, clock()+s.HealthCheck)
+	}
 	e.mu.Lock()
 	e.wheel.set(&c.alarm, at)
 	e.arm()
@@ -108,24 +112,34 @@ func (e *evictor) visit(conns []*exclusive) {
 func (e *evictor) verdict(c *exclusive) (again time.Duration, alive bool) {
 	p, now := e.pool, clock()
 	s := p.settings.Load()
-	later := now + max(s.IdleTime, wheelTick)
+	later := s.IdleTime
+	if s.HealthCheck > 0 {
+		later = min(later, s.HealthCheck)
+	}
+	later = now + max(later, wheelTick)
 	switch exclusiveState(c.state.Load()) {
 	case exclusiveClosed:
 		return 0, false
 	case exclusiveHeld:
 		return later, true
 	}
-	if left := time.Duration(c.idleSince.Load()) + s.IdleTime - now; left > 0 {
-		return now + left, true
+	left := time.Duration(c.idleSince.Load()) + s.IdleTime - now
+	switch {
+	case left > 0:
+		later = now + left
+	case int(p.idle.Load()) <= s.minIdle():
+	case c.closeIdle("idle too long"):
+		p.metrics.evictions.Add(1)
+		return 0, false
 	}
-	if int(p.idle.Load()) <= s.minIdle() {
+	if s.HealthCheck == 0 {
 		return later, true
 	}
-	if !c.closeIdle("idle too long") {
-		return later, true // taken at this moment
+	again, alive = c.prove(now, s.HealthCheck)
+	if !alive && c.closeIdle("health check") {
+		return 0, false
 	}
-	p.metrics.evictions.Add(1)
-	return 0, false
+	return min(later, again), true
 }
 
 func (e *evictor) stop() { e.timer.Stop() }

@@ -47,6 +47,11 @@ type exclusive struct {
 	watched bool // its alarm was set once
 
 	alarm alarm[*exclusive] // guarded by the pool's evictor
+	seat  int               // in the allowance's list, guarded by its mu
+
+	// quiet is clock() when the holder of a revocable lease was last owed nothing, 0 while it is owed something. Written
+	// on the holder's loop; the revoker, which reads it, has the holder look again.
+	quiet atomic.Int64
 
 	mu    sync.Mutex // guards what follows; nothing blocks under it
 	lease *Lease     // whom received bytes are for
@@ -54,6 +59,7 @@ type exclusive struct {
 	hint  int        // bytes that are missing at least until the lease has anything to do; 0: unknown
 	lost  error      // the connection is gone, or must be, and why
 	told  bool       // the lease is in its holder's inbox
+	probe probe
 }
 
 // move changes the state. It reports false when somebody else was faster, which only an idle connection allows.
@@ -82,6 +88,10 @@ func (c *exclusive) attach(l *Lease) bool {
 		return false
 	}
 	c.lease = l
+	if c.probe.sent != 0 { // its answer comes in front of all that the holder will be owed
+		c.probe.sent = 0
+		l.skip, l.probed = 1, true
+	}
 	return true
 }
 
@@ -103,6 +113,10 @@ func (c *exclusive) received(b []byte) {
 	c.mu.Lock()
 	l := c.lease
 	if l == nil {
+		if c.probeAnswered(b) {
+			c.mu.Unlock()
+			return
+		}
 		if c.lost == nil {
 			c.lost = errIdle
 		}

@@ -28,7 +28,9 @@ type Lease struct {
 	holder Holder
 	inbox  *Inbox
 	reason Reason
-	since  time.Duration // clock() when it was attached
+
+	revocable Revocable     // the holder of a brief lease, if it is one
+	since     time.Duration // clock() when it was attached
 
 	db, resp int // what the holder wants
 
@@ -42,13 +44,18 @@ type Lease struct {
 	owed   int  // replies the holder waits for
 	unsent int  // those of them whose commands wait in out
 	skip   int  // replies to commands of the pool's own; they come before all of owed
+	probed bool // the first of the skipped replies answers a PING to the idle connection
 	turned bool // the connection is, or is being, made what the holder wants
 	gated  bool // out must wait for the skipped replies: they say in which database we are
 	over   bool
 }
 
 func newLease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
-	return &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP}
+	l := &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP}
+	if reason.class() == brief {
+		l.revocable, _ = h.(Revocable)
+	}
+	return l
 }
 
 // Addr is the node's address.
@@ -76,6 +83,9 @@ func (l *Lease) Send(cmd []byte, replies int) {
 		l.turn()
 	}
 	l.out.append(cmd, len(cmd))
+	if l.owed == 0 && l.revocable != nil {
+		l.conn.quiet.Store(0)
+	}
 	l.owed += replies
 	l.unsent += replies
 }
@@ -89,7 +99,7 @@ func (l *Lease) turn() {
 	b, undone := g.undo(b)
 	b, turned := g.turn(b, l.db, l.resp)
 	l.out.b = b
-	l.skip = undone + turned
+	l.skip += undone + turned
 	if turned > 0 {
 		l.write()
 		l.gated = true
@@ -203,6 +213,9 @@ func (l *Lease) reply(reply []byte) error {
 	case l.owed > 0:
 		l.owed--
 		l.holder.LeaseReply(l, reply)
+		if l.owed == 0 && l.revocable != nil && !l.over {
+			l.conn.quiet.Store(int64(clock()))
+		}
 	case l.conn.ledger.dirt&DirtStream != 0:
 		l.holder.LeaseReply(l, reply)
 	default:
@@ -213,9 +226,10 @@ func (l *Lease) reply(reply []byte) error {
 
 // skipped takes a reply to a command of the pool's own.
 func (l *Lease) skipped(reply []byte) error {
-	if reply[0] == '-' {
+	if reply[0] == '-' && !l.probed {
 		return &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
 	}
+	l.probed = false
 	l.skip--
 	if l.skip == 0 && l.gated {
 		l.gated = false
@@ -269,12 +283,16 @@ func (l *Lease) Detach() {
 	case why == "" && rest > 0:
 		why = "unexpected bytes"
 	}
+	p := l.conn.pool
 	if why != "" {
-		l.conn.pool.discard(l.conn, why)
+		p.end(l.conn, why)
 		return
 	}
 	l.conn.ledger.recycle()
-	l.conn.pool.put(l.conn)
+	p.put(l.conn)
+	if l.reason.class() == long {
+		p.allowance.settle() // one less of its class: for another pool, perhaps
+	}
 }
 
 func (l *Lease) unfit() string {
@@ -292,7 +310,7 @@ func (l *Lease) Close(why string) {
 		return
 	}
 	l.leave()
-	l.conn.pool.discard(l.conn, why)
+	l.conn.pool.end(l.conn, why)
 }
 
 // lose is Close from the other side: the connection is gone, or must go for what it sent.
@@ -305,7 +323,7 @@ func (l *Lease) lose(err error) {
 		lost = &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Err: err}
 	}
 	l.leave()
-	l.conn.pool.discard(l.conn, "lost")
+	l.conn.pool.end(l.conn, "lost")
 	l.holder.LeaseLost(l, lost)
 }
 
@@ -313,6 +331,9 @@ func (l *Lease) lose(err error) {
 func (l *Lease) leave() (rest int, lost error) {
 	l.over = true
 	c := l.conn
+	if l.revocable != nil {
+		c.quiet.Store(0)
+	}
 	in, rest, lost := c.detach(l.taken)
 	if l.delivering {
 		l.lent = in // the holder may still read the reply that lies in it

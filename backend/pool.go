@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -10,7 +9,7 @@ import (
 // Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and the sessions that
 // wait for one. All loops share it; the way of a Get that hits and of a Detach that nobody waits for has no lock.
 //
-//	           ┌──────────────── waiters (oldest first) ◀── Get missed
+//	           ┌──────────────── waiters (the oldest that may) ◀── Get missed
 //	           │                     ▲
 //	Detach ── put ──▶ stack ── take ─┴──▶ Get hit
 //	           ▲        │
@@ -18,23 +17,24 @@ import (
 //
 // put is the one door in, take the one door out.
 type Pool struct {
-	addr     string
-	user     Identity // as whom it dials; DB and RESP are each Get's own
-	settings *PoolSettings
-	metrics  poolMetrics
+	addr      string
+	user      Identity // as whom it dials; DB and RESP are each Get's own
+	settings  *PoolSettings
+	allowance *allowance // of the node, shared with its other users' pools
+	metrics   poolMetrics
 
 	stack   stack[*exclusive]
 	idle    atomic.Int32 // connections in the stack that are alive
-	leased  atomic.Int32
-	total   atomic.Int32 // all connections there are or are being dialled
-	garbage atomic.Int32 // connections that were closed in the stack since it was swept
-	waiting atomic.Int32 // queue.len, for those who only look
+	leased  [numClasses]atomic.Int32
+	total   atomic.Int32             // all connections there are or are being dialled
+	garbage atomic.Int32             // connections that were closed in the stack since it was swept
+	waiting [numClasses]atomic.Int32 // the queues' len, for those who only look
 	shut    atomic.Bool
 
-	mu       sync.Mutex // guards what follows and every queued Waiter; nothing blocks under it
-	queue    fifo[*Waiter]
+	// Guarded by the allowance's mu, as is every queued Waiter.
+	queue    [numClasses]fifo[*Waiter]
 	dialing  int
-	deadline *time.Timer // of the queue
+	deadline *time.Timer // of the queues
 
 	evictor evictor
 	warmer  warmer
@@ -46,11 +46,17 @@ type Pool struct {
 // NewPool returns the pool of a node's connections as a user: both empty is the node's default user without AUTH, a
 // password without a user is the one-argument AUTH. addr is host:port, or the path of a unix socket.
 func NewPool(addr, user, password string, settings *PoolSettings) *Pool {
-	p := &Pool{addr: addr, user: Identity{User: user, Password: password}, settings: settings}
+	return newPool(addr, Identity{User: user, Password: password}, settings, newAllowance(settings))
+}
+
+// newPool is NewPool for a node that has pools already.
+func newPool(addr string, user Identity, settings *PoolSettings, a *allowance) *Pool {
+	p := &Pool{addr: addr, user: user, settings: settings, allowance: a}
 	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
 	p.deadline = idleTimer(p.expire)
 	p.evictor.init(p)
 	p.warmer.init(p)
+	a.add(p)
 	settings.add(p)
 	p.warmer.look()
 	return p
@@ -74,14 +80,16 @@ func (p *Pool) Size() int { return int(p.total.Load()) }
 // holder's first command; its user must be the pool's.
 func (p *Pool) Get(h Holder, in *Inbox, want Identity, reason Reason) (*Lease, *Waiter) {
 	want.RESP = max(want.RESP, 2)
-	if p.waiting.Load() == 0 && p.settings.Load().Enabled { // nobody goes past those who wait
-		for c := p.take(); c != nil; c = p.take() {
+	s, k := p.settings.Load(), reason.class()
+	if s.Enabled && !p.waitBefore(k, s) && p.allowance.enter(k, s) {
+		for c := p.takeSound(s); c != nil; c = p.takeSound(s) {
 			if l := p.lease(c, h, in, want, reason); l != nil {
 				p.metrics.hits.Add(1)
 				return l, nil
 			}
 			p.discard(c, "hung up")
 		}
+		p.allowance.exit(k)
 	}
 	p.metrics.misses.Add(1)
 	return nil, p.wait(h, in, want, reason)
@@ -101,21 +109,36 @@ func (p *Pool) take() *exclusive {
 	}
 }
 
-// lease attaches a held connection to h. It returns nil when the connection is lost.
+// takeSound is take of a connection that is not known to be dead. Nothing was sent on one that is: the holder goes on
+// to the next.
+func (p *Pool) takeSound(s *PoolValues) *exclusive {
+	for c := p.take(); c != nil; c = p.take() {
+		why := c.unsound(s)
+		if why == "" {
+			return c
+		}
+		p.discard(c, why)
+	}
+	return nil
+}
+
+// lease attaches a held connection to h, whose class has entered the allowance. It returns nil when the connection is lost.
 func (p *Pool) lease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
 	l := newLease(c, h, in, want, reason)
 	if !c.attach(l) {
 		return nil
 	}
 	c.used = true
-	p.leased.Add(1)
+	p.leased[reason.class()].Add(1)
 	p.warmer.look()
 	return l
 }
 
 // left is a lease's word that it is over. Its connection is still held.
 func (p *Pool) left(l *Lease) {
-	p.leased.Add(-1)
+	k := l.reason.class()
+	p.leased[k].Add(-1)
+	p.allowance.exit(k)
 	p.metrics.hold[l.reason].observe(l.Held())
 }
 
@@ -127,7 +150,11 @@ func (p *Pool) put(c *exclusive) {
 		p.discard(c, why)
 		return
 	}
-	if p.waiting.Load() > 0 && p.serve(c) {
+	switch {
+	case p.allowance.yields(p, s):
+		p.discard(c, "for another user")
+		return
+	case p.waiters() > 0 && p.serve(c, s):
 		return
 	}
 	if why := p.admit(c, s); why != "" {
@@ -147,6 +174,11 @@ func (p *Pool) put(c *exclusive) {
 		p.trim()
 	}
 	p.match()
+	if p.allowance.yields(p, s) {
+		if c := p.take(); c != nil {
+			p.discard(c, "for another user")
+		}
+	}
 }
 
 // unwanted says why c cannot serve anybody.
@@ -156,7 +188,7 @@ func (p *Pool) unwanted(c *exclusive, s *PoolValues) string {
 		return "pool closed"
 	case c.isLost():
 		return "hung up"
-	case s.MaxTotal > 0 && int(p.total.Load()) > s.MaxTotal:
+	case p.allowance.over(s):
 		return "max total"
 	case !s.Enabled && c.used:
 		return "pool disabled"
@@ -194,8 +226,16 @@ func (p *Pool) closed(c *exclusive, why string) {
 	p.evictor.unwatch(c)
 	p.metrics.closed(why)
 	p.total.Add(-1)
-	p.dialForWaiters() // there may be room under the cap now
+	p.allowance.total.Add(-1)
+	p.allowance.unseat(c)
+	p.allowance.dialForWaiters() // there may be room under the limit now
 	p.warmer.look()
+}
+
+// end is discard at the end of a lease, which may have been one too many of its class.
+func (p *Pool) end(c *exclusive, why string) {
+	p.discard(c, why)
+	p.allowance.settle()
 }
 
 // leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack. When the dead
@@ -213,11 +253,12 @@ func (p *Pool) leftIdle() {
 func (p *Pool) apply() {
 	p.trim()
 	p.evictor.reschedule()
-	p.mu.Lock()
+	p.allowance.mu.Lock()
 	p.armDeadline()
-	p.mu.Unlock()
+	p.allowance.mu.Unlock()
 	p.match()
-	p.dialForWaiters()
+	p.allowance.dialForWaiters()
+	p.allowance.revoker.wake()
 	p.warmer.look()
 }
 
@@ -225,7 +266,7 @@ func (p *Pool) apply() {
 func (p *Pool) trim() {
 	for {
 		s := p.settings.Load()
-		idle, total := int(p.idle.Load()), int(p.total.Load())
+		idle := int(p.idle.Load())
 		var why string
 		switch {
 		case p.shut.Load():
@@ -234,7 +275,7 @@ func (p *Pool) trim() {
 			why = "pool disabled"
 		case idle > s.MaxIdle:
 			why = "max idle"
-		case s.MaxTotal > 0 && total > s.MaxTotal:
+		case p.allowance.over(s):
 			why = "max total"
 		case s.IdleTime == 0 && idle > s.minIdle():
 			why = "no idle time"
@@ -252,13 +293,19 @@ func (p *Pool) trim() {
 // Stats is what the pool is and has done.
 func (p *Pool) Stats() PoolStats {
 	s := p.metrics.snapshot()
-	s.Idle, s.Leased = int(p.idle.Load()), int(p.leased.Load())
-	p.mu.Lock()
-	s.Dialing, s.Waiting = p.dialing, p.queue.len
-	if w, ok := p.queue.front(); ok {
-		s.OldestWait = clock() - w.since
+	s.Idle, s.LeasedLong = int(p.idle.Load()), int(p.leased[long].Load())
+	s.Leased = s.LeasedLong + int(p.leased[brief].Load())
+	values := p.settings.Load()
+	s.Limit, s.LimitLong = p.allowance.limit(values), p.allowance.longLimit(values)
+	p.allowance.mu.Lock()
+	s.Dialing, s.WaitingLong = p.dialing, p.queue[long].len
+	s.Waiting = s.WaitingLong + p.queue[brief].len
+	for k := range p.queue {
+		if w, ok := p.queue[k].front(); ok {
+			s.OldestWait = max(s.OldestWait, clock()-w.since)
+		}
 	}
-	p.mu.Unlock()
+	p.allowance.mu.Unlock()
 	return s
 }
 
@@ -270,6 +317,7 @@ func (p *Pool) Close() {
 	}
 	p.settings.remove(p)
 	p.stopDials()
+	p.allowance.remove(p)
 	p.failAll(ErrPoolClosed)
 	p.trim()
 	p.evictor.stop()

@@ -15,43 +15,16 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// dialForWaiters starts as many dials as there are waiters without one, within the caps.
-func (p *Pool) dialForWaiters() {
-	for p.waiting.Load() > 0 && p.dialForOne() {
-	}
-}
-
-// dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves is put's decision.
-func (p *Pool) dialForOne() bool {
-	s := p.settings.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dialing >= p.queue.len || !p.mayDial(s) {
-		return false
-	}
-	n := p.queue.head // those with a dial are among the first: no more of them than dials run
-	for n != nil && n.value.dialed {
-		n = n.next
-	}
-	if n == nil {
-		return false
-	}
-	n.value.dialed = true
-	p.startDial(n.value, n.value.want)
-	return true
-}
-
-// mayDial says whether one more dial keeps within the caps, under mu.
+// mayDial says whether one more dial keeps within the pool's own limits, under mu. The allowance has another.
 func (p *Pool) mayDial(s *PoolValues) bool {
-	return !p.shut.Load() &&
-		(s.DialConcurrency == 0 || p.dialing < s.DialConcurrency) &&
-		(s.MaxTotal == 0 || int(p.total.Load()) < s.MaxTotal)
+	return !p.shut.Load() && (s.DialConcurrency == 0 || p.dialing < s.DialConcurrency)
 }
 
 // startDial begins a dial under mu; w is nil for one ahead of any waiter.
 func (p *Pool) startDial(w *Waiter, want Identity) {
 	p.dialing++
 	p.total.Add(1)
+	p.allowance.total.Add(1)
 	p.metrics.dials.Add(1)
 	want.User, want.Password = p.user.User, p.user.Password
 	gopool.Go(func() {
@@ -60,7 +33,8 @@ func (p *Pool) startDial(w *Waiter, want Identity) {
 		if err == nil {
 			p.put(c)
 		}
-		p.dialForWaiters()
+		p.allowance.dialForWaiters()
+		p.allowance.relieve(p)
 		p.warmer.look()
 	})
 }
@@ -69,8 +43,8 @@ func (p *Pool) startDial(w *Waiter, want Identity) {
 // hears why.
 func (p *Pool) endDial(w *Waiter, err error) {
 	p.warmer.dialed(err)
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.allowance.mu.Lock()
+	defer p.allowance.mu.Unlock()
 	p.dialing--
 	if w != nil {
 		w.dialed = false
@@ -80,6 +54,7 @@ func (p *Pool) endDial(w *Waiter, err error) {
 	}
 	p.metrics.dialFailed(err)
 	p.total.Add(-1)
+	p.allowance.total.Add(-1)
 	if w != nil && p.dequeue(w) {
 		p.answer(w, nil, err)
 	}
@@ -111,6 +86,7 @@ func (p *Pool) dial(id Identity) (*exclusive, error) {
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)
 	}
+	p.allowance.seat(c)
 	return c, nil
 }
 

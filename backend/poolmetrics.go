@@ -41,6 +41,8 @@ type DurationHistogram struct {
 // PoolStats is a pool at one moment. Each number is exact; together they may be a moment apart.
 type PoolStats struct {
 	Idle, Leased, Dialing, Waiting int
+	LeasedLong, WaitingLong        int           // of those leased and waiting, for blocking commands and pins
+	Limit, LimitLong               int           // of the node, for all its pools together; 0: none
 	OldestWait                     time.Duration // of those who wait, for how long the oldest has
 
 	Hits, Misses       uint64            // Gets answered from the stack at once, and the others

@@ -6,9 +6,10 @@ import "sync"
 type Pools struct {
 	settings *PoolSettings
 
-	mu     sync.RWMutex // guards pools and closed; nothing blocks under it
-	pools  map[poolKey]*Pool
-	closed bool
+	mu         sync.RWMutex // guards what follows; nothing blocks under it
+	pools      map[poolKey]*Pool
+	allowances map[string]*allowance // by node
+	closed     bool
 }
 
 // poolKey is what a pool's connections have in common.
@@ -16,7 +17,7 @@ type poolKey struct{ addr, user, password string }
 
 // NewPools makes an empty set of pools that follow the settings.
 func NewPools(settings *PoolSettings) *Pools {
-	return &Pools{settings: settings, pools: map[poolKey]*Pool{}}
+	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, allowances: map[string]*allowance{}}
 }
 
 // For is the pool of a node for the identity's user; its database and protocol are no matter.
@@ -31,13 +32,45 @@ func (ps *Pools) For(addr string, id Identity) *Pool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p = ps.pools[key]; p == nil {
-		p = NewPool(addr, id.User, id.Password, ps.settings)
+		p = newPool(addr, Identity{User: id.User, Password: id.Password}, ps.settings, ps.allowance(addr))
 		ps.pools[key] = p
 		if ps.closed {
 			p.Close()
 		}
 	}
 	return p
+}
+
+// allowance is what all pools of a node draw from, under mu.
+func (ps *Pools) allowance(addr string) *allowance {
+	a := ps.allowances[addr]
+	if a == nil {
+		a = newAllowance(ps.settings)
+		ps.allowances[addr] = a
+	}
+	return a
+}
+
+// Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's connections included.
+// While the settings give no MaxTotal, what is left, less a margin, is how many exclusive connections berth makes to it.
+func (ps *Pools) Learn(addr string, maxClients, connected int) {
+	ps.mu.Lock()
+	a := ps.allowance(addr)
+	ps.mu.Unlock()
+	a.learn(maxClients, connected)
+}
+
+// Limit is how many exclusive connections berth makes to a node, and how many of them blocking commands and pins may hold;
+// 0: any number.
+func (ps *Pools) Limit(addr string) (all, blocking int) {
+	ps.mu.RLock()
+	a := ps.allowances[addr]
+	ps.mu.RUnlock()
+	s := ps.settings.Load()
+	if a == nil {
+		a = &allowance{}
+	}
+	return a.limit(s), a.longLimit(s)
 }
 
 // Each visits every pool, with its node and user.
@@ -58,6 +91,11 @@ func (ps *Pools) Retain(is func(addr string) bool) {
 		if !is(key.addr) {
 			delete(ps.pools, key)
 			p.Close()
+		}
+	}
+	for addr, a := range ps.allowances {
+		if !is(addr) && a.total.Load() == 0 { // leases that are left count if the node comes back
+			delete(ps.allowances, addr)
 		}
 	}
 }

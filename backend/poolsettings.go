@@ -13,8 +13,10 @@ type PoolValues struct {
 	MaxIdle  int           // private_conn_pool_max_idle_per_db: with so many idle, a detached one is closed
 	MinIdle  int           // private_conn_pool_min_idle_per_db: so many are kept past IdleTime, and dialled ahead
 
-	MaxTotal        int           // connections of a pool, idle, leased and being dialled; 0: no cap
+	MaxTotal        int           // connections of a node, idle, leased and being dialled; 0: derived, see Pools.Learn
+	BlockingShare   int           // percent of them that blocking commands and pins may hold
 	WaitTimeout     time.Duration // how long a Get may wait before it fails with ErrPoolTimeout; 0: for ever
+	HealthCheck     time.Duration // how long a connection may be idle before it has to answer a PING; 0: for ever
 	DialTimeout     time.Duration // for a connection and its handshake together; 0: no limit
 	DialConcurrency int           // dials of a pool at the same time; 0: no limit
 	DialRate        int           // connections dialled ahead for MinIdle per second; 0: none are
@@ -26,7 +28,9 @@ func DefaultPoolValues() PoolValues {
 		Enabled:         true,
 		IdleTime:        60 * time.Second,
 		MaxIdle:         1000,
+		BlockingShare:   40, // with all of it in use, what is left to transactions makes them wait less than twice as long
 		WaitTimeout:     500 * time.Millisecond,
+		HealthCheck:     30 * time.Second,
 		DialTimeout:     time.Second,
 		DialConcurrency: 16,
 		DialRate:        50,

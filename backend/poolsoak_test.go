@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -124,10 +125,17 @@ func (s *soaker) turn() {
 	}
 }
 
+// soakFor is how long the soak lasts, for example SOAK_FOR=60s; without it, it is so many turns.
+var soakFor, _ = time.ParseDuration(os.Getenv("SOAK_FOR"))
+
 // 100,000 turns on 64 loops while the settings change and connections hang up: nobody shares a connection, and at the
 // end every account is even.
 func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 	const loops, turns, turnsPerChange = 64, 100000, 100
+	longest, second := 20*time.Millisecond, 10*time.Millisecond
+	if soakFor > 0 {
+		longest, second = time.Second, time.Second
+	}
 	node := newScriptedOn(t, t.TempDir()+"/s", func(c *scriptedConn) {
 		for cmd := c.read(); cmd != ""; cmd = c.read() {
 			if cmd == "PING" {
@@ -149,6 +157,7 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 	var running, changing sync.WaitGroup
 	var done atomic.Int64
 	change := make(chan struct{}, turns/turnsPerChange)
+	began := time.Now()
 	for i := range soakers {
 		s := &soaker{t: t, pool: p, owners: &owners, wake: make(chan struct{}, 1), rand: rand.New(rand.NewPCG(1, uint64(i)))}
 		s.inbox = NewInbox(func() {
@@ -159,7 +168,7 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 		})
 		soakers[i] = s
 		running.Go(func() {
-			for range turns / loops {
+			for n := 0; soakFor > 0 && time.Since(began) < soakFor || soakFor == 0 && n < turns/loops; n++ {
 				s.turn()
 				if done.Add(1)%turnsPerChange == 0 {
 					change <- struct{}{}
@@ -167,13 +176,16 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 			}
 		})
 	}
-	changes := 0
+	changes, most := 0, 0
 	changing.Go(func() {
 		for range change {
 			changes++
+			most = max(most, p.Size())
 			settings.Change(func(v *PoolValues) {
 				v.Enabled = rand.IntN(16) > 0
-				v.IdleTime = time.Duration(rand.IntN(3)) * 10 * time.Millisecond
+				v.IdleTime = min(longest, time.Duration(rand.IntN(3))*second)
+				v.HealthCheck = time.Duration(rand.IntN(2)) * 5 * time.Millisecond
+				v.BlockingShare = 1 + rand.IntN(100)
 				v.MaxIdle = rand.IntN(40)
 				v.MinIdle = rand.IntN(10)
 				v.MaxTotal = rand.IntN(3) * 24
@@ -184,11 +196,15 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 		}
 	})
 	running.Wait()
+	took := time.Since(began)
 	close(change)
 	changing.Wait()
 
 	eventually(t, "no dial runs", func() bool { return p.Stats().Dialing == 0 })
 	st := p.Stats()
+	if a := p.allowance; a.long.Load() != 0 || a.total.Load() != p.total.Load() || len(a.conns) != int(p.total.Load()) {
+		t.Fatalf("%d connections in all; of the node %d, %d of them listed, %d blocking", p.total.Load(), a.total.Load(), len(a.conns), a.long.Load())
+	}
 	if st.Leased != 0 || st.Waiting != 0 || p.total.Load() != p.idle.Load() {
 		t.Fatalf("%d connections in all; stats are %+v", p.total.Load(), st)
 	}
@@ -199,6 +215,8 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 	for _, s := range soakers {
 		timeouts, losses = timeouts+s.timeouts, losses+s.losses
 	}
+	t.Logf("figure: %.0f attaches and detaches per second for %s, no more than %d connections", float64(done.Load())/took.Seconds(),
+		took.Round(time.Millisecond), most)
 	t.Logf("%d setting changes, %d timeouts, %d losses, %d hits, %d dials; %+v", changes, timeouts, losses, st.Hits, st.Dials, st.Closes)
 	p.Close()
 	if st := p.Stats(); st.Idle != 0 || p.total.Load() != 0 || p.evictor.wheel.len != 0 {

@@ -21,7 +21,7 @@ type Waiter struct {
 	reason Reason
 	since  time.Duration
 
-	// Guarded by the pool's mu until the answer is posted.
+	// Guarded by the allowance's mu until the answer is posted.
 	node   *fifoNode[*Waiter]
 	dialed bool // a dial runs on its behalf
 	lease  *Lease
@@ -48,43 +48,102 @@ func (w *Waiter) Cancel() {
 	}
 	w.done = true
 	p := w.pool
-	p.mu.Lock()
+	p.allowance.mu.Lock()
 	p.dequeue(w)
 	l := w.lease
-	p.mu.Unlock()
+	p.allowance.mu.Unlock()
 	if l != nil {
 		l.Detach()
 	}
 }
 
-// wait joins the queue.
+// waiters is how many wait, for those who only look.
+func (p *Pool) waiters() int { return int(p.waiting[brief].Load() + p.waiting[long].Load()) }
+
+// waitBefore says whether a Get of a class has to wait behind others: nobody goes past those who wait and could have the
+// next connection.
+func (p *Pool) waitBefore(k class, s *PoolValues) bool {
+	return p.waiting[k].Load() > 0 || p.servable(s)
+}
+
+// servable says whether somebody waits who could have a connection if there were one.
+func (p *Pool) servable(s *PoolValues) bool {
+	return p.waiting[brief].Load() > 0 || p.waiting[long].Load() > 0 && p.allowance.room(long, s) > 0
+}
+
+// wait joins the queue of the reason's class.
 func (p *Pool) wait(h Holder, in *Inbox, want Identity, reason Reason) *Waiter {
-	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason, since: clock()}
-	p.mu.Lock()
+	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason}
+	a := p.allowance
+	a.mu.Lock()
+	w.since = clock() // under mu: the queues are in its order
 	if p.shut.Load() {
 		w.err = ErrPoolClosed
-		p.mu.Unlock()
+		a.mu.Unlock()
 		in.post(w)
 		return w
 	}
-	w.node = p.queue.push(w)
-	p.waiting.Store(int32(p.queue.len))
-	if p.queue.len == 1 {
+	w.node = p.queue[reason.class()].push(w)
+	p.count(reason.class(), 1)
+	if p.waiters() == 1 {
 		p.armDeadline()
 	}
-	p.mu.Unlock()
+	a.mu.Unlock()
 	p.match() // a put that did not see the waiter has left its connection in the stack
-	p.dialForWaiters()
+	a.dialForWaiters()
+	a.relieve(p)
+	a.revoker.wake()
 	return w
+}
+
+// count enters that so many more wait, under mu.
+func (p *Pool) count(k class, n int32) {
+	p.waiting[k].Add(n)
+	p.allowance.waiting[k].Add(n)
 }
 
 // dequeue takes w out of the queue under mu. It reports false when w has been answered or has left.
 func (p *Pool) dequeue(w *Waiter) bool {
-	if w.node == nil || !p.queue.remove(w.node) {
+	k := w.reason.class()
+	if w.node == nil || !p.queue[k].remove(w.node) {
 		return false
 	}
-	p.waiting.Store(int32(p.queue.len))
+	p.count(k, -1)
 	return true
+}
+
+// oldest is who waits longest of those who could have a connection, nil if nobody does. Under mu.
+func (p *Pool) oldest(s *PoolValues) (w *Waiter) {
+	for k := range numClasses {
+		first, ok := p.queue[k].front()
+		if ok && (w == nil || first.since < w.since) && p.allowance.room(k, s) > 0 {
+			w = first
+		}
+	}
+	return w
+}
+
+// undialed is the oldest of those for whom nothing is being dialled, and might be. Under mu.
+func (p *Pool) undialed(s *PoolValues) (w *Waiter) {
+	if !p.mayDial(s) {
+		return nil
+	}
+	eligible := 0
+	for k := range numClasses {
+		left := min(p.queue[k].len, p.allowance.room(k, s))
+		eligible += left
+		n := p.queue[k].head // those with a dial are among the first: no more of them than dials run
+		for ; left > 0 && n.value.dialed; left-- {
+			n = n.next
+		}
+		if left > 0 && (w == nil || n.value.since < w.since) {
+			w = n.value
+		}
+	}
+	if p.dialing >= eligible { // a dial whose waiter was served otherwise will serve another
+		return nil
+	}
+	return w
 }
 
 // answer posts what w has waited for. w has left the queue, and mu is held, so a Cancel sees the lease.
@@ -95,16 +154,25 @@ func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.inbox.post(w)
 }
 
-// serve gives c to the oldest waiter. It reports false when nobody waits or c is lost: c is still the caller's then.
-func (p *Pool) serve(c *exclusive) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	w, ok := p.queue.front()
-	if !ok {
+// serve gives c to the oldest waiter that may have it. It reports false when there is none or c is lost: c is still the
+// caller's then.
+func (p *Pool) serve(c *exclusive, s *PoolValues) bool {
+	p.allowance.mu.Lock()
+	defer p.allowance.mu.Unlock()
+	w := p.oldest(s)
+	if w == nil {
 		return false
+	}
+	k := w.reason.class()
+	if !p.allowance.enter(k, s) { // a Get that hit was faster
+		if w, _ = p.queue[brief].front(); w == nil {
+			return false
+		}
+		k = brief
 	}
 	l := p.lease(c, w.holder, w.inbox, w.want, w.reason)
 	if l == nil {
+		p.allowance.exit(k)
 		return false
 	}
 	p.dequeue(w)
@@ -115,8 +183,12 @@ func (p *Pool) serve(c *exclusive) bool {
 // match brings the idle connections and the waiters together that have missed each other: a put looks for waiters
 // before and after it pushes, a wait looks at the stack after it has joined the queue. One of the two sees the other.
 func (p *Pool) match() {
-	for p.waiting.Load() > 0 && p.settings.Load().Enabled {
-		c := p.take()
+	for {
+		s := p.settings.Load()
+		if !s.Enabled || !p.servable(s) {
+			return
+		}
+		c := p.takeSound(s)
 		if c == nil {
 			return
 		}
@@ -126,37 +198,46 @@ func (p *Pool) match() {
 
 // failAll empties the queue.
 func (p *Pool) failAll(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for w, ok := p.queue.front(); ok; w, ok = p.queue.front() {
-		p.dequeue(w)
-		p.answer(w, nil, err)
+	p.allowance.mu.Lock()
+	defer p.allowance.mu.Unlock()
+	for k := range p.queue {
+		for w, ok := p.queue[k].front(); ok; w, ok = p.queue[k].front() {
+			p.dequeue(w)
+			p.answer(w, nil, err)
+		}
 	}
 }
 
-// armDeadline sets the one timer of the queue for its oldest waiter, under mu. All wait equally long, so nobody's
+// armDeadline sets the one timer of the queues for the oldest waiter, under mu. All wait equally long, so nobody's
 // deadline comes before the oldest one's.
 func (p *Pool) armDeadline() {
 	limit := p.settings.Load().WaitTimeout
-	w, ok := p.queue.front()
-	if !ok || limit == 0 {
+	var first *Waiter
+	for k := range p.queue {
+		if w, ok := p.queue[k].front(); ok && (first == nil || w.since < first.since) {
+			first = w
+		}
+	}
+	if first == nil || limit == 0 {
 		return
 	}
-	p.deadline.Reset(max(0, w.since+limit-clock()))
+	p.deadline.Reset(max(0, first.since+limit-clock()))
 }
 
 // expire answers those whose time is up.
 func (p *Pool) expire() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.allowance.mu.Lock()
+	defer p.allowance.mu.Unlock()
 	limit := p.settings.Load().WaitTimeout
-	for w, ok := p.queue.front(); ok && limit > 0; w, ok = p.queue.front() {
-		if clock()-w.since < limit {
-			break
+	for k := range p.queue {
+		for w, ok := p.queue[k].front(); ok && limit > 0; w, ok = p.queue[k].front() {
+			if clock()-w.since < limit {
+				break
+			}
+			p.dequeue(w)
+			p.metrics.waitTimeouts.Add(1)
+			p.answer(w, nil, ErrPoolTimeout)
 		}
-		p.dequeue(w)
-		p.metrics.waitTimeouts.Add(1)
-		p.answer(w, nil, ErrPoolTimeout)
 	}
 	p.armDeadline()
 }

@@ -34,7 +34,7 @@ func (w *warmer) missing() bool {
 	p := w.pool
 	s := p.settings.Load()
 	return s.MinIdle > 0 && s.DialRate > 0 && s.Enabled && !p.shut.Load() && int(p.idle.Load()) < s.minIdle() &&
-		(s.MaxTotal == 0 || int(p.total.Load()) < s.MaxTotal)
+		!p.allowance.full(s)
 }
 
 // pause is how long to wait before the next dial: the rate's interval, longer after refusals, jittered so that pools
@@ -50,12 +50,12 @@ func (w *warmer) work() {
 	p := w.pool
 	if w.missing() {
 		s := p.settings.Load()
-		p.mu.Lock()
+		p.allowance.mu.Lock()
 		// Not idle and dialing: a connection between the two would be in neither.
-		if free := int(p.total.Load() - p.leased.Load()); free < s.minIdle() && p.mayDial(s) {
+		if free := int(p.total.Load() - p.leased[brief].Load() - p.leased[long].Load()); free < s.minIdle() && p.mayDial(s) && !p.allowance.full(s) {
 			p.startDial(nil, Identity{RESP: 2})
 		}
-		p.mu.Unlock()
+		p.allowance.mu.Unlock()
 		w.timer.Reset(w.pause())
 		return
 	}
