@@ -48,8 +48,13 @@ type Config struct {
 	PoolIdleTime    time.Duration // 0: close at detach
 	PoolMaxIdle     int
 	PoolMinIdle     int
-	PoolMaxTotal    int // 0: no limit
+	PoolMaxTotal    int // 0: derived from the node's own limit
 	PoolWaitTimeout time.Duration
+	PoolBlocking    int           // percent of the connections
+	WatchMaxIdle    time.Duration // 0: for ever
+	PoolHealthCheck time.Duration // 0: never
+	PoolDialRate    int           // per second; 0: none are made ahead
+	PoolDialing     int           // 0: no limit
 
 	AdminBind []string
 	AdminPort int // 0: no admin listener

@@ -16,6 +16,7 @@ type loopStats struct {
 	durations         [numWays]Histogram
 	errors            map[string]int64     // by first word
 	limits            map[string]int64     // how often clients ran into one, by its option
+	revoked           map[string]int64     // WATCHes whose lease was taken back, by why
 	redirects         map[string]redirects // by the node they lead to
 	lag               Histogram
 }
@@ -31,7 +32,7 @@ const numWays = int(router.Refused) + 1
 
 func (st *loopStats) init() {
 	st.closedBy, st.errors, st.limits = map[string]int64{}, map[string]int64{}, map[string]int64{}
-	st.redirects = map[string]redirects{}
+	st.redirects, st.revoked = map[string]redirects{}, map[string]int64{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
@@ -111,6 +112,9 @@ func (st *loopStats) add(o *loopStats) {
 	}
 	for option, n := range o.limits {
 		st.limits[option] += n
+	}
+	for why, n := range o.revoked {
+		st.revoked[why] += n
 	}
 	for addr, r := range o.redirects {
 		all := st.redirects[addr]

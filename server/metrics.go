@@ -230,6 +230,9 @@ func (snap *loopSnapshot) collectCommands(m *MetricsWriter, table *router.Table)
 	redirects := st.allRedirects()
 	m.Counter(metricRedirects, uint64(redirects.moved), "moved")
 	m.Counter(metricRedirects, uint64(redirects.asked), "ask")
+	for _, why := range []string{"waiters", "watch-max-idle"} {
+		m.Counter(metricPoolRevoked, uint64(st.revoked[why]), why)
+	}
 }
 
 func (snap *loopSnapshot) collectPipes(m *MetricsWriter) {
@@ -289,7 +292,8 @@ func collectPool(m *MetricsWriter, addr string, st backend.PoolStats) {
 	m.Counter(metricPoolEvictions, st.Evictions, addr)
 	m.Counter(metricPoolWaits, st.Waits-st.WaitTimeout, addr, "answered")
 	m.Counter(metricPoolWaits, st.WaitTimeout, addr, "timeout")
-	m.Gauge(metricPoolWaiting, float64(st.Waiting), addr)
+	m.Gauge(metricPoolWaiting, float64(st.Waiting-st.WaitingLong), addr, "transaction")
+	m.Gauge(metricPoolWaiting, float64(st.WaitingLong), addr, "blocking")
 	for _, reason := range backend.Reasons() {
 		wait := HistogramOf(leaseBuckets, st.Wait[reason].Counts[:], uint64(st.Wait[reason].Sum))
 		m.Histogram(metricPoolWait, &wait, reason.String())
@@ -302,6 +306,11 @@ func (srv *server) collectNodes(m *MetricsWriter) {
 	t := srv.nodes.Topology()
 	m.Gauge(metricShards, float64(len(t.Shards())))
 	m.Gauge(metricSlotsServed, float64(t.Served()))
+	for _, s := range t.Shards() {
+		all, blocking := srv.pools.Limit(s.Primary)
+		m.Gauge(metricPoolLimit, float64(all), s.Primary, "all")
+		m.Gauge(metricPoolLimit, float64(blocking), s.Primary, "blocking")
+	}
 	st := srv.nodes.Stats()
 	m.Counter(metricRefreshes, uint64(st.Rounds-st.Failures-st.Changes), "same")
 	m.Counter(metricRefreshes, uint64(st.Changes), "changed")

@@ -38,7 +38,9 @@ var (
 	metricPoolMisses    = counterFamily("berth_pool_misses_total", "Leases that found no idle connection.", "node")
 	metricPoolEvictions = counterFamily("berth_pool_evictions_total", "Idle connections closed because private_conn_idle_time_sec was over.", "node")
 	metricPoolWaits     = counterFamily("berth_pool_waits_total", "Waits for a lease that ended, by outcome (answered, timeout).", "node", "outcome")
-	metricPoolWaiting   = gaugeFamily("berth_pool_waiters", "Clients that wait for a lease now.", "node")
+	metricPoolWaiting   = gaugeFamily("berth_pool_waiters", "Clients that wait for a lease now, by what for (transaction; blocking: blocking commands, MONITOR and the like).", "node", "class")
+	metricPoolLimit     = gaugeFamily("berth_pool_limit", "Exclusive connections berth makes to a node at most, and how many of them may be held by blocking commands and the like; 0: no limit.", "node", "class")
+	metricPoolRevoked   = counterFamily("berth_pool_revoked_total", "WATCHes whose lease was taken back, so that EXEC answers nil, by reason (watch-max-idle; waiters: others waited for one).", "reason")
 	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by reason.", "reason")
 	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by reason.", "reason")
 

@@ -108,7 +108,8 @@ type pinRow struct {
 	Node    string `json:"node"`
 	Reason  string `json:"reason"` // watch, block, subscribe, monitor; kept: private_conn_pool_enabled is 0
 	Held    int64  `json:"seconds"`
-	Command string `json:"command"` // the client's latest
+	Idle    int64  `json:"idle_seconds"` // for how long a WATCH has had nothing under way
+	Command string `json:"command"`      // the client's latest
 }
 
 // holding is a lease and who holds it.
@@ -186,6 +187,9 @@ func (h *holding) row() pinRow {
 	}
 	if s.label != nil {
 		r.Name = s.label.name
+	}
+	if s.stay != nil && s.stay.lease == h.lease {
+		r.Idle = int64(s.stay.idle() / time.Second)
 	}
 	return r
 }

@@ -4,7 +4,6 @@ import (
 	"math"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -63,8 +62,7 @@ func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 func proxyBackends(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return survey(s, cmd, (*loop).figures, func(answers []*loopFigures) []byte {
 		srv := s.loop.srv
-		rows := backendRows(srv.nodes.Topology(), sumFigures(answers), srv.figures(), time.Now())
-		return appendRecords(nil, rows, s.resp())
+		return appendRecords(nil, srv.backendRows(sumFigures(answers), srv.figures()), s.resp())
 	})
 }
 
@@ -115,10 +113,11 @@ func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"    The clients: what each is doing, and with which node.",
 		"PINS",
 		"    The connections that a client holds for itself, longest first: who, which, why (watch, block, subscribe,",
-		"    monitor, kept) and for how many seconds.",
+		"    monitor, kept), for how many seconds, and for how many of them a watch has had nothing under way.",
 		"POOLS",
 		"    The pools, by node and user. cl_ are clients, sv_ connections; maxwait_us is for how many microseconds the",
-		"    client that waits for longest has waited.",
+		"    client that waits for longest has waited; _blocking are those of blocking commands and the like. limit is",
+		"    how many connections the node bears for all users together, 0: any number.",
 		"SLOTS",
 		"    Which node serves which slots.",
 		"STATS",

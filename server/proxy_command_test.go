@@ -254,18 +254,19 @@ func TestPoolsCountClientsConnectionsAndTheLongestWait(t *testing.T) {
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "0")
 	holder, waiter, other, c := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
-	holder.Do("WATCH", "k")
-	waiter.Send("WATCH", "k")
 	other.Do("AUTH", "bob", "pw")
 	other.Do("WATCH", "k")
 	other.Do("UNWATCH")
+	holder.Do("MONITOR") // in place of bob's, which is idle: the node's connections are one for all users together
+	waiter.Send("WATCH", "k")
 	eventually(t, "a client to have waited for a millisecond", func() bool {
 		return only(t, proxy(t, c, "POOLS"), "user", "default")["maxwait_us"].(int64) > 1000
 	})
 	rows := proxy(t, c, "POOLS")
 	for user, want := range map[string]map[string]int64{
-		"default": {"cl_active": 1, "cl_waiting": 1, "sv_active": 1, "sv_idle": 0, "sv_login": 0, "hits": 0, "misses": 2, "dials": 1, "waits": 1},
-		"bob":     {"cl_active": 0, "cl_waiting": 0, "sv_active": 0, "sv_idle": 1, "sv_login": 0, "hits": 0, "misses": 1, "dials": 1, "maxwait_us": 0},
+		"default": {"cl_active": 1, "cl_waiting": 1, "sv_active": 1, "sv_idle": 0, "sv_login": 0, "hits": 0, "misses": 2, "dials": 1, "waits": 1,
+			"sv_active_blocking": 1, "cl_waiting_blocking": 0, "limit": 1, "limit_blocking": 1},
+		"bob": {"cl_active": 0, "cl_waiting": 0, "sv_active": 0, "sv_idle": 0, "sv_login": 0, "hits": 0, "misses": 1, "dials": 1, "maxwait_us": 0},
 	} {
 		r := only(t, rows, "user", user)
 		if r["node"] != node.Addr() {
@@ -278,12 +279,12 @@ func TestPoolsCountClientsConnectionsAndTheLongestWait(t *testing.T) {
 		}
 	}
 	clients := proxy(t, c, "CLIENTS")
-	for client, want := range map[*redistest.Conn]string{holder: "idle", waiter: "waiting", c: "active"} {
+	for client, want := range map[*redistest.Conn]string{holder: "monitor", waiter: "waiting", c: "active"} {
 		if r := only(t, clients, "addr", client.LocalAddr()); r["state"] != want {
 			t.Errorf("a client is %v, want %s", r["state"], want)
 		}
 	}
-	if r := only(t, clients, "addr", holder.LocalAddr()); r["watching"] != int64(1) || r["node"] != node.Addr() || r["command"] != "watch" {
+	if r := only(t, clients, "addr", holder.LocalAddr()); r["watching"] != int64(0) || r["node"] != node.Addr() || r["command"] != "monitor" {
 		t.Errorf("the holder: %v", r)
 	}
 }

@@ -19,9 +19,11 @@ import (
 type poolRow struct {
 	Node         string `json:"node"`
 	User         string `json:"user"`
-	ClActive     int64  `json:"cl_active"`  // that hold a connection
-	ClWaiting    int64  `json:"cl_waiting"` // for one
-	SvActive     int64  `json:"sv_active"`  // leased
+	ClActive     int64  `json:"cl_active"`           // that hold a connection
+	ClWaiting    int64  `json:"cl_waiting"`          // for one
+	ClBlocking   int64  `json:"cl_waiting_blocking"` // of them, those of the class that blocking commands and the like are
+	SvActive     int64  `json:"sv_active"`           // leased
+	SvBlocking   int64  `json:"sv_active_blocking"`  // of them, those of that class
 	SvIdle       int64  `json:"sv_idle"`
 	SvLogin      int64  `json:"sv_login"`   // being dialled
 	MaxWait      int64  `json:"maxwait_us"` // of the client that waits now and has for longest
@@ -30,8 +32,10 @@ type poolRow struct {
 	Dials        int64  `json:"dials"`
 	DialErrors   int64  `json:"dial_errors"`
 	Evictions    int64  `json:"evictions"`
-	Waits        int64  `json:"waits"`         // that ended, in any way
-	WaitTimeouts int64  `json:"wait_timeouts"` // of them, in vain
+	Waits        int64  `json:"waits"`          // that ended, in any way
+	WaitTimeouts int64  `json:"wait_timeouts"`  // of them, in vain
+	Limit        int64  `json:"limit"`          // connections to the node, of all its pools together; 0: any number
+	LimitBlock   int64  `json:"limit_blocking"` // of them, those of blocking commands and the like
 }
 
 // poolName is what tells pools apart. Two passwords of one user, the old and the new one, make one row.
@@ -64,6 +68,9 @@ func poolRows(figures []poolFigures, holders map[poolName]int) []poolRow {
 		}
 		r := &rows[len(rows)-1]
 		r.ClWaiting += int64(f.Waiting)
+		r.ClBlocking += int64(f.WaitingLong)
+		r.SvBlocking += int64(f.LeasedLong)
+		r.Limit, r.LimitBlock = int64(f.Limit), int64(f.LimitLong)
 		r.SvActive += int64(f.Leased)
 		r.SvIdle += int64(f.Idle)
 		r.SvLogin += int64(f.Dialing)
@@ -96,8 +103,12 @@ type backendRow struct {
 	Leased    int64  `json:"leases"`
 	Idle      int64  `json:"leases_idle"`
 	Dialing   int64  `json:"leases_dialing"`
-	Waiting   int64  `json:"waiting"`   // clients, for a lease
-	Redirects int64  `json:"redirects"` // MOVED and ASK that lead to it
+	Blocking  int64  `json:"leases_blocking"`       // of those in use, by blocking commands and the like
+	Limit     int64  `json:"leases_limit"`          // in use, idle and being dialled; 0: any number
+	LimitLong int64  `json:"leases_limit_blocking"` // of blocking commands and the like
+	Waiting   int64  `json:"waiting"`               // clients, for a lease
+	WaitBlock int64  `json:"waiting_blocking"`      // of them, for a blocking command or the like
+	Redirects int64  `json:"redirects"`             // MOVED and ASK that lead to it
 	DialErrs  int64  `json:"dial_errors"`
 	Timeouts  int64  `json:"wait_timeouts"`
 	LastError string `json:"last_error"` // why a pipe was lost, or a dial failed, last
@@ -139,6 +150,8 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 		r.Leased += int64(f.Leased)
 		r.Idle += int64(f.Idle)
 		r.Dialing += int64(f.Dialing)
+		r.Blocking += int64(f.LeasedLong)
+		r.WaitBlock += int64(f.WaitingLong)
 		r.Waiting += int64(f.Waiting)
 		r.DialErrs += int64(f.DialErrors)
 		r.Timeouts += int64(f.WaitTimeout)
@@ -157,6 +170,16 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 	}
 	others := rows[len(t.Shards()):]
 	slices.SortFunc(others, func(a, b backendRow) int { return strings.Compare(a.Node, b.Node) })
+	return rows
+}
+
+// backendRows are the rows with what the pools say of each node's limits.
+func (srv *server) backendRows(sum *loopFigures, figures []poolFigures) []backendRow {
+	rows := backendRows(srv.nodes.Topology(), sum, figures, time.Now())
+	for i := range rows {
+		all, blocking := srv.pools.Limit(rows[i].Node)
+		rows[i].Limit, rows[i].LimitLong = int64(all), int64(blocking)
+	}
 	return rows
 }
 
@@ -253,6 +276,7 @@ type statsRow struct {
 	Hits           int64 `json:"hits"`
 	Misses         int64 `json:"misses"`
 	WaitTimeouts   int64 `json:"wait_timeouts"`
+	Revoked        int64 `json:"watches_revoked"` // their lease was taken back: EXEC answers nil
 	Moved          int64 `json:"redirects_moved"`
 	Asked          int64 `json:"redirects_ask"`
 	Shards         int64 `json:"shards"`
@@ -281,6 +305,9 @@ func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rate
 		Moved: redirects.moved, Asked: redirects.asked,
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
 		TopologyRounds: nodes.Rounds, Topologies: nodes.Changes,
+	}
+	for _, n := range sum.stats.revoked {
+		row.Revoked += n
 	}
 	for _, c := range sum.counts {
 		row.PipesUp += int64(c.Up)

@@ -108,6 +108,7 @@ func newServer(settings *Settings, nodes *backend.Nodes) *server {
 	srv.configure(cfg)
 	settings.OnChange(srv.configure)
 	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })
+	nodes.OnLoad(srv.pools.Learn)
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))
@@ -126,6 +127,18 @@ func (srv *server) configure(cfg *Config) {
 	srv.pipeSettings.SetTimeout(cfg.BackendTimeout)
 	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
 	srv.poolSettings.Change(func(v *backend.PoolValues) { *v = poolValues(cfg) })
+	srv.openPools()
+}
+
+// openPools makes the pools of those who do not authenticate, at every primary, if connections are to be made ahead: they
+// are to be there before the first client asks. Where everybody has to authenticate, nobody is known before he comes.
+func (srv *server) openPools() {
+	if srv.config().PoolMinIdle == 0 || srv.nodes.Info().AuthRequired {
+		return
+	}
+	for _, s := range srv.nodes.Topology().Shards() {
+		srv.pools.For(s.Primary, srv.newcomer())
+	}
 }
 
 // poolValues are the pools' part of the configuration.
@@ -134,7 +147,9 @@ func poolValues(cfg *Config) backend.PoolValues {
 	v.Enabled = cfg.PoolEnabled
 	v.IdleTime = cfg.PoolIdleTime
 	v.MaxIdle, v.MinIdle = cfg.PoolMaxIdle, cfg.PoolMinIdle
-	v.MaxTotal = cfg.PoolMaxTotal
+	v.MaxTotal, v.BlockingShare = cfg.PoolMaxTotal, cfg.PoolBlocking
+	v.HealthCheck = cfg.PoolHealthCheck
+	v.DialRate, v.DialConcurrency = cfg.PoolDialRate, cfg.PoolDialing
 	v.WaitTimeout = cfg.PoolWaitTimeout
 	v.DialTimeout = cfg.BackendConnectTimeout
 	return v
@@ -154,6 +169,7 @@ func (srv *server) topologyChanged() {
 	srv.pools.Retain(func(addr string) bool {
 		return slices.ContainsFunc(shards, func(s router.Shard) bool { return s.Primary == addr })
 	})
+	srv.openPools()
 	for _, l := range srv.eachLoop() {
 		l.Post(l.feeds.TopologyChanged)
 	}

@@ -411,10 +411,11 @@ func (s *session) gone(c gnet.Conn, err error) {
 	l.wakeIfBusy() // not After: this may run inside a flush of After's or the turn's
 }
 
-// tickSessions closes clients that have been idle for too long, or have not read for too long, and ends leases that owe a
-// reply for too long.
+// tickSessions closes clients that have been idle for too long, or have not read for too long, ends leases that owe a
+// reply for too long, and takes those back that watch for too long.
 func (l *loop) tickSessions() {
-	timeout, patience := l.srv.config().Timeout, l.srv.config().BackendTimeout
+	cfg := l.srv.config()
+	timeout, patience := cfg.Timeout, cfg.BackendTimeout
 	for s := l.first; s != nil; {
 		next := s.next
 		switch {
@@ -428,6 +429,8 @@ func (l *loop) tickSessions() {
 		}
 		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {
 			st.giveUp()
+		} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
+			st.revoke("watch-max-idle")
 		}
 		s = next
 	}

@@ -111,7 +111,7 @@ func (st *status) report() *statusReport {
 	r.Slots = slotRows(t)
 	times := leaseTimesByNode(pools)
 	r.Nodes = []statusNode{}
-	for _, row := range backendRows(t, sum, pools, time.Now()) {
+	for _, row := range srv.backendRows(sum, pools) {
 		r.Nodes = append(r.Nodes, statusNode{row, times[row.Node]})
 	}
 	return r

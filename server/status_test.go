@@ -43,7 +43,7 @@ func report(t *testing.T, base string) (r statusReport, body string) {
 
 func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 	node := redistest.Start(t)
-	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no", "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "0", "--loops", "2")
+	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no", "--private-conn-pool-max-total", "3", "--pool-blocking-share", "70", "--pool-wait-timeout", "0", "--loops", "2")
 	base := statusOf(t, b)
 	blocked, watching, subscribed, waiting := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
 	watching.Do("WATCH", "k")
@@ -56,7 +56,7 @@ func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 		r, _ := report(t, base)
 		return r.PinsTotal == 3
 	})
-	waiting.Send("WATCH", "k")
+	waiting.Send("MONITOR") // for a WATCH the other's would be taken back
 	waiting.Send("GET", "a", "b")
 	var r statusReport
 	eventually(t, "a client to wait", func() bool {
@@ -70,7 +70,8 @@ func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 	if !r.Ready || r.Why != "" || r.PoolMaxTotal != 3 || !strings.Contains(r.Backend, node.Addr()) || r.Version != version {
 		t.Errorf("berth: %+v", r)
 	}
-	if n := r.Nodes[0]; len(r.Nodes) != 1 || n.Node != node.Addr() || n.Leased != 3 || n.Waiting != 1 || n.State != "up" {
+	if n := r.Nodes[0]; len(r.Nodes) != 1 || n.Node != node.Addr() || n.Leased != 3 || n.Blocking != 2 || n.Waiting != 1 || n.WaitBlock != 1 ||
+		n.Limit != 3 || n.LimitLong != 2 || n.State != "up" {
 		t.Errorf("nodes: %+v", r.Nodes)
 	}
 	if p := r.Pools[0]; len(r.Pools) != 1 || p.ClActive != 3 || p.ClWaiting != 1 || p.SvActive != 3 {

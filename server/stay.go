@@ -17,7 +17,7 @@ import (
 //	 └──miss──▶ waiting ──▶    │  │                              ▲
 //	               │           │  └─ pool off: kept for the client ┘ when it goes
 //	               ▼           ▼
-//	             failed       lost (a WATCH is broken: its EXEC answers nil)
+//	             failed       lost or revoked (a WATCH is broken: its EXEC answers nil)
 type stay struct {
 	s        *session
 	addr     string

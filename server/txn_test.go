@@ -282,6 +282,8 @@ func (b *berthServer) leases() (sum backend.PoolStats) {
 		sum.Leased += s.Leased
 		sum.Dialing += s.Dialing
 		sum.Waiting += s.Waiting
+		sum.Dials += s.Dials
+		sum.OldestWait = max(sum.OldestWait, s.OldestWait)
 	})
 	return sum
 }

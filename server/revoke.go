@@ -1,0 +1,39 @@
+package main
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back: after watch-max-idle, or
+// when others wait for a connection and the node bears no more.
+
+// idle is for how long the client of a WATCH has had nothing under way, wherever its commands travel; 0: it does not watch,
+// or has.
+func (st *stay) idle() time.Duration {
+	s := st.s
+	if !st.watching || st.lease == nil || len(st.owed) > 0 || s.waiting > 0 {
+		return 0
+	}
+	return min(st.lease.Quiet(), time.Duration(s.loop.clock-s.seen))
+}
+
+// Revoke gives the lease back because others wait for one, unless its client is at work.
+func (st *stay) Revoke(*backend.Lease) {
+	if st.idle() >= backend.RevokeQuiet {
+		st.revoke("waiters")
+	}
+}
+
+// revoke ends an idle WATCH. It is as if what it watches had been changed: the client may go on, its reads travel on
+// pipes, and EXEC answers nil. With the pool switched off the connection is the client's own.
+func (st *stay) revoke(why string) {
+	if !st.s.loop.srv.config().PoolEnabled {
+		return
+	}
+	st.s.loop.stats.revoked[why]++
+	lease := st.lease
+	st.lease, st.broken = nil, true
+	lease.Detach() // its ledger knows what to undo
+}
