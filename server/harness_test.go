@@ -327,6 +327,7 @@ type sharedServers struct {
 	tb      packageTB
 	node    func() *redistest.Server
 	cluster func() *redistest.Cluster
+	alone   func() *redistest.Cluster // of one node, to ask directly what berth answers over three
 }
 
 func (s *sharedServers) init() {
@@ -334,6 +335,7 @@ func (s *sharedServers) init() {
 		return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "500")
 	})
 	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0, "--hz", "500") })
+	s.alone = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 1, 0, "--hz", "500") })
 }
 
 // packageTB lets redistest's servers live as long as the package's tests.
