@@ -91,6 +91,15 @@ func (ps *Pipes) Verifier() *PipeSet {
 	return set
 }
 
+// Beside is a set for the same user in no particular database, for commands that must not stand behind what others have sent:
+// SCRIPT KILL behind the script it is to end would wait for ever.
+func (ps *Pipes) Beside(id Identity) *PipeSet {
+	id.DB, id.RESP = -1, 2
+	set := ps.Attach(id)
+	set.Detach()
+	return set
+}
+
 // touch lists a pipe for the next Flush.
 func (ps *Pipes) touch(p *Pipe) {
 	if len(ps.dirty) == 0 {

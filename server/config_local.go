@@ -1,52 +1,197 @@
 package main
 
 import (
+	"bytes"
+
+	"github.com/bytedance/gopkg/util/gopool"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
-// CONFIG speaks of berth's own settings. What takes a lock under which the file is written, or calls hooks, runs off the
-// loop.
+// CONFIG speaks of berth's settings and of the nodes', as of one server's. A name that is an option of berth is berth's: it is
+// berth that clients connect to, so `timeout`, `maxclients`, `port` … mean its own. Every other name is the nodes':
+// `maxmemory`, `save`, `notify-keyspace-events` … are read from one primary and set at all. What takes a lock under which
+// the file is written, or calls hooks, runs off the loop.
 
 func init() {
 	localFuncs["config|help"] = func(_ *session, _ [][]byte, out []byte) []byte { return AppendConfigHelp(out) }
-	sessionFuncs["config|get"] = permitted(configGet)
+	sessionFuncs["config|get"] = configGet
 	sessionFuncs["config|set"] = permitted(configSet)
-	sessionFuncs["config|rewrite"] = permitted(configRewrite)
-	sessionFuncs["config|resetstat"] = permitted(configResetStat)
+	sessionFuncs["config|rewrite"] = configRewrite
+	sessionFuncs["config|resetstat"] = configResetStat
 }
 
-func configGet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
-	l := s.loop
-	l.scratch = AppendConfigGet(l.scratch[:0], l.srv.settings, args[2:], s.resp())
-	s.answer(cmd, l.scratch)
+// configurable is how many primaries have settings of their own.
+func (srv *server) configurable() int {
+	if srv.nodes.Info().Kind == backend.Embedded {
+		return 0
+	}
+	return len(srv.nodes.Topology().Shards())
+}
+
+// configGet answers with berth's settings, and those of a node behind them. When no node can say, berth's are all there are.
+func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	own := s.loop.srv.settings.Match(args[2:])
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	s.poll(raw, min(1, s.loop.srv.configurable()), func(answers [][]byte) {
+		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) { // NOPERM, NOAUTH
+			r.done(refused)
+			return
+		}
+		for _, answer := range answers {
+			own = append(own, settingsOfNode(answer)...)
+		}
+		r.done(AppendSettings(nil, own, s.resp()))
+	})
 	return true
 }
 
-func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
-	settings := s.loop.srv.settings
-	pairs := cloneArgs(args[2:])
-	return s.aside(cmd, func() []byte { return AppendConfigSet(nil, settings, pairs) })
-}
-
-func configRewrite(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	settings := s.loop.srv.settings
-	return s.aside(cmd, func() []byte { return AppendConfigRewrite(nil, settings) })
-}
-
-// configResetStat begins to count anew, on every loop.
-func configResetStat(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	srv := s.loop.srv
-	reset := func(l *loop) struct{} {
-		l.stats = loopStats{}
-		l.stats.init()
-		return struct{}{}
+// settingsOfNode reads a node's reply to CONFIG GET, but for the names that are berth's.
+func settingsOfNode(reply []byte) (found []Setting) {
+	v, err := codec.ParseValue(reply)
+	if err != nil || v.IsError() {
+		return nil
 	}
-	return survey(s, cmd, reset, func([]struct{}) []byte {
-		return AppendConfigResetStat(nil, func() {
-			srv.accepted.Store(0)
-			srv.refused.Store(0)
+	for i := 0; i+1 < len(v.Elems); i += 2 {
+		if name := v.Elems[i].Text(); findOption(name) == nil {
+			found = append(found, Setting{name, v.Elems[i+1].Text()})
+		}
+	}
+	return found
+}
+
+// configSet sets what is berth's, and if that succeeds, what is the nodes'. When a node refuses, berth's settings are again
+// what they were.
+func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	home, settings, nodes := s.loop, s.loop.srv.settings, s.loop.srv.configurable()
+	own, before, theirs := sortSettings(settings.Load(), args[2:])
+	switch {
+	case nodes == 0 || theirs == nil:
+		pairs := cloneArgs(args[2:])
+		return s.aside(cmd, func() []byte { return AppendConfigSet(nil, settings, pairs) })
+	case bytes.Contains(bytes.ToLower(theirs), []byte("\r\nmaxmemory-clients\r\n")): // an argument, if not surely a name
+		return s.refuse(cmd, errSharedClients)
+	}
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	ask := func() {
+		s.poll(theirs, nodes, func(answers [][]byte) {
+			switch refused := firstError(answers); {
+			case refused == nil:
+				r.done(answers[0])
+			case len(before) == 0:
+				r.done(refused)
+			default:
+				r.aside(func() []byte {
+					AppendConfigSet(nil, settings, before)
+					return refused
+				})
+			}
+		})
+	}
+	if len(own) == 0 {
+		ask()
+		return true
+	}
+	gopool.Go(func() {
+		reply := AppendConfigSet(nil, settings, own)
+		home.Post(func() {
+			if s.closed || reply[0] == '-' {
+				r.done(reply)
+				return
+			}
+			ask()
 		})
 	})
+	return true
+}
+
+// errSharedClients refuses to let a node evict its clients: they are berth's connections, each of which carries many of ours.
+const errSharedClients = "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - " +
+	"clients of the node are berth's connections, which its clients share"
+
+// sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets berth's back.
+func sortSettings(now *Config, pairs [][]byte) (own, before [][]byte, theirs []byte) {
+	var others [][]byte
+	for i := 0; i+1 < len(pairs); i += 2 {
+		pair := cloneArgs(pairs[i : i+2])
+		o := findOption(string(pair[0]))
+		if o == nil {
+			others = append(others, pair...)
+			continue
+		}
+		own = append(own, pair...)
+		before = append(before, pair[0], []byte(o.value.text(now)))
+	}
+	if len(others) == 0 || len(pairs)%2 != 0 {
+		return nil, nil, nil
+	}
+	return own, before, codec.AppendCommand(nil, append([][]byte{[]byte("CONFIG"), []byte("SET")}, others...)...)
+}
+
+// configRewrite has everybody write a file who was started with one.
+func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	settings := s.loop.srv.settings
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	s.poll(raw, s.loop.srv.configurable(), func(answers [][]byte) {
+		refused := firstError(answers)
+		switch {
+		case bytes.HasPrefix(refused, []byte("-NO")), settings.File() == "" && refused != nil:
+			r.done(refused)
+		case settings.File() == "" && len(answers) > 0:
+			r.done(answers[0])
+		default:
+			r.aside(func() []byte {
+				reply := AppendConfigRewrite(nil, settings)
+				if reply[0] != '-' && refused != nil && !bytes.Contains(refused, []byte("without a config file")) {
+					return refused
+				}
+				return reply
+			})
+		}
+	})
+	return true
+}
+
+// configResetStat begins to count anew, on every loop and every primary.
+func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool {
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	srv := s.loop.srv
+	r := s.newRequest(cmd)
+	s.pause = pauseHandshake
+	s.poll(raw, srv.configurable(), func(answers [][]byte) {
+		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) {
+			r.done(refused)
+			return
+		}
+		r.aside(func() []byte {
+			askLoops(srv, func(l *loop) struct{} {
+				l.stats = loopStats{}
+				l.stats.init()
+				return struct{}{}
+			})
+			return AppendConfigResetStat(nil, func() {
+				srv.accepted.Store(0)
+				srv.refused.Store(0)
+			})
+		})
+	})
+	return true
 }
 
 // cloneArgs copies the words of a request for those who need them longer than dispatch lasts.

@@ -16,20 +16,17 @@ import (
 //
 //	dispatch: no verdict ─▶ ask, hold ··· reply: verdict, release ─▶ the same request dispatched again ─▶ run, or refuse
 var harmless = map[string][]byte{
-	"client|kill":      codec.AppendCommandString(nil, "CLIENT", "KILL", "ID", "0"),
-	"client|list":      codec.AppendCommandString(nil, "CLIENT", "LIST", "ID", "0"),
-	"client|pause":     codec.AppendCommandString(nil, "CLIENT", "PAUSE", "never"),
-	"client|unblock":   codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", "0"),
-	"config|get":       codec.AppendCommandString(nil, "CONFIG", "GET", "berth"),
-	"config|set":       codec.AppendCommandString(nil, "CONFIG", "SET", "berth", "no"),
-	"client|unpause":   nil, // these three have no words that do nothing
-	"config|resetstat": nil,
-	"config|rewrite":   nil,
+	"client|kill":    codec.AppendCommandString(nil, "CLIENT", "KILL", "ID", "0"),
+	"client|list":    codec.AppendCommandString(nil, "CLIENT", "LIST", "ID", "0"),
+	"client|pause":   codec.AppendCommandString(nil, "CLIENT", "PAUSE", "never"),
+	"client|unblock": codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", "0"),
+	"config|set":     codec.AppendCommandString(nil, "CONFIG", "SET", "berth", "no"),
+	"client|unpause": nil, // there are no words of it that do nothing
 }
 
 // standIn is the command whose permission counts for one that cannot be asked about.
 var standIn = map[string]string{
-	"client|unpause": "client|pause", "config|resetstat": "config|set", "config|rewrite": "config|set",
+	"client|unpause": "client|pause",
 }
 
 // verdict is what a node said about the request that the session holds.

@@ -99,7 +99,11 @@ type cutSlot struct {
 // fanOut sends a request to every primary. Over one node it is an ordinary command.
 func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
-	if !t.Sharded() {
+	pipes := s.pipes
+	switch {
+	case cmd.Join == router.JoinAny: // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
+		pipes = s.loop.pipes.Beside(s.pipes.Identity())
+	case !t.Sharded():
 		return s.share(cmd, raw, args)
 	}
 	switch cmd.Join {
@@ -119,7 +123,7 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	j := l.join(r, len(t.Shards()))
 	for i := range j.parts {
 		p := &j.parts[i]
-		if err := s.pipes.Shard(t, i).Send(raw, 1, p); err != nil {
+		if err := pipes.Shard(t, i).Send(raw, 1, p); err != nil {
 			p.Lost(err, raw)
 		}
 	}
