@@ -87,6 +87,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		s.poll(theirs, nodes, func(answers [][]byte) {
 			switch refused := firstError(answers); {
 			case refused == nil:
+				home.srv.nodes.Refresh() // requirepass may have been among it
 				r.done(answers[0])
 			case len(before) == 0:
 				r.done(refused)

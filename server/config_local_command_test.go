@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,4 +48,66 @@ func TestConfigRewriteWritesTheFile(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(text), "# mine\ntimeout 77\n") {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+func TestConfigSetReachesAllPrimaries(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	b := startBerth(t, clusterURL(cluster))
+	c := dial(t, b.Addr())
+	everywhere := func(name string) (values string) {
+		for i := range 3 {
+			values += fmt.Sprint(cluster.Node(i).Do(t, "CONFIG", "GET", name).([]any)[1], " ")
+		}
+		return values
+	}
+	script(t, c, "CONFIG SET maxmemory-policy allkeys-lru timeout 77 maxmemory 1gb → OK", "CONFIG GET maxmemory-policy → [maxmemory-policy allkeys-lru]",
+		"CONFIG GET timeout → [timeout 77]")
+	if got := everywhere("maxmemory-policy") + everywhere("maxmemory"); got != strings.Repeat("allkeys-lru ", 3)+strings.Repeat("1073741824 ", 3) {
+		t.Errorf("the primaries have %s", got)
+	}
+	if got := everywhere("timeout"); got != "0 0 0 " {
+		t.Errorf("berth's timeout is theirs, too: %s", got)
+	}
+	script(t, c,
+		"CONFIG SET timeout 5 maxmemory-policy never → ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: "+
+			"volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
+		"CONFIG GET timeout → [timeout 77]",
+		"CONFIG SET maxmemory 5 port 1 → ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
+		"CONFIG SET maxmemory-clients 5 → "+errSharedClients)
+	if got := everywhere("maxmemory"); got != strings.Repeat("1073741824 ", 3) {
+		t.Errorf("what is refused in part was done in part: %s", got)
+	}
+	c.Do("GET", "cs:nothing")
+	script(t, c, "CONFIG RESETSTAT → OK")
+	if got, _ := infoOf(t, c, "stats"); got["keyspace_misses"] != "0" {
+		t.Errorf("behind RESETSTAT: %s misses", got["keyspace_misses"])
+	}
+}
+
+func TestConfigGetHasEachNameOnce(t *testing.T) {
+	c := dial(t, startBerth(t, sharedNode(t).Addr()).Addr())
+	settings := c.Do("CONFIG", "GET", "*").([]any)
+	seen := map[any]any{}
+	for i := 0; i < len(settings); i += 2 {
+		if _, twice := seen[settings[i]]; twice {
+			t.Errorf("%v is there twice", settings[i])
+		}
+		seen[settings[i]] = settings[i+1]
+	}
+	for name, want := range map[string]any{"private_conn_idle_time_sec": "60", "databases": "16", "save": ""} {
+		if seen[name] != want {
+			t.Errorf("%s is %v, not %v", name, seen[name], want)
+		}
+	}
+}
+
+func TestPasswordThatIsSetThroughBerthIsAskedFor(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	script(t, c, "CONFIG SET requirepass secret → OK", "GET pw:k → <nil>")
+	eventually(t, "strangers to be asked", func() bool {
+		return dial(t, b.Addr()).Do("GET", "pw:k") == redistest.Error("NOAUTH Authentication required.")
+	})
+	script(t, dial(t, b.Addr()), "AUTH secret → OK", "GET pw:k → <nil>", "BLPOP pw:l 0.01 → <nil>")
 }

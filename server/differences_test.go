@@ -354,7 +354,9 @@ var differences = []difference{
 	{"client|list client|info info memory|stats memory|doctor memory|malloc-stats latency|doctor lolwut role", "about the server itself", sameType, false},
 	{"slowlog|get latency|latest latency|history latency|histogram acl|log lastsave slowlog|len", "what the server has been through", sameType, false},
 	{"client|help command|help config|help cluster|help", "berth's own text", sameType, false},
-	{"config|get config|set", "berth's own settings", anything, false},
+	{"config|get config|set", "berth's own settings", func(m met) bool {
+		return slices.ContainsFunc(m.words[2:], func(w string) bool { return findOption(w) != nil || isGlob(w) })
+	}, false},
 	{"client|setinfo client|no-touch", "Redis has it since 7.2, clients send it to all", anything, true},
 	{"client|kill", "which users there are the nodes know", berthSays(":0"), false},
 	{"time", "time", sameTree, false},

@@ -170,3 +170,31 @@ func TestResetStatBeginsToCountAnew(t *testing.T) {
 		t.Errorf("%d clients, want %d", got, len(clients))
 	}
 }
+
+func TestInfoHasWhatOnlyTheNodesCount(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0)
+	c := dial(t, startBerth(t, clusterURL(cluster)).Addr())
+	for i := range 30 {
+		c.Do("GET", fmt.Sprintf("in:%d", i))
+		c.Do("SET", fmt.Sprintf("in:%d", i), i)
+	}
+	got, _ := infoOf(t, c)
+	for name, want := range map[string]string{
+		"keyspace_misses": "30", "keyspace_hits": "0", "expired_keys": "0", "rdb_last_bgsave_status": "ok", "aof_enabled": "0",
+		"total_commands_processed": "60", "loading": "0",
+	} {
+		if got[name] != want {
+			t.Errorf("%s:%s, want %s", name, got[name], want)
+		}
+	}
+}
+
+func TestFiguresOfSeveralNodesBecomeOne(t *testing.T) {
+	var f nodeFigures
+	f.add("# Persistence\r\na:1\r\nstatus:ok\r\nshare:0.50\r\nb:7\r\n", greater)
+	f.add("# Persistence\r\na:0\r\nstatus:err\r\nshare:0.75\r\nb:9\r\nc:1\r\n", greater)
+	f.add("a:0\r\nstatus:ok\r\n", greater)
+	if got := fmt.Sprint(f.names, f.values); got != "[a status share b c] map[a:1 b:9 c:1 share:0.50 status:err]" {
+		t.Error(got)
+	}
+}

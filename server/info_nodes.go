@@ -10,13 +10,15 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// nodesWord is what INFO has to ask the nodes for: how many keys there are, summed over all primaries, and by which policy
-// they evict. It is asked on the client's own pipes, so that a user who may not run INFO gets what the node says to
+// nodesWord is what INFO has to ask the nodes for: how many keys there are and what they count, over all primaries, and by
+// which policy they evict. It is asked on the client's own pipes, so that a user who may not run INFO gets what the node says to
 // that. A node that does not answer is left out.
 //
 // Owned by the loop of the client until all have answered.
 type nodesWord struct {
 	keyspace map[int]*keyCount // by database
+	stats    nodeFigures
+	saving   nodeFigures
 	policy   string
 	refusal  []byte // an error reply that ends the matter
 
@@ -39,8 +41,17 @@ func (w *nodesWord) ask(s *session, wanted infoWanted, then func()) {
 		case wanted["Keyspace"]:
 			w.send(pipe, askKeyspace, w.addKeyspace)
 		}
-		if wanted["Memory"] && shard == 0 && !embedded {
+		if embedded {
+			continue
+		}
+		if wanted["Memory"] && shard == 0 {
 			w.send(pipe, askMemory, w.takePolicy)
+		}
+		if wanted["Stats"] {
+			w.send(pipe, askStats, func(text string) { w.stats.add(text, added) })
+		}
+		if wanted["Persistence"] {
+			w.send(pipe, askPersistence, func(text string) { w.saving.add(text, greater) })
 		}
 	}
 	w.arrived()
@@ -50,6 +61,9 @@ var (
 	askKeyspace = codec.AppendCommandString(nil, "INFO", "keyspace")
 	askMemory   = codec.AppendCommandString(nil, "INFO", "memory")
 	askSize     = codec.AppendCommandString(nil, "DBSIZE")
+
+	askStats       = codec.AppendCommandString(nil, "INFO", "stats")
+	askPersistence = codec.AppendCommandString(nil, "INFO", "persistence")
 )
 
 func (w *nodesWord) send(pipe *backend.Pipe, question []byte, take func(text string)) {

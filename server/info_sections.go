@@ -77,13 +77,17 @@ func (r *infoReport) memory() {
 	r.line("mem_allocator", "go")
 }
 
-// persistence is nothing of berth's; clients wait for loading:0.
+// persistence is the nodes'; clients wait for loading:0.
 func (r *infoReport) persistence() {
+	begin := r.text.Len() - 1
 	r.line("loading", 0)
 	r.line("async_loading", 0)
+	r.linesOf(r.nodes.saving, begin)
 }
 
+// stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits, expired_keys, evicted_keys …
 func (r *infoReport) stats() {
+	begin := r.text.Len() - 1
 	st := &r.sum.stats
 	all := st.allCommands()
 	r.line("total_connections_received", r.srv.accepted.Load())
@@ -92,6 +96,7 @@ func (r *infoReport) stats() {
 	r.line("total_net_output_bytes", st.bytesOut)
 	r.line("rejected_connections", r.srv.refused.Load())
 	r.line("total_error_replies", all.failed)
+	r.linesOf(r.nodes.stats, begin)
 }
 
 // replication shows a primary without replicas: berth takes writes, and where they go is not the client's concern.

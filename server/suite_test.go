@@ -96,7 +96,7 @@ func (k *talk) hold(lines string) (all []said) {
 			all = append(all, s)
 		case "<<":
 			all = append(all, said{line: line, reply: c.ReadAll()})
-			c.blocked = false
+			delete(k.clients, who)
 		case ".":
 			c.Close()
 			delete(k.clients, who)
@@ -181,7 +181,7 @@ func compareTalks(t *testing.T, conversations []conversation) {
 		t.Run(fmt.Sprintf("RESP%d", resp), func(t *testing.T) {
 			for _, c := range conversations {
 				t.Run(c.name, func(t *testing.T) {
-					compareTalk(t, c, differences,
+					compareTalk(t, c, slices.Concat(channelDifferences, differences),
 						&talk{addr: direct.Addr(), servers: []*redistest.Server{direct}, resp: resp},
 						&talk{addr: b.Addr(), servers: []*redistest.Server{behind}, resp: resp})
 				})
@@ -197,7 +197,7 @@ func compareTalks(t *testing.T, conversations []conversation) {
 				continue
 			}
 			t.Run(c.name, func(t *testing.T) {
-				compareTalk(t, c, slices.Concat(clusterDifferences, differences),
+				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, differences),
 					&talk{addr: alone.Node(0).Addr(), servers: []*redistest.Server{alone.Node(0)}, resp: 2},
 					&talk{addr: b.Addr(), servers: nodes, resp: 2})
 			})

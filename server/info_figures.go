@@ -1,0 +1,53 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+)
+
+// nodeFigures are the lines of one section of the nodes' INFO: numbers of several nodes become one; of words the first that
+// came stands for all, unless it is "ok" and another is not.
+type nodeFigures struct {
+	names  []string // in the order of the section
+	values map[string]string
+}
+
+func added(a, b int64) int64   { return a + b }
+func greater(a, b int64) int64 { return max(a, b) } // of flags: does any node?
+
+// add takes one node's section.
+func (f *nodeFigures) add(section string, join func(a, b int64) int64) {
+	if f.values == nil {
+		f.values = map[string]string{}
+	}
+	for line := range strings.Lines(section) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			continue
+		}
+		before, known := f.values[name]
+		if !known {
+			f.names = append(f.names, name)
+			f.values[name] = value
+			continue
+		}
+		a, errA := strconv.ParseInt(before, 10, 64)
+		b, errB := strconv.ParseInt(value, 10, 64)
+		switch {
+		case errA == nil && errB == nil:
+			f.values[name] = strconv.FormatInt(join(a, b), 10)
+		case before == "ok":
+			f.values[name] = value
+		}
+	}
+}
+
+// linesOf writes those of the nodes' figures that berth has not written itself.
+func (r *infoReport) linesOf(f nodeFigures, begin int) {
+	own := r.text.String()[begin:]
+	for _, name := range f.names {
+		if !strings.Contains(own, "\n"+name+":") {
+			r.line(name, f.values[name])
+		}
+	}
+}
