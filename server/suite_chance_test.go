@@ -15,11 +15,11 @@ import (
 // tests', BERTH_DIFF_TALKS says how many conversations.
 func TestSuiteOfChance(t *testing.T) {
 	direct := redistest.Start(t, suiteServer...)
-	seed, n := uint64(envInt("BERTH_DIFF_SEED", diffSeed)), envInt("BERTH_DIFF_TALKS", 25)
+	seed, n := uint64(envInt("BERTH_DIFF_SEED", diffSeed)), envInt("BERTH_DIFF_TALKS", 15)
 	var conversations []conversation
 	for i := range n {
 		m := &talkMaker{
-			Rand: rand.New(rand.NewPCG(seed, uint64(i))), replies: map[string]chan string{}, clients: []string{"a", "b", "c", "d", "e"},
+			Rand: rand.New(rand.NewPCG(seed, uint64(i))), replies: map[string]chan string{}, inside: map[string]bool{}, clients: []string{"a", "b", "c", "d", "e"},
 			talk: &talk{t: t, addr: direct.Addr(), servers: []*redistest.Server{direct}, resp: 2, tag: "{" + unique("chance") + "}"},
 		}
 		conversations = append(conversations, conversation{name: fmt.Sprintf("%d of seed %d", i, seed), lines: m.make()})
@@ -40,6 +40,7 @@ type talkMaker struct {
 	talk    *talk
 	clients []string
 	replies map[string]chan string // of the clients that block
+	inside  map[string]bool        // the clients between MULTI and EXEC
 	lines   []string
 	entry   int // the last that was added to a stream
 }
@@ -52,12 +53,17 @@ func (m *talkMaker) make() string {
 		k.client(who)
 		m.lines = append(m.lines, who+": PING")
 	}
-	for range 60 {
+	for range 80 {
 		who := m.clients[m.IntN(len(m.clients))]
 		if m.replies[who] != nil {
 			continue
 		}
-		m.say(watcher, who, m.command())
+		line := m.command(who != "e") // somebody must be left to serve the others
+		if m.inside[who] && (m.IntN(3) == 0 || strings.HasPrefix(line, "CLIENT")) { // CLIENT UNBLOCK is not queued by berth
+			line = "EXEC"
+		}
+		m.inside[who] = line == "MULTI" || m.inside[who] && line != "EXEC" && line != "DISCARD"
+		m.say(watcher, who, line)
 	}
 	watcher.Close()
 	for _, c := range k.clients {
@@ -109,9 +115,9 @@ func blockedAt(watcher *redistest.Conn, id any) bool {
 }
 
 // command is what a client says: about lists l, m, n, sorted sets y, z and streams r, s, seldom about another type's.
-func (m *talkMaker) command() string {
+func (m *talkMaker) command(mayBlock bool) string {
 	key := func(of string) string {
-		if m.IntN(30) == 0 {
+		if m.IntN(60) == 0 {
 			of = "lmnyzrs"
 		}
 		return "%t" + string(of[m.IntN(len(of))])
@@ -139,10 +145,13 @@ func (m *talkMaker) command() string {
 	}
 	other := []string{
 		"DEL " + l(), "DEL " + z(), "DEL " + s(), "LLEN " + l(), "ZCARD " + z(), "XLEN " + s(), "LPOP " + l(), "SET " + l() + " x",
-		"MULTI", "MULTI", "EXEC", "EXEC", "EXEC", "DISCARD", "WATCH " + l(), "UNWATCH", "XGROUP DESTROY " + s() + " g", "PERSIST " + l(),
+		"MULTI", "DISCARD", "WATCH " + l(), "UNWATCH", "XGROUP DESTROY " + s() + " g", "PERSIST " + l(),
 		"CLIENT UNBLOCK @" + m.clients[m.IntN(len(m.clients))], "CLIENT UNBLOCK @" + m.clients[m.IntN(len(m.clients))] + " ERROR",
 	}
-	kinds := [][]string{blocking, blocking, filling, slices.Concat(other, other[:3])}
+	kinds := [][]string{filling, slices.Concat(other, other[:3], other[:3]), blocking, blocking}
+	if !mayBlock {
+		kinds = kinds[:2]
+	}
 	kind := kinds[m.IntN(len(kinds))]
 	return kind[m.IntN(len(kind))]
 }
