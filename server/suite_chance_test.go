@@ -58,7 +58,7 @@ func (m *talkMaker) make() string {
 		if m.replies[who] != nil {
 			continue
 		}
-		line := m.command(who != "e") // somebody must be left to serve the others
+		line := m.command(who != "e")                                               // somebody must be left to serve the others
 		if m.inside[who] && (m.IntN(3) == 0 || strings.HasPrefix(line, "CLIENT")) { // CLIENT UNBLOCK is not queued by berth
 			line = "EXEC"
 		}
