@@ -86,6 +86,8 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	ask := func() {
 		s.poll(theirs, nodes, func(answers [][]byte) {
 			switch refused := firstError(answers); {
+			case len(answers) == 0: // the last primary has gone at this moment
+				r.done(codec.AppendError(nil, errNotServed))
 			case refused == nil:
 				home.srv.nodes.Refresh() // requirepass may have been among it
 				r.done(answers[0])
