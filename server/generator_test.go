@@ -81,7 +81,7 @@ func (g *inputMaker) session(seed uint64, n int) diffSession {
 			s[i].pieces = append(s[i].pieces, g.piece())
 		}
 		if g.IntN(40) == 0 {
-			s[i].pieces = append(s[i].pieces, g.malformed())
+			s[i].pieces = slices.Insert(s[i].pieces, g.IntN(len(s[i].pieces)+1), g.malformed())
 		}
 		if !g.harmless(s[i].bytes()) {
 			s[i].pieces = []string{"PING\r\n"}
