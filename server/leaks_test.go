@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
-	"github.com/berth-proxy/berth/router"
 )
 
 // Connections that go from one client to the next must not carry anything of the first. These tests cap the pool at one
@@ -43,7 +42,10 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 	victim, other := "{"+tag+"}victim", "{"+tag+"}other"
 	c := dial(t, b.Addr())
 	defer c.Close()
-	script(t, c, "WATCH "+other+" → OK")
+	if got, want := c.DoRaw("CLIENT", "GETNAME")+c.DoRaw("ACL", "WHOAMI"), "$-1\r\n$7\r\ndefault\r\n"; got != want {
+		t.Errorf("the next client's name and user: %q", got)
+	}
+	script(t, c, "PING → PONG", "WATCH "+other+" → OK")
 	var mine []map[string]string
 	for _, n := range nodeClients(t, node) {
 		if n["cmd"] == "watch" && n["user"] == "default" { // another user's pool keeps its own
@@ -54,7 +56,7 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 		t.Fatalf("%d connections watch at the node: %v", len(mine), mine)
 	}
 	for field, want := range map[string]string{
-		"db": "0", "name": "", "resp": "2", "multi": "-1", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N",
+		"db": "0", "name": "", "resp": "2", "multi": "-1", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N", "redir": "-1",
 	} {
 		if got := mine[0][field]; got != want {
 			t.Errorf("the node says of the lease %s=%s, want %q", field, got, want)
@@ -63,6 +65,8 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 	direct := dial(t, node.Addr())
 	defer direct.Close()
 	direct.Do("SET", victim, "changed by another")
+	direct.Do("PUBLISH", tag, "for another")
+	direct.Do("SPUBLISH", tag, "for another")
 	c.WriteString(pipeline("GET "+victim, "MULTI", "SET "+other+" 1", "HSET "+other+"h f v", "HGETALL "+other+"h", "EXEC", "GET "+other))
 	want := "$18\r\nchanged by another\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n:1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n$1\r\n1\r\n"
 	if got := strings.Join(replies(c, 7), ""); got != want {
@@ -73,6 +77,10 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 	direct.Do("RPUSH", other+"l", "x")
 	if got := fmt.Sprint(c.Recv()); got != "["+other+"l x]" {
 		t.Errorf("BLPOP of the next client: %s", got)
+	}
+	c.Send("QUIT")
+	if got := c.ReadAll(); got != "+OK\r\n" {
+		t.Errorf("at the end the next client hears %q", got)
 	}
 	direct.Do("DEL", victim, other, other+"h", other+"l")
 }
@@ -155,75 +163,4 @@ func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
 			leave(t, b, c, "FIN")
 		}
 	})
-}
-
-func TestNothingOfAClientThatLeavesStaysOnItsConnection(t *testing.T) {
-	dirt := []struct {
-		name  string
-		did   []string
-		only  string // the backend it makes sense for
-		holds string // it is blocked in this command
-	}{
-		{name: "SELECT", did: []string{"SELECT 3", "WATCH {d}victim"}, only: "standalone"},
-		{name: "HELLO 3", did: []string{"HELLO 3", "WATCH {d}victim"}},
-		{name: "SETNAME", did: []string{"CLIENT SETNAME bob", "WATCH {d}victim"}},
-		{name: "HELLO 3 SETNAME", did: []string{"HELLO 3 SETNAME bob", "WATCH {d}victim"}},
-		{name: "WATCH", did: []string{"WATCH {d}victim"}},
-		{name: "MULTI with an error", did: []string{"WATCH {d}victim", "MULTI", "GET"}},
-		{name: "SUBSCRIBE", did: []string{"SUBSCRIBE d"}},
-		{name: "PSUBSCRIBE", did: []string{"PSUBSCRIBE d*"}},
-		{name: "SUBSCRIBE in RESP3", did: []string{"HELLO 3", "SUBSCRIBE d"}},
-		{name: "BLPOP", did: []string{"BLPOP {d}list 0"}, holds: "blpop"},
-		{name: "BLPOP while watching", did: []string{"WATCH {d}victim", "BLPOP {d}list 0"}, holds: "blpop"},
-		{name: "READONLY", did: []string{"READONLY", "WATCH {d}victim"}},
-		{name: "ASKING", did: []string{"ASKING", "WATCH {d}victim"}},
-		{name: "CLIENT REPLY OFF", did: []string{"WATCH {d}victim", "CLIENT REPLY OFF"}},
-		{name: "CLIENT NO-EVICT", did: []string{"CLIENT NO-EVICT ON", "WATCH {d}victim"}},
-	}
-	cluster := sharedCluster(t)
-	home := cluster.Node(cluster.Owner(int(router.Slot([]byte("d")))))
-	for name, node := range map[string]*redistest.Server{"standalone": redistest.Start(t, "--hz", "500"), "cluster": home} {
-		backend := node.Addr()
-		if name == "cluster" {
-			backend = clusterURL(cluster)
-		}
-		b := oneLease(t, backend)
-		for _, d := range dirt {
-			if d.only != "" && d.only != name {
-				continue
-			}
-			for _, how := range waysToLeave {
-				if how == "QUIT" && d.holds == "blpop" {
-					how = "QUIT unheard" // it is read when the reply has come: then the client goes as the others do
-				}
-				t.Run(name+"/"+d.name+", "+how, func(t *testing.T) {
-					c := dial(t, b.Addr())
-					for _, did := range d.did {
-						c.Send(strings.Fields(did))
-						if !strings.HasPrefix(did, "BLPOP") && did != "CLIENT REPLY OFF" {
-							c.Recv()
-						}
-					}
-					if d.holds != "" {
-						awaitCommand(t, node, d.holds)
-					}
-					if how == "QUIT unheard" {
-						c.Send("QUIT")
-						leave(t, b, c, "FIN")
-					} else {
-						leave(t, b, c, how)
-					}
-					mustBePristine(t, b, node, "d")
-					direct := dial(t, node.Addr())
-					direct.Do("RPUSH", "{d}list", "x")
-					if got := fmt.Sprint(direct.Do("LPOP", "{d}list")); got != "x" {
-						t.Errorf("the client that left has taken an element: %s", got)
-					}
-				})
-			}
-		}
-		if s := b.leases(); s.Leased != 0 || s.Waiting != 0 || s.Idle > 3 {
-			t.Errorf("%s: the pools hold %+v at the end", name, s)
-		}
-	}
 }

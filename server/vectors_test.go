@@ -38,6 +38,13 @@ var bytesVectors = []bytesVector{
 	{name: "binary argument", input: "*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\x00$\r\n"},
 	{name: "empty things between commands", input: "*0\r\n*1\r\n$4\r\nPING\r\n\r\n*-1\r\n*2\r\n$3\r\nGET\r\n$6\r\nnobody\r\n"},
 
+	{name: "count over 2^31 - 1, without a sign", input: "*99999999999999999999\r\n", end: closes},
+	{name: "negative counts", input: "*-2\r\n*-99\r\nPING\r\n"},
+	{name: "minus without digits", input: "*-\r\n", end: closes},
+	{name: "no count at all", input: "*\r\n", end: closes},
+	{name: "no length at all", input: "*1\r\n$\r\n", end: closes},
+	{name: "length with plus", input: "*1\r\n$+4\r\nPING\r\n", end: closes},
+	{name: "length of a blank", input: "*1\r\n$ 4\r\nPING\r\n", end: closes},
 	{name: "inline ping with LF alone", input: "PING\n"},
 	{name: "inline with blanks", input: "  ping   \r\n"},
 	{name: "inline quotes and escapes", input: "set vec:q \"a\\x00b\\n\" \r\nget vec:q\r\necho 'it\\'s'\r\n"},
@@ -202,6 +209,7 @@ func TestUnauthenticatedVectorsAreAnsweredAsRedisDoes(t *testing.T) {
 	node := redistest.Start(t, "--requirepass", "secret")
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	checkVectors(t, b, node, unauthenticatedVectors)
+	checkVectors(t, b, node, bytesVectors)
 }
 
 func TestLongInlineRequestsAreRefusedAsRedisDoes(t *testing.T) {
