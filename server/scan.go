@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -18,8 +19,8 @@ const (
 
 // scan sends SCAN to the shard its cursor names, and puts the shard into the cursor that comes back.
 func (s *session) scan(cmd *router.Command, args [][]byte) bool {
-	cursor, err := strconv.ParseUint(string(args[1]), 10, 64)
-	if err != nil {
+	cursor, ok := scanCursor(string(args[1]))
+	if !ok {
 		return s.refuse(cmd, "ERR invalid cursor")
 	}
 	t := s.loop.srv.nodes.Topology()
@@ -44,6 +45,19 @@ func (s *session) scan(cmd *router.Command, args [][]byte) bool {
 		r.lost(err)
 	}
 	return true
+}
+
+// scanCursor reads a cursor as C's strtoul does, which takes a sign.
+func scanCursor(word string) (cursor uint64, ok bool) {
+	digits := strings.TrimPrefix(word, "-")
+	if digits == word {
+		digits = strings.TrimPrefix(word, "+")
+	}
+	cursor, err := strconv.ParseUint(digits, 10, 64)
+	if word != "" && word[0] == '-' {
+		cursor = -cursor
+	}
+	return cursor, err == nil
 }
 
 // scanned puts the shard, or the next one when this is done, into the cursor of a reply.
