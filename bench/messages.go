@@ -69,39 +69,49 @@ func (q *queue) answered(d *driver, c *client, now int64) {
 	}
 }
 
-// pubsub is one client that publishes and many that listen. A request is a message's way to one of them. The next
-// message follows when all have got the last; pipeline many are under way.
+// pubsub is one client that publishes and many that listen, each to one channel. A request is a message's way to one of
+// them. The next messages follow when all have got the last; pipeline many are under way, to as many channels in turn.
 type pubsub struct {
-	channel []byte
-	missing int      // messages of this exchange that have not been delivered
-	listen  int      // clients that have subscribed
-	seq     uint32   // number of the next message
-	next    []uint32 // by client: number of the message it gets next
-	head    []byte   // what each message begins with
+	channels int
+	names    [][]byte // of the channels
+	heads    [][]byte // what each message of a channel begins with
+	hearers  []int    // clients that listen to a channel
+	seq      []uint32 // by channel: number of the next message
+	next     []uint32 // by client: number of the message it gets next
+	turn     int      // messages published so far
+	missing  int      // deliveries of this exchange that are still to come
+	listen   int      // clients that have subscribed
 }
 
-func newPubsub() *pubsub { return &pubsub{} }
-
 func (p *pubsub) start(d *driver) {
-	p.channel = []byte("channel:" + strconv.FormatUint(d.random(), 36))
-	p.next = make([]uint32, len(d.clients))
-	p.head = codec.AppendBulkString(codec.AppendArray(nil, 3), "message")
-	p.head = codec.AppendBulk(p.head, p.channel)
+	run := strconv.FormatUint(d.random(), 36)
+	for i := range p.channels {
+		name := []byte("channel:" + run + ":" + strconv.Itoa(i))
+		head := codec.AppendBulkString(codec.AppendArray(nil, 3), "message")
+		p.names, p.heads = append(p.names, name), append(p.heads, codec.AppendBulk(head, name))
+	}
+	p.hearers, p.seq, p.next = make([]int, p.channels), make([]uint32, p.channels), make([]uint32, len(d.clients))
 	for _, c := range d.clients[1:] {
+		p.hearers[p.channelOf(c)]++
 		d.begin(c, 1, d.time())
 	}
 }
 
+// channelOf is the channel that a client listens to.
+func (p *pubsub) channelOf(c *client) int { return (c.id - 1) % p.channels }
+
 func (p *pubsub) request(d *driver, c *client, dst []byte) []byte {
 	if c.id != 0 {
 		c.owes(wantOwn, 0, false)
-		return codec.AppendCommand(dst, []byte("SUBSCRIBE"), p.channel)
+		return codec.AppendCommand(dst, []byte("SUBSCRIBE"), p.names[p.channelOf(c)])
 	}
 	c.owes(wantOwn, 1, false)
+	i := p.turn % p.channels
+	p.turn++
 	dst = append(dst, "*3\r\n$7\r\nPUBLISH\r\n"...)
-	dst = codec.AppendBulk(dst, p.channel)
-	dst = c.shape.appendBulk(dst, p.seq)
-	p.seq++
+	dst = codec.AppendBulk(dst, p.names[i])
+	dst = c.shape.appendBulk(dst, p.seq[i])
+	p.seq[i]++
 	return dst
 }
 
@@ -118,9 +128,6 @@ func (p *pubsub) answered(d *driver, c *client, now int64) {
 	d.busy--
 	if c.id != 0 {
 		p.listen++
-		if p.listen < len(d.clients)-1 {
-			return
-		}
 	}
 	p.publish(d)
 }
@@ -130,13 +137,15 @@ func (p *pubsub) publish(d *driver) {
 	if !d.going() || c.busy || p.missing > 0 || p.listen < len(d.clients)-1 {
 		return
 	}
-	p.missing = p.listen * d.pipeline
+	for k := range d.pipeline {
+		p.missing += p.hearers[(p.turn+k)%p.channels]
+	}
 	d.begin(c, d.pipeline, d.time())
 }
 
 func (p *pubsub) pushed(d *driver, c *client, raw []byte, now int64) bool {
-	head := len(p.head)
-	if len(raw) < head || !bytes.Equal(raw[:head], p.head) || !c.shape.isReply(raw[head:], p.next[c.id]) {
+	head := p.heads[p.channelOf(c)]
+	if len(raw) < len(head) || !bytes.Equal(raw[:len(head)], head) || !c.shape.isReply(raw[len(head):], p.next[c.id]) {
 		return false
 	}
 	p.next[c.id]++

@@ -43,7 +43,8 @@ stand @PID of the proxy and a /host:port for each node, for their figures.
 
 A scenario is a workload, with its own numbers behind it if it is not to have those of the
 options: c clients, P pipeline, d value, k keys, n requests, t duration, r rounds, rate
-(req/s, or 50% of what the slowest endpoint reaches), on (standalone or cluster).
+(req/s, or 50% of what the slowest endpoint reaches), on (standalone or cluster), and for
+pubsub ch channels.
 
 `
 

@@ -18,6 +18,7 @@ type Scenario struct {
 	Pipeline int           // requests sent at once
 	Value    int           // bytes of a value
 	Keys     uint32        // keys there are
+	Channels int           // to which messages are published in turn
 	Rate     float64       // requests per second in all; 0: each client sends when it has got its replies
 	Share    float64       // instead of Rate: share of the rate that the slowest endpoint reaches without one
 	WarmUp   time.Duration // what comes before is not measured
@@ -55,6 +56,7 @@ func (s *Scenario) limit() {
 	if s.Name == "queue" || s.Name == "pubsub" || s.Name == "big" {
 		s.Clients = max(2, s.Clients)
 	}
+	s.Channels = max(1, min(s.Channels, s.Clients-1))
 	if s.Name == "queue" || s.Name == "churn" || s.Name == "txn-watch" || s.Name == "big" || s.Rate > 0 || s.Share > 0 {
 		s.Pipeline = 1
 	}
@@ -65,6 +67,9 @@ func (s *Scenario) String() string {
 	text := fmt.Sprintf("%s c=%d", s.Name, s.Clients)
 	if s.Name != "idle" && s.Name != "churn" {
 		text += fmt.Sprintf(" P=%d d=%s", s.Pipeline, sizeText(s.Value))
+	}
+	if s.Name == "pubsub" && s.Channels > 1 {
+		text += fmt.Sprintf(" ch=%d", s.Channels)
 	}
 	switch {
 	case s.Share > 0:
@@ -132,6 +137,8 @@ func (s *Scenario) set(name, value string) error {
 		var n int
 		n, err = positive(value)
 		s.Keys = uint32(n)
+	case "ch":
+		s.Channels, err = positive(value)
 	case "n":
 		var n int
 		n, err = positive(value)
@@ -156,7 +163,7 @@ func (s *Scenario) set(name, value string) error {
 			err = fmt.Errorf("on is %s or %s", standalone, cluster)
 		}
 	default:
-		err = errors.New("not one of c P d k n r t rate on")
+		err = errors.New("not one of c P d k ch n r t rate on")
 	}
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", name, value, err)

@@ -360,13 +360,25 @@ func (g *inputMaker) malformedBut(words []string) string {
 
 // harmless tells whether all requests in a client's bytes may be sent to servers that others use as well.
 func (g *inputMaker) harmless(in string) bool {
-	requests, _, _ := requestsIn(in)
+	requests, _, bad := requestsIn(in)
 	for _, words := range requests {
 		if !harmlessWords(words) {
 			return false
 		}
 	}
-	return true
+	return bad == nil || !harmfulText(in)
+}
+
+// harmfulText tells whether bytes that Redis may read otherwise than berth does hold the name of a command that must not be
+// sent.
+func harmfulText(in string) bool {
+	in = strings.ToLower(in)
+	for name, rules := range theGrammar() {
+		if rules[0].never && strings.Contains(in, name[strings.IndexByte(name, '|')+1:]) {
+			return true
+		}
+	}
+	return false
 }
 
 // requestsIn is the requests in a client's bytes as berth reads them, empty ones too; partly: the last one is not
