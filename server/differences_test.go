@@ -495,7 +495,7 @@ var differences = []difference{
 	{"client|id hello", "berth numbers its own clients", ownNumber, false},
 	{"client|info", "berth numbers its own clients", sameFields, false},
 	{"client|list info memory|stats memory|doctor memory|malloc-stats latency|doctor lolwut", "about the server itself", sameType, false},
-	{"slowlog|get latency|latest latency|history latency|histogram acl|log slowlog|len", "what the server has been through", sameType, false},
+	{"slowlog|get latency|latest latency|history latency|histogram acl|log lastsave slowlog|len", "what the server has been through", sameType, false},
 	{"client|help command|help config|help cluster|help", "berth's own text", sameType, false},
 	{"config|get config|set", "berth's own settings", func(m met) bool {
 		return slices.ContainsFunc(m.words[2:], func(w string) bool { return findOption(w) != nil || isGlob(w) })
@@ -511,7 +511,7 @@ var differences = []difference{
 		return cursorAndList(m) && (m.words[len(m.words)-1] != "1000" || m.words[cursor] != "0")
 	}, false},
 	{"", "Redis reads some words up to a NUL byte only", func(m met) bool {
-		return m.cmd != nil && m.cmd.Way == router.Local && strings.Contains(strings.Join(m.words, " "), "\x00") && berthSays("-")(m)
+		return m.cmd != nil && (m.cmd.Way == router.Local || m.cmd.Name == "scan") && strings.Contains(strings.Join(m.words, " "), "\x00") && berthSays("-")(m)
 	}, true},
 	{strings.Join(notInsideMulti, " "), "refused inside MULTI, in berth's words", berthSays("-ERR berth: '"), true},
 	{"", "stricter than Redis about CR LF, and NUL in a line", berthSays("-ERR Protocol error: expected CR LF", "-ERR Protocol error: NUL byte"), true},

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// What a node says in trouble is for the client as it stands, from pipes, from EXEC and from leases alike.
+
+// sameFromBoth sends requests past berth and through it, and compares the replies. Between MULTI and EXEC berth queues what the
+// node would have refused at once; EXEC is then refused all the same.
+func sameFromBoth(t *testing.T, b *berthServer, node *redistest.Server, prefix string, requests ...string) {
+	t.Helper()
+	direct, through := dial(t, node.Addr()), dial(t, b.Addr())
+	defer direct.Close()
+	defer through.Close()
+	met := false
+	for _, r := range requests {
+		want, got := direct.DoRaw(strings.Fields(r)), through.DoRaw(strings.Fields(r))
+		queued := prefix != "ERR" && got == "+QUEUED\r\n" && strings.HasPrefix(want, "-"+prefix+" ")
+		if got != want && !queued {
+			t.Errorf("%s:\n got %q\nwant %q", r, got, want)
+		}
+		met = met || strings.Contains(want, "-"+prefix+" ")
+	}
+	if !met {
+		t.Errorf("the node has not said %s", prefix)
+	}
+}
+
+// writesEveryWay are a write on a pipe, one in a transaction and one while watching.
+var writesEveryWay = []string{
+	"SET {ne}k v", "GET {ne}k", "MULTI", "SET {ne}k v", "EXEC", "WATCH {ne}k", "MULTI", "SET {ne}k v", "EXEC", "WATCH {ne}k", "SET {ne}k v", "UNWATCH",
+	"BLMOVE {ne}a {ne}b LEFT LEFT 0.01",
+}
+
+func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
+	t.Run("OOM", func(t *testing.T) {
+		node := redistest.Start(t, "--maxmemory", "1")
+		sameFromBoth(t, startBerth(t, node.Addr()), node, "OOM", writesEveryWay...)
+	})
+	t.Run("NOREPLICAS", func(t *testing.T) {
+		node := redistest.Start(t, "--min-replicas-to-write", "1")
+		sameFromBoth(t, startBerth(t, node.Addr()), node, "NOREPLICAS", writesEveryWay...)
+	})
+	t.Run("READONLY", func(t *testing.T) {
+		primary, replica := redistest.Start(t, "--repl-diskless-sync-delay", "0"), redistest.Start(t)
+		replica.Do(t, "REPLICAOF", "127.0.0.1", fmt.Sprint(primary.Port()))
+		eventually(t, "the replica to follow", func() bool {
+			return strings.Contains(replica.Do(t, "INFO", "replication").(string), "master_link_status:up")
+		})
+		sameFromBoth(t, startBerth(t, replica.Addr()), replica, "READONLY", writesEveryWay...)
+	})
+	t.Run("MISCONF", func(t *testing.T) {
+		node := redistest.Start(t, "--enable-protected-configs", "yes")
+		node.Do(t, "CONFIG", "SET", "save", "3600 1", "dbfilename", strings.Repeat("n", 300)) // no file may be called so
+		node.Do(t, "BGSAVE")
+		eventually(t, "the node not to have saved", func() bool {
+			return strings.Contains(node.Do(t, "INFO", "persistence").(string), "rdb_last_bgsave_status:err")
+		})
+		sameFromBoth(t, startBerth(t, node.Addr()), node, "MISCONF", writesEveryWay...)
+	})
+	t.Run("BUSY", func(t *testing.T) {
+		node := redistest.Start(t, "--busy-reply-threshold", "1")
+		b := startBerth(t, node.Addr())
+		script := dial(t, node.Addr())
+		script.Send("EVAL", "while true do end", "0")
+		eventually(t, "the script to be too slow", func() bool {
+			c := dial(t, node.Addr())
+			defer c.Close()
+			return strings.HasPrefix(c.DoRaw("GET", "x"), "-BUSY")
+		})
+		sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "MULTI", "GET {ne}k", "DISCARD", "EVALSHA x 0", "FCALL f 0")
+		if got := fmt.Sprint(dial(t, b.Addr()).Do("SCRIPT", "KILL")); got != "OK" {
+			t.Errorf("SCRIPT KILL: %s", got)
+		}
+		if got := script.RecvRaw(); !strings.HasPrefix(got, "-ERR Error running script") && !strings.Contains(got, "Script killed by user") {
+			t.Errorf("the script: %q", got)
+		}
+	})
+	t.Run("NOSCRIPT", func(t *testing.T) {
+		node := redistest.Start(t)
+		sha := strings.Repeat("f", 40)
+		sameFromBoth(t, startBerth(t, node.Addr()), node, "NOSCRIPT", "EVALSHA "+sha+" 0", "EVALSHA "+sha+" 1 {ne}k",
+			"MULTI", "EVALSHA "+sha+" 1 {ne}k", "EXEC", "EVALSHA_RO "+sha+" 0")
+	})
+}
+
+func TestErrorsThatBerthWordsItselfAreRedis(t *testing.T) {
+	node := sharedNode(t)
+	b := startBerth(t, node.Addr())
+	long := strings.Repeat("a", 127)
+	sameFromBoth(t, b, node, "ERR", "nosuch", "nosuch "+long, "nosuch "+long+"b", "nosuch "+long+"bc", "nosuch "+long+" b c", "nosuch a "+long+" c",
+		long+long+" x", "no'such a'b \"c\"", "nosuch a\nb", "config nosuch", "config nosuch "+long, "object nosuch", "xgroup nosuch a b c",
+		"get", "get a b", "config get", "config", "object encoding", "client setname", "MULTI", "nosuch", "EXEC", "MULTI", "get", "EXEC",
+		"MULTI", "config nosuch", "EXEC", "MULTI", "MULTI", "EXEC", "EXEC", "DISCARD", "AUTH x", "AUTH nobody x", "HELLO 4", "HELLO x", "SELECT 99")
+}
