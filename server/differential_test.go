@@ -48,6 +48,7 @@ type differ struct {
 	direct   string         // address of the redis-server
 	berth    *berthServer   // in front of other servers of the same kind
 	controls []*diffControl // to all servers, for the state each session starts from
+	sharded  bool           // berth's has several shards
 	fixtures []byte
 	explains []difference
 	met      map[string]int // explained differences, by reason
@@ -362,7 +363,7 @@ func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
 		if verdict.why != "" {
 			return &diffFinding{session: s[:i+1], direct: direct, berth: berth, why: verdict.why, kind: verdict.kind}, inputs
 		}
-		if verdict.parted || direct.end == diffDead {
+		if verdict.parted || direct.end == diffDead || slices.ContainsFunc(requests, d.splits) {
 			return nil, inputs // from here on they are in different states, for a reason
 		}
 		if direct.end != diffOpen {
@@ -371,6 +372,15 @@ func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
 		}
 	}
 	return nil, inputs
+}
+
+// splits tells whether a request is one that berth splits over a cluster, where Redis does nothing; a muted client is not told.
+func (d *differ) splits(words []string) bool {
+	cmd, _ := commandOf(words)
+	if !d.sharded || cmd == nil || cmd.Way != router.Split {
+		return false
+	}
+	return slices.ContainsFunc(words[1:], func(w string) bool { return router.Slot([]byte(w)) != router.Slot([]byte(words[1])) })
 }
 
 func crossProtocol(words []string) bool {
@@ -653,6 +663,7 @@ func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {
 	behind := redistest.StartCluster(t, 3, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
 	b := startBerth(t, clusterURL(behind))
 	d := newDiffer(t, alone.Node(0).Addr(), b, tag, append(clusterDifferences, differences...))
+	d.sharded = true
 	d.control(alone.Node(0).Addr(), true)
 	for i := range 3 {
 		d.control(behind.Node(i).Addr(), i == behind.Owner(int(slotOfTag(tag))))
