@@ -1,0 +1,46 @@
+package clients
+
+import (
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// clients are what works unchanged over one node and over a Cluster.
+var clients = []struct {
+	name string
+	run  func(t *testing.T, b *berth)
+}{
+	{"redis-py", python("redis_py.py")},
+	{"redis-py pools", python("pools.py")},
+	{"Flask", python("flask_app.py")},
+	{"aiohttp", python("aiohttp_app.py")},
+	{"Celery", python("celery_tasks.py")},
+	{"ioredis", node("ioredis.js")},
+	{"node-redis", node("node-redis.js")},
+	{"BullMQ", node("bullmq.js")},
+}
+
+func TestClientsWorkUnchanged(t *testing.T) {
+	t.Run("over a node", func(t *testing.T) {
+		everyClient(t, startBerth(t, "node", "redis://"+redistest.Start(t).Addr()))
+	})
+	t.Run("over a Cluster", func(t *testing.T) {
+		everyClient(t, startBerth(t, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
+	})
+}
+
+func everyClient(t *testing.T, b *berth) {
+	for _, c := range clients {
+		t.Run(c.name, func(t *testing.T) { c.run(t, b) })
+	}
+}
+
+// python is a program for Debian's interpreter, which is the one that finds Debian's packages.
+func python(file string) func(*testing.T, *berth) {
+	return func(t *testing.T, b *berth) { b.program(t, "/usr/bin/python3", "python/"+file) }
+}
+
+func node(file string) func(*testing.T, *berth) {
+	return func(t *testing.T, b *berth) { b.program(t, "node", "node/"+file) }
+}

@@ -1,0 +1,37 @@
+// What the programs of this folder share: where berth is, and how they judge.
+import assert from "node:assert/strict";
+
+const [host, port, kind, prefix] = process.argv.slice(2);
+export const berth = { host, port: Number(port), cluster: kind === "cluster" };
+export const key = (name) => prefix + name;
+export const large = "0123456789abcdef".repeat(1 << 20); // 16 MB
+export const numbers = (n) => Array.from({ length: n }, (_, i) => i);
+export { assert };
+
+// eventually polls what another client must make true.
+export async function eventually(what, check) {
+  for (let i = 0; i < 2000; i++) {
+    if (await check()) return;
+    await new Promise((done) => setTimeout(done, 5));
+  }
+  assert.fail(`waited for ${what}`);
+}
+
+// blocked is how many clients of berth wait in a blocking command, by its INFO.
+export const blocked = (info) => Number(/blocked_clients:(\d+)/.exec(info)[1]);
+
+// library is a FUNCTION library of one function, which adds to its key.
+export function library(tag) {
+  const name = key(tag).replace(/\W/g, "_");
+  const call = `${name}_f`;
+  const code = `#!lua name=${name}
+redis.register_function('${call}', function(k, a) return redis.call('INCRBY', k[1], a[1]) end)`;
+  return { name, call, code };
+}
+
+// main runs a program: "ok" when it is through, else what went wrong. What nobody awaits must not go wrong either.
+export async function main(program) {
+  process.on("unhandledRejection", (error) => { throw error; });
+  await program();
+  console.log("ok");
+}

@@ -1,0 +1,91 @@
+"""A Celery worker with berth as its broker and its store of results: each task runs once."""
+
+import collections
+import os
+import subprocess
+import sys
+import tempfile
+
+import celery
+import redis
+
+# Celery blocks for several queues at once: their keys have to lie in one slot, which the hash tag sees to.
+HOST, PORT, PREFIX = sys.argv[1], sys.argv[2], "{" + sys.argv[4] + "}"
+URL = f"redis://{HOST}:{PORT}/0"
+
+app = celery.Celery("celery_tasks", broker=URL, backend=URL)
+app.conf.update(
+    broker_transport_options={"global_keyprefix": PREFIX},
+    task_default_queue="tasks",
+    broker_connection_retry=False,
+    worker_hijack_root_logger=False,
+)
+
+
+@app.task
+def add(a, b):
+    redis.Redis(HOST, int(PORT)).rpush(PREFIX + "ran", a)
+    return a + b
+
+
+@app.task
+def fail():
+    raise ValueError("as asked")
+
+
+@app.task(bind=True, max_retries=3)
+def third_time(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
+
+def work():
+    app.worker_main(["worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "ERROR"])
+
+
+def main():
+    log = tempfile.TemporaryFile()
+    worker = subprocess.Popen(
+        [sys.executable, __file__, *sys.argv[1:], "worker"], stdout=log, stderr=log,
+        env={**os.environ, "C_FORCE_ROOT": "1"},
+    )
+    try:
+        wait()
+    except BaseException:
+        log.seek(0)
+        sys.stderr.buffer.write(log.read())
+        raise
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    print("ok")
+
+
+def wait():
+    results = [add.delay(i, i) for i in range(50)]
+    got = [r.get(timeout=60) for r in results]
+    assert got == [2 * i for i in range(50)], got
+    ran = collections.Counter(redis.Redis(HOST, int(PORT)).lrange(PREFIX + "ran", 0, -1))
+    assert ran == {str(i).encode(): 1 for i in range(50)}, ran
+    group = celery.group(add.s(100 + i, 1) for i in range(10))()
+    assert group.get(timeout=60) == [101 + i for i in range(10)]
+    if sys.argv[3] != "cluster":  # what a chord keeps lies in several slots, and Celery has no hash tag for that
+        chord = celery.chord([add.s(200, 1), add.s(300, 1)])(total.s())
+        assert chord.get(timeout=60) == 502
+    assert third_time.delay().get(timeout=60) == 2
+    try:
+        fail.delay().get(timeout=60)
+    except ValueError as e:
+        assert str(e) == "as asked", e
+    else:
+        raise AssertionError("fail() did not fail")
+
+
+@app.task
+def total(numbers):
+    return sum(numbers)
+
+
+if __name__ == "__main__":
+    work() if sys.argv[-1] == "worker" else main()
