@@ -22,18 +22,31 @@ var clients = []struct {
 }
 
 func TestClientsWorkUnchanged(t *testing.T) {
-	t.Run("over a node", func(t *testing.T) {
-		everyClient(t, startBerth(t, "node", "redis://"+redistest.Start(t).Addr()))
-	})
-	t.Run("over a Cluster", func(t *testing.T) {
-		everyClient(t, startBerth(t, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
+	onBoth(t, func(t *testing.T, b *berth) {
+		for _, c := range clients {
+			t.Run(c.name, func(t *testing.T) { c.run(t, b) })
+		}
 	})
 }
 
-func everyClient(t *testing.T, b *berth) {
-	for _, c := range clients {
-		t.Run(c.name, func(t *testing.T) { c.run(t, b) })
-	}
+// onBoth runs a test over a node and over a Cluster of three primaries.
+func onBoth(t *testing.T, test func(*testing.T, *berth)) {
+	t.Run("over a node", func(t *testing.T) {
+		test(t, startBerth(t, "node", "redis://"+redistest.Start(t).Addr()))
+	})
+	t.Run("over a Cluster", func(t *testing.T) {
+		test(t, startBerth(t, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
+	})
+}
+
+// The README's first steps need no Redis.
+func TestEmbeddedBackendServesFirstSteps(t *testing.T) {
+	b := startBerth(t, "embedded", "")
+	says(t, b.cli(t, "", "SET", "greeting", "hello"), `^OK$`)
+	says(t, b.cli(t, "", "GET", "greeting"), `^hello$`)
+	says(t, b.cli(t, "", "-3", "PROXY", "STATS"), `^uptime_seconds \d+$`)
+	python("pools.py")(t, b)
+	b.benchmark(t, "-n 2000 -P 16 -t get,set,incr,lpush,mset")
 }
 
 // python is a program for Debian's interpreter, which is the one that finds Debian's packages.

@@ -1,0 +1,38 @@
+package clients
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestRedisBenchmarkWorksUnchanged(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *berth) {
+		for _, options := range []string{
+			"-n 2000", "-n 4000 -P 16", "-n 2000 -P 16 --threads 2 -t get,set,mset", "-n 2000 -3 -t get,lpush,mset", "-n 2000 -k 0 -c 10 -t get",
+			"-n 2000 --dbnum 1 -t get,set",
+		} {
+			if b.kind == "cluster" && strings.Contains(options, "--dbnum") {
+				continue // as with Redis: there is no second database
+			}
+			t.Run(options, func(t *testing.T) { b.benchmark(t, options) })
+		}
+	})
+}
+
+// benchmark runs redis-benchmark; each of its tests must end with a rate, and nothing may go wrong.
+func (b *berth) benchmark(t *testing.T, options string) {
+	line := append([]string{"redis-benchmark", "-h", b.host, "-p", b.port, "-q", "-r", "1000"}, strings.Fields(options)...)
+	said := strings.ReplaceAll(b.run(t, "", line...), "\r", "\n")
+	if e := regexp.MustCompile(`(?im)^.*(error|ERR |WARNING: Could not).*$`).FindString(said); e != "" {
+		t.Errorf("redis-benchmark says %q", e)
+	}
+	tests := 20 // of redis-benchmark's own list
+	if _, named, ok := strings.Cut(options, "-t "); ok {
+		named, _, _ = strings.Cut(named, " ")
+		tests = strings.Count(named, ",") + 1
+	}
+	if n := strings.Count(said, "requests per second"); n != tests {
+		t.Errorf("%d of %d tests ended:\n%s", n, tests, said)
+	}
+}
