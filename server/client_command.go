@@ -18,13 +18,6 @@ func init() {
 	localFuncs["client|setinfo"] = clientSetInfo
 	localFuncs["client|no-evict"] = clientSwitch
 	localFuncs["client|no-touch"] = clientSwitch
-	localFuncs["client|tracking"] = clientTracking
-	localFuncs["client|trackinginfo"] = clientTrackingInfo
-	localFuncs["client|getredir"] = func(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, -1) }
-	localFuncs["client|caching"] = func(_ *session, _ [][]byte, out []byte) []byte {
-		return codec.AppendError(out, "ERR CLIENT CACHING can be called only when the client is in tracking mode with "+
-			"OPTIN or OPTOUT mode enabled")
-	}
 	localFuncs["client|help"] = clientHelp
 	localFuncs["acl|whoami"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, s.user()) }
 	sessionFuncs["client|reply"] = clientReply
@@ -100,52 +93,6 @@ func clientReply(s *session, cmd *router.Command, _ []byte, args [][]byte) bool 
 	return s.say(cmd, "OK")
 }
 
-// clientTracking refuses to switch tracking on, when the words are such that Redis would do it.
-func clientTracking(_ *session, args [][]byte, out []byte) []byte {
-	on := false
-	switch strings.ToLower(string(args[2])) {
-	case "on":
-		on = true
-	case "off":
-	default:
-		return codec.AppendError(out, errSyntax)
-	}
-	for i := 3; i < len(args); i++ {
-		switch strings.ToLower(string(args[i])) {
-		case "bcast", "optin", "optout", "noloop":
-		case "prefix":
-			if i++; i == len(args) {
-				return codec.AppendError(out, errSyntax)
-			}
-		case "redirect":
-			if i++; i == len(args) {
-				return codec.AppendError(out, errSyntax)
-			}
-			if _, ok := parseInt(args[i]); !ok {
-				return codec.AppendError(out, errNotNumber)
-			}
-		default:
-			return codec.AppendError(out, errSyntax)
-		}
-	}
-	if on {
-		return codec.AppendError(out, "ERR berth: client-side caching (CLIENT TRACKING ON) is not available through berth")
-	}
-	return codec.AppendSimple(out, "OK")
-}
-
-func clientTrackingInfo(s *session, _ [][]byte, out []byte) []byte {
-	resp := s.resp()
-	out = codec.AppendMap(out, 3, resp)
-	out = codec.AppendBulkString(out, "flags")
-	out = codec.AppendSet(out, 1, resp)
-	out = codec.AppendBulkString(out, "off")
-	out = codec.AppendBulkString(out, "redirect")
-	out = codec.AppendInt(out, -1)
-	out = codec.AppendBulkString(out, "prefixes")
-	return codec.AppendArray(out, 0)
-}
-
 const errNotNumber = "ERR value is not an integer or out of range"
 
 // parseInt reads a number as strictly as Redis: no sign but '-', no leading zero, no blank.
@@ -157,11 +104,11 @@ func parseInt(b []byte) (n int64, ok bool) {
 func clientHelp(_ *session, _ [][]byte, out []byte) []byte {
 	return appendHelp(out, "CLIENT",
 		"CACHING (YES|NO)",
-		"    Refused: berth has no client-side caching.",
+		"    Whether the keys of the next command are tracked.",
 		"GETNAME",
 		"    The name of this connection.",
 		"GETREDIR",
-		"    Where invalidations are redirected to: nowhere, -1.",
+		"    Where invalidations are redirected to: nowhere.",
 		"ID",
 		"    The ID of this connection. berth counts on its own, not as a node does.",
 		"INFO",
@@ -186,9 +133,9 @@ func clientHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"SETNAME <name>",
 		"    Name this connection.",
 		"TRACKING (ON|OFF) [<option> ...]",
-		"    ON is refused: berth has no client-side caching.",
+		"    Client-side caching, over one node. The client has a connection of its own to it meanwhile.",
 		"TRACKINGINFO",
-		"    How this connection tracks keys: not at all.",
+		"    How this connection tracks keys.",
 		"UNBLOCK <id> [TIMEOUT|ERROR]",
 		"    End the blocking command of a client.",
 		"UNPAUSE",

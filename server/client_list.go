@@ -103,15 +103,19 @@ func (s *session) appendLine(dst []byte) []byte {
 		events = "rw"
 	}
 	id := s.pipes.Identity()
+	redirect := -1
+	if s.stay.tracks() {
+		redirect = 0
+	}
 	remote, local := s.addresses()
 	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out) + unread + queuedBytes
 	return fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d "+
 		"multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
-		"cmd=%s user=%s redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
+		"cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
 		s.flags(), id.DB, s.subscriptions(backend.PlainChannel), s.subscriptions(backend.PatternChannel), s.subscriptions(backend.ShardChannel),
 		queued, len(s.in)-s.inPos, cap(s.in)-len(s.in), queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
-		last, s.user(), id.RESP, name.libName, name.libVer)
+		last, s.user(), redirect, id.RESP, name.libName, name.libVer)
 }
 
 // addresses are both ends of the client's socket. On a unix socket only the listener's path has a name, and stands for
@@ -135,6 +139,8 @@ func (s *session) flags() string {
 		{'P', s.subscribed()},
 		{'x', s.txn != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
+		{'t', s.stay.tracks()},
+		{'B', s.stay.tracks() && s.stay.tracking.bcast},
 		{'d', s.stay != nil && s.stay.broken},
 		{'c', s.closing},
 		{'U', unix},

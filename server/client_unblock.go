@@ -64,6 +64,9 @@ func (s *session) unblock(withError bool) bool {
 		r = st.owed[len(st.owed)-1].r
 		st.lease.Close("client unblocked")
 		st.lease, st.owed = nil, nil
+		if st.tracks() { // on it: what the client has cached would go stale
+			s.end("tracking connection lost")
+		}
 	default:
 		return false
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 
@@ -56,6 +55,7 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 // answerLocal answers with berth's own reply.
 func (s *session) answerLocal(cmd *router.Command, args [][]byte) bool {
 	l := s.loop
+	s.forgetCaching(cmd)
 	l.scratch = s.runLocal(cmd, args, l.scratch[:0])
 	s.answer(cmd, l.scratch)
 	return true
@@ -115,6 +115,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	}
 	s.txn = nil
 	s.unlisten("reset")
+	s.endTracking("reset")
 	s.unwatch()
 	s.muteAll, s.muteThis = false, s.muteNext == 1 // CLIENT REPLY SKIP outlives it, OFF does not
 	if s.label != nil {
@@ -225,63 +226,79 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 
 // hello negotiates the protocol, and may authenticate and name the client at once.
 func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
-	resp := s.resp()
-	if len(args) > 1 {
-		v, ok := parseInt(args[1])
-		switch {
-		case !ok:
-			return s.refuse(cmd, "ERR Protocol version is not an integer or out of range")
-		case v != 2 && v != 3:
-			return s.refuse(cmd, "NOPROTO unsupported protocol version")
-		}
-		resp = int(v)
+	h := parseHello(args, s.resp())
+	if h.refusal != "" {
+		return s.refuse(cmd, h.refusal)
 	}
-	var user, password, name []byte
-	var withAuth, withName bool
-	wrong := "" // what is: the options before it count all the same
-	for i := 2; i < len(args) && wrong == ""; i++ {
-		more := len(args) - 1 - i
-		switch word := strings.ToUpper(string(args[i])); {
-		case word == "AUTH" && more >= 2:
-			user, password, withAuth = args[i+1], args[i+2], true
-			i += 2
-		case word == "SETNAME" && more >= 1:
-			if i++; validName(args[i]) {
-				name, withName = bytes.Clone(args[i]), true
-			} else {
-				wrong = errClientName
-			}
-		default:
-			wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
-		}
-	}
-	if withAuth && len(user) == 0 {
-		wrong, withAuth = errWrongPass, false
-	}
-	if wrong == "" && !s.authenticated && !withAuth {
-		wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
+	if h.wrong == "" && !s.authenticated && !h.withAuth {
+		h.wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
 			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
 	}
 	if s.waiting > 0 {
 		return s.hold(pauseBarrier)
 	}
 	finish := func() []byte {
-		if withName {
-			s.named().name = string(name)
+		if h.withName {
+			s.named().name = h.name
 		}
-		if wrong != "" {
-			return codec.AppendError(nil, wrong)
+		if h.wrong != "" {
+			return codec.AppendError(nil, h.wrong)
 		}
 		id := s.pipes.Identity()
-		id.RESP = resp
+		id.RESP = h.resp
 		s.become(id)
 		return s.appendHello(nil)
 	}
-	if withAuth {
-		return s.authenticate(cmd, string(user), string(password), func([]byte) []byte { return finish() })
+	if h.withAuth {
+		return s.authenticate(cmd, h.user, h.password, func([]byte) []byte { return finish() })
 	}
 	s.answer(cmd, finish())
 	return true
+}
+
+// helloWords is what a HELLO asks for.
+type helloWords struct {
+	resp               int
+	user, password     string
+	name               string
+	withAuth, withName bool
+	refusal            string // "": there is such a protocol
+	wrong              string // what is wrong behind it: the options before it count all the same
+}
+
+// parseHello reads HELLO's words. resp is the client's protocol, which it keeps when it names none.
+func parseHello(args [][]byte, resp int) helloWords {
+	h := helloWords{resp: resp}
+	if len(args) > 1 {
+		v, ok := parseInt(args[1])
+		switch {
+		case !ok:
+			h.refusal = "ERR Protocol version is not an integer or out of range"
+		case v != 2 && v != 3:
+			h.refusal = "NOPROTO unsupported protocol version"
+		}
+		h.resp = int(v)
+	}
+	for i := 2; i < len(args) && h.wrong == ""; i++ {
+		more := len(args) - 1 - i
+		switch word := strings.ToUpper(string(args[i])); {
+		case word == "AUTH" && more >= 2:
+			h.user, h.password, h.withAuth = string(args[i+1]), string(args[i+2]), true
+			i += 2
+		case word == "SETNAME" && more >= 1:
+			if i++; validName(args[i]) {
+				h.name, h.withName = string(args[i]), true
+			} else {
+				h.wrong = errClientName
+			}
+		default:
+			h.wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
+		}
+	}
+	if h.withAuth && h.user == "" {
+		h.wrong, h.withAuth = errWrongPass, false
+	}
+	return h
 }
 
 // errClientName is what Redis says to a client name with spaces or control characters.

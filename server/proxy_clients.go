@@ -106,7 +106,7 @@ type pinRow struct {
 	Name    string `json:"name"`
 	User    string `json:"user"`
 	Node    string `json:"node"`
-	Reason  string `json:"reason"` // watch, block, subscribe, monitor; kept: private_conn_pool_enabled is 0
+	Reason  string `json:"reason"` // watch, block, subscribe, monitor, tracking; kept: private_conn_pool_enabled is 0
 	Held    int64  `json:"seconds"`
 	Idle    int64  `json:"idle_seconds"` // for how long a WATCH has had nothing under way
 	Command string `json:"command"`      // the client's latest
@@ -143,6 +143,9 @@ func (l *loop) eachHolding(visit func(h holding)) {
 
 // holdReason is why the stay's lease is not in the pool.
 func (st *stay) holdReason() string {
+	if st.tracks() {
+		return "tracking"
+	}
 	if st.watching || st.reason == backend.ReasonTxn { // else a last reply is owed
 		return "watch"
 	}

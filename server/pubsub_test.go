@@ -140,14 +140,12 @@ func TestSubscribersOfTheEmbeddedBackend(t *testing.T) {
 	}
 }
 
-func TestSubscribeInsideMultiIsRefusedInWords(t *testing.T) {
+func TestSubscriptionFromInsideMultiHearsWhatIsPublishedAfterExec(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
-	c := dial(t, b.Addr())
-	c.Do("MULTI")
-	if got := fmt.Sprint(c.Do("SUBSCRIBE", "a")); got != "ERR berth: 'subscribe' is not available inside MULTI" {
-		t.Error(got)
-	}
-	if got := fmt.Sprint(c.Do("EXEC")); !strings.HasPrefix(got, "EXECABORT") {
+	c, publisher := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, c, "MULTI → OK", "SUBSCRIBE inside:a → QUEUED", "EXEC → [[subscribe inside:a 1]]")
+	publisher.Do("PUBLISH", "inside:a", "x")
+	if got := fmt.Sprint(c.Recv()); got != "[message inside:a x]" {
 		t.Error(got)
 	}
 }

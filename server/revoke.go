@@ -10,10 +10,10 @@ import (
 // when others wait for a connection and the node bears no more.
 
 // idle is for how long the client of a WATCH has had nothing under way, wherever its commands travel; 0: it does not watch,
-// or has.
+// has, or needs the connection for its tracking.
 func (st *stay) idle() time.Duration {
 	s := st.s
-	if !st.watching || st.lease == nil || len(st.owed) > 0 || s.waiting > 0 {
+	if !st.watching || st.tracks() || st.lease == nil || len(st.owed) > 0 || s.waiting > 0 {
 		return 0
 	}
 	return min(st.lease.Quiet(), time.Duration(s.loop.clock-s.seen))

@@ -72,6 +72,9 @@ type session struct {
 	kept map[string]*stay // with the pool switched off: what it once attached, by node
 	sub  *subscriber
 
+	acks     *acks     // WAIT, while it waits
+	splicing *splicing // EXEC's reply, while it is put together
+
 	verdict *verdict // whether the user may run the request at hand, once a node has been asked
 
 	muteAll          bool  // CLIENT REPLY OFF
@@ -222,6 +225,8 @@ func (s *session) hold(why pause) bool {
 // answered is called when a reply has come: a session that waited for it may go on.
 func (s *session) answered() {
 	switch {
+	case s.splicing != nil:
+		s.splicing.run()
 	case s.closing:
 		s.touch()
 	case s.pause == pauseHandshake,
@@ -233,7 +238,9 @@ func (s *session) answered() {
 
 // release ends a pause; the session goes on in this loop's next turn.
 func (s *session) release() {
-	s.pause = goOn
+	if s.splicing == nil {
+		s.pause = goOn
+	}
 	if !s.isReady {
 		s.isReady = true
 		s.loop.ready = append(s.loop.ready, s)
@@ -244,7 +251,11 @@ func (s *session) release() {
 // resume goes on with the input that waited.
 func (s *session) resume() {
 	s.isReady = false
-	if !s.closed {
+	switch {
+	case s.closed:
+	case s.splicing != nil:
+		s.splicing.run()
+	default:
 		s.takeKept()
 	}
 }
@@ -391,6 +402,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	s.abandon()
 	s.unlisten("client left")
 	s.leaveStay("client left")
+	s.leaveAcks("client left")
 	s.pipes.Detach()
 	s.txn, s.in, s.out = nil, nil, nil
 	if s.parser != nil {
@@ -416,6 +428,10 @@ func (s *session) gone(c gnet.Conn, err error) {
 func (l *loop) tickSessions() {
 	cfg := l.srv.config()
 	timeout, patience := cfg.Timeout, cfg.BackendTimeout
+	primary := ""
+	if shards := l.srv.nodes.Topology().Shards(); len(shards) > 0 {
+		primary = shards[0].Primary // of one node, the only kind over which clients track
+	}
 	for s := l.first; s != nil; {
 		next := s.next
 		switch {
@@ -426,6 +442,9 @@ func (l *loop) tickSessions() {
 			s.checkOutput()
 		case len(s.out) > 0:
 			s.touch() // it was held back
+		}
+		if s.stay.tracks() && s.stay.addr != primary {
+			s.kill("what it tracked has moved")
 		}
 		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {
 			st.giveUp()

@@ -33,7 +33,7 @@ func (r *request) deliver(reply []byte) {
 		if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
 			delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
 		}
-		r.done(r.blob.splice(r.s, reply))
+		r.splice(reply)
 	default:
 		r.done(reply)
 	}

@@ -36,6 +36,7 @@ type stay struct {
 	leaving  bool       // to be given back as soon as nothing is owed
 	dirty    bool       // in loop.staying
 	wait     *wait      // the blocking command that waits for the lease
+	tracking *tracking  // the client's CLIENT TRACKING: all its commands go on the lease, which stays
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows them.
@@ -58,7 +59,7 @@ const (
 // pipeline follows it there. Once WATCH is answered they may as well go on the pipe, which costs a fraction: they are
 // executed behind WATCH all the same, so EXEC checks what they saw.
 func (st *stay) carries(addr string) bool {
-	return st != nil && st.watching && st.lease != nil && st.addr == addr && len(st.owed) > 0
+	return st != nil && st.lease != nil && st.addr == addr && (st.tracking != nil || st.watching && len(st.owed) > 0)
 }
 
 // stayAt gets the session a lease to a node, or tells that it has to wait for one.
@@ -138,6 +139,9 @@ func (st *stay) Attached(l *backend.Lease, err error) {
 
 // send puts a request on the lease.
 func (st *stay) send(r *request, raw []byte, replies int) {
+	if r != nil {
+		st.sendCaching()
+	}
 	st.lease.Send(raw, replies)
 	st.sentAt = st.s.loop.clock
 	st.owed = append(st.owed, stayOwed{r: r, left: replies})
@@ -167,13 +171,18 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 	}
 	r := s.newRequest(cmd)
 	r.sent = append([]byte(nil), raw...)
+	s.hearFirst(r)
 	s.stay.send(r, raw, replies)
 	return true
 }
 
 // LeaseReply takes one whole reply of the lease.
 func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
-	if reply[0] == '>' || len(st.owed) == 0 {
+	if reply[0] == '>' {
+		st.pushed(reply)
+		return
+	}
+	if len(st.owed) == 0 {
 		return // the lease ends a connection that sends what nobody asked for
 	}
 	first := &st.owed[0]
@@ -201,6 +210,8 @@ func (st *stay) answer(r *request, reply []byte) {
 		st.lease.Clear(backend.DirtMulti)
 		_, moved := router.ParseRedirect(reply, "")
 		switch {
+		case r.blob.turns && (moved || r.blob.moved != nil): // not onto a pipe
+			reply = []byte("-TRYAGAIN berth: the slot has moved, transaction not executed\r\n")
 		case !r.blob.watched && reply[0] == '-' && r.redirect(reply, r.sent):
 			return
 		case moved || r.blob.moved != nil: // what was watched has gone elsewhere: nothing was executed
@@ -276,6 +287,15 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 	s := st.s
 	owed := st.owed
 	st.lease, st.owed = nil, nil
+	if st.tracks() {
+		s.kill("tracking connection lost")
+		for _, o := range owed {
+			if o.r != nil {
+				s.loop.dropRequest(o.r)
+			}
+		}
+		return
+	}
 	switch {
 	case s.kept[st.addr] == st:
 		delete(s.kept, st.addr)
@@ -346,6 +366,12 @@ func (s *session) noLease(addr string, err error) string {
 
 // leave gives the lease back as soon as it owes nothing.
 func (st *stay) leave() {
+	if st.tracks() {
+		st.watching, st.leaving = false, true
+		st.endWatchBefore()
+		st.leaving = false
+		return
+	}
 	st.watching, st.leaving = false, true
 	if len(st.owed) == 0 {
 		st.detach()
@@ -483,6 +509,6 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	s.sendOnStay(cmd, raw, 1)
 	s.pause = pauseBlocked
-	s.stay.leaving = !s.stay.watching
+	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
 	return true
 }

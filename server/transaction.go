@@ -16,6 +16,7 @@ type transaction struct {
 	n      int    // queued requests
 	slot   int    // of all their keys; noSlot, manySlots
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
+	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
 	locals []localInBlob
 }
 
@@ -25,16 +26,9 @@ type blob struct {
 	n       int
 	slot    int
 	watched bool   // sent on a lease with a WATCH
+	turns   bool   // must not be sent on a pipe
 	moved   []byte // the first redirection among the queued replies: nothing was executed
 	locals  []localInBlob
-}
-
-// localInBlob is a request of a transaction that berth answers itself: the node got PING in its place, and the reply
-// to it is replaced in EXEC's.
-type localInBlob struct {
-	at   int // its place among the queued requests
-	cmd  *router.Command
-	args [][]byte
 }
 
 var (
@@ -134,8 +128,6 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case cmd.Way == router.Refused && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
 		return s.refuse(cmd, s.refusal(cmd))
-	case cmd.Way == router.Pinned:
-		return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
 	case cmd.Way == router.FanOut && topology.Sharded():
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
 	case t.n >= cfg.TransactionMaxCommands:
@@ -145,16 +137,20 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		s.loop.stats.limits["transaction-max-bytes"]++
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
-	if s.answersItself(cmd) {
-		if localFuncs[cmd.Name] == nil && cmd.Way != router.Refused {
-			return s.refuse(cmd, fmt.Sprintf("ERR berth: '%s' is not available inside MULTI", cmd.Name))
+	if cmd.Name == "wait" && !s.loop.srv.offsetMoves() {
+		return s.refuse(cmd, "ERR berth: WAIT inside MULTI is not available over Redis "+s.loop.srv.redisVersion())
+	}
+	if cmd.Name == "client|tracking" {
+		if text := s.trackingRefusal(args); text != "" {
+			return s.refuse(cmd, text)
 		}
-		local := localInBlob{at: t.n, cmd: cmd}
-		for _, a := range args {
-			local.args = append(local.args, bytes.Clone(a))
-		}
+	}
+	if s.hasPartIn(cmd) {
+		local := newLocalInBlob(t.n, cmd, raw, args)
 		t.locals = append(t.locals, local)
-		raw = pingCommand
+		if t.turns = t.turns || local.onNode(); !local.onNode() {
+			raw = pingCommand
+		}
 	} else if topology.Sharded() {
 		slot := s.slotOf(cmd, args)
 		switch {
@@ -190,7 +186,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	case watching && st.broken:
 		s.endTransaction()
 		return s.sayNil(cmd)
-	case watching:
+	case watching || st.tracks() && t.n > 0:
 		return s.execOnLease(cmd)
 	case t.n == 0:
 		s.endTransaction()
@@ -205,7 +201,7 @@ func (s *session) exec(cmd *router.Command) bool {
 		s.endTransaction()
 		return s.sayError(cmd, text)
 	}
-	if len(t.bytes) > maxOnPipe {
+	if len(t.bytes) > maxOnPipe || t.turns {
 		return s.execLarge(cmd, topology, shard)
 	}
 	if !s.turnTo(onPipes, topology) {
@@ -214,6 +210,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
 	s.txn = nil
+	s.pauseFor(r.blob)
 	if err := s.pipes.Shard(topology, shard).Send(append(t.bytes, execCommand...), r.replies(), r); err != nil {
 		r.lost(err)
 	}
@@ -223,7 +220,7 @@ func (s *session) exec(cmd *router.Command) bool {
 // maxOnPipe is how large a transaction may be to travel on a pipe, where the requests of others stand behind it.
 const maxOnPipe = 1 << 20
 
-// execLarge sends a transaction without WATCH on a lease of its own.
+// execLarge sends a transaction without WATCH on a lease of its own: one that is large, or turns its connection.
 func (s *session) execLarge(cmd *router.Command, topology *router.Topology, shard int) bool {
 	if !s.turnTo(onLease, topology) {
 		return false
@@ -233,17 +230,20 @@ func (s *session) execLarge(cmd *router.Command, topology *router.Topology, shar
 		return taken
 	}
 	t, st := s.txn, s.stay
+	st.endWatchBefore()
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
 	r.sent = append(t.bytes, execCommand...)
 	s.txn = nil
-	st.lease.Mark(backend.DirtMulti)
+	st.lease.Mark(r.blob.dirt())
 	st.send(r, r.sent, r.replies())
 	st.leaving = true
+	s.pauseFor(r.blob)
 	return true
 }
 
-// execOnLease sends the transaction where its keys are watched; the lease goes back with its reply.
+// execOnLease sends the transaction where its keys are watched; the lease goes back with its reply, unless its client tracks
+// keys on it.
 func (s *session) execOnLease(cmd *router.Command) bool {
 	if !s.turnTo(onLease, s.topology) {
 		return false
@@ -257,16 +257,27 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	}
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
-	r.blob.watched = true
+	r.blob.watched = st.watching
 	s.txn = nil
-	st.lease.Mark(backend.DirtMulti)
+	st.lease.Mark(r.blob.dirt())
 	st.lease.Clear(backend.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
 	st.send(r, append(t.bytes, execCommand...), r.replies())
-	st.watching, st.leaving = false, true
+	st.watching, st.leaving = false, !st.tracks()
+	s.pauseFor(r.blob)
 	return true
 }
 
-func (t *transaction) blob() *blob { return &blob{n: t.n, slot: t.slot, locals: t.locals} }
+func (t *transaction) blob() *blob {
+	return &blob{n: t.n, slot: t.slot, turns: t.turns, locals: t.locals}
+}
+
+// dirt is what a lease has to be marked with that carries the blob.
+func (b *blob) dirt() backend.Dirt {
+	if b.turns {
+		return backend.DirtMulti | backend.DirtOther
+	}
+	return backend.DirtMulti
+}
 
 // endTransaction forgets what was queued and watched.
 func (s *session) endTransaction() {
@@ -303,9 +314,7 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	r := s.newRequest(cmd)
 	r.sent = bytes.Clone(raw)
 	r.watches = !st.watching
-	if st.leaving { // an earlier WATCH has ended, but its lease was still owed replies
-		st.send(nil, unwatchCommand, 1)
-	}
+	st.endWatchBefore()
 	st.watching, st.leaving, st.slot = true, false, slot
 	st.lease.Mark(backend.DirtWatch)
 	st.send(r, raw, 1)
@@ -318,29 +327,4 @@ func (s *session) unwatch() {
 		st.broken = false
 		st.leave()
 	}
-}
-
-// splice puts berth's own answers into EXEC's reply.
-func (b *blob) splice(s *session, reply []byte) []byte {
-	if len(b.locals) == 0 || reply[0] != '*' || bytes.HasPrefix(reply, []byte("*-")) {
-		return reply
-	}
-	head := bytes.IndexByte(reply, '\n') + 1
-	out := slices.Clone(reply[:head])
-	rest, locals := reply[head:], b.locals
-	for i := 0; i < b.n; i++ {
-		var scanner codec.ReplyScanner
-		n, err := scanner.Scan(rest)
-		if err != nil || n == 0 {
-			return reply
-		}
-		if len(locals) > 0 && locals[0].at == i {
-			out = s.runLocal(locals[0].cmd, locals[0].args, out)
-			locals = locals[1:]
-		} else {
-			out = append(out, rest[:n]...)
-		}
-		rest = rest[n:]
-	}
-	return out
 }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// acks is a WAIT on its way. What it waits for belongs to a connection: the replication offset behind the latest command run
+// on it. So it goes on leases, to every primary at one time, each time behind a command that brings the connection's offset to the
+// node's; all that the client has written has been answered before. The client gets the smallest count.
+//
+// Owned by the session's loop.
+type acks struct {
+	s     *session
+	r     *request
+	words [2]string // numreplicas, timeout
+	since int64     // when WAIT came, unix nanoseconds
+	parts []*ackPart
+	left  int    // parts that have not answered
+	least int64  // replicas, of those parts that have
+	wrong []byte // the first error
+}
+
+// ackPart is one primary's share. It is a backend.Holder.
+type ackPart struct {
+	a      *acks
+	addr   string
+	lease  *backend.Lease
+	waiter *backend.Waiter
+	owed   int
+	fresh  []byte // the answer to the command in front
+}
+
+func init() { sessionFuncs["wait"] = waitForReplicas }
+
+// propagated is a command that replicas see and that changes nothing. From 7.2 on only such a one moves the offset of a
+// connection; before, each command does, and PING is enough.
+var propagated = codec.AppendCommandString(nil, "SPUBLISH", "berth:wait", "")
+
+// offsetMoves tells whether every command moves its connection's replication offset.
+func (srv *server) offsetMoves() bool {
+	major, rest, _ := strings.Cut(srv.redisVersion(), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	x, _ := strconv.Atoi(major)
+	y, _ := strconv.Atoi(minor)
+	return x < 7 || x == 7 && y < 2
+}
+
+// waitForReplicas runs WAIT.
+func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	t := s.loop.srv.nodes.Topology()
+	if len(t.Shards()) == 0 {
+		return s.refuse(cmd, errNotServed)
+	}
+	if s.waiting > 0 {
+		return s.hold(pauseBarrier)
+	}
+	a := &acks{s: s, words: [2]string{string(args[1]), string(args[2])}, since: s.loop.clock, left: len(t.Shards()), least: -1}
+	a.r = s.newRequest(cmd)
+	s.acks, s.pause = a, pauseBlocked
+	id := s.pipes.Identity()
+	for i := range t.Shards() {
+		a.parts = append(a.parts, &ackPart{a: a, addr: t.Shards()[i].Primary})
+	}
+	for _, p := range a.parts {
+		p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, backend.ReasonBlock)
+		if p.lease != nil {
+			p.send()
+		}
+	}
+	return true
+}
+
+// Attached is the pool's late answer.
+func (p *ackPart) Attached(l *backend.Lease, err error) {
+	p.lease, p.waiter = l, nil
+	if err != nil {
+		p.answer(codec.AppendError(nil, p.a.s.noLease(p.addr, err)))
+		return
+	}
+	p.send()
+}
+
+// send sends WAIT. The time that its client has waited for the connection is taken off the timeout.
+func (p *ackPart) send() {
+	a := p.a
+	timeout := a.words[1]
+	if left := shortened(timeout, time.Millisecond, time.Duration(a.s.loop.clock-a.since)); left != "" {
+		timeout = left
+	}
+	first := pingCommand
+	if !a.s.loop.srv.offsetMoves() {
+		first = propagated
+	}
+	p.owed = 2
+	p.lease.Send(first, 1)
+	p.lease.Send(codec.AppendCommandString(nil, "WAIT", a.words[0], timeout), 1)
+	p.lease.Flush()
+}
+
+// LeaseReply takes the answers to both.
+func (p *ackPart) LeaseReply(l *backend.Lease, reply []byte) {
+	if reply[0] == '>' {
+		return
+	}
+	p.owed--
+	if p.owed == 1 {
+		if reply[0] == '-' {
+			p.fresh = append(p.fresh, reply...)
+		}
+		return
+	}
+	if p.fresh != nil { // without it the count would say nothing
+		reply = p.fresh
+	}
+	p.answer(reply)
+	l.Detach()
+	p.lease = nil
+}
+
+// LeaseLost says that the connection is gone.
+func (p *ackPart) LeaseLost(_ *backend.Lease, err error) {
+	p.lease = nil
+	p.answer(codec.AppendError(nil, "ERR berth: connection to "+p.addr+" lost ("+err.Error()+"), replicas not counted"))
+}
+
+// answer takes one primary's answer and, with the last one, gives the client its own.
+func (p *ackPart) answer(reply []byte) {
+	a := p.a
+	n, err := integer(reply)
+	switch {
+	case err == nil && (a.least < 0 || n < a.least):
+		a.least = n
+	case err != nil && a.wrong == nil:
+		a.wrong = append(a.wrong, reply...)
+	}
+	if a.left--; a.left > 0 || a.s.acks != a {
+		return
+	}
+	a.s.acks = nil
+	if a.wrong != nil {
+		a.r.done(a.wrong)
+		return
+	}
+	a.r.done(codec.AppendInt(nil, a.least))
+}
+
+// leaveAcks ends a WAIT whose client is gone, or no longer waits.
+func (s *session) leaveAcks(why string) {
+	a := s.acks
+	if a == nil {
+		return
+	}
+	s.acks = nil
+	for _, p := range a.parts {
+		switch {
+		case p.waiter != nil:
+			p.waiter.Cancel()
+			p.waiter = nil
+		case p.lease != nil:
+			p.lease.Close(why)
+			p.lease = nil
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// withReplica is a node and a replica of it, in step.
+func withReplica(t *testing.T) (node, replica *redistest.Server) {
+	t.Helper()
+	node, replica = redistest.Start(t, "--repl-diskless-sync-delay", "0"), redistest.Start(t)
+	host, port, _ := strings.Cut(node.Addr(), ":")
+	replica.Do(t, "REPLICAOF", host, port)
+	eventually(t, "the replica to be in step", func() bool {
+		return strings.Contains(fmt.Sprint(node.Do(t, "INFO", "replication")), "state=online")
+	})
+	return node, replica
+}
+
+func TestWaitCountsTheReplicasThatHaveTheClientsWrites(t *testing.T) {
+	node, replica := withReplica(t)
+	b := startBerth(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, c, "SET k 1 → OK", "WAIT 1 0 → 1", "WATCH k → OK", "MULTI → OK", "SET k 2 → QUEUED", "EXEC → [OK]", "WAIT 1 0 → 1",
+		"WAIT 2 20 → 1", "WAIT x 0 → ERR value is not an integer or out of range", "WAIT 1 -1 → ERR timeout is negative")
+	replica.Pause()
+	c.WriteString(pipeline("SET k 3", "WAIT 1 50", "GET k", "MULTI", "WAIT 1 0", "EXEC", "WAIT 1 0"))
+	want := "+OK\r\n:0\r\n$1\r\n3\r\n+OK\r\n+QUEUED\r\n*1\r\n:0\r\n"
+	if got := c.ReadN(len(want)); got != want {
+		t.Errorf("while the replica stands still: %q", got)
+	}
+	script(t, other, "SET other 1 → OK", "WAIT 1 20 → 0") // nobody else is held up
+	replica.Resume()
+	if got := c.Recv(); got != int64(1) {
+		t.Errorf("when the replica goes on: %v", got)
+	}
+	script(t, other, "WAIT 1 0 → 1")
+}
+
+func TestWaitEndsWithItsClient(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	c.Send("WAIT", 1, 0)
+	eventually(t, "WAIT to block", func() bool { return strings.Contains(fmt.Sprint(node.Do(t, "CLIENT", "LIST")), "cmd=wait") })
+	c.Close()
+	eventually(t, "its connection to be closed", func() bool {
+		return !strings.Contains(fmt.Sprint(node.Do(t, "CLIENT", "LIST")), "cmd=wait")
+	})
+}
+
+func TestWaitOverAClusterIsTheLeastOfAllPrimaries(t *testing.T) {
+	c := dial(t, startBerth(t, clusterURL(sharedCluster(t))).Addr())
+	script(t, c, "SET a 1 → OK", "WAIT 0 0 → 0", "WAIT 1 10 → 0", "WAIT x 1 → ERR value is not an integer or out of range")
+}
+
+// What WAIT sends in front from Redis 7.2 on moves the offset of its connection, though it changes nothing.
+func TestWhatIsSentBeforeWaitIsSeenByReplicas(t *testing.T) {
+	node, _ := withReplica(t)
+	offset := func() string {
+		_, rest, _ := strings.Cut(fmt.Sprint(node.Do(t, "INFO", "replication")), "master_repl_offset:")
+		return strings.Fields(rest)[0]
+	}
+	before := offset()
+	dial(t, node.Addr()).Do("SPUBLISH", "berth:wait", "")
+	if offset() == before {
+		t.Error("the offset is what it was")
+	}
+}
