@@ -130,8 +130,7 @@ func TestClientTellsItsLibrary(t *testing.T) {
 		{[]any{"CLIENT", "KILL", "MAXAGE", "x"}, redistest.Error("ERR maxage is not an integer or out of range")},
 		{[]any{"CLIENT", "KILL", "MAXAGE", "0"}, redistest.Error("ERR maxage should be greater than 0")},
 		{[]any{"CLIENT", "KILL", "MAXAGE", "9223372036854775807"}, int64(0)},
-		{[]any{"CLIENT", "TRACKING", "ON"},
-			redistest.Error("ERR berth: client-side caching (CLIENT TRACKING ON) is not available through berth")},
+		{[]any{"CLIENT", "TRACKING", "ON", "REDIRECT", "1"}, redistest.Error("ERR berth: CLIENT TRACKING with REDIRECT is not available")},
 	} {
 		if got := c.Do(v.words...); got != v.want {
 			t.Errorf("%v: got %v, want %v", v.words, got, v.want)

@@ -162,10 +162,8 @@ var stateful = []string{
 	"lpush", "blpop", "bzpopmin", "xread", "eval", "quit",
 }
 
-// notInsideMulti are the commands that berth does not queue, where Redis does.
-var notInsideMulti = strings.Fields("select auth hello client|reply client|list client|kill client|pause client|unpause " +
-	"client|unblock config|get config|set config|rewrite config|resetstat info cluster|countkeysinslot cluster|getkeysinslot wait " +
-	"subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe monitor")
+// notInsideMulti are the commands of which Redis may say more inside EXEC's reply than its length, or less.
+var notInsideMulti = strings.Fields("client|reply subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe")
 
 func (g *inputMaker) pick() *router.Command {
 	for {
