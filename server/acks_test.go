@@ -70,3 +70,20 @@ func TestWhatIsSentBeforeWaitIsSeenByReplicas(t *testing.T) {
 		t.Error("the offset is what it was")
 	}
 }
+
+func TestLoadThatFailsOnOnePrimarySaysWhichOne(t *testing.T) {
+	cluster := sharedCluster(t)
+	b := startBerth(t, clusterURL(cluster))
+	c := dial(t, b.Addr())
+	const library = "#!lua name=half\nredis.register_function('half', function() return 1 end)"
+	odd := cluster.Node(1)
+	odd.Do(t, "FUNCTION", "LOAD", library)
+	got := fmt.Sprint(c.Do("FUNCTION", "LOAD", library))
+	if want := "ERR Library 'half' already exists (berth: said by " + odd.Addr() + ", run on 2 of 3 primaries)"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := fmt.Sprint(c.Do("FUNCTION", "LOAD", library)); got != "ERR Library 'half' already exists" {
+		t.Errorf("when all say the same: %s", got)
+	}
+	script(t, c, "FCALL half 0 → 1", "FUNCTION DELETE half → OK", "FUNCTION DELETE half → ERR Library not found")
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -140,7 +141,10 @@ func (p *part) arrived(reply []byte) {
 // whole joins the replies of all parts.
 func (j *join) whole(dst []byte, resp int) []byte {
 	kind := j.r.cmd.Join
-	if j.failed != noPart && kind != router.JoinAny {
+	switch {
+	case j.failed != noPart && kind == router.JoinSame:
+		return j.oneFailed(dst)
+	case j.failed != noPart && kind != router.JoinAny:
 		return append(dst, j.reply(j.failed)...)
 	}
 	var err error
@@ -171,6 +175,24 @@ func (j *join) whole(dst []byte, resp int) []byte {
 		return codec.AppendError(dst[:0], "ERR berth: the shards' replies to '"+j.r.cmd.Name+"' do not fit together")
 	}
 	return dst
+}
+
+// oneFailed is the error of a command that every primary was to run: in the nodes' words when all say the same, else with
+// the primary that said so, and on how many it was run all the same.
+func (j *join) oneFailed(dst []byte) []byte {
+	failed, ran, same := j.reply(j.failed), 0, true
+	for i := range j.parts {
+		if j.reply(i)[0] != '-' {
+			ran++
+		}
+		same = same && bytes.Equal(j.reply(i), failed)
+	}
+	shards := j.r.s.topology.Shards() // those it was sent to: another topology takes effect when nothing is owed
+	if same || j.failed >= len(shards) {
+		return append(dst, failed...)
+	}
+	dst = append(dst, bytes.TrimSuffix(failed, []byte("\r\n"))...)
+	return fmt.Appendf(dst, " (berth: said by %s, run on %d of %d primaries)\r\n", shards[j.failed].Primary, ran, len(j.parts))
 }
 
 // errShape says that a node answered with another type than the command's.

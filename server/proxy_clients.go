@@ -131,6 +131,13 @@ func (l *loop) eachHolding(visit func(h holding)) {
 				visit(holding{s, st.lease, "kept", st.lease.Held()})
 			}
 		}
+		if s.acks != nil {
+			for _, p := range s.acks.parts {
+				if p.lease != nil {
+					visit(holding{s, p.lease, "block", p.lease.Held()})
+				}
+			}
+		}
 		if b := s.sub; b != nil && b.pin != nil && b.pin.lease != nil {
 			reason := "subscribe"
 			if b.monitor {
