@@ -125,8 +125,15 @@ func TestProxyRefusesInTheWordsOfRedis(t *testing.T) {
 		t.Errorf("COMMAND, which speaks for the nodes, has PROXY: %v", got)
 	}
 	c.Do("MULTI")
-	if got := fmt.Sprint(c.Do("PROXY", "STATS")); !strings.Contains(got, "not available inside MULTI") {
+	c.Do("PROXY", "SLOTS")
+	c.Do("PROXY", "POOLS x")
+	if got := fmt.Sprint(c.Do("EXEC")); !strings.HasPrefix(got, "EXECABORT") {
 		t.Errorf("inside MULTI: %s", got)
+	}
+	c.Do("MULTI")
+	c.Do("PROXY", "STATS")
+	if got, ok := c.Do("EXEC").([]any); !ok || len(got) != 1 {
+		t.Errorf("inside MULTI: %v", got)
 	}
 }
 
