@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/berth-proxy/berth/codec"
 )
@@ -11,12 +10,9 @@ import (
 // Setting is one pair of a CONFIG GET reply.
 type Setting struct{ Name, Value string }
 
-// notKept are no options: they are what redis-benchmark wants to know before it starts. berth keeps nothing on a disk.
-var notKept = map[string]string{"save": "", "appendonly": "no"}
-
 // Match returns the options that CONFIG GET's patterns ask for, each once, in the order of the patterns and then
 // of the table. A pattern without wildcards gives the name back as it was asked for, as Redis does. Secrets are
-// masked. Any other name gives nothing, but for notKept.
+// masked. A name that is no option of berth gives nothing.
 func (s *Settings) Match(patterns [][]byte) []Setting {
 	c := s.Load()
 	var found []Setting
@@ -32,8 +28,6 @@ func (s *Settings) Match(patterns [][]byte) []Setting {
 		if !isGlob(pattern) {
 			if o := findOption(pattern); o != nil {
 				add(o, pattern)
-			} else if value, asked := notKept[strings.ToLower(pattern)]; asked {
-				found = append(found, Setting{pattern, value})
 			}
 			continue
 		}

@@ -105,11 +105,6 @@ func TestConfigGetIsAMapInRESP3(t *testing.T) {
 	if got := string(AppendConfigGet(nil, s, [][]byte{[]byte("none")}, 3)); got != "%0\r\n" {
 		t.Errorf("an unknown name gives %q", got)
 	}
-	// redis-benchmark warns unless it is told these two.
-	asked := [][]byte{[]byte("SAVE"), []byte("appendonly")}
-	if got, want := string(AppendConfigGet(nil, s, asked, 2)), "*4\r\n$4\r\nSAVE\r\n$0\r\n\r\n$10\r\nappendonly\r\n$2\r\nno\r\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
 }
 
 func TestConfigGetStarListsTheWholeTableInItsOrder(t *testing.T) {

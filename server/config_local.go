@@ -37,9 +37,13 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		return s.hold(pauseBarrier)
 	}
 	own := s.loop.srv.settings.Match(args[2:])
+	nodes := s.loop.srv.configurable()
+	if nodes == 0 {
+		own = append(own, settingsOfNone(args[2:])...)
+	}
 	r := s.newRequest(cmd)
 	s.pause = pauseHandshake
-	s.poll(raw, min(1, s.loop.srv.configurable()), func(answers [][]byte) {
+	s.poll(raw, min(1, nodes), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) { // NOPERM, NOAUTH
 			r.done(refused)
 			return
@@ -50,6 +54,19 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		r.done(AppendSettings(nil, own, s.resp()))
 	})
 	return true
+}
+
+// settingsOfNone is what redis-benchmark wants to know before it starts, where no node can say it: nothing is kept on a disk.
+func settingsOfNone(names [][]byte) (found []Setting) {
+	for _, name := range names {
+		switch string(bytes.ToLower(name)) {
+		case "save":
+			found = append(found, Setting{"save", ""})
+		case "appendonly":
+			found = append(found, Setting{"appendonly", "no"})
+		}
+	}
+	return found
 }
 
 // settingsOfNode reads a node's reply to CONFIG GET, but for the names that are berth's.
