@@ -104,7 +104,7 @@ func (s *session) appendLine(dst []byte) []byte {
 	}
 	id := s.pipes.Identity()
 	redirect := -1
-	if s.stay.tracks() {
+	if s.tracking != nil {
 		redirect = 0
 	}
 	remote, local := s.addresses()
@@ -139,8 +139,8 @@ func (s *session) flags() string {
 		{'P', s.subscribed()},
 		{'x', s.txn != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
-		{'t', s.stay.tracks()},
-		{'B', s.stay.tracks() && s.stay.tracking.bcast},
+		{'t', s.tracking != nil},
+		{'B', s.tracking != nil && s.tracking.bcast},
 		{'d', s.stay != nil && s.stay.broken},
 		{'c', s.closing},
 		{'U', unix},

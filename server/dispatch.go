@@ -176,7 +176,11 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if text != "" {
 		return s.refuse(cmd, text)
 	}
-	if s.stay.carries(t.Shards()[shard].Primary) {
+	addr := t.Shards()[shard].Primary
+	switch st := s.stay; {
+	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
+		return s.shareTracked(cmd, raw, t, addr)
+	case st.carries(addr):
 		return s.sendOnStay(cmd, raw, 1)
 	}
 	if !s.turnTo(onPipes, t) {

@@ -134,7 +134,7 @@ func (p *part) arrived(reply []byte) {
 	if !r.s.closed {
 		l.scratch = j.whole(l.scratch[:0], r.s.resp())
 	}
-	r.done(l.scratch) // a client that is gone gets nothing of it
+	r.done(r.s.forgets(r, l.scratch)) // a client that is gone gets nothing of it
 	l.dropJoin(j)
 }
 

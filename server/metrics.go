@@ -41,7 +41,7 @@ func (l *loop) snapshot() *loopSnapshot {
 		case pauseLease:
 			snap.waiting++
 		}
-		if s.sub != nil && s.sub.pin != nil || s.stay.tracks() {
+		if s.sub != nil && s.sub.pin != nil || s.tracking != nil {
 			snap.pinned++
 		}
 		if s.subscribed() {

@@ -275,7 +275,10 @@ func (b *subscriber) feeds() (feeds []*backend.Feed) {
 }
 
 func init() {
-	sessionFuncs["ping"] = func(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	sessionFuncs["ping"] = func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+		if s.tracking != nil && !s.subscribed() { // what has been invalidated comes first
+			return s.share(cmd, raw, args)
+		}
 		if !s.subscribed() || len(args) > 2 {
 			return s.answerLocal(cmd, args)
 		}

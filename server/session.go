@@ -69,8 +69,10 @@ type session struct {
 	// what the client is in the middle of
 	txn  *transaction
 	stay *stay
-	kept map[string]*stay // with the pool switched off: what it once attached, by node
+	kept map[string]*stay // with the pool switched off, and of one that tracks: what it once attached, by node
 	sub  *subscriber
+
+	tracking *tracking
 
 	acks     *acks     // WAIT, while it waits
 	splicing *splicing // EXEC's reply, while it is put together
@@ -428,10 +430,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 func (l *loop) tickSessions() {
 	cfg := l.srv.config()
 	timeout, patience := cfg.Timeout, cfg.BackendTimeout
-	primary := ""
-	if shards := l.srv.nodes.Topology().Shards(); len(shards) > 0 {
-		primary = shards[0].Primary // of one node, the only kind over which clients track
-	}
+	topology := l.srv.nodes.Topology()
 	for s := l.first; s != nil; {
 		next := s.next
 		switch {
@@ -443,7 +442,7 @@ func (l *loop) tickSessions() {
 		case len(s.out) > 0:
 			s.touch() // it was held back
 		}
-		if s.stay.tracks() && s.stay.addr != primary {
+		if s.tracking != nil && s.tracksElsewhere(topology) {
 			s.kill("what it tracked has moved")
 		}
 		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {

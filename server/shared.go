@@ -19,7 +19,7 @@ func (r *request) Reply(reply, sent []byte, more int) {
 	if reply[0] == '-' && r.redirect(reply, sent) {
 		return
 	}
-	r.deliver(reply)
+	r.deliver(r.s.forgets(r, reply))
 }
 
 // deliver ends the request with a node's reply, however it came.

@@ -36,13 +36,14 @@ type stay struct {
 	leaving  bool       // to be given back as soon as nothing is owed
 	dirty    bool       // in loop.staying
 	wait     *wait      // the blocking command that waits for the lease
-	tracking *tracking  // the client's CLIENT TRACKING: all its commands go on the lease, which stays
+	said     int        // commands of the client's CLIENT TRACKING that the node was told
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows them.
 type stayOwed struct {
 	r    *request
 	left int
+	must bool // none of them may be an error
 }
 
 // What stayAt says.
@@ -59,16 +60,20 @@ const (
 // pipeline follows it there. Once WATCH is answered they may as well go on the pipe, which costs a fraction: they are
 // executed behind WATCH all the same, so EXEC checks what they saw.
 func (st *stay) carries(addr string) bool {
-	return st != nil && st.lease != nil && st.addr == addr && (st.tracking != nil || st.watching && len(st.owed) > 0)
+	return st != nil && st.lease != nil && st.addr == addr && st.watching && len(st.owed) > 0
 }
 
 // stayAt gets the session a lease to a node, or tells that it has to wait for one.
 func (s *session) stayAt(addr string, reason backend.Reason) stayState {
 	if st := s.stay; st != nil && st.addr != addr && !st.watching {
-		if len(st.owed) > 0 {
+		switch {
+		case len(st.owed) > 0:
 			return stayBusy
+		case st.tracks() && st.lease != nil:
+			st.keep()
+		default:
+			st.leave()
 		}
-		st.leave()
 	}
 	st := s.stay
 	switch {
@@ -187,6 +192,9 @@ func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
 	}
 	first := &st.owed[0]
 	first.left--
+	if first.must && reply[0] == '-' {
+		st.s.end("tracking refused")
+	}
 	r, left := first.r, first.left
 	if left > 0 {
 		if r != nil && r.blob != nil {
@@ -474,6 +482,7 @@ func (s *session) attachTo(cmd *router.Command, addr string, reason backend.Reas
 		}
 		return false, s.refuse(cmd, st.failure(err))
 	}
+	s.stay.track()
 	return true, true
 }
 

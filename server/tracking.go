@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
@@ -10,14 +11,22 @@ import (
 )
 
 // tracking is client-side caching as a client has switched it on with CLIENT TRACKING. A node tells a connection what was
-// changed of that it has read on it: so the client gets a lease of its own, on which all that it sends to the node
-// travels from then on, and what the node pushes goes to the client where it comes between the replies. The lease stays until
-// CLIENT TRACKING OFF, RESET or the client's end, and is never pooled. If it is lost the client is closed: what it has
-// cached would go stale without a word.
+// changed of that it has read on it: so the client gets a lease of its own to each node that it reads from, on which all
+// that it sends there travels from then on, and what the node pushes goes to the client where it comes between the replies.
+// The leases stay until CLIENT TRACKING OFF, RESET or the client's end, and are never pooled. If one is lost the client
+// is closed: what it has cached would go stale without a word.
+//
+// What has to travel otherwise over a Cluster (a command cut by slot, one that was redirected) no node remembers: behind its
+// reply the client is told to forget everything.
 type tracking struct {
+	commands             []byte // CLIENT TRACKING ON …, as each node is told
+	said                 int    // of them
 	optin, optout, bcast bool
 	caching              []byte // CLIENT CACHING, to go in front of the next request
 }
+
+// forgetAll is the invalidation of all keys.
+const forgetAll = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
 
 func init() {
 	sessionFuncs["client|tracking"] = clientTracking
@@ -27,10 +36,10 @@ func init() {
 }
 
 // tracks tells whether the stay is its client's because of CLIENT TRACKING.
-func (st *stay) tracks() bool { return st != nil && st.tracking != nil }
+func (st *stay) tracks() bool { return st != nil && st.s.tracking != nil }
 
 const (
-	errTrackingShards   = "ERR berth: CLIENT TRACKING is not available over a Cluster"
+	errTrackingShards   = "ERR berth: CLIENT TRACKING with BCAST is not available over a Cluster"
 	errTrackingRedirect = "ERR berth: CLIENT TRACKING with REDIRECT is not available"
 )
 
@@ -47,10 +56,9 @@ func (s *session) trackingRefusal(args [][]byte) string {
 			if _, ok := parseInt(args[i+1]); ok {
 				return errTrackingRedirect
 			}
+		case word == "bcast" && s.loop.srv.sharded():
+			return errTrackingShards
 		}
-	}
-	if s.loop.srv.nodes.Topology().Sharded() {
-		return errTrackingShards
 	}
 	return ""
 }
@@ -63,7 +71,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	if s.waiting > 0 {
 		return s.hold(pauseBarrier)
 	}
-	if !s.stay.tracks() && !strings.EqualFold(string(args[2]), "on") {
+	if s.tracking == nil && !strings.EqualFold(string(args[2]), "on") {
 		return s.share(cmd, raw, args) // it changes nothing, or is not in order
 	}
 	ready, taken := s.attach(cmd, args, backend.ReasonPin)
@@ -74,7 +82,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	words := newLocalInBlob(0, cmd, raw, args)
 	r := s.newRequest(cmd)
 	r.settle = func(r *request, reply []byte) {
-		turnedTracking(s, &words, reply, nil)
+		reply = turnedTracking(s, &words, reply, nil)
 		if !st.tracks() && !st.watching {
 			st.leaving = true
 		}
@@ -88,32 +96,79 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	return true
 }
 
-// turnedTracking follows a CLIENT TRACKING.
+// turnedTracking follows a CLIENT TRACKING that the client's lease has been told.
 func turnedTracking(s *session, c *localInBlob, reply, out []byte) []byte {
+	out = append(out, reply...)
 	st := s.stay
-	switch {
-	case reply[0] != '+' || st == nil || st.lease == nil:
-	case strings.EqualFold(string(c.args[2]), "off"):
-		if st.tracking != nil {
-			st.tracking, st.leaving = nil, !st.watching
-		}
-	default:
-		st.tracking, st.leaving = &tracking{}, false
-		st.lease.Mark(backend.DirtTracking)
-		for i := 3; i < len(c.args); i++ {
-			switch strings.ToLower(string(c.args[i])) {
-			case "prefix":
-				i++
-			case "optin":
-				st.tracking.optin = true
-			case "bcast":
-				st.tracking.bcast = true
-			case "optout":
-				st.tracking.optout = true
-			}
+	if reply[0] != '+' || st == nil || st.lease == nil {
+		return out
+	}
+	if len(s.kept) > 0 { // the other nodes have not been told
+		s.dropKept("tracking changed")
+		if s.resp() == 3 {
+			out = append(out, forgetAll...)
 		}
 	}
-	return append(out, reply...)
+	if strings.EqualFold(string(c.args[2]), "off") {
+		if s.tracking != nil {
+			s.tracking, st.leaving = nil, !st.watching
+		}
+		return out
+	}
+	t := s.tracking
+	if t == nil {
+		t = &tracking{}
+		s.tracking = t
+	}
+	t.commands = append(t.commands, c.raw...)
+	t.said++
+	st.said, st.leaving = t.said, false
+	st.lease.Mark(backend.DirtTracking)
+	for i := 3; i < len(c.args); i++ {
+		switch strings.ToLower(string(c.args[i])) {
+		case "prefix":
+			i++
+		case "optin":
+			t.optin = true
+		case "bcast":
+			t.bcast = true
+		case "optout":
+			t.optout = true
+		}
+	}
+	return out
+}
+
+// track tells the node of a lease, ahead of anything else, that this client tracks.
+func (st *stay) track() {
+	t := st.s.tracking
+	if t == nil || st.said > 0 {
+		return
+	}
+	st.said = t.said
+	st.lease.Mark(backend.DirtTracking)
+	st.lease.Send(t.commands, t.said)
+	st.owed = append(st.owed, stayOwed{left: t.said, must: true})
+	st.touch()
+}
+
+// shareTracked sends an ordinary command on the client's own connection to a node.
+func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topology, addr string) bool {
+	if !s.turnTo(onLease, t) {
+		return false
+	}
+	if ready, taken := s.attachTo(cmd, addr, backend.ReasonPin); !ready {
+		return taken
+	}
+	return s.sendOnStay(cmd, raw, 1)
+}
+
+// forgets adds to a reply that came past a tracking client's own connections that it must forget what it knows.
+func (s *session) forgets(r *request, reply []byte) []byte {
+	if s.tracking == nil || s.resp() < 3 || len(reply) == 0 || !r.cmd.Flags.Has(router.Readonly) && r.cmd.Name != "exec" {
+		return reply
+	}
+	return append(slices.Clone(reply), forgetAll...)
 }
 
 // askTracking passes on what a client asks about its tracking: the connection it travels on knows. Without tracking any does.
@@ -123,10 +178,7 @@ func askTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) boo
 
 // clientCaching keeps the word for the next request that goes to the node.
 func clientCaching(s *session, args [][]byte, out []byte) []byte {
-	var t *tracking
-	if s.stay != nil {
-		t = s.stay.tracking
-	}
+	t := s.tracking
 	if t == nil {
 		return codec.AppendError(out, "ERR CLIENT CACHING can be called only when the client is in tracking mode with "+
 			"OPTIN or OPTOUT mode enabled")
@@ -146,7 +198,7 @@ func clientCaching(s *session, args [][]byte, out []byte) []byte {
 
 // sendCaching puts what CLIENT CACHING has said in front of a request.
 func (st *stay) sendCaching() {
-	if t := st.tracking; t != nil && t.caching != nil {
+	if t := st.s.tracking; t != nil && t.caching != nil {
 		raw := t.caching
 		t.caching = nil
 		st.send(nil, raw, 1)
@@ -155,8 +207,8 @@ func (st *stay) sendCaching() {
 
 // forgetCaching ends what CLIENT CACHING has said: it was for this command, which berth answers itself.
 func (s *session) forgetCaching(cmd *router.Command) {
-	if s.stay.tracks() && !strings.HasPrefix(cmd.Name, "client|") {
-		s.stay.tracking.caching = nil
+	if s.tracking != nil && !strings.HasPrefix(cmd.Name, "client|") {
+		s.tracking.caching = nil
 	}
 }
 
@@ -167,14 +219,43 @@ func (st *stay) pushed(push []byte) {
 	}
 }
 
-// endTracking closes the lease of a client that tracks.
+// endTracking closes the leases of a client that tracks.
 func (s *session) endTracking(why string) {
-	st := s.stay
-	if st.tracks() && st.lease != nil {
+	if s.tracking == nil {
+		return
+	}
+	s.tracking = nil
+	s.dropKept(why)
+	if st := s.stay; st != nil && st.lease != nil {
 		st.lease.Close(why)
-		st.lease, st.owed, st.tracking, st.watching = nil, nil, nil, false
+		st.lease, st.owed, st.watching = nil, nil, false
 		s.stay = nil
 	}
+}
+
+// keep sets a tracking client's lease aside while it uses that to another node.
+func (st *stay) keep() {
+	s := st.s
+	if s.kept == nil {
+		s.kept = map[string]*stay{}
+	}
+	s.kept[st.addr], s.stay = st, nil
+}
+
+// tracksElsewhere tells whether the client has a lease to a node that is no primary any more.
+func (s *session) tracksElsewhere(t *router.Topology) bool {
+	isPrimary := func(addr string) bool {
+		return slices.ContainsFunc(t.Shards(), func(shard router.Shard) bool { return shard.Primary == addr })
+	}
+	if s.stay.tracks() && !isPrimary(s.stay.addr) {
+		return true
+	}
+	for addr := range s.kept {
+		if s.tracking != nil && !isPrimary(addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // endWatchBefore ends the WATCH of a stay that was about to leave: its client has ended it, but the lease not yet.

@@ -105,14 +105,6 @@ func TestTrackingClientIsClosedWithItsConnection(t *testing.T) {
 	}
 }
 
-func TestTrackingOverAClusterIsRefusedInWords(t *testing.T) {
-	c := dial(t, startBerth(t, clusterURL(sharedCluster(t))).Addr())
-	script(t, c, "CLIENT TRACKING ON → ERR berth: CLIENT TRACKING is not available over a Cluster", "CLIENT TRACKING OFF → OK",
-		"MULTI → OK", "CLIENT TRACKING ON → ERR berth: CLIENT TRACKING is not available over a Cluster",
-		"EXEC → EXECABORT Transaction discarded because of previous errors.")
-}
-
-// The library that caches on the client's side whatever it is told to: its handshake and its cached reads are pipelines.
 func TestCachedReadsOfRueidisEndWithTheNextWrite(t *testing.T) {
 	b := startBerth(t, redistest.Start(t).Addr())
 	dialled := rueidis.ClientOption{InitAddress: []string{b.Addr()}, ForceSingleClient: true}

@@ -186,7 +186,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	case watching && st.broken:
 		s.endTransaction()
 		return s.sayNil(cmd)
-	case watching || st.tracks() && t.n > 0:
+	case watching:
 		return s.execOnLease(cmd)
 	case t.n == 0:
 		s.endTransaction()
@@ -201,8 +201,8 @@ func (s *session) exec(cmd *router.Command) bool {
 		s.endTransaction()
 		return s.sayError(cmd, text)
 	}
-	if len(t.bytes) > maxOnPipe || t.turns {
-		return s.execLarge(cmd, topology, shard)
+	if len(t.bytes) > maxOnPipe || t.turns || s.tracking != nil {
+		return s.execApart(cmd, topology, shard)
 	}
 	if !s.turnTo(onPipes, topology) {
 		return false
@@ -220,8 +220,8 @@ func (s *session) exec(cmd *router.Command) bool {
 // maxOnPipe is how large a transaction may be to travel on a pipe, where the requests of others stand behind it.
 const maxOnPipe = 1 << 20
 
-// execLarge sends a transaction without WATCH on a lease of its own: one that is large, or turns its connection.
-func (s *session) execLarge(cmd *router.Command, topology *router.Topology, shard int) bool {
+// execApart sends a transaction without WATCH on a lease: one that is large, turns its connection, or is a tracking client's.
+func (s *session) execApart(cmd *router.Command, topology *router.Topology, shard int) bool {
 	if !s.turnTo(onLease, topology) {
 		return false
 	}
@@ -237,7 +237,7 @@ func (s *session) execLarge(cmd *router.Command, topology *router.Topology, shar
 	s.txn = nil
 	st.lease.Mark(r.blob.dirt())
 	st.send(r, r.sent, r.replies())
-	st.leaving = true
+	st.leaving = !st.tracks()
 	s.pauseFor(r.blob)
 	return true
 }
