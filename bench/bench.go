@@ -194,7 +194,7 @@ func (b *bench) try(s *Scenario, e *endpoint) string {
 	small := *s
 	small.Clients, small.Pipeline, small.Rate, small.Share = 2*len(e.addrs), 1, 0, 0
 	small.Value, small.Requests, small.WarmUp = s.stored(), 1, 0
-	if s.Name == "big" {
+	if s.Name == "big" || s.Name == "hog" {
 		small.Name = "get"
 	}
 	if err := prepare(&small, e); err != nil {

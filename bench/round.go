@@ -14,7 +14,9 @@ func round(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 	case "idle":
 		return roundIdle(s, e, drivers)
 	case "big":
-		return roundBig(s, e, drivers)
+		return roundBig(s, e)
+	case "hog":
+		return roundHog(s, e)
 	}
 	if err := prepare(s, e); err != nil {
 		return nil, err
@@ -127,7 +129,7 @@ func settledMemory(pids []int) (int64, error) {
 
 // roundBig measures small reads first by themselves and then beside a huge value, in a process that has seen no such
 // value yet, so that its peak of memory is this one's.
-func roundBig(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+func roundBig(s *Scenario, e *endpoint) (*outcome, error) {
 	if young, err := e.fresh(); err == nil {
 		defer young.stop()
 		e = young
@@ -135,29 +137,51 @@ func roundBig(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 	if err := prepare(s, e); err != nil {
 		return nil, err
 	}
-	alone := *s
-	f, err := newField(&alone, e, 1, func() workload { return &big{} })
-	if err != nil {
-		return nil, err
-	}
-	quiet, err := f.measure()
-	if err != nil {
-		return nil, err
-	}
-	if f, err = newField(s, e, 1, func() workload { return newWorkload(s) }); err != nil {
-		return nil, err
-	}
-	out, err := f.measure()
+	out, f, err := beside(s, e, &big{}, &big{size: s.Value})
 	if err != nil {
 		return nil, err
 	}
 	moved := float64(f.done(1)) * float64(s.Value)
 	fig := &out.figures
-	fig.Extra = append(fig.Extra,
-		extra{"big values, MB/s", moved / (1 << 20) / out.took.Seconds()},
-		extra{"p99 beside / alone", fig.P99 / quiet.figures.P99})
+	fig.Extra = append(fig.Extra, extra{"big values, MB/s", moved / (1 << 20) / out.took.Seconds()})
 	if peak, err := peakMemory(f.processes()); err == nil && peak > 0 {
 		fig.Extra = append(fig.Extra, extra{"peak RSS / value", float64(peak) / float64(s.Value)})
 	}
 	return out, nil
+}
+
+// roundHog measures small reads first by themselves and then beside requests with very many keys.
+func roundHog(s *Scenario, e *endpoint) (*outcome, error) {
+	if err := prepare(s, e); err != nil {
+		return nil, err
+	}
+	out, f, err := beside(s, e, &hog{quiet: true}, &hog{})
+	if err != nil {
+		return nil, err
+	}
+	out.figures.Extra = append(out.figures.Extra, extra{"hog's requests/s", float64(f.done(1)) / out.took.Seconds()})
+	return out, nil
+}
+
+// beside measures clients by themselves, and then beside one that does what is not usual. It tells by how much that one
+// is felt.
+func beside(s *Scenario, e *endpoint, quiet, loud workload) (*outcome, *field, error) {
+	f, err := newField(s, e, 1, func() workload { return quiet })
+	if err != nil {
+		return nil, nil, err
+	}
+	alone, err := f.measure()
+	if err != nil {
+		return nil, nil, err
+	}
+	if f, err = newField(s, e, 1, func() workload { return loud }); err != nil {
+		return nil, nil, err
+	}
+	out, err := f.measure()
+	if err != nil {
+		return nil, nil, err
+	}
+	fig := &out.figures
+	fig.Extra = append(fig.Extra, extra{"p99 beside / alone", fig.P99 / alone.figures.P99})
+	return out, f, nil
 }

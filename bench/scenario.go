@@ -53,11 +53,11 @@ func (s *Scenario) stored() int {
 // limit takes back what the machine or the workload would not bear.
 func (s *Scenario) limit() {
 	s.Keys = max(fewestKey, min(s.Keys, uint32(keepUnder/s.stored())))
-	if s.Name == "queue" || s.Name == "pubsub" || s.Name == "big" {
+	if s.Name == "queue" || s.Name == "pubsub" || s.Name == "big" || s.Name == "hog" {
 		s.Clients = max(2, s.Clients)
 	}
 	s.Channels = max(1, min(s.Channels, s.Clients-1))
-	if s.Name == "queue" || s.Name == "churn" || s.Name == "txn-watch" || s.Name == "big" || s.Rate > 0 || s.Share > 0 {
+	if s.Name == "queue" || s.Name == "churn" || s.Name == "txn-watch" || s.Name == "big" || s.Name == "hog" || s.Rate > 0 || s.Share > 0 {
 		s.Pipeline = 1
 	}
 }

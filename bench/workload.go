@@ -56,6 +56,7 @@ var workloads = []struct {
 	{"churn", "connect, GET, close", true, func(*Scenario) workload { return churn{} }},
 	{"idle", "connect, one PING, then nothing: memory per client", true, func(*Scenario) workload { return idle{} }},
 	{"big", "one client SETs and GETs a huge value while others GET small ones", true, func(s *Scenario) workload { return &big{size: s.Value} }},
+	{"hog", "one client MGETs 100,000 keys at once while others GET one", true, func(*Scenario) workload { return &hog{} }},
 }
 
 // newWorkload is one driver's workload for a scenario.
@@ -135,7 +136,10 @@ func (m *mixed) request(d *driver, c *client, dst []byte) []byte {
 // mget reads many keys at once.
 type mget struct{ plain }
 
-const mgetKeys = 100
+const (
+	mgetKeys = 100
+	hogKeys  = 100_000
+)
 
 // mgetKey is the i-th key of the request that is known by a seed.
 func mgetKey(seed uint32, i int, keys uint32) uint32 {
@@ -146,22 +150,32 @@ func mgetKey(seed uint32, i int, keys uint32) uint32 {
 }
 
 func (*mget) request(d *driver, c *client, dst []byte) []byte {
+	return appendMget(d, c, dst, mgetKeys)
+}
+
+func (*mget) judge(d *driver, c *client, w want, raw []byte) bool {
+	return isMget(d, c, w, raw, mgetKeys)
+}
+
+// appendMget writes an MGET of n keys.
+func appendMget(d *driver, c *client, dst []byte, n int) []byte {
 	seed := uint32(d.random() >> 32)
 	c.owes(wantOwn, seed, true)
-	dst = append(dst, "*101\r\n$4\r\nMGET\r\n"...)
-	for i := range mgetKeys {
+	dst = fmt.Appendf(dst, "*%d\r\n$4\r\nMGET\r\n", n+1)
+	for i := range n {
 		dst = appendKeyBulk(dst, mgetKey(seed, i, d.keys))
 	}
 	return dst
 }
 
-func (*mget) judge(d *driver, c *client, w want, raw []byte) bool {
-	const head = "*100\r\n"
+// isMget tells whether raw is the reply to what appendMget wrote.
+func isMget(d *driver, c *client, w want, raw []byte, n int) bool {
+	head := fmt.Sprintf("*%d\r\n", n)
 	each := len(c.shape.header) + c.shape.size + 2
-	if len(raw) != len(head)+mgetKeys*each || string(raw[:len(head)]) != head {
+	if len(raw) != len(head)+n*each || string(raw[:len(head)]) != head {
 		return false
 	}
-	for i := range mgetKeys {
+	for i := range n {
 		if !c.shape.isReply(raw[len(head)+i*each:][:each], mgetKey(w.key, i, d.keys)) {
 			return false
 		}
@@ -215,6 +229,30 @@ func (b *big) request(d *driver, c *client, dst []byte) []byte {
 		return appendSet(dst, c, k)
 	}
 	return appendGet(dst, c, k)
+}
+
+// hog lets the first client ask for very many keys at once. It is the others whose requests count.
+type hog struct {
+	plain
+	quiet bool // the first client does as the others do
+}
+
+func (h *hog) start(d *driver) {
+	if !h.quiet {
+		d.clients[0].class = 1
+	}
+	h.plain.start(d)
+}
+
+func (*hog) request(d *driver, c *client, dst []byte) []byte {
+	if c.class == 0 {
+		return appendGet(dst, c, d.anyKey(c))
+	}
+	return appendMget(d, c, dst, hogKeys)
+}
+
+func (*hog) judge(d *driver, c *client, w want, raw []byte) bool {
+	return isMget(d, c, w, raw, hogKeys)
 }
 
 // fill gives every key its value, once.
