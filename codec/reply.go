@@ -21,6 +21,8 @@ const (
 // ReplyScanner finds the end of one reply after the other in a node's bytes. The
 // zero value is ready; it is a few words and allocates nothing.
 //
+// A long reply need not be gathered: see Settled.
+//
 // What is still to come of a reply, however nested, is one number: 1 to begin
 // with, one less for each element, n more for each aggregate of n. An attribute
 // does not count itself, so it belongs to what follows it. A push between replies
@@ -194,6 +196,23 @@ func (s *ReplyScanner) Need() int { return max(s.need, 1) }
 
 // Partial reports whether the scanner is in the middle of a reply.
 func (s *ReplyScanner) Partial() bool { return s.need > 0 }
+
+// Settled is how many bytes at the front of buf, the buffer of the last Scan, will not be looked at again: they may be
+// passed on, and taken out of buf, as long as Shift says so. Only in the middle of a reply.
+func (s *ReplyScanner) Settled(buf []byte) int {
+	if s.end > 0 {
+		return min(len(buf), s.end-2) // Scan judges the CR LF behind a string when both are there
+	}
+	return s.pos
+}
+
+// Shift tells that n settled bytes were taken out of the buffer.
+func (s *ReplyScanner) Shift(n int) {
+	s.pos, s.seen = max(0, s.pos-n), max(0, s.seen-n)
+	if s.end > 0 {
+		s.end -= n
+	}
+}
 
 // replyLength judges the text of a length or count of the given type.
 func replyLength(kind byte, text []byte, largest int64) (int64, error) {

@@ -9,6 +9,8 @@ import (
 const (
 	// firstArgs is the room made for arguments when the first one arrives.
 	firstArgs = 8
+	// shortestBulk is an empty argument's size: so many bytes make no more arguments than one.
+	shortestBulk = len("$0\r\n\r\n")
 	// keptArgs and keptScratch are what a parser keeps between requests: one
 	// command with a million arguments must not pin their memory.
 	keptArgs    = 1024
@@ -36,7 +38,8 @@ type RequestParser struct {
 	need int // bytes missing at least; 0: not in the middle of a request
 
 	inline  bool
-	lens    []int    // lengths of the arguments so far; empty if the request arrived whole
+	aside   bool     // the argument being read was set aside; its length is the last of lens already
+	lens    []int    // lengths of the arguments so far, ^length of one set aside; empty if the request arrived whole
 	args    [][]byte // the arguments of a complete request
 	scratch []byte   // what an inline request's arguments say, without quotes and blanks
 }
@@ -92,7 +95,7 @@ func (p *RequestParser) parseWhole(buf []byte, pos, count, maxBulk int) (n int) 
 			return p.interrupt(args, pos, left)
 		}
 		if args == nil {
-			args = make([][]byte, 0, firstArgs)
+			args = make([][]byte, 0, max(firstArgs, min(count, len(buf)/shortestBulk)))
 		}
 		args = append(args, buf[from:to:to])
 		pos = to + 2
@@ -132,7 +135,10 @@ func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
 		if !isCRLF(buf[p.end-2:]) {
 			return 0, errBulkEnd
 		}
-		p.addLen(p.end - 2 - p.pos)
+		if !p.aside {
+			p.addLen(p.end - 2 - p.pos)
+		}
+		p.aside = false
 		p.pos, p.end = p.end, 0
 		p.left--
 	}
@@ -220,15 +226,47 @@ func (p *RequestParser) viewBulks(buf []byte) {
 	p.args = slices.Grow(p.args, len(p.lens))
 	pos := 1 + decimalWidth(len(p.lens)) + 2
 	for _, n := range p.lens {
+		if n < 0 {
+			p.args = append(p.args, nil)
+			pos += 1 + decimalWidth(^n) + 2 + 2
+			continue
+		}
 		pos += 1 + decimalWidth(n) + 2
 		p.args = append(p.args, buf[pos:pos+n:pos+n])
 		pos += n + 2
 	}
 }
 
+// Long tells about an argument of at least so many bytes that has not wholly arrived: its place among the arguments,
+// the offset in the buffer of the last Parse at which it begins, and its length. length 0: there is none.
+func (p *RequestParser) Long(atLeast int) (index, from, length int) {
+	if p.left == 0 || p.end == 0 || p.end-2-p.pos < atLeast {
+		return 0, 0, 0
+	}
+	return len(p.lens), p.pos, p.end - 2 - p.pos
+}
+
+// SetAside takes the argument that Long tells about out of the parser's sight: the caller keeps its bytes elsewhere, but
+// for the CR LF behind it, and what it gives to the next Parse lacks them. Among Args it is nil.
+func (p *RequestParser) SetAside() {
+	p.addLen(^(p.end - 2 - p.pos))
+	p.aside, p.end, p.need = true, p.pos+2, 2
+}
+
+// First is what is known of a request that has not wholly arrived: its first argument, nil if that is not there. buf
+// is the buffer of the last Parse.
+func (p *RequestParser) First(buf []byte) []byte {
+	if p.left == 0 || len(p.lens) == 0 || p.lens[0] < 0 {
+		return nil
+	}
+	from := bytes.IndexByte(buf, '$') + 1 + decimalWidth(p.lens[0]) + 2
+	return buf[from : from+p.lens[0]]
+}
+
 // between ends a request; its arguments stay.
 func (p *RequestParser) between() {
 	p.pos, p.end, p.left, p.seen, p.need = 0, 0, 0, 0, 0
+	p.aside = false
 	if cap(p.lens) > keptArgs {
 		p.lens = nil
 	}
