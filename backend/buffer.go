@@ -6,7 +6,7 @@ import "sync"
 // left to the garbage collector.
 const (
 	bufferSize    = 4 << 10
-	maxBufferKept = 64 << 10
+	maxBufferKept = maxAhead
 	maxReserve    = 16 << 20 // how far a reply's announced length is trusted at once
 )
 

@@ -60,6 +60,30 @@ type exclusive struct {
 	lost  error      // the connection is gone, or must be, and why
 	told  bool       // the lease is in its holder's inbox
 	probe probe
+	slow  bool       // the lease passes a long reply on: no more than maxAhead of it is kept here
+	room  *sync.Cond // signalled when any of that changes; nil: nothing was ever slow
+}
+
+// maxAhead is how much of a long reply is received ahead of its client.
+const maxAhead = 512 << 10
+
+// awaitRoom has a goroutine of netpoll's wait while a slow client's reply comes faster than it reads. What the node
+// sends meanwhile stays with netpoll. Called with c.mu locked.
+func (c *exclusive) awaitRoom() {
+	for c.slow && c.lease != nil && c.in != nil && len(c.in.b) >= maxAhead {
+		c.room.Wait()
+	}
+}
+
+// setSlow enters whether a long reply is being passed on. Called with c.mu locked.
+func (c *exclusive) setSlow(slow bool) {
+	if slow && c.room == nil {
+		c.room = sync.NewCond(&c.mu)
+	}
+	c.slow = slow
+	if c.room != nil {
+		c.room.Signal()
+	}
 }
 
 // move changes the state. It reports false when somebody else was faster, which only an idle connection allows.
@@ -105,6 +129,7 @@ func (c *exclusive) detach(taken int) (in *buffer, rest int, lost error) {
 		rest = len(in.b) - taken
 	}
 	c.lease, c.in, c.hint, c.told = nil, nil, 0, false
+	c.setSlow(false)
 	return in, rest, c.lost
 }
 
@@ -132,10 +157,11 @@ func (c *exclusive) received(b []byte) {
 	c.hint = max(0, c.hint-len(b))
 	tell := !c.told && c.hint == 0 // a loop is not woken for bytes that cannot make a whole reply
 	c.told = c.told || tell
-	c.mu.Unlock()
 	if tell {
 		l.inbox.post(l)
 	}
+	c.awaitRoom()
+	c.mu.Unlock()
 }
 
 // hungUp runs in a goroutine of netpoll's, when everything that was received has been handed over.

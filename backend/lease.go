@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/codec"
@@ -21,6 +22,12 @@ type Holder interface {
 	LeaseLost(l *Lease, err error)
 }
 
+// StreamHolder is a Holder that may take a long reply as it comes; see Streamer.
+type StreamHolder interface {
+	Holder
+	LeasePart(l *Lease, part []byte) bool
+}
+
 // Lease is an exclusive connection while a session holds it. It is used on its holder's loop only. After Detach or
 // Close nothing more is delivered, and calling either again does nothing.
 type Lease struct {
@@ -34,7 +41,9 @@ type Lease struct {
 
 	db, resp int // what the holder wants
 
-	out     *buffer // sent by the holder, not flushed; nil: nothing
+	out     *buffer  // sent by the holder, not flushed; nil: nothing
+	parts   [][]byte // the same, behind out: long requests, which are not copied
+	passing bool     // the beginning of the reply that is arriving has been handed out
 	scanner codec.ReplyScanner
 
 	delivering bool    // scan runs
@@ -46,6 +55,7 @@ type Lease struct {
 	skip   int  // replies to commands of the pool's own; they come before all of owed
 	probed bool // the first of the skipped replies answers a PING to the idle connection
 	turned bool // the connection is, or is being, made what the holder wants
+	held   bool // nothing is delivered for now
 	gated  bool // out must wait for the skipped replies: they say in which database we are
 	over   bool
 }
@@ -82,12 +92,22 @@ func (l *Lease) Send(cmd []byte, replies int) {
 	if !l.turned {
 		l.turn()
 	}
-	l.out.append(cmd, len(cmd))
+	if len(l.parts) > 0 {
+		l.parts = append(l.parts, slices.Clone(cmd))
+	} else {
+		l.out.append(cmd, len(cmd))
+	}
 	if l.owed == 0 && l.revocable != nil {
 		l.conn.quiet.Store(0)
 	}
 	l.owed += replies
 	l.unsent += replies
+}
+
+// SendParts is Send for long commands, in pieces that nobody changes any more.
+func (l *Lease) SendParts(cmd [][]byte, replies int) {
+	l.Send(nil, replies)
+	l.parts = append(l.parts, cmd...)
 }
 
 // turn makes the connection what its holder wants. This is the place for anything that must be so before the holder's
@@ -121,6 +141,10 @@ func (l *Lease) write() {
 		l.out.free()
 	}
 	l.out = nil
+	for _, part := range l.parts {
+		l.conn.wire.write(part)
+	}
+	l.parts = nil
 }
 
 // Mark enters into the ledger what the holder has told the connection; Clear takes it out when a reply has proven it
@@ -152,9 +176,20 @@ func (l *Lease) SetRESP(n int) {
 	}
 }
 
+// Hold stops delivery, from inside LeasePart, until Resume: the client reads more slowly than the node sends.
+func (l *Lease) Hold() { l.held = true }
+
+// Resume ends Hold. It delivers at once.
+func (l *Lease) Resume() {
+	if l.held {
+		l.held = false
+		l.deliver()
+	}
+}
+
 // deliver runs on the holder's loop and hands over what received has left.
 func (l *Lease) deliver() {
-	if l.over {
+	if l.over || l.held {
 		return
 	}
 	c := l.conn
@@ -192,6 +227,7 @@ func (l *Lease) scan(view []byte) error {
 			return err
 		}
 		if n == 0 {
+			l.taken += l.pass(view[l.taken:])
 			return nil
 		}
 		reply := view[l.taken : l.taken+n]
@@ -203,9 +239,31 @@ func (l *Lease) scan(view []byte) error {
 	return nil
 }
 
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+func (l *Lease) pass(rest []byte) (n int) {
+	holder, streams := l.holder.(StreamHolder)
+	if !streams || l.skip > 0 || l.owed == 0 || !l.scanner.Partial() {
+		return 0
+	}
+	if !l.passing && (len(rest)+l.scanner.Need() < streamFrom || !streamable(rest[0])) {
+		return 0
+	}
+	if n = l.scanner.Settled(rest); n == 0 || !holder.LeasePart(l, rest[:n]) || l.over {
+		return 0
+	}
+	l.scanner.Shift(n)
+	l.passing = true
+	return n
+}
+
 // reply finds out whose one reply is.
 func (l *Lease) reply(reply []byte) error {
+	passing := l.passing
+	l.passing = false
 	switch {
+	case passing:
+		l.owed--
+		l.holder.LeaseReply(l, reply)
 	case reply[0] == '>':
 		l.holder.LeaseReply(l, reply)
 	case l.skip > 0:
@@ -248,23 +306,29 @@ func (l *Lease) consume(viewed int) {
 		c.mu.Unlock()
 		return
 	}
+	defer c.mu.Unlock()
+	defer c.setSlow(l.passing)
 	unseen := len(in.b) - viewed
 	c.hint = 0
 	switch {
 	case l.taken == len(in.b):
 		c.in = nil
 		in.free()
+		if l.passing {
+			c.hint = min(l.scanner.Need(), maxAhead/4)
+		}
 	case l.taken > 0: // each byte moves once at most: there is one reply that has begun
 		in.b = in.b[:copy(in.b, in.b[l.taken:])]
 		fallthrough
 	default:
 		c.hint = max(0, l.scanner.Need()-unseen)
+		if l.passing {
+			c.hint = min(c.hint, maxAhead/4)
+		}
 	}
 	l.taken = 0
-	tell := !c.told && c.hint == 0 && unseen > 0
-	c.told = c.told || tell
-	c.mu.Unlock()
-	if tell {
+	if !c.told && c.hint == 0 && unseen > 0 && !l.held {
+		c.told = true
 		l.inbox.post(l)
 	}
 }
@@ -341,7 +405,7 @@ func (l *Lease) leave() (rest int, lost error) {
 		in.free()
 	}
 	l.out.free()
-	l.out = nil
+	l.out, l.parts = nil, nil
 	c.pool.left(l)
 	return rest, lost
 }

@@ -27,6 +27,23 @@ type Receiver interface {
 	Lost(err *LostError, sent []byte)
 }
 
+// Streamer is a Receiver that may take a long reply as it comes, instead of having it gathered.
+type Streamer interface {
+	Receiver
+	// Part offers the next bytes of a reply that has begun, valid during the call. If it takes them, all that follows
+	// comes the same way and the last bytes as Reply, or Lost tells that there is no end. If not, they are offered
+	// again with the bytes behind them. sent is as in Reply; left is how many bytes are known to be missing behind the
+	// part. A reply that begins with an error's or a push's first byte is never offered.
+	Part(part, sent []byte, left int) bool
+}
+
+// streamFrom is how long a reply is known to be before it is offered in parts: for a shorter one the many small writes cost
+// more than gathering it.
+const streamFrom = 1 << 20
+
+// streamable tells whether a reply that begins so may be handed out before its end is seen.
+func streamable(first byte) bool { return first != '-' && first != '>' && first != '|' && first != '!' }
+
 // LostError is why a reply will not come.
 type LostError struct {
 	Addr    string
@@ -99,6 +116,7 @@ type Pipe struct {
 	shake   int // handshake replies to come
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived
+	passing bool   // the beginning of that reply has been handed out
 
 	lastUse int64         // unix nanoseconds
 	retryAt int64         // not dialled again before, unix nanoseconds
@@ -150,8 +168,9 @@ var asking = codec.AppendCommandString(nil, "ASKING")
 // swallow takes replies that nobody wants.
 type swallow struct{}
 
-func (swallow) Reply(_, _ []byte, _ int)    {}
-func (swallow) Lost(_ *LostError, _ []byte) {}
+func (swallow) Reply(_, _ []byte, _ int)     {}
+func (swallow) Part(_, _ []byte, _ int) bool { return true }
+func (swallow) Lost(_ *LostError, _ []byte)  {}
 
 func (p *Pipe) touch() {
 	p.lastUse = p.set.pipes.loop.Now()
@@ -301,16 +320,17 @@ func (p *Pipe) Traffic(c gnet.Conn) {
 func (p *Pipe) read(buf []byte) {
 	if len(p.in) == 0 {
 		n := p.take(buf)
-		if p.conn != nil && n < len(buf) {
+		if n += p.pass(buf[n:]); p.conn != nil && n < len(buf) {
 			p.in = append(p.in, buf[n:]...)
 		}
 		return
 	}
 	if cap(p.in)-len(p.in) < len(buf) {
-		p.in = slices.Grow(p.in, max(len(buf), len(p.in)))
+		p.in = slices.Grow(p.in, max(len(buf), min(p.scanner.Need(), maxGrowth*len(p.in))))
 	}
 	p.in = append(p.in, buf...)
 	n := p.take(p.in)
+	n += p.pass(p.in[n:])
 	switch {
 	case p.conn == nil:
 	case n == len(p.in):
@@ -318,6 +338,31 @@ func (p *Pipe) read(buf []byte) {
 	case n > 0: // what is left arrived with this read: it is small
 		p.in = append(p.in[:0], p.in[n:]...)
 	}
+}
+
+// maxGrowth is by how much a buffer grows for bytes that were announced and have not come.
+const maxGrowth = 8
+
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+func (p *Pipe) pass(rest []byte) (n int) {
+	if p.conn == nil || p.shake > 0 || p.owed.len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
+		return 0
+	}
+	if !p.passing && (len(rest)+p.scanner.Need() < streamFrom || !streamable(rest[0])) {
+		return 0
+	}
+	first := p.owed.at(0)
+	to, streams := first.to.(Streamer)
+	if n = p.scanner.Settled(rest); n == 0 || first.left != 1 || !streams {
+		return 0
+	}
+	if !to.Part(rest[:n], first.request.bytes(), len(rest)-n+p.scanner.Need()) {
+		return 0
+	}
+	p.scanner.Shift(n)
+	p.passing = true
+	first.at = p.set.pipes.loop.Now() // it is not late as long as it comes
+	return n
 }
 
 // keep empties a buffer and lets go of one that has grown large.
@@ -354,9 +399,10 @@ func (p *Pipe) answer(reply []byte) error {
 	if p.shake > 0 {
 		return p.shaken(reply)
 	}
-	if reply[0] == '>' {
+	if reply[0] == '>' && !p.passing {
 		return errPush
 	}
+	p.passing = false
 	if p.owed.len() == 0 {
 		return errUnowed
 	}
@@ -423,7 +469,7 @@ func (p *Pipe) lost(err error) {
 		slog.Warn("pipe down", "node", p.addr, "why", refused, "unanswered", p.owed.len())
 	}
 	p.wasUp = false
-	p.state, p.conn, p.in, p.shake = pipeDown, nil, nil, 0
+	p.state, p.conn, p.in, p.shake, p.passing = pipeDown, nil, nil, 0, false
 	p.scanner = codec.ReplyScanner{}
 	p.lastErr, p.lostAt = refused, ps.loop.Now()
 	if wasUp || p.since == 0 {

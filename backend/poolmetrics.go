@@ -13,14 +13,15 @@ type Reason uint8
 const (
 	ReasonTxn   Reason = iota // WATCH … EXEC
 	ReasonBlock               // a blocking command
+	ReasonLarge               // a long request, or a read whose reply is expected to be long
 	ReasonPin                 // SUBSCRIBE, MONITOR, CLIENT TRACKING: until the client goes
 	numReasons
 )
 
-func (r Reason) String() string { return [numReasons]string{"txn", "block", "pin"}[r] }
+func (r Reason) String() string { return [numReasons]string{"txn", "block", "large", "pin"}[r] }
 
 // Reasons lists every Reason, for metrics.
-func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonPin} }
+func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonLarge, ReasonPin} }
 
 // PoolBuckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound, follows them.
 var PoolBuckets = [...]time.Duration{

@@ -73,14 +73,20 @@ func (w *wire) open(fd int, owner wireOwner) error {
 func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 	r := nc.Reader()
 	for n := r.Len(); n > 0; n = r.Len() {
-		b, err := r.Next(n)
+		b, err := r.Next(min(n, maxTaken))
 		if err != nil {
 			return err
 		}
 		w.owner.received(b)
+		if err := r.Release(); err != nil {
+			return err
+		}
 	}
-	return r.Release()
+	return nil
 }
+
+// maxTaken bounds what is taken from netpoll at once: what lies in several of its buffers it copies into one first.
+const maxTaken = 128 << 10
 
 // closed runs before the descriptor is closed, and never beside readable.
 func (w *wire) closed(nc netpoll.Connection) error {

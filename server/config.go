@@ -18,6 +18,7 @@ type Config struct {
 	UnixSocket     string   // empty: no unix listener
 	UnixSocketPerm os.FileMode
 	TCPBacklog     int
+	ReusePort      bool
 	TCPKeepalive   time.Duration // 0: no keepalive probes
 	Loops          int           // 0: one per core
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 
@@ -32,6 +33,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.notCommand(args, err)
 	}
 	s.lastCmd = cmd
+	if s.large != nil && (cmd.Way != router.Shared || s.txn != nil) {
+		return s.refuse(cmd, "TRYAGAIN berth: '"+cmd.Name+"' changed its meaning while it came, command not executed")
+	}
 	if err := cmd.CheckArity(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
@@ -178,16 +182,26 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	addr := t.Shards()[shard].Primary
 	switch st := s.stay; {
+	case s.large != nil, len(raw) > maxOnPipe, s.heavy(cmd, args):
+		return s.shareLarge(cmd, t, shard, raw, args)
 	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
 		return s.shareTracked(cmd, raw, t, addr)
 	case st.carries(addr):
 		return s.sendOnStay(cmd, raw, 1)
 	}
+	return s.sharePiped(cmd, t, shard, raw)
+}
+
+// sharePiped sends the request on a pipe.
+func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte) bool {
 	if !s.turnTo(onPipes, t) {
 		return false
 	}
 	r := s.newRequest(cmd)
 	s.hearFirst(r)
+	if s.large != nil {
+		raw = bytes.Join(s.large.parts(), nil)
+	}
 	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

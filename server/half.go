@@ -50,7 +50,7 @@ func (h *halfClosed) send(last []byte) {
 // blocked client has left, as for Redis; and what gnet could not write before cannot be written by us behind it.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
 	return errors.Is(err, io.EOF) && s.half == nil && !s.closing && s.sub == nil &&
-		(s.waiting > 0 || s.inPos < len(s.in) && (s.pause != goOn || s.isReady)) && s.pause != pauseBlocked &&
+		(s.waiting > 0 || s.large.waits() || s.inPos < len(s.in) && (s.pause != goOn || s.isReady)) && s.pause != pauseBlocked &&
 		c.OutboundBuffered() == 0
 }
 

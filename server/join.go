@@ -20,8 +20,9 @@ type join struct {
 	left    int // parts whose reply has not come
 	failed  int // the part whose error came first, or noPart
 	parts   []part
-	places  []int  // which of the request's keys the parts have, part behind part
-	replies []byte // in the order in which they came
+	more    *longSplit // has parts to send yet, and waits; else nil
+	places  []int      // which of the request's keys the parts have, part behind part
+	replies []byte     // in the order in which they came
 }
 
 const noPart = -1
@@ -127,10 +128,19 @@ func (p *part) arrived(reply []byte) {
 		j.failed = p.index
 	}
 	j.left--
+	if w := j.more; w != nil && w.ahead() <= partsAhead/2 {
+		j.more = nil
+		j.r.s.loop.addJob(w)
+		return
+	}
 	if j.left > 0 {
 		return
 	}
 	r, l := j.r, j.r.s.loop
+	if len(j.places) > sliceKeys && j.failed == noPart && r.cmd.Join == router.JoinMGet && !r.s.closed {
+		l.addJob(&longJoin{j: j, elements: make([]span, len(j.places))})
+		return
+	}
 	if !r.s.closed {
 		l.scratch = j.whole(l.scratch[:0], r.s.resp())
 	}
@@ -172,7 +182,7 @@ func (j *join) whole(dst []byte, resp int) []byte {
 		return append(dst, j.reply(0)...)
 	}
 	if err != nil {
-		return codec.AppendError(dst[:0], "ERR berth: the shards' replies to '"+j.r.cmd.Name+"' do not fit together")
+		return codec.AppendError(dst[:0], j.misfit())
 	}
 	return dst
 }
@@ -193,6 +203,10 @@ func (j *join) oneFailed(dst []byte) []byte {
 	}
 	dst = append(dst, bytes.TrimSuffix(failed, []byte("\r\n"))...)
 	return fmt.Appendf(dst, " (berth: said by %s, run on %d of %d primaries)\r\n", shards[j.failed].Primary, ran, len(j.parts))
+}
+
+func (j *join) misfit() string {
+	return "ERR berth: the shards' replies to '" + j.r.cmd.Name + "' do not fit together"
 }
 
 // errShape says that a node answered with another type than the command's.

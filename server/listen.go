@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-proxy/berth/backend"
 )
 
@@ -33,7 +35,7 @@ func (srv *server) listen(cfg *Config) error {
 	if cfg.Port != 0 {
 		for _, word := range cfg.Bind {
 			addr, optional := bindAddress(word, cfg.Port)
-			ln, err := listenTCP(addr, cfg.TCPBacklog)
+			ln, err := listenTCP(addr, cfg)
 			if err != nil {
 				if optional {
 					slog.Warn("not listening", "addr", addr, "why", err)
@@ -65,9 +67,12 @@ func (srv *server) listen(cfg *Config) error {
 	return nil
 }
 
-// listenTCP listens with a backlog of ours. Keepalive is set for each client, since the setting may change.
-func listenTCP(addr string, backlog int) (net.Listener, error) {
+// listenTCP listens with a backlog of ours.
+func listenTCP(addr string, cfg *Config) (net.Listener, error) {
 	config := net.ListenConfig{KeepAlive: -1}
+	if cfg.ReusePort {
+		config.Control = reusePort
+	}
 	ln, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, err
@@ -78,20 +83,49 @@ func listenTCP(addr string, backlog int) (net.Listener, error) {
 	}
 	// net listens with the system's maximum; listening again changes that.
 	var listenErr error
-	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), backlog) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), cfg.TCPBacklog) }); err != nil {
 		return nil, err
 	}
 	return ln, listenErr
 }
 
-// keepAlive has the kernel probe a client that is silent for so long, and again twice.
-func keepAlive(conn net.Conn, idle time.Duration) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok || idle == 0 {
+// reusePort lets other processes of the same user that do so, too, listen on the same address.
+func reusePort(_, _ string, raw syscall.RawConn) error {
+	var err error
+	if failed := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// keepAlive has the kernel probe clients that are silent for so long, and again twice. Accepted sockets inherit what their
+// listener is set to, which costs four system calls less for each client than setting it there.
+func (srv *server) keepAlive(idle time.Duration) {
+	for _, ln := range srv.listeners {
+		tcp, ok := ln.(*net.TCPListener)
+		if !ok {
+			continue
+		}
+		raw, err := tcp.SyscallConn()
+		if err != nil {
+			continue
+		}
+		_ = raw.Control(func(fd uintptr) { setKeepAlive(int(fd), idle) }) // fails only when the listener is closed
+	}
+}
+
+func setKeepAlive(fd int, idle time.Duration) {
+	if idle == 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 		return
 	}
-	// A socket that refuses is one whose client has gone: reading will say so.
-	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: idle, Interval: max(idle/3, time.Second), Count: 3})
+	seconds := int(idle / time.Second)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(seconds/3, 1))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3)
 }
 
 // Pauses after a failed accept, doubled each time: out of descriptors, an accept loop would spin.
@@ -131,7 +165,6 @@ func (srv *server) welcome(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	keepAlive(conn, srv.config().TCPKeepalive)
 	s := &session{id: srv.lastID.Add(1)}
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {

@@ -31,8 +31,10 @@ type loop struct {
 
 	first    *session    // of all sessions, newest first
 	ready    []*session  // were paused and may go on
+	slicing  slicing     // what is too much for one turn
 	dirty    []*session  // have output to write
 	staying  []*stay     // have bytes to flush on their lease
+	pour     pour        // who reads long replies slowly
 	linger   []*session  // closed for input, their last replies still on the way
 	gone     []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
 	parsers  []*codec.RequestParser
@@ -40,7 +42,8 @@ type loop struct {
 	spare    *request // free requests, by next
 	spares   int
 	scratch  []byte
-	keys     []int // scratch of slotOf
+	keys     []int    // scratch of slotOf
+	slots    []uint16 // of these keys, scratch of split
 	joins    []*join
 	elements [][]byte  // scratch of join.mget
 	cuts     []cutSlot // by slot, scratch of cut; made when first needed
@@ -132,6 +135,7 @@ func (l *loop) busy() bool {
 
 // wakeIfBusy posts a turn if there is something to do in it.
 func (l *loop) wakeIfBusy() {
+	l.postpone()
 	if l.posted || !l.busy() {
 		return
 	}
@@ -162,6 +166,7 @@ func (l *loop) turn() {
 		l.feeds.Flush() // behind the sessions: one that was closed may have been a channel's last
 		if len(l.ready) == 0 && len(l.staying) == 0 && len(l.dirty) == 0 {
 			l.wanted = false
+			l.postpone()
 			return
 		}
 	}

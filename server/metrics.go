@@ -47,7 +47,7 @@ func (l *loop) snapshot() *loopSnapshot {
 		if s.subscribed() {
 			snap.subscribed++
 		}
-		snap.inputBytes += cap(s.in)
+		snap.inputBytes += cap(s.in) + s.large.held()
 		snap.outputBytes += cap(s.out) + s.conn.OutboundBuffered()
 	}
 	return snap

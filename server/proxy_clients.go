@@ -156,6 +156,9 @@ func (st *stay) holdReason() string {
 	if st.watching || st.reason == backend.ReasonTxn { // else a last reply is owed
 		return "watch"
 	}
+	if st.reason == backend.ReasonLarge {
+		return "large"
+	}
 	return "block"
 }
 

@@ -19,6 +19,8 @@ type request struct {
 	reply []byte // parked: came before its turn
 
 	sent    []byte                 // on a lease: its bytes, to be sent again when the slot has moved
+	parts   [][]byte               // the same of a long one, in pieces; then there is no sent
+	streams bool                   // the beginning of its reply is with the client
 	watches bool                   // the WATCH that began a stay
 	join    *join                  // split and fan-out: its parts
 	blob    *blob                  // EXEC: what the transaction needs to know when its replies come
@@ -84,10 +86,17 @@ func (r *request) done(reply []byte) {
 		l.dropRequest(r)
 		return
 	}
-	l.stats.count(r.cmd, l.clock-r.start, reply)
+	if r.streams {
+		l.stats.count(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
+	} else {
+		l.stats.count(r.cmd, l.clock-r.start, reply)
+	}
 	s.waiting--
 	if !r.cmd.Flags.Has(router.Readonly) {
 		s.writing--
+	}
+	for _, part := range r.parts {
+		l.srv.memory.drop(len(part))
 	}
 	if r.mute {
 		reply = nil
@@ -100,6 +109,27 @@ func (r *request) done(reply []byte) {
 		r.park(reply)
 	}
 	s.answered()
+}
+
+// Part takes the beginning of a long reply, if its turn has come: the client gets it as it comes. What nobody wants is not
+// gathered either.
+func (r *request) Part(part, sent []byte, left int) bool {
+	s := r.s
+	switch {
+	case s.closed || r.mute && r.settle == nil:
+		r.streams = true
+		return true
+	case r.settle != nil || s.head != r || s.sub != nil || // a message would come in the midst of it
+		r.blob != nil && (r.blob.moved != nil || len(r.blob.locals) > 0):
+		return false
+	}
+	if !r.streams && len(part)+left > maxOnPipe && r.parts == nil && r.cmd.Flags.Has(router.Readonly) {
+		s.foundHeavy(r.cmd, sent)
+	}
+	r.streams = true
+	s.loop.srv.memory.pass(len(part), s.loop.clock)
+	s.write(part)
+	return true
 }
 
 // drain writes the parked replies whose turn has come.

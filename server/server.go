@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"slices"
@@ -43,6 +44,8 @@ type server struct {
 	refused   atomic.Int64
 	stopping  atomic.Bool
 
+	heavy   heavyReads
+	memory  memory
 	gate    pauseGate
 	catalog atomic.Pointer[catalog] // what COMMAND answers
 
@@ -102,6 +105,7 @@ func newServer(settings *Settings, nodes *backend.Nodes) *server {
 		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*loopSnapshot{},
 		poolSettings: backend.NewPoolSettings(poolValues(cfg)),
 	}
+	srv.heavy.seed = maphash.MakeSeed()
 	srv.pools = backend.NewPools(srv.poolSettings)
 	srv.commands.Store(router.WithOwn())
 	srv.learnCommands()
@@ -212,6 +216,8 @@ func (srv *server) start() error {
 	if err := srv.listen(cfg); err != nil {
 		return err
 	}
+	srv.keepAlive(cfg.TCPKeepalive)
+	srv.settings.OnChange(func(now *Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	srv.accepts.Add(len(srv.listeners))
 	for _, ln := range srv.listeners {
 		go srv.accept(ln)
@@ -370,6 +376,7 @@ const tickEvery = 100 * time.Millisecond
 // OnTick runs on a goroutine of its own.
 func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	h.srv.capClients()
+	h.srv.memory.tick(time.Now().UnixNano())
 	for _, l := range h.srv.eachLoop() {
 		posted := time.Now()
 		l.Post(func() {

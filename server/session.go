@@ -25,6 +25,7 @@ const (
 	pauseBlocked         // until the blocking command's reply
 	pauseHandshake       // until the node has checked an AUTH or SELECT
 	pauseSubscribe       // until the confirmations of a SUBSCRIBE have come
+	pauseSplit           // until all parts of a request with very many keys are sent
 	pauseByCommand       // CLIENT PAUSE
 )
 
@@ -51,6 +52,7 @@ type session struct {
 	in     []byte // not taken yet: from inPos on
 	inPos  int
 	parser *codec.RequestParser // while a request is partly read, else nil
+	large  *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
 	pause  pause
 
 	// requests and replies
@@ -82,7 +84,7 @@ type session struct {
 	muteAll          bool  // CLIENT REPLY OFF
 	muteNext         uint8 // CLIENT REPLY SKIP: 2 at itself, 1 at the request behind it
 	muteThis         bool  // the request at hand gets no reply
-	isReady, isDirty bool  // in loop.ready, loop.dirty
+	isReady, isDirty bool  // in loop.ready or loop.slicing, loop.dirty
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
 	half             *halfClosed // the client has closed its sending side
@@ -125,9 +127,18 @@ func (s *session) traffic(c gnet.Conn) {
 	s.seen = l.clock
 	switch {
 	case s.closing || s.closed: // QUIT: the rest is ignored
-	case s.pause == goOn && s.inPos == len(s.in):
+	case s.large != nil && s.large.missing > 0:
+		l.srv.memory.pass(len(buf), l.clock)
+		if n := s.large.fill(buf); n < len(buf) {
+			s.keep(buf[n:])
+			s.takeKept()
+		} else {
+			s.checkInput()
+		}
+	case s.pause == goOn && s.inPos == len(s.in) && !s.isReady:
 		if n := s.take(buf); n < len(buf) && !s.closing {
 			s.keep(buf[n:])
+			s.setAside()
 		}
 	default:
 		s.keep(buf)
@@ -146,10 +157,22 @@ func (s *session) keep(b []byte) {
 			s.in = s.in[:copy(s.in, s.in[s.inPos:])]
 			s.inPos = 0
 		}
-		s.in = slices.Grow(s.in, max(len(b), len(s.in)))
+		announced := 0
+		if s.parser != nil && s.pause == goOn {
+			announced = min(s.parser.Need(), maxGrowth*len(s.in))
+		}
+		s.in = slices.Grow(s.in, max(len(b), len(s.in), announced))
 	}
 	s.in = append(s.in, b...)
-	if limit := s.loop.srv.config().QueryBufferLimit; len(s.in)-s.inPos > limit {
+	s.checkInput()
+}
+
+// maxGrowth is by how much the input grows for bytes that were announced and have not come.
+const maxGrowth = 8
+
+// checkInput ends a client of whom berth would have to hold too much.
+func (s *session) checkInput() {
+	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
 		s.loop.stats.limits["client-query-buffer-limit"]++
 		s.kill("query buffer limit")
 	}
@@ -157,7 +180,13 @@ func (s *session) keep(b []byte) {
 
 // takeKept takes what it can of the input that waited.
 func (s *session) takeKept() {
-	for s.pause == goOn && !s.closing && s.inPos < len(s.in) {
+	for s.pause == goOn && !s.closing && !s.isReady && (s.inPos < len(s.in) || s.large.waits()) {
+		if s.large.waits() {
+			if !s.takeLarge() {
+				break
+			}
+			continue
+		}
 		n := s.take(s.in[s.inPos:])
 		s.inPos += n
 		if n == 0 {
@@ -168,6 +197,7 @@ func (s *session) takeKept() {
 		s.loop.drop(s.in)
 		s.in, s.inPos = nil, 0
 	}
+	s.setAside()
 	if s.half != nil {
 		s.touch()
 	}
@@ -181,7 +211,11 @@ func (s *session) take(buf []byte) (taken int) {
 		p = l.parser()
 	}
 	limits := l.srv.limits(s.authenticated)
-	for taken < len(buf) && s.pause == goOn && !s.closing {
+	for slice := sliceWork; taken < len(buf) && s.pause == goOn && !s.closing; {
+		if slice <= 0 {
+			s.goOnLater()
+			break
+		}
 		n, err := p.Parse(buf[taken:], limits)
 		if err != nil {
 			s.protocolError(err)
@@ -191,6 +225,16 @@ func (s *session) take(buf []byte) (taken int) {
 		if n == 0 {
 			break
 		}
+		if s.large != nil {
+			s.large.complete(buf[taken:taken+n], p.Args())
+			p.Reset()
+			taken += n
+			if !s.takeLarge() {
+				break
+			}
+			continue
+		}
+		slice -= workPerRequest + len(p.Args()) + n/workBytes
 		if args := p.Args(); len(args) > 0 {
 			raw := buf[taken : taken+n]
 			if p.Inline() {
@@ -406,7 +450,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	s.leaveStay("client left")
 	s.leaveAcks("client left")
 	s.pipes.Detach()
-	s.txn, s.in, s.out = nil, nil, nil
+	s.txn, s.in, s.out, s.large = nil, nil, nil, nil
 	if s.parser != nil {
 		l.dropParser(s.parser)
 		s.parser = nil

@@ -16,6 +16,10 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		r.blob.queued(reply)
 		return
 	}
+	if r.streams {
+		r.done(reply)
+		return
+	}
 	if reply[0] == '-' && r.redirect(reply, sent) {
 		return
 	}
@@ -44,6 +48,10 @@ func (r *request) deliver(reply []byte) {
 // Everything else may have been executed, and the client must know.
 func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.s.loop.srv.nodes.Refresh() // the node may have been replaced
+	if r.streams {
+		r.lost(err)
+		return
+	}
 	retry := !err.Sent || r.s.writing == 0
 	if err.Refusal == "" && !err.Timeout() && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
 		r.hops++
@@ -87,9 +95,15 @@ func (r *request) replies() int {
 	return 1
 }
 
-// lost answers a request whose reply will not come.
+// lost answers a request whose reply will not come. A client that has the beginning of one can be told only by the end of
+// its connection.
 func (r *request) lost(err *backend.LostError) {
 	l := r.s.loop
+	if r.streams {
+		r.s.kill("reply cut off")
+		r.done(nil)
+		return
+	}
 	l.scratch = appendLost(l.scratch[:0], err)
 	r.done(l.scratch)
 }

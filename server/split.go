@@ -25,17 +25,23 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if !s.turnTo(onPipes, t) {
 		return false
 	}
-	for _, i := range l.keys {
-		if t.Shard(router.Slot(args[i])) < 0 {
-			return s.refuse(cmd, errNotServed)
-		}
-	}
 	step := 1
 	if cmd.Join == router.JoinOK { // MSET: a value behind each key
 		step = 2
 	}
+	if len(l.keys) > longKeys && l.keys[0] == 1 {
+		return s.splitLong(cmd, t, raw, step)
+	}
+	l.slots = l.slots[:0]
+	for _, i := range l.keys {
+		slot := router.Slot(args[i])
+		if t.Shard(slot) < 0 {
+			return s.refuse(cmd, errNotServed)
+		}
+		l.slots = append(l.slots, slot)
+	}
 	r := s.newRequest(cmd)
-	j := l.cut(r, args)
+	j := l.cut(r)
 	for i := range j.parts {
 		p := &j.parts[i]
 		places := j.places[p.first:p.end]
@@ -54,15 +60,15 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	return true
 }
 
-// cut makes a part for each slot of the request's keys (l.keys), in the order in which the slots first appear.
-func (l *loop) cut(r *request, args [][]byte) *join {
+// cut makes a part for each slot of the request's keys (l.slots), in the order in which the slots first appear.
+func (l *loop) cut(r *request) *join {
 	if l.cuts == nil {
 		l.cuts = make([]cutSlot, router.Slots)
 	}
 	l.cutting++
 	n := 0
-	for _, i := range l.keys {
-		c := &l.cuts[router.Slot(args[i])]
+	for _, slot := range l.slots {
+		c := &l.cuts[slot]
 		if c.request != l.cutting {
 			*c = cutSlot{request: l.cutting, part: n}
 			n++
@@ -71,8 +77,7 @@ func (l *loop) cut(r *request, args [][]byte) *join {
 	}
 	j := l.join(r, n)
 	end := 0
-	for _, i := range l.keys {
-		slot := router.Slot(args[i])
+	for _, slot := range l.slots {
 		c := &l.cuts[slot]
 		if p := &j.parts[c.part]; c.keys > 0 { // the slot's first key: its part begins where the one before ends
 			p.slot, p.first, p.end = slot, end, end
@@ -81,8 +86,8 @@ func (l *loop) cut(r *request, args [][]byte) *join {
 		}
 	}
 	j.places = slices.Grow(j.places, end)[:end]
-	for place, i := range l.keys {
-		p := &j.parts[l.cuts[router.Slot(args[i])].part]
+	for place, slot := range l.slots {
+		p := &j.parts[l.cuts[slot].part]
 		j.places[p.end] = place
 		p.end++
 	}

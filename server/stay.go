@@ -30,6 +30,7 @@ type stay struct {
 	again    *request   // to be sent as soon as attached: it was redirected
 	asking   bool       // with ASKING in front
 	sentAt   int64      // when a request was last put on the lease, unix nanoseconds
+	movedAt  int64      // when a part of a long reply last came, unix nanoseconds
 	slot     int        // of the watched keys
 	watching bool       // between WATCH and EXEC, DISCARD, UNWATCH
 	broken   bool       // what was watched is lost: EXEC answers nil
@@ -153,6 +154,14 @@ func (st *stay) send(r *request, raw []byte, replies int) {
 	st.touch()
 }
 
+// sendParts puts a long request on the lease: r.parts.
+func (st *stay) sendParts(r *request, replies int) {
+	st.lease.SendParts(r.parts, replies)
+	st.sentAt = st.s.loop.clock
+	st.owed = append(st.owed, stayOwed{r: r, left: replies})
+	st.touch()
+}
+
 func (st *stay) touch() {
 	if !st.dirty {
 		st.dirty = true
@@ -181,9 +190,26 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 	return true
 }
 
-// LeaseReply takes one whole reply of the lease.
+// LeasePart takes the beginning of a long reply.
+func (st *stay) LeasePart(_ *backend.Lease, part []byte) bool {
+	if len(st.owed) == 0 || st.owed[0].left != 1 {
+		return false
+	}
+	st.movedAt = st.s.loop.clock
+	if r := st.owed[0].r; r != nil && !r.Part(part, nil, 0) {
+		return false
+	}
+	if !st.s.closed && !st.s.hasRoom() {
+		st.lease.Hold()
+		st.s.loop.pour.wait(st.s.loop, st)
+	}
+	return true
+}
+
+// LeaseReply takes one whole reply of the lease, or the end of one that came in parts.
 func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
-	if reply[0] == '>' {
+	streams := len(st.owed) > 0 && st.owed[0].r != nil && st.owed[0].r.streams
+	if !streams && reply[0] == '>' {
 		st.pushed(reply)
 		return
 	}
@@ -216,6 +242,17 @@ func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
 func (st *stay) answer(r *request, reply []byte) {
 	if r.blob != nil {
 		st.lease.Clear(backend.DirtMulti)
+	}
+	switch {
+	case r.streams:
+		r.done(reply)
+		return
+	case r.parts != nil && reply[0] == '-': // it may have to be sent again
+		r.sent = bytes.Join(r.parts, nil)
+	case r.parts != nil:
+		st.s.foundLight(r.cmd, r.parts[0])
+	}
+	if r.blob != nil {
 		_, moved := router.ParseRedirect(reply, "")
 		switch {
 		case r.blob.turns && (moved || r.blob.moved != nil): // not onto a pipe
@@ -332,7 +369,7 @@ func (st *stay) owesWatch() bool {
 func (st *stay) owedFor(now int64) time.Duration {
 	for _, o := range st.owed {
 		if o.r != nil {
-			return time.Duration(now - o.r.start)
+			return time.Duration(now - max(o.r.start, st.movedAt))
 		}
 	}
 	return 0

@@ -217,9 +217,6 @@ func (s *session) exec(cmd *router.Command) bool {
 	return true
 }
 
-// maxOnPipe is how large a transaction may be to travel on a pipe, where the requests of others stand behind it.
-const maxOnPipe = 1 << 20
-
 // execApart sends a transaction without WATCH on a lease: one that is large, turns its connection, or is a tracking client's.
 func (s *session) execApart(cmd *router.Command, topology *router.Topology, shard int) bool {
 	if !s.turnTo(onLease, topology) {
@@ -233,10 +230,10 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	st.endWatchBefore()
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
-	r.sent = append(t.bytes, execCommand...)
+	r.parts = [][]byte{append(t.bytes, execCommand...)}
 	s.txn = nil
 	st.lease.Mark(r.blob.dirt())
-	st.send(r, r.sent, r.replies())
+	st.sendParts(r, r.replies())
 	st.leaving = !st.tracks()
 	s.pauseFor(r.blob)
 	return true

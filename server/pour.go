@@ -1,0 +1,72 @@
+package main
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// pour is where leases wait that carry long replies faster than their clients read them. gnet does not tell when a
+// client has read, so the loop looks, as long as anybody waits: soon when the last look found room, else less and less often.
+//
+// Owned by the loop.
+type pour struct {
+	waiting []pouring
+	pause   time.Duration // before the next look; 0: none is due
+}
+
+type pouring struct {
+	st    *stay
+	lease *backend.Lease
+}
+
+const (
+	maxUnread    = 1 << 20 // bytes of output a client may leave unread before its lease waits
+	pourPauseMin = time.Millisecond
+	pourPauseMax = 32 * time.Millisecond
+)
+
+// hasRoom tells whether the client has read most of what it was sent. One that has closed its sending side gets all
+// in one piece.
+func (s *session) hasRoom() bool {
+	return s.half != nil || len(s.out)+s.conn.OutboundBuffered() < maxUnread
+}
+
+// wait has a lease that was held go on when its client has read.
+func (p *pour) wait(l *loop, st *stay) {
+	p.waiting = append(p.waiting, pouring{st, st.lease})
+	if p.pause == 0 {
+		p.arm(l, pourPauseMin)
+	}
+}
+
+func (p *pour) arm(l *loop, pause time.Duration) {
+	p.pause = pause
+	time.AfterFunc(pause, func() { l.Post(func() { p.look(l) }) })
+}
+
+// look has those go on whose clients have read.
+func (p *pour) look(l *loop) {
+	waiting := p.waiting
+	p.waiting = nil
+	some := false
+	for _, w := range waiting {
+		switch {
+		case w.st.s.closed: // its lease is gone, too
+		case w.st.s.hasRoom():
+			some = true
+			w.lease.Resume()
+		default:
+			w.st.movedAt = l.clock // it is not the node that is late
+			p.waiting = append(p.waiting, w)
+		}
+	}
+	pause := pourPauseMin
+	if !some {
+		pause = min(2*p.pause, pourPauseMax)
+	}
+	p.pause = 0
+	if len(p.waiting) > 0 {
+		p.arm(l, pause)
+	}
+}
