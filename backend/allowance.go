@@ -11,13 +11,13 @@ import (
 type class uint8
 
 const (
-	brief class = iota // WATCH … EXEC: while a program thinks
+	brief class = iota // WATCH … EXEC: while a program thinks; long values: while they travel
 	long               // blocking commands, MONITOR, subscribers of their own: for as long as the client likes
 	numClasses
 )
 
 func (r Reason) class() class {
-	if r == ReasonTxn {
+	if r == ReasonTxn || r == ReasonLarge {
 		return brief
 	}
 	return long
