@@ -119,7 +119,7 @@ func (r *request) Part(part, sent []byte, left int) bool {
 	case s.closed || r.mute && r.settle == nil:
 		r.streams = true
 		return true
-	case r.settle != nil || s.head != r || s.sub != nil || // a message would come in the midst of it
+	case r.settle != nil || s.head != r || s.sub != nil || s.tracking != nil || // a push would come in the midst of it
 		r.blob != nil && (r.blob.moved != nil || len(r.blob.locals) > 0):
 		return false
 	}
