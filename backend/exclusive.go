@@ -32,8 +32,9 @@ var (
 
 // exclusive is a connection that serves one session at a time.
 type exclusive struct {
-	pool *Pool
-	wire wire
+	pool   *Pool
+	wire   wire
+	nodeID int64 // by which the node knows it; 0: the node would not say
 
 	// state is raced for by whoever wants the connection while it is idle: a Get takes it (idle → held), the wheel, a
 	// hang-up or a smaller setting closes it (idle → closed). The winner owns it and keeps the pool's accounts; the

@@ -71,6 +71,9 @@ func newLease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *
 // Addr is the node's address.
 func (l *Lease) Addr() string { return l.conn.pool.addr }
 
+// NodeID is the number by which the node knows the connection (CLIENT UNBLOCK), 0 when the node would not say.
+func (l *Lease) NodeID() int64 { return l.conn.nodeID }
+
 // Owed is how many replies the holder's commands are still owed.
 func (l *Lease) Owed() int { return l.owed }
 
@@ -384,7 +387,7 @@ func (l *Lease) lose(err error) {
 	}
 	lost, ok := err.(*LostError)
 	if !ok {
-		lost = &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Err: err}
+		lost = &LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Begun: l.scanner.Partial(), Err: err}
 	}
 	l.leave()
 	l.conn.pool.end(l.conn, "lost")

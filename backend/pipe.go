@@ -48,6 +48,7 @@ func streamable(first byte) bool { return first != '-' && first != '>' && first 
 type LostError struct {
 	Addr    string
 	Sent    bool   // the node may have executed the request
+	Begun   bool   // of a lease: a reply had begun to come
 	Refusal string // the node's own error when it refused the connection's AUTH or SELECT, else ""
 	Err     error
 }
@@ -153,6 +154,14 @@ func (p *Pipe) Send(request []byte, replies int, to Receiver) *LostError {
 	p.unsent++
 	p.touch()
 	return nil
+}
+
+// Ready dials a pipe that is down, so that a Send soon to come need not wait for it.
+func (p *Pipe) Ready() {
+	if p.state == pipeDown && p.set.pipes.loop.Now() >= p.retryAt {
+		p.lastUse = p.set.pipes.loop.Now()
+		p.dial()
+	}
 }
 
 // SendAsking is Send with ASKING in front, whose reply is swallowed: for a slot that is being moved.

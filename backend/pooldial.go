@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -74,14 +75,15 @@ func (p *Pool) dial(id Identity) (*exclusive, error) {
 		return nil, p.dialFailed(err)
 	}
 	defer nc.Close()
-	if err := p.shake(ctx, nc, id); err != nil {
+	nodeID, err := p.shake(ctx, nc, id)
+	if err != nil {
 		return nil, err
 	}
 	fd, err := duplicate(nc)
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
-	c := &exclusive{pool: p, ledger: ledger{db: id.DB, resp: id.RESP}}
+	c := &exclusive{pool: p, nodeID: nodeID, ledger: ledger{db: id.DB, resp: id.RESP}}
 	c.alarm.value = c
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)
@@ -90,47 +92,49 @@ func (p *Pool) dial(id Identity) (*exclusive, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time.
-func (p *Pool) shake(ctx context.Context, nc net.Conn, id Identity) error {
+// shake runs the handshake within the dial's time, and asks in the same write for the number by which the node knows the
+// connection. A node that keeps it to itself (an ACL, an old version) is no failure: nodeID is 0 then.
+func (p *Pool) shake(ctx context.Context, nc net.Conn, id Identity) (nodeID int64, err error) {
 	hello, replies := handshake(id)
-	if replies == 0 {
-		return nil
-	}
+	hello = codec.AppendCommandString(hello, "CLIENT", "ID")
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := nc.Write(hello); err != nil {
-		return p.dialFailed(err)
+		return 0, p.dialFailed(err)
 	}
 	var scanner codec.ReplyScanner
 	buf := make([]byte, 0, 512)
-	for replies > 0 {
+	for left := replies + 1; left > 0; {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
 		n, err := nc.Read(buf[len(buf):cap(buf)])
 		if err != nil {
-			return p.dialFailed(err)
+			return 0, p.dialFailed(err)
 		}
 		buf = buf[:len(buf)+n]
-		for len(buf) > 0 && replies > 0 {
+		for len(buf) > 0 && left > 0 {
 			n, err := scanner.Scan(buf)
 			if err != nil {
-				return p.dialFailed(err)
+				return 0, p.dialFailed(err)
 			}
 			if n == 0 {
 				break
 			}
-			if buf[0] == '-' {
-				return &LostError{Addr: p.addr, Refusal: string(buf[1 : n-2])}
+			left--
+			switch {
+			case buf[0] == '-' && left > 0:
+				return 0, &LostError{Addr: p.addr, Refusal: string(buf[1 : n-2])}
+			case buf[0] == ':' && left == 0:
+				nodeID, _ = strconv.ParseInt(string(buf[1:n-2]), 10, 64)
 			}
 			buf = buf[n:]
-			replies--
 		}
 	}
 	if len(buf) > 0 {
-		return p.dialFailed(errUnowed)
+		return 0, p.dialFailed(errUnowed)
 	}
-	return nil
+	return nodeID, nil
 }
 
 // dialFailed says in one line what was dialled and why it failed.

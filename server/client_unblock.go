@@ -29,6 +29,9 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 		return s.refuse(cmd, errNotNumber)
 	}
 	unblock := func(l *loop) int64 {
+		if l.unblock(id, withError) {
+			return 1
+		}
 		for c := l.first; c != nil; c = c.next {
 			if c.id == id && c.unblock(withError) {
 				return 1

@@ -32,6 +32,9 @@ type Config struct {
 	TransactionMaxCommands int
 	EnableDebugCommand     bool
 	PubSubSharing          bool
+	BlockingShare          bool
+	BlockingLanesMax       int
+	OrphanDrop             bool
 	ShutdownTimeout        time.Duration
 
 	Backend             BackendURL

@@ -49,6 +49,9 @@ type loop struct {
 	cuts     []cutSlot // by slot, scratch of cut; made when first needed
 	cutting  uint64
 
+	groups  map[string]*group // of clients that block, by signature: those whose home is here
+	waiters map[int64]*waiter // of all these groups, by client
+
 	transactors map[backend.Identity]bool // users of whom a node has said that they may run MULTI
 
 	stats loopStats
@@ -67,7 +70,8 @@ const (
 )
 
 func newLoop(srv *server, el gnet.EventLoop) *loop {
-	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{}}
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{},
+		groups: map[string]*group{}, waiters: map[int64]*waiter{}}
 	l.inbox = backend.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = backend.NewPipes(l, &srv.pipeSettings)
 	l.feeds = backend.NewFeeds(l, &srv.pipeSettings, srv.nodes)

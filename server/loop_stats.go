@@ -18,6 +18,8 @@ type loopStats struct {
 	limits            map[string]int64     // how often clients ran into one, by its option
 	revoked           map[string]int64     // WATCHes whose lease was taken back, by why
 	redirects         map[string]redirects // by the node they lead to
+	orphans           map[string]int64     // elements that were popped for nobody, by what became of them
+	cancels           cancels
 	lag               Histogram
 }
 
@@ -27,12 +29,15 @@ type commandStats struct{ ok, failed int64 }
 // redirects is how often a node's MOVED and ASK were followed.
 type redirects struct{ moved, asked int64 }
 
+// cancels is how lanes ended whose command was still waiting.
+type cancels struct{ unblocked, closed int64 }
+
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
 func (st *loopStats) init() {
 	st.closedBy, st.errors, st.limits = map[string]int64{}, map[string]int64{}, map[string]int64{}
-	st.redirects, st.revoked = map[string]redirects{}, map[string]int64{}
+	st.redirects, st.revoked, st.orphans = map[string]redirects{}, map[string]int64{}, map[string]int64{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
@@ -122,6 +127,11 @@ func (st *loopStats) add(o *loopStats) {
 		all.asked += r.asked
 		st.redirects[addr] = all
 	}
+	for outcome, n := range o.orphans {
+		st.orphans[outcome] += n
+	}
+	st.cancels.unblocked += o.cancels.unblocked
+	st.cancels.closed += o.cancels.closed
 	if len(o.commands) > len(st.commands) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)
 	}

@@ -23,6 +23,7 @@ type loopSnapshot struct {
 	waiting    int // for a lease
 	pinned     int // hold a lease until they leave
 	subscribed int // to channels
+	lanes      int
 }
 
 // snapshot copies the loop's counters. It runs on the loop.
@@ -33,6 +34,9 @@ func (l *loop) snapshot() *loopSnapshot {
 	l.pipes.Count(snap.counts)
 	snap.feeds = l.feeds.Stats()
 	l.feeds.Count(snap.feedCounts)
+	for _, g := range l.groups {
+		snap.lanes += len(g.lanes)
+	}
 	for s := l.first; s != nil; s = s.next {
 		snap.sessions++
 		switch s.pause {
@@ -80,6 +84,7 @@ func (snap *loopSnapshot) add(o *loopSnapshot) {
 	snap.waiting += o.waiting
 	snap.pinned += o.pinned
 	snap.subscribed += o.subscribed
+	snap.lanes += o.lanes
 	snap.inputBytes += o.inputBytes
 	snap.outputBytes += o.outputBytes
 }
@@ -202,6 +207,12 @@ func (snap *loopSnapshot) collectClients(m *MetricsWriter) {
 		m.Counter(metricLimitHits, uint64(n), option)
 	}
 	m.Histogram(metricLoopLag, &st.lag)
+	m.Gauge(metricLanes, float64(snap.lanes))
+	m.Counter(metricCancels, uint64(st.cancels.unblocked), "unblocked")
+	m.Counter(metricCancels, uint64(st.cancels.closed), "closed")
+	for outcome, n := range st.orphans {
+		m.Counter(metricOrphans, uint64(n), outcome)
+	}
 }
 
 func (snap *loopSnapshot) collectCommands(m *MetricsWriter, table *router.Table) {

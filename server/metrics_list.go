@@ -44,6 +44,10 @@ var (
 	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by reason.", "reason")
 	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by reason.", "reason")
 
+	metricLanes   = gaugeFamily("berth_lanes", "Connections on which clients wait together for a blocking command now.")
+	metricCancels = counterFamily("berth_lane_cancels_total", "Blocking commands that were ended at the node because nobody waited any more, by how (unblocked, closed).", "outcome")
+	metricOrphans = counterFamily("berth_orphan_pops_total", "Elements popped for a client that had just left, with nobody else waiting, by what became of them (returned, kept, dropped, lost).", "outcome")
+
 	metricRedirects   = counterFamily("berth_redirects_total", "Redirects by nodes that berth followed, by kind (moved, ask).", "kind")
 	metricRefreshes   = counterFamily("berth_topology_refreshes_total", "Times the Cluster was asked who serves which slots, by outcome (same, changed, error).", "outcome")
 	metricShards      = gaugeFamily("berth_topology_shards", "Primaries with slots.")

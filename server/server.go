@@ -40,6 +40,8 @@ type server struct {
 	clients   atomic.Int64 // accepted and not closed
 	clientCap atomic.Int64 // how many there may be; set by each tick
 	lastID    atomic.Int64
+	loners    atomic.Int64 // numbers for groups of one
+	unsettled atomic.Int64 // lanes, and elements on their way back: a stop waits for them
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
@@ -53,6 +55,7 @@ type server struct {
 
 	mu      sync.Mutex // guards loops and stale
 	loops   map[gnet.EventLoop]*loop
+	homes   atomic.Pointer[[]*loop] // the same, in the order in which they came; stored under mu
 	stale   map[*loop]*loopSnapshot // each loop's latest, for a scrape that the loop does not answer in time
 	accepts sync.WaitGroup
 }
@@ -233,6 +236,12 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	if l == nil {
 		l = newLoop(srv, el)
 		srv.loops[el] = l
+		var homes []*loop
+		if old := srv.homes.Load(); old != nil {
+			homes = slices.Clone(*old)
+		}
+		homes = append(homes, l)
+		srv.homes.Store(&homes)
 	}
 	return l
 }
@@ -264,6 +273,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 		l.Post(func() {
 			l.pipes.Close()
 			l.feeds.Close()
+			l.closeLanes()
 			close(done)
 		})
 		select {
@@ -288,7 +298,7 @@ var errStillBusy = errors.New("some clients were still waiting for replies")
 func (srv *server) awaitClients(ctx context.Context) error {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	for srv.clients.Load() > 0 {
+	for srv.clients.Load() > 0 || srv.unsettled.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			for _, l := range srv.eachLoop() {

@@ -78,6 +78,7 @@ type session struct {
 
 	acks     *acks     // WAIT, while it waits
 	splicing *splicing // EXEC's reply, while it is put together
+	blocked  *waiter   // its blocking command, when that waits with others
 
 	verdict *verdict // whether the user may run the request at hand, once a node has been asked
 
@@ -446,6 +447,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 		slog.Debug("client closed", "id", s.id, "addr", s.conn.RemoteAddr(), "why", s.reason)
 	}
 	s.abandon()
+	s.leaveGroup()
 	s.unlisten("client left")
 	s.leaveStay("client left")
 	s.leaveAcks("client left")

@@ -141,11 +141,18 @@ func (r *request) redirect(reply, sent []byte) bool {
 // mayFollow reads a redirect and enters what it says of the topology. ok: it is one, and the request has not been
 // redirected too often, hops times so far.
 func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
-	to, ok = router.ParseRedirect(reply, "")
-	if !ok || s.closed {
+	if s.closed {
 		return to, false
 	}
-	nodes := s.loop.srv.nodes
+	return s.loop.mayFollow(reply, hops)
+}
+
+func (l *loop) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
+	to, ok = router.ParseRedirect(reply, "")
+	if !ok {
+		return to, false
+	}
+	nodes := l.srv.nodes
 	if to.Addr[0] == ':' { // no host: that of the node which answered, all of one announce the same way
 		host, _, err := net.SplitHostPort(nodes.Topology().Primary(to.Slot))
 		if err != nil {
@@ -156,11 +163,11 @@ func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok b
 	if !to.Ask {
 		nodes.Moved(to.Slot, to.Addr)
 	}
-	if int(*hops) >= s.loop.srv.config().MaxRedirects {
+	if int(*hops) >= l.srv.config().MaxRedirects {
 		return to, false
 	}
 	*hops++
-	s.loop.stats.redirected(to)
+	l.stats.redirected(to)
 	return to, true
 }
 

@@ -349,15 +349,20 @@ func (st *stay) LeaseLost(_ *backend.Lease, err error) {
 	case s.stay == st:
 		s.stay = nil
 	}
-	lost, ok := errors.AsType[*backend.LostError](err)
-	if !ok {
-		lost = &backend.LostError{Addr: st.addr, Sent: true, Err: err}
-	}
+	lost := asLost(st.addr, err)
 	for _, o := range owed {
 		if o.r != nil {
 			o.r.lost(lost)
 		}
 	}
+}
+
+// asLost is why a lease was lost, in the form that says whether anything was sent.
+func asLost(addr string, err error) *backend.LostError {
+	if lost, ok := errors.AsType[*backend.LostError](err); ok {
+		return lost
+	}
+	return &backend.LostError{Addr: addr, Sent: true, Err: err}
 }
 
 // owesWatch tells whether a WATCH is not answered.
@@ -397,14 +402,16 @@ func (st *stay) fail(r *request, err error) {
 // failure words why no lease was attached.
 func (st *stay) failure(err error) string { return st.s.noLease(st.addr, err) }
 
+func (s *session) noLease(addr string, err error) string { return s.loop.srv.noLease(addr, err) }
+
 // noLease words why no lease to a node was attached. Nothing was sent: clients may try again.
-func (s *session) noLease(addr string, err error) string {
+func (srv *server) noLease(addr string, err error) string {
 	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
 		return lost.Refusal
 	}
 	if errors.Is(err, backend.ErrPoolTimeout) {
 		return "TRYAGAIN berth: no backend connection within " +
-			s.loop.srv.config().PoolWaitTimeout.String() + ", command not executed"
+			srv.config().PoolWaitTimeout.String() + ", command not executed"
 	}
 	return "TRYAGAIN berth: no backend connection to " + addr + " (" + err.Error() + "), command not executed"
 }
@@ -531,8 +538,8 @@ func (s *session) dropKept(why string) {
 	s.kept = nil
 }
 
-// block sends a blocking command on a lease and takes no further request until its reply.
-func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
+// blockAlone sends a blocking command on the session's own lease and takes no further request until its reply.
+func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) bool {
 	ready, taken := s.attach(cmd, args, backend.ReasonBlock)
 	switch {
 	case !ready && taken: // refused
@@ -547,7 +554,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return false
 	}
 	if w := s.stay.wait; w != nil {
-		if w.asked > 0 {
+		if w.asking {
 			return s.hold(pauseLease)
 		}
 		s.stay.wait = nil

@@ -13,9 +13,9 @@ import (
 // The time it waits is taken off its timeout, and the `$` of an XREAD, which means the last entry when the command
 // arrives, is looked up at once. Owned by the session's loop.
 type wait struct {
-	since int64          // when the command came, unix nanoseconds
-	ids   map[int]string // by argument: the entry that a `$` stands for
-	asked int            // entries that a node has still to say
+	since  int64          // when the command came, unix nanoseconds
+	ids    map[int]string // by argument: the entry that a `$` stands for
+	asking bool           // a node has still to say them
 }
 
 // beginWait notes that the session's blocking command waits from now on.
@@ -29,23 +29,15 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	if cmd.Name != "xread" {
 		return
 	}
-	keys, err := cmd.Keys(args, nil)
-	if err != nil {
-		return
-	}
-	w.ids = map[int]string{}
-	for _, key := range keys {
-		at := key + len(keys)
-		if at >= len(args) || string(args[at]) != "$" {
-			continue
+	last := &lastEntries{s: s, ids: map[int]string{}, done: func(ids map[int]string) {
+		w.ids, w.asking = ids, false
+		// With the lease attached already, or lost again, the session goes on: then it asks for another.
+		if !s.closed && s.pause == pauseLease && (s.stay != st || st.waiter == nil) {
+			s.release()
 		}
-		w.asked++
-		ask := codec.AppendCommand(nil, []byte("XREVRANGE"), args[key], []byte("+"), []byte("-"), []byte("COUNT"), []byte("1"))
-		last := &lastEntry{st: st, w: w, at: at}
-		if err := s.pipes.Node(st.addr).Send(ask, 1, last); err != nil {
-			w.asked--
-		}
-	}
+	}}
+	last.ask(st.addr, cmd, args)
+	w.asking = last.asked > 0
 }
 
 // rewritten is the command as it goes out after the wait.
@@ -87,34 +79,62 @@ func shortened(timeout string, unit, gone time.Duration) string {
 	return strconv.FormatFloat(left.Seconds(), 'f', 3, 64)
 }
 
-// lastEntry takes a node's word on a stream's last entry. What it cannot say stays a `$`.
+// lastEntries finds out, when an XREAD arrives, which entry each `$` in it stands for. Owned by the session's loop.
+type lastEntries struct {
+	s     *session
+	ids   map[int]string // by argument
+	asked int            // that a node has still to say
+	done  func(ids map[int]string)
+}
+
+// ask puts the questions; done is called when the last has been answered, unless there are none.
+func (l *lastEntries) ask(addr string, cmd *router.Command, args [][]byte) {
+	keys, err := cmd.Keys(args, nil)
+	if err != nil {
+		return
+	}
+	for _, key := range keys {
+		at := key + len(keys)
+		if at >= len(args) || string(args[at]) != "$" {
+			continue
+		}
+		question := codec.AppendCommand(nil, []byte("XREVRANGE"), args[key], []byte("+"), []byte("-"), []byte("COUNT"), []byte("1"))
+		if err := l.s.pipes.Node(addr).Send(question, 1, &lastEntry{lastEntries: l, at: at}); err == nil {
+			l.asked++
+		}
+	}
+}
+
+// lastEntry takes a node's word on one stream. What it cannot say stays a `$`.
 type lastEntry struct {
-	st *stay
-	w  *wait
-	at int // the argument
+	*lastEntries
+	at   int // the argument
+	hops uint8
 }
 
 // Reply takes XREVRANGE's.
-func (e *lastEntry) Reply(reply, _ []byte, _ int) {
+func (e *lastEntry) Reply(reply, sent []byte, _ int) {
+	if reply[0] == '-' {
+		if to, ok := e.s.mayFollow(reply, &e.hops); ok && e.s.sendTo(to, sent, 1, e) == nil {
+			return
+		}
+	}
 	v, err := codec.ParseValue(reply)
 	switch {
 	case err != nil || v.Type != '*' || v.Null:
 	case len(v.Elems) == 0:
-		e.w.ids[e.at] = "0-0"
+		e.ids[e.at] = "0-0"
 	case len(v.Elems[0].Elems) > 0:
-		e.w.ids[e.at] = string(v.Elems[0].Elems[0].Str)
+		e.ids[e.at] = string(v.Elems[0].Elems[0].Str)
 	}
-	e.done()
+	e.answered()
 }
 
 // Lost is told that the node will not say.
-func (e *lastEntry) Lost(*backend.LostError, []byte) { e.done() }
+func (e *lastEntry) Lost(*backend.LostError, []byte) { e.answered() }
 
-// done lets the session go on if it has its lease already, or has lost it again: then it asks for another.
-func (e *lastEntry) done() {
-	e.w.asked--
-	s := e.st.s
-	if e.w.asked == 0 && !s.closed && s.pause == pauseLease && (s.stay != e.st || e.st.waiter == nil) {
-		s.release()
+func (e *lastEntry) answered() {
+	if e.asked--; e.asked == 0 {
+		e.done(e.ids)
 	}
 }

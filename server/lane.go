@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// laneState is where a lane is.
+//
+//	          ┌─────────── moved, unblocked, lost ◀──┐
+//	          ▼                                      │
+//	new ─▶ asking ──attached──▶ armed ──reply──▶ armed again, or over
+//	        ▲  │                  │
+//	        │  └─no lease─┐       └─one too many─▶ leaving ──both replies──▶ armed again, or over
+//	        └── resting ◀─┘                           └─refused, no answer──▶ over, closed
+type laneState uint8
+
+const (
+	laneAsking  laneState = iota // a lease is on the way
+	laneArmed                    // its command waits at the node
+	laneLeaving                  // the node was asked to unblock it; it owes one reply or two
+	laneResting                  // the owner of the slot was not to be had, and is tried again soon
+	laneOver
+)
+
+var laneMoves = [...][]laneState{
+	laneAsking:  {laneAsking, laneArmed, laneResting, laneOver},
+	laneArmed:   {laneArmed, laneLeaving, laneAsking, laneResting, laneOver},
+	laneLeaving: {laneArmed, laneOver},
+	laneResting: {laneAsking, laneOver},
+	laneOver:    {},
+}
+
+// lane is one connection on which a group's command waits at the node. It is a backend.Holder on the group's home loop.
+type lane struct {
+	g      *group
+	state  laneState
+	addr   string
+	lease  *backend.Lease
+	waiter *backend.Waiter
+
+	sentAt   int64 // when the command was sent, unix nanoseconds
+	until    int64 // when the node will time it out; 0: never
+	answered bool  // in laneLeaving: the command's reply has come
+	cancel   *cancel
+
+	target  string // where a redirect leads; "": to the owner of the slot
+	asking  bool   // with ASKING in front
+	swallow int    // replies to ASKING to come
+	hops    uint8
+	trouble int64         // since when there has been no node for it, unix nanoseconds; 0: all is well
+	pause   time.Duration // of laneResting, the last
+	timer   *time.Timer   // of laneResting
+}
+
+const (
+	// laneRestMin and laneRestMax bound the pauses before the owner of a slot is tried again.
+	laneRestMin = 10 * time.Millisecond
+	laneRestMax = 500 * time.Millisecond
+	// lanePatience is how long clients that already wait go on waiting for a node that was lost.
+	lanePatience = 30 * time.Second
+)
+
+// move changes the state.
+func (ln *lane) move(to laneState) {
+	if !slices.Contains(laneMoves[ln.state], to) {
+		panic(fmt.Sprintf("a lane went from state %d to %d", ln.state, to))
+	}
+	ln.state = to
+}
+
+// attach asks for a lease to the node that owns the slot, or to which a redirect leads.
+func (ln *lane) attach() {
+	g := ln.g
+	srv := g.l.srv
+	ln.move(laneAsking)
+	ln.addr, ln.target = ln.target, ""
+	if ln.addr == "" {
+		t := srv.nodes.Topology()
+		shard, text := shardOf(t, g.slot, g.client)
+		if text != "" {
+			ln.failed(text)
+			return
+		}
+		ln.addr = t.Shards()[shard].Primary
+	}
+	ln.lease, ln.waiter = srv.pools.For(ln.addr, g.identity).Get(ln, g.l.inbox, g.identity, backend.ReasonBlock)
+	if ln.lease != nil {
+		ln.arm()
+	}
+}
+
+// Attached is the pool's late answer.
+func (ln *lane) Attached(l *backend.Lease, err error) {
+	g := ln.g
+	ln.lease, ln.waiter = l, nil
+	switch {
+	case err == nil:
+		ln.arm()
+	case g.serving() > 1: // the others do without it
+		g.width = max(1, g.serving()-1)
+		ln.end()
+	default:
+		ln.failed(g.l.srv.noLease(ln.addr, err))
+	}
+	g.adjust()
+}
+
+// failed says that there is no lease, and nothing was sent. Those who wait already do not notice for a while.
+func (ln *lane) failed(text string) {
+	g := ln.g
+	if ln.trouble != 0 && time.Duration(g.l.clock-ln.trouble) < lanePatience {
+		g.l.srv.nodes.Refresh()
+		ln.rest()
+		return
+	}
+	ln.end()
+	g.answerAll(codec.AppendError(nil, text))
+}
+
+// rest waits before the owner of the slot is tried again.
+func (ln *lane) rest() {
+	l := ln.g.l
+	if ln.trouble == 0 {
+		ln.trouble = l.clock
+		ln.pause = 0
+	}
+	ln.move(laneResting)
+	ln.pause = min(max(2*ln.pause, laneRestMin), laneRestMax)
+	ln.timer = time.AfterFunc(ln.pause, func() {
+		l.Post(func() {
+			if ln.state == laneResting {
+				ln.attach()
+				ln.g.adjust()
+			}
+		})
+	})
+}
+
+// arm sends the command, which waits at the node until the last of the group's deadlines.
+func (ln *lane) arm() {
+	g := ln.g
+	ln.move(laneArmed)
+	ln.answered, ln.cancel = false, nil
+	ln.sentAt, ln.until = g.l.clock, g.until()
+	if ln.asking {
+		ln.asking = false
+		ln.lease.Send(askingCommand, 1)
+		ln.swallow++
+	}
+	g.l.scratch = g.appendCommand(g.l.scratch[:0], ln.until, g.l.clock)
+	ln.lease.Send(g.l.scratch, 1)
+	ln.lease.Flush()
+	g.pipes.Node(ln.addr).Ready()
+}
+
+// LeaseReply takes one whole reply of the node.
+func (ln *lane) LeaseReply(_ *backend.Lease, reply []byte) {
+	g := ln.g
+	switch {
+	case reply[0] == '>':
+		return // the lease ends a connection that sends what nobody asked for
+	case ln.swallow > 0:
+		ln.swallow--
+		return
+	}
+	leaving := ln.state == laneLeaving
+	waited := time.Duration(g.l.clock - ln.sentAt)
+	switch {
+	case reply[0] == '-':
+		if !leaving && ln.refused(reply, waited) {
+			g.adjust()
+			return
+		}
+	case isNil(reply):
+		ln.trouble = 0
+		if !leaving {
+			g.expire()
+		}
+	default:
+		ln.trouble = 0
+		g.serve(reply)
+		g.pace(waited)
+	}
+	switch {
+	case !leaving:
+		ln.proceed()
+	case ln.cancel.owed:
+		ln.answered = true
+	default:
+		ln.answered = true
+		ln.cancel.stop()
+		ln.proceed()
+	}
+	g.adjust()
+}
+
+// proceed sends the command again, or gives the lease back: nothing is owed on it.
+func (ln *lane) proceed() {
+	g := ln.g
+	others := g.serving()
+	if ln.state != laneLeaving {
+		others--
+	}
+	if others < g.wanted() {
+		ln.arm()
+		return
+	}
+	ln.end()
+}
+
+// refused takes an error. false: it is for a client, and the lane may go on.
+func (ln *lane) refused(reply []byte, waited time.Duration) bool {
+	g := ln.g
+	if waited > rested {
+		ln.hops = 0
+	}
+	ln.calm(waited)
+	if to, ok := g.l.mayFollow(reply, &ln.hops); ok {
+		ln.detach()
+		ln.target, ln.asking = to.Addr, to.Ask
+		ln.attach()
+		return true
+	}
+	if bytes.HasPrefix(reply, []byte("-UNBLOCKED ")) || ln.trouble != 0 && passes(reply) {
+		if ln.trouble == 0 || time.Duration(g.l.clock-ln.trouble) < lanePatience {
+			g.l.srv.nodes.Refresh()
+			ln.detach()
+			ln.rest()
+			return true
+		}
+	}
+	if g.broadcast {
+		g.answerAll(reply)
+	} else if g.first != nil {
+		g.answer(g.first, reply)
+	}
+	return false
+}
+
+// calm ends a trouble: the command has waited at a node for a while since.
+func (ln *lane) calm(waited time.Duration) {
+	if waited > laneSlow {
+		ln.trouble = 0
+	}
+}
+
+// passes tells whether an error is one that a node gives while it starts, or while another takes over from it.
+func passes(reply []byte) bool {
+	word, _, _ := bytes.Cut(reply[1:], []byte(" "))
+	switch string(word) {
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN":
+		return true
+	}
+	return false
+}
+
+// isNil tells whether a reply is the one to a blocking command whose time is up.
+func isNil(reply []byte) bool {
+	return reply[0] == '_' || len(reply) > 1 && (reply[0] == '*' || reply[0] == '$') && reply[1] == '-'
+}
+
+// LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever owns the slot now.
+// Where a reply had begun to come an element is lost, and a client must know.
+func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
+	g := ln.g
+	ln.lease, ln.swallow = nil, 0
+	lost := asLost(ln.addr, err)
+	ln.calm(time.Duration(g.l.clock - ln.sentAt))
+	g.l.srv.nodes.Refresh()
+	switch {
+	case ln.state == laneLeaving:
+		ln.cancel.stop()
+		ln.end()
+	case lost.Refusal != "":
+		ln.end()
+		g.answerAll(appendLost(nil, lost))
+	case lost.Begun && g.first != nil:
+		ln.end()
+		g.answer(g.first, appendLost(nil, lost))
+	default:
+		ln.rest()
+	}
+	g.adjust()
+}
+
+// leave ends a lane that is one too many.
+func (ln *lane) leave() {
+	switch {
+	case ln.state != laneArmed:
+		ln.end()
+	case ln.lease.NodeID() == 0:
+		ln.close("client left")
+	default:
+		ln.move(laneLeaving)
+		ln.cancel = &cancel{ln: ln}
+		ln.cancel.ask()
+	}
+}
+
+// detach gives back a lease that owes nothing.
+func (ln *lane) detach() {
+	if ln.lease != nil {
+		ln.lease.Detach()
+		ln.lease = nil
+	}
+}
+
+// close ends the lane with its connection: the node must not give it an element any more.
+func (ln *lane) close(why string) {
+	ln.g.l.stats.cancels.closed++
+	ln.lease.Close(why)
+	ln.lease = nil
+	ln.end()
+}
+
+// end takes the lane out of its group. The lease goes back; one that owes a reply is closed with that.
+func (ln *lane) end() {
+	g := ln.g
+	ln.move(laneOver)
+	if ln.timer != nil {
+		ln.timer.Stop()
+	}
+	if ln.waiter != nil {
+		ln.waiter.Cancel()
+		ln.waiter = nil
+	}
+	ln.detach()
+	g.lanes = slices.DeleteFunc(g.lanes, func(o *lane) bool { return o == ln })
+	g.l.srv.unsettled.Add(-1)
+}
