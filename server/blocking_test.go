@@ -219,32 +219,58 @@ func TestInputOfABlockedClientWaits(t *testing.T) {
 	awaitBlocked(t, node, 0)
 }
 
+// awaitWaiters waits until so many clients stand in groups.
+func (b *berthServer) awaitWaiters(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d waiting clients", n), func() bool {
+		total := 0
+		counts, _ := askLoops(b.srv, func(l *loop) int { return len(l.waiters) })
+		for _, c := range counts {
+			total += c
+		}
+		return total == n
+	})
+}
+
 // awaitLeased waits until so many leases are attached.
 func (b *berthServer) awaitLeased(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d leases", n), func() bool { return b.leases().Leased == n })
 }
 
+// One lane fetches elements in the order of their pushes. The replies on several may overtake each other by a hair, so there
+// each push waits for the one before it to have arrived.
 func TestManyBlockedClientsAreServedInTheirOrder(t *testing.T) {
 	node := redistest.Start(t)
-	b := startBerth(t, node.Addr())
-	var clients []*redistest.Conn
-	for i := range 50 {
-		c := dial(t, b.Addr())
-		c.Send("BLPOP", "fifo", "0")
-		awaitBlocked(t, node, i+1)
-		clients = append(clients, c)
-	}
-	other := dial(t, b.Addr())
-	for i := range clients {
-		other.Send("RPUSH", "fifo", i)
-	}
-	for i, c := range clients {
-		if got := fmt.Sprint(c.Recv()); got != fmt.Sprintf("[fifo %d]", i) {
-			t.Errorf("client %d: %s", i, got)
+	for _, lanes := range []string{"1", "4"} {
+		b := startBerth(t, node.Addr(), "--loops", "3", "--blocking-lanes-max", lanes)
+		other := dial(t, b.Addr())
+		conns := make([]*redistest.Conn, 50)
+		for i := range conns {
+			conns[i] = dial(t, b.Addr())
 		}
+		for i, c := range conns {
+			c.Send("BLPOP", "fifo", "0")
+			b.awaitWaiters(t, i+1)
+		}
+		if s := b.leases(); s.Leased > 4 {
+			t.Errorf("%d leases for clients that wait for the same", s.Leased)
+		}
+		if lanes == "1" {
+			for i := range conns {
+				other.Send("RPUSH", "fifo", i)
+			}
+		}
+		for i, c := range conns {
+			if lanes != "1" {
+				other.Send("RPUSH", "fifo", i)
+			}
+			if got := fmt.Sprint(c.Recv()); got != fmt.Sprintf("[fifo %d]", i) {
+				t.Errorf("%s lanes, client %d: %s", lanes, i, got)
+			}
+		}
+		b.awaitLeased(t, 0)
 	}
-	b.awaitLeased(t, 0)
 }
 
 func TestBlockedClientsDoNotHoldOthersUp(t *testing.T) {
@@ -252,7 +278,7 @@ func TestBlockedClientsDoNotHoldOthersUp(t *testing.T) {
 		for range 5 {
 			dial(t, b.Addr()).Send("BLPOP", "hold:l", "0")
 		}
-		b.awaitLeased(t, 5)
+		b.awaitWaiters(t, 5)
 		c := dial(t, b.Addr())
 		for i := range 100 {
 			script(t, c, fmt.Sprintf("SET hold:k %d → OK", i), fmt.Sprintf("GET hold:k → %d", i))

@@ -265,13 +265,15 @@ func isNil(reply []byte) bool {
 	return reply[0] == '_' || len(reply) > 1 && (reply[0] == '*' || reply[0] == '$') && reply[1] == '-'
 }
 
-// LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever owns the slot now.
-// Where a reply had begun to come an element is lost, and a client must know.
+// LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever owns the slot now. One
+// that was sent lately may have been executed at once, and where a reply had begun to come it was: a client must know.
 func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
 	g := ln.g
 	ln.lease, ln.swallow = nil, 0
 	lost := asLost(ln.addr, err)
-	ln.calm(time.Duration(g.l.clock - ln.sentAt))
+	waited := time.Duration(g.l.clock - ln.sentAt)
+	ln.calm(waited)
+	doubt := lost.Begun || lost.Sent && waited < laneSlow
 	g.l.srv.nodes.Refresh()
 	switch {
 	case ln.state == laneLeaving:
@@ -280,7 +282,7 @@ func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
 	case lost.Refusal != "":
 		ln.end()
 		g.answerAll(appendLost(nil, lost))
-	case lost.Begun && g.first != nil:
+	case doubt && !g.broadcast && g.first != nil:
 		ln.end()
 		g.answer(g.first, appendLost(nil, lost))
 	default:

@@ -129,7 +129,7 @@ func TestWriteWhoseReplyIsLostIsNotRepeated(t *testing.T) {
 			if last > 0 {
 				pipelined(c, requests[:last]...)
 			} else {
-				pipelined(c, "GET n")
+				pipelined(c, "GET n", "BLPOP none 0.001") // so that there are connections
 			}
 			l.hold()
 			c.Send(strings.Fields(requests[last]))
