@@ -50,6 +50,7 @@ type waiter struct {
 	g          *group // nil: it has been answered or has left
 	prev, next *waiter
 	timer      *time.Timer
+	late       bool // its time is up
 }
 
 // block has the client wait with others for the same elements. While it watches keys, and when it keeps its connections, the

@@ -280,9 +280,7 @@ func TestKillClosesTheClientsThatAreMeantAndNoOther(t *testing.T) {
 	if got := c.Do("CLIENT", "KILL", "LADDR", b.Addr()); got != int64(len(clients)-6) {
 		t.Errorf("killed %v of all others", got)
 	}
-	eventually(t, "no lease to be left", func() bool {
-		return !strings.Contains(node.Do(t, "CLIENT", "LIST").(string), "cmd=blpop")
-	})
+	awaitBlocked(t, node, 0)
 }
 
 func TestClientThatKillsItselfGetsItsReply(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -22,6 +23,7 @@ type group struct {
 	first   *waiter
 	last    *waiter
 	n       int // waiters
+	late    int // of them, those whose time is up: a lane that is leaving has their answer
 	endless int // of them, those without a deadline
 	lanes   []*lane
 	width   int              // lanes that are worth having, if there are so many waiters
@@ -86,6 +88,9 @@ func (g *group) remove(w *waiter) bool {
 	}
 	w.prev, w.next = nil, nil
 	g.n--
+	if w.late {
+		g.late--
+	}
 	if w.timer == nil {
 		g.endless--
 	} else {
@@ -131,19 +136,42 @@ func (g *group) answerAll(reply []byte) {
 	}
 }
 
-// due is a waiter's timer. The node's own answer comes at about this time if a lane's command ends now; then it is
-// waited for, as it costs nothing, while a lane that goes on may have to be cancelled.
+// due is a waiter's timer. That there is nothing for it only the node can know: where a lane's command ends by now the node
+// says so itself, which costs nothing. A lane that would go on for nobody is cancelled, and its last reply is the waiter's. Of
+// the keys that a lane still waits at for others it is known that they are empty.
 func (g *group) due(w *waiter) {
-	if w.g != g {
+	if w.g != g || w.late {
 		return
 	}
 	late := time.Duration(g.l.clock - w.deadline)
-	if late < timeoutGrace && g.endsBy(w.deadline) {
+	switch {
+	case g.only(laneAsking):
+		w.timer.Reset(timeoutGrace) // with the lease, or without one, it hears more
+		return
+	case late < timeoutGrace && g.endsBy(w.deadline):
 		w.timer.Reset(timeoutGrace - late)
 		return
+	case g.serving() < g.n || !g.any(laneArmed):
+		g.answer(w, w.timedOut())
+	default:
+		w.late = true
+		g.late++
 	}
-	g.answer(w, w.timedOut())
 	g.adjust()
+}
+
+// only tells whether all lanes that fetch replies are in one state.
+func (g *group) only(state laneState) bool {
+	for _, ln := range g.lanes {
+		if ln.state != state && ln.state != laneLeaving {
+			return false
+		}
+	}
+	return g.serving() > 0
+}
+
+func (g *group) any(state laneState) bool {
+	return slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state == state })
 }
 
 // endsBy tells whether the node will time out a lane's command by a waiter's deadline.
@@ -216,7 +244,7 @@ func (l *loop) returned(b *blocking, reply []byte) {
 
 // wanted is how many lanes the group is to have.
 func (g *group) wanted() int {
-	return min(g.n, g.width, g.l.srv.config().BlockingLanesMax)
+	return min(g.n-g.late, g.width, g.l.srv.config().BlockingLanesMax)
 }
 
 // pace learns from an element that came after a lane's command had waited for so long.
@@ -252,7 +280,7 @@ func (g *group) newest() *lane {
 // adjust begins and cancels lanes until there are as many as are wanted, and forgets a group that is empty. Everything that
 // changes a group ends here.
 func (g *group) adjust() {
-	for g.serving() > g.n {
+	for g.serving() > g.n-g.late {
 		g.newest().leave()
 	}
 	for g.serving() < g.wanted() && len(g.lanes) < g.l.srv.config().BlockingLanesMax {

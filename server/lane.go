@@ -172,18 +172,18 @@ func (ln *lane) LeaseReply(_ *backend.Lease, reply []byte) {
 	leaving := ln.state == laneLeaving
 	waited := time.Duration(g.l.clock - ln.sentAt)
 	switch {
+	case reply[0] == '-' && leaving:
+		g.expire()
 	case reply[0] == '-':
-		if !leaving && ln.refused(reply, waited) {
+		if ln.refused(reply, waited) {
 			g.adjust()
 			return
 		}
 	case isNil(reply):
-		ln.trouble = 0
-		if !leaving {
-			g.expire()
-		}
+		ln.trouble, ln.hops = 0, 0
+		g.expire()
 	default:
-		ln.trouble = 0
+		ln.trouble, ln.hops = 0, 0
 		g.serve(reply)
 		g.pace(waited)
 	}
@@ -235,6 +235,7 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 			return true
 		}
 	}
+	ln.hops = 0
 	if g.broadcast {
 		g.answerAll(reply)
 	} else if g.first != nil {
@@ -279,6 +280,7 @@ func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
 	case ln.state == laneLeaving:
 		ln.cancel.stop()
 		ln.end()
+		g.expire()
 	case lost.Refusal != "":
 		ln.end()
 		g.answerAll(appendLost(nil, lost))
@@ -319,6 +321,7 @@ func (ln *lane) close(why string) {
 	ln.lease.Close(why)
 	ln.lease = nil
 	ln.end()
+	ln.g.expire() // it has no reply for those whose time is up
 }
 
 // end takes the lane out of its group. The lease goes back; one that owes a reply is closed with that.

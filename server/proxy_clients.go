@@ -18,7 +18,7 @@ type clientRow struct {
 	DB      int64  `json:"db"`
 	RESP    int64  `json:"resp"`
 	State   string `json:"state"`
-	Node    string `json:"node"` // to which it holds a lease, or waits for one
+	Node    string `json:"node"` // to which it holds a lease, or waits for one, or where it blocks
 	Age     int64  `json:"age_seconds"`
 	Idle    int64  `json:"idle_seconds"`
 	Queued  int64  `json:"requests"`        // unanswered ones
@@ -57,6 +57,12 @@ func (s *session) clientRow() clientRow {
 	}
 	if st := s.stay; st != nil {
 		r.Node, r.Watch, r.Lost = st.addr, flagged(st.watching), flagged(st.broken)
+	}
+	if s.blocked != nil {
+		t := s.loop.srv.nodes.Topology()
+		if shard, text := shardOf(t, s.blocked.slot, s.id); text == "" {
+			r.Node = t.Shards()[shard].Primary
+		}
 	}
 	return r
 }
@@ -99,7 +105,8 @@ func (s *session) lastCommand() string {
 	return s.lastCmd.Name
 }
 
-// pinRow is a connection that one client holds for itself. A subscriber on a shared feed holds none.
+// pinRow is a connection that one client holds for itself, or on which several are blocked together: the client is the one
+// that has waited longest then. A subscriber on a shared feed holds none.
 type pinRow struct {
 	ID      int64  `json:"id"`
 	Addr    string `json:"addr"`
@@ -109,12 +116,14 @@ type pinRow struct {
 	Reason  string `json:"reason"` // watch, block, subscribe, monitor, tracking; kept: private_conn_pool_enabled is 0
 	Held    int64  `json:"seconds"`
 	Idle    int64  `json:"idle_seconds"` // for how long a WATCH has had nothing under way
+	Waiters int64  `json:"waiters"`      // clients that are blocked together, on this connection and others; else 0
 	Command string `json:"command"`      // the client's latest
 }
 
-// holding is a lease and who holds it.
+// holding is a lease and who holds it: a session, or a lane.
 type holding struct {
 	s      *session
+	ln     *lane
 	lease  *backend.Lease
 	reason string
 	held   time.Duration
@@ -124,11 +133,11 @@ type holding struct {
 func (l *loop) eachHolding(visit func(h holding)) {
 	for s := l.first; s != nil; s = s.next {
 		if st := s.stay; st != nil && st.lease != nil {
-			visit(holding{s, st.lease, st.holdReason(), st.lease.Held()})
+			visit(holding{s: s, lease: st.lease, reason: st.holdReason(), held: st.lease.Held()})
 		}
 		for _, st := range s.kept {
 			if st.lease != nil {
-				visit(holding{s, st.lease, "kept", st.lease.Held()})
+				visit(holding{s: s, lease: st.lease, reason: "kept", held: st.lease.Held()})
 			}
 		}
 		if s.acks != nil {
@@ -143,7 +152,14 @@ func (l *loop) eachHolding(visit func(h holding)) {
 			if b.monitor {
 				reason = "monitor"
 			}
-			visit(holding{s, b.pin.lease, reason, b.pin.lease.Held()})
+			visit(holding{s: s, lease: b.pin.lease, reason: reason, held: b.pin.lease.Held()})
+		}
+	}
+	for _, g := range l.groups {
+		for _, ln := range g.lanes {
+			if ln.lease != nil {
+				visit(holding{ln: ln, lease: ln.lease, reason: "block", held: ln.lease.Held()})
+			}
 		}
 	}
 }
@@ -165,7 +181,7 @@ func (st *stay) holdReason() string {
 // holders is how many of the loop's clients hold a connection of each pool.
 func (l *loop) holders() map[poolName]int {
 	all := map[poolName]int{}
-	l.eachHolding(func(h holding) { all[poolName{h.lease.Addr(), h.s.user()}]++ })
+	l.eachHolding(func(h holding) { all[poolName{h.lease.Addr(), h.user()}]++ })
 	return all
 }
 
@@ -191,7 +207,18 @@ func (l *loop) pins(most int) (rows []pinRow, total int) {
 	return rows, total
 }
 
+// user is as whom the connection speaks.
+func (h *holding) user() string {
+	if h.ln != nil {
+		return cmp.Or(h.ln.g.identity.User, "default")
+	}
+	return h.s.user()
+}
+
 func (h *holding) row() pinRow {
+	if h.ln != nil {
+		return h.ln.row(h)
+	}
 	s := h.s
 	remote, _ := s.addresses()
 	r := pinRow{
@@ -203,6 +230,18 @@ func (h *holding) row() pinRow {
 	}
 	if s.stay != nil && s.stay.lease == h.lease {
 		r.Idle = int64(s.stay.idle() / time.Second)
+	}
+	return r
+}
+
+// row is a lane's. One that is leaving may have no client any more.
+func (ln *lane) row(h *holding) pinRow {
+	g := ln.g
+	r := pinRow{
+		User: h.user(), Node: ln.addr, Reason: h.reason, Held: int64(h.held / time.Second), Command: g.cmd.Name, Waiters: int64(g.n),
+	}
+	if w := g.first; w != nil {
+		r.ID, r.Addr, r.Name = w.client, w.addr.String(), w.name
 	}
 	return r
 }
