@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type server struct {
 
 	client    *gnet.Client
 	listeners []net.Listener
+	seeds     []gnet.Conn // by which all loops were found; closed, but the poller may hold raw pointers
 	admin     *Admin
 	started   time.Time
 	maxFiles  int // descriptors this process may have
@@ -216,6 +218,9 @@ func (srv *server) start() error {
 		return err
 	}
 	srv.client = client
+	if err := srv.meetLoops(); err != nil {
+		return err
+	}
 	if err := srv.listen(cfg); err != nil {
 		return err
 	}
@@ -226,6 +231,47 @@ func (srv *server) start() error {
 		go srv.accept(ln)
 	}
 	return nil
+}
+
+// meetLoops has every loop seen before the first client comes: which of them is the home of a group of clients depends on
+// how many there are. gnet does not tell; but it gives a socket to the loop that has the fewest.
+func (srv *server) meetLoops() error {
+	var ends []net.Conn
+	defer func() {
+		for _, c := range ends {
+			_ = c.Close() // gnet sees the end of its own
+		}
+	}()
+	for known := -1; known < len(srv.eachLoop()); {
+		known = len(srv.eachLoop())
+		ours, gnets, err := socketPair()
+		if err != nil {
+			return err
+		}
+		ends = append(ends, ours)
+		c, err := srv.client.Enroll(gnets)
+		if err != nil {
+			return err
+		}
+		srv.seeds = append(srv.seeds, c)
+	}
+	return nil
+}
+
+// socketPair is two sockets that are connected to each other.
+func socketPair() (a, b net.Conn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	var conns [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socket pair")
+		conn, failed := net.FileConn(f)
+		_ = f.Close()
+		conns[i], err = conn, errors.Join(err, failed)
+	}
+	return conns[0], conns[1], err
 }
 
 // loopOf is our side of one of gnet's loops, made when it is first seen.

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// awaitNoGroups waits until nothing is left of what blocked clients needed.
+func (b *berthServer) awaitNoGroups(t *testing.T) {
+	t.Helper()
+	eventually(t, "all groups and lanes to be gone", func() bool {
+		left, _ := askLoops(b.srv, func(l *loop) int { return len(l.groups) + len(l.waiters) })
+		for _, n := range left {
+			if n > 0 {
+				return false
+			}
+		}
+		return b.srv.unsettled.Load() == 0
+	})
+}
+
+// figures are what the loops have counted so far.
+func (b *berthServer) figures(t *testing.T) *loopFigures {
+	t.Helper()
+	all, silent := askLoops(b.srv, (*loop).figures)
+	if silent > 0 {
+		t.Fatalf("%d loops do not answer", silent)
+	}
+	return sumFigures(all)
+}
+
+func TestClientsOfOneGroupTimeOutEachByItsOwnClock(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--loops", "3")
+	timeouts := []string{"0", "0.3", "3", "0.15", "0.6", "0.3"}
+	clients := make([]*redistest.Conn, len(timeouts))
+	began := make([]time.Time, len(timeouts))
+	for i, timeout := range timeouts {
+		clients[i] = dial(t, b.Addr())
+		began[i] = time.Now()
+		clients[i].Send("BLPOP", "own", timeout)
+		b.awaitWaiters(t, i+1)
+	}
+	for _, i := range []int{3, 1, 5, 4} {
+		got := clients[i].Recv()
+		var asked float64
+		fmt.Sscan(timeouts[i], &asked)
+		if took := time.Since(began[i]).Seconds(); got != nil || took < asked-0.005 || took > asked+1.5 {
+			t.Errorf("BLPOP own %s: %v after %.3f s", timeouts[i], got, took)
+		}
+	}
+	other := dial(t, b.Addr())
+	other.Do("RPUSH", "own", "a", "b")
+	if got := fmt.Sprint(clients[0].Recv(), clients[2].Recv()); got != "[own a] [own b]" {
+		t.Errorf("those who still wait: %s", got)
+	}
+	b.awaitNoGroups(t)
+}
+
+func TestPollingClientCostsTheNodeOneCommandEachTime(t *testing.T) {
+	node := redistest.Start(t) // hz 10: late with every timeout
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	for range 10 {
+		if got := c.Do("BLPOP", "poll", "0.02"); got != nil {
+			t.Fatal(got)
+		}
+	}
+	stats := node.Do(t, "INFO", "commandstats").(string)
+	if !strings.Contains(stats, "cmdstat_blpop:calls=10,") || strings.Contains(stats, "unblock") {
+		t.Errorf("after 10 polls: %s", stats)
+	}
+}
+
+func TestGroupsShareFewConnectionsAndGrowWhenElementsComeFast(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "2", "--blocking-lanes-max", "3")
+	clients := make([]*redistest.Conn, 100)
+	for i := range clients {
+		clients[i] = dial(t, b.Addr())
+		clients[i].Send("BLPOP", "few", "0")
+	}
+	b.awaitWaiters(t, len(clients))
+	if n := b.leases().Leased; n != 1 {
+		t.Errorf("%d connections for clients that only wait", n)
+	}
+	words := []any{"RPUSH", "few"}
+	for i := range 60 {
+		words = append(words, i)
+	}
+	dial(t, b.Addr()).Do(words...)
+	b.awaitWaiters(t, 40)
+	if n := b.leases().Leased; n != 3 {
+		t.Errorf("%d connections after elements came fast, want 3", n)
+	}
+	row := only(t, proxy(t, dial(t, b.Addr()), "PINS")[:1], "reason", "block")
+	if row["waiters"] != int64(40) || row["command"] != "blpop" {
+		t.Errorf("PROXY PINS: %v", row)
+	}
+	for _, c := range clients {
+		c.Close()
+	}
+	b.awaitNoGroups(t)
+	awaitBlocked(t, node, 0)
+}
+
+func TestClientsThatAskForOtherThingsWaitApart(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	lines := []string{"BLPOP a 0", "BRPOP a 0", "BLPOP a b 0", "BLPOP b a 0", "BLMPOP 0 1 a LEFT", "BLMPOP 0 1 a RIGHT", "BLMPOP 0 1 a LEFT COUNT 2"}
+	for _, line := range lines {
+		for range 2 {
+			c := dial(t, b.Addr())
+			c.Send(strings.Fields(line))
+		}
+	}
+	other := dial(t, b.Addr())
+	other.Do("SELECT", 1)
+	other.Send("BLPOP", "a", 0)
+	resp3 := dial(t, b.Addr())
+	resp3.Do("HELLO", 3)
+	resp3.Send("BLPOP", "a", 0)
+	b.awaitWaiters(t, 2*len(lines)+2)
+	awaitBlocked(t, node, len(lines)+2)
+}
+
+func TestSharingIsSwitchedWhileClientsWait(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "2")
+	var clients []*redistest.Conn
+	for i := range 12 {
+		switch i {
+		case 4:
+			b.set("blocking-share", "no")
+		case 8:
+			b.set("blocking-share", "yes")
+		}
+		c := dial(t, b.Addr())
+		c.Send("BLPOP", "switched", "0")
+		b.awaitWaiters(t, i+1)
+		clients = append(clients, c)
+	}
+	awaitBlocked(t, node, 5) // the lane of eight, and four on their own
+	other := dial(t, b.Addr())
+	seen := map[string]int{}
+	for i := range clients {
+		other.Do("RPUSH", "switched", i)
+	}
+	for _, c := range clients {
+		seen[fmt.Sprint(c.Recv())]++
+	}
+	if len(seen) != len(clients) {
+		t.Errorf("got %v", seen)
+	}
+	b.awaitNoGroups(t)
+}
+
+func TestClientsWithoutAConnectionInTimeAreToldToTryAgain(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
+	first, second, third := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	first.Send("BLPOP", "one", "0")
+	awaitBlocked(t, node, 1)
+	second.Send("BLPOP", "two", "0")
+	third.Send("BLPOP", "two", "0.01")
+	for _, c := range []*redistest.Conn{second, third} {
+		if got, _ := c.Recv().(redistest.Error); !strings.HasPrefix(string(got), "TRYAGAIN ") {
+			t.Errorf("got %v", got)
+		}
+	}
+	dial(t, b.Addr()).Do("RPUSH", "one", "x")
+	if got := fmt.Sprint(first.Recv()); got != "[one x]" {
+		t.Error(got)
+	}
+	if got := second.Do("BLPOP", "two", "0.01"); got != nil {
+		t.Error(got)
+	}
+	b.awaitNoGroups(t)
+}
+
+func TestErrorsGoToEachClientThatAsked(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	var clients []*redistest.Conn
+	for i := range 5 {
+		c := dial(t, b.Addr())
+		c.Send("BLMOVE", "from", "to", "LEFT", "LEFT", "0")
+		b.awaitWaiters(t, i+1)
+		clients = append(clients, c)
+	}
+	other := dial(t, b.Addr())
+	other.Do("SET", "to", "no list")
+	other.Do("RPUSH", "from", "x")
+	for i, c := range clients {
+		if got, _ := c.Recv().(redistest.Error); !strings.HasPrefix(string(got), "WRONGTYPE ") {
+			t.Errorf("client %d: %v", i, got)
+		}
+	}
+	if got := other.Do("LRANGE", "from", 0, -1); fmt.Sprint(got) != "[x]" {
+		t.Errorf("the element: %v", got)
+	}
+}
+
+func TestReadersOfAStreamShareOneReadAndMissNothing(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "3")
+	other := dial(t, b.Addr())
+	other.Do("XADD", "s", "1-1", "f", "old")
+	readers := make([]*redistest.Conn, 100)
+	for i := range readers {
+		readers[i] = dial(t, b.Addr())
+		readers[i].Send("XREAD", "BLOCK", 5000+i, "STREAMS", "s", "$")
+	}
+	b.awaitWaiters(t, len(readers))
+	if n := b.leases().Leased; n != 1 {
+		t.Errorf("%d connections for readers of the same", n)
+	}
+	for n := 2; n <= 6; n++ {
+		id := fmt.Sprintf("%d-1", n)
+		other.Do("XADD", "s", id, "f", "v")
+		for i, c := range readers {
+			if got := fmt.Sprint(c.Recv()); got != "[[s [["+id+" [f v]]]]]" {
+				t.Fatalf("reader %d: %s", i, got)
+			}
+		}
+		for i, c := range readers {
+			from := id
+			if i%2 == 0 {
+				from = "$"
+			}
+			c.Send("XREAD", "BLOCK", 5000, "STREAMS", "s", from)
+		}
+		b.awaitWaiters(t, len(readers))
+	}
+	for _, c := range readers {
+		c.Close()
+	}
+	b.awaitNoGroups(t)
+}
+
+func TestReaderFromTheEndOfAStreamThatIsNotThereYetGetsItsFirstEntry(t *testing.T) {
+	b := startBerth(t, redistest.Start(t).Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	c.Send("XREAD", "BLOCK", "0", "STREAMS", "new", "newer", "$", "$")
+	b.awaitWaiters(t, 1)
+	other.Do("XADD", "newer", "1-1", "f", "v")
+	if got := fmt.Sprint(c.Recv()); got != "[[newer [[1-1 [f v]]]]]" {
+		t.Error(got)
+	}
+}
+
+// Neither a lost connection nor a node that is demoted and promoted is told to clients that only wait.
+func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--loops", "2")
+	c, reader, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, node.Addr())
+	began := time.Now()
+	c.Send("BLPOP", "out", "0")
+	reader.Send("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
+	awaitBlocked(t, node, 2)
+	for _, trouble := range []string{"killed", "demoted", "restarted"} {
+		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > laneSlow+100*time.Millisecond })
+		switch trouble {
+		case "killed":
+			other.Do("CLIENT", "KILL", "TYPE", "normal")
+		case "demoted":
+			other.Do("REPLICAOF", "127.0.0.1", "1")
+			awaitBlocked(t, node, 1) // the reader stays
+			other.Do("REPLICAOF", "NO", "ONE")
+		case "restarted":
+			node.Kill()
+			node.Restart(t)
+			other = dial(t, node.Addr())
+		}
+		awaitBlocked(t, node, 2)
+		began = time.Now()
+	}
+	other.Do("RPUSH", "out", "x")
+	other.Do("XADD", "s", "1-1", "f", "v")
+	if got := fmt.Sprint(c.Recv(), reader.Recv()); got != "[out x] [[s [[1-1 [f v]]]]]" {
+		t.Error(got)
+	}
+	node.Kill() // the descriptors of its second process are none of berth's
+}
+
+func TestNobodyMayUnblockAtTheNodeSoTheConnectionIsClosed(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "taker", "on", ">pw", "~*", "+@all", "-client|unblock")
+	b := startBerth(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	c.Do("AUTH", "taker", "pw")
+	c.Send("BLPOP", "acl", "0")
+	awaitBlocked(t, node, 1)
+	c.Close()
+	awaitBlocked(t, node, 0)
+	b.awaitNoGroups(t)
+	other.Do("RPUSH", "acl", "x")
+	if got := fmt.Sprint(other.Do("LRANGE", "acl", 0, -1)); got != "[x]" {
+		t.Error(got)
+	}
+	if n := b.leases().Leased; n != 0 {
+		t.Errorf("%d leases are left", n)
+	}
+}
+
+func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	for range 20 {
+		c := dial(t, b.Addr())
+		c.Send("BLPOP", "back", "0")
+		awaitBlocked(t, node, 1)
+		c.Close()
+		awaitBlocked(t, node, 0)
+		b.awaitNoGroups(t)
+	}
+	if s, n := b.leases(), b.figures(t).stats.cancels; s.Idle != 1 || s.Leased != 0 || n.closed != 0 || n.unblocked != 20 {
+		t.Errorf("after 20 clients have left: %+v, %+v", s, n)
+	}
+}
