@@ -46,14 +46,17 @@ func (c *cancel) Reply(reply, _ []byte, _ int) {
 		return
 	}
 	ln := c.ln
+	unblocked := reply[0] == ':' && reply[1] != '0'
+	if unblocked {
+		ln.g.l.stats.cancels.unblocked++
+	}
 	switch {
 	case reply[0] != ':':
 		c.giveUp("unblock refused")
 	case ln.answered:
 		c.stop()
 		ln.proceed()
-	case reply[1] != '0':
-		ln.g.l.stats.cancels.unblocked++ // the command's nil is on its way
+	case unblocked: // the command's nil is on its way
 	case c.tries == cancelTries:
 		c.giveUp("unblock in vain")
 	default:
