@@ -44,7 +44,7 @@ var (
 	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by reason.", "reason")
 	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by reason.", "reason")
 
-	metricLanes   = gaugeFamily("berth_lanes", "Connections on which clients wait together for a blocking command now.")
+	metricLanes   = gaugeFamily("berth_lane_connections", "Connections on which clients wait together for a blocking command now.")
 	metricCancels = counterFamily("berth_lane_cancels_total", "Blocking commands that were ended at the node because nobody waited any more, by how (unblocked, closed).", "outcome")
 	metricOrphans = counterFamily("berth_orphan_pops_total", "Elements popped for a client that had just left, with nobody else waiting, by what became of them (returned, kept, dropped, lost).", "outcome")
 
