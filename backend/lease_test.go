@@ -133,10 +133,48 @@ func TestHangUpAtAnyStepOfTheHandshakeAnswersTheWaiter(t *testing.T) {
 	}
 }
 
+func TestLeaseKnowsTheNumberThatItsNodeGaveIt(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "mute", "on", ">pw", "~*", "+@all", "-client|id")
+	h := newPoolHolder(t, newPoolLoop(t))
+	for _, want := range []Identity{{}, {RESP: 3}, {DB: 2, RESP: 3}} {
+		p, _ := newTestPool(t, node.Addr(), nil)
+		l := h.attach(p, want)
+		if got, said := l.NodeID(), h.call(l, "CLIENT", "ID"); fmt.Sprintf(":%d\r\n", got) != said {
+			t.Errorf("%+v: %d, the node says %q", want, got, said)
+		}
+		h.detach(l)
+	}
+	p := NewPool(node.Addr(), "mute", "pw", NewPoolSettings(DefaultPoolValues()))
+	defer p.Close()
+	l := h.attach(p, Identity{User: "mute", Password: "pw"})
+	if got, said := l.NodeID(), h.call(l, "PING"); got != 0 || said != "+PONG\r\n" {
+		t.Errorf("a node that keeps it to itself: %d, then %q", got, said)
+	}
+	h.detach(l)
+}
+
+func TestLostErrorTellsWhetherAReplyHadBegun(t *testing.T) {
+	for _, said := range []string{"", "*2\r\n$1\r\nq\r\n$1"} {
+		node := newScripted(t, func(c *scriptedConn) {
+			c.read()
+			c.say(said)
+		})
+		p, _ := newTestPool(t, node.addr, nil)
+		h := newPoolHolder(t, newPoolLoop(t))
+		h.send(h.attach(p, Identity{}), "BLPOP", "q", "0")
+		lost, ok := errors.AsType[*LostError](receive(t, h.lost, "the end"))
+		if !ok || lost.Begun != (said != "") || !lost.Sent {
+			t.Errorf("after %q: %+v", said, lost)
+		}
+	}
+}
+
 func TestHandshakeThatNeverEndsIsCutByTheDialTimeout(t *testing.T) {
 	node := newScripted(t, func(c *scriptedConn) {
 		c.read()
 		c.say("+O")
+		c.read()
 		c.read()
 	})
 	p, _ := newTestPool(t, node.addr, func(v *PoolValues) { v.DialTimeout = 50 * time.Millisecond })

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -196,6 +197,7 @@ func newScriptedOn(t testing.TB, addr string, script func(c *scriptedConn)) *scr
 			s.mu.Unlock()
 			running.Go(func() {
 				defer c.Close()
+				c.introduce()
 				script(c)
 			})
 		}
@@ -210,6 +212,17 @@ func newScriptedOn(t testing.TB, addr string, script func(c *scriptedConn)) *scr
 		running.Wait()
 	})
 	return s
+}
+
+// clientID is what the pool asks at the end of each dial.
+var clientID = codec.AppendCommandString(nil, "CLIENT", "ID")
+
+// introduce answers it when nothing else is asked before. Scripts begin behind it.
+func (c *scriptedConn) introduce() {
+	if b, err := c.r.Peek(len(clientID)); err == nil && bytes.Equal(b, clientID) {
+		_, _ = c.r.Discard(len(clientID))
+		c.say(fmt.Sprintf(":%d\r\n", c.n+1))
+	}
 }
 
 // read returns the next command, its words joined by blanks, or "" at the end of the connection.
