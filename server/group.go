@@ -219,6 +219,24 @@ func (g *group) serve(reply []byte) {
 	}
 }
 
+// recheckLanes takes lanes along whose slot belongs to another node now: the old one may be beyond saying so.
+func (l *loop) recheckLanes() {
+	t := l.srv.nodes.Topology()
+	for _, g := range l.groups {
+		shard, text := shardOf(t, g.slot, g.client)
+		if text != "" {
+			continue
+		}
+		for _, ln := range slices.Clone(g.lanes) {
+			if ln.state == laneArmed && ln.addr != t.Shards()[shard].Primary {
+				ln.stray = true
+				ln.leave()
+			}
+		}
+		g.adjust()
+	}
+}
+
 // closeLanes ends what is left when berth ends.
 func (l *loop) closeLanes() {
 	for _, g := range l.groups {
@@ -268,6 +286,16 @@ func (g *group) serving() (n int) {
 	return n
 }
 
+// connections is how many lanes there are at the slot's owner. A node that stands still may keep others for long.
+func (g *group) connections() (n int) {
+	for _, ln := range g.lanes {
+		if !ln.stray {
+			n++
+		}
+	}
+	return n
+}
+
 // newest is the lane that was begun last of those that fetch replies.
 func (g *group) newest() *lane {
 	for i := len(g.lanes) - 1; ; i-- {
@@ -283,7 +311,7 @@ func (g *group) adjust() {
 	for g.serving() > g.n-g.late {
 		g.newest().leave()
 	}
-	for g.serving() < g.wanted() && len(g.lanes) < g.l.srv.config().BlockingLanesMax {
+	for g.serving() < g.wanted() && g.connections() < g.l.srv.config().BlockingLanesMax {
 		ln := &lane{g: g}
 		g.lanes = append(g.lanes, ln)
 		g.l.srv.unsettled.Add(1)

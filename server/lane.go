@@ -47,6 +47,7 @@ type lane struct {
 	sentAt   int64 // when the command was sent, unix nanoseconds
 	until    int64 // when the node will time it out; 0: never
 	answered bool  // in laneLeaving: the command's reply has come
+	stray    bool  // in laneLeaving: the slot belongs to another node now
 	cancel   *cancel
 
 	target  string // where a redirect leads; "": to the owner of the slot
@@ -203,6 +204,10 @@ func (ln *lane) LeaseReply(_ *backend.Lease, reply []byte) {
 // proceed sends the command again, or gives the lease back: nothing is owed on it.
 func (ln *lane) proceed() {
 	g := ln.g
+	if ln.stray {
+		ln.end()
+		return
+	}
 	others := g.serving()
 	if ln.state != laneLeaving {
 		others--

@@ -322,3 +322,47 @@ func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
 		t.Errorf("after 20 clients have left: %+v, %+v", s, n)
 	}
 }
+
+// A primary that is killed, and one that stands still and says nothing: clients that wait follow their slot to the replica.
+func TestBlockedClientsFollowTheirSlotToTheReplica(t *testing.T) {
+	for _, how := range []string{"killed", "standing still"} {
+		cluster := redistest.StartCluster(t, 3, 1, "--cluster-require-full-coverage", "no")
+		const hurt = 2
+		key := tagOn(cluster, hurt) + "list"
+		b := startBerth(t, clusterURL(cluster), "--loops", "2")
+		clients := make([]*redistest.Conn, 20)
+		began := time.Now()
+		for i := range clients {
+			clients[i] = dial(t, b.Addr())
+			clients[i].SetTimeout(40 * time.Second)
+			clients[i].Send("BLPOP", key, []any{0, 60}[i%2])
+		}
+		awaitBlocked(t, cluster.Node(hurt), 1)
+		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > laneSlow+100*time.Millisecond })
+		if how == "killed" {
+			cluster.Node(hurt).Kill()
+		} else {
+			cluster.Node(hurt).Pause()
+			defer cluster.Node(hurt).Resume()
+		}
+		replica := cluster.Node(5)
+		redistest.Eventually(t, 20*time.Second, "the replica to take over", func() bool {
+			return strings.Contains(replica.Do(t, "INFO", "replication").(string), "role:master")
+		})
+		redistest.Eventually(t, 30*time.Second, "the clients to wait there", func() bool {
+			return !strings.Contains(replica.Do(t, "INFO", "clients").(string), "blocked_clients:0\r\n")
+		})
+		pusher := dial(t, replica.Addr())
+		seen := map[string]int{}
+		for i := range clients {
+			pusher.Do("RPUSH", key, i)
+		}
+		for _, c := range clients {
+			seen[fmt.Sprint(c.Recv())]++
+		}
+		if len(seen) != len(clients) {
+			t.Errorf("%s: got %v", how, seen)
+		}
+		pusher.Close()
+	}
+}

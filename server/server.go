@@ -180,7 +180,10 @@ func (srv *server) topologyChanged() {
 	})
 	srv.openPools()
 	for _, l := range srv.eachLoop() {
-		l.Post(l.feeds.TopologyChanged)
+		l.Post(func() {
+			l.feeds.TopologyChanged()
+			l.recheckLanes()
+		})
 	}
 	srv.learnCommands()
 }
