@@ -169,7 +169,9 @@ type wakeUps struct {
 func (w *wakeUps) String() string {
 	slices.Sort(w.wake)
 	slices.Sort(w.wait)
-	at := func(d []time.Duration, p float64) time.Duration { return d[int(p*float64(len(d)-1))].Round(time.Microsecond) }
+	at := func(d []time.Duration, p float64) time.Duration {
+		return d[int(p*float64(len(d)-1))].Round(time.Microsecond)
+	}
 	return fmt.Sprintf("wake-up p50 %s p99 %s max %s, waits median %s max %s (%.1f times)", at(w.wake, .5), at(w.wake, .99), at(w.wake, 1),
 		at(w.wait, .5), at(w.wait, 1), float64(at(w.wait, 1))/float64(at(w.wait, .5)))
 }
