@@ -143,7 +143,7 @@ func (l *loop) eachHolding(visit func(h holding)) {
 		if s.acks != nil {
 			for _, p := range s.acks.parts {
 				if p.lease != nil {
-					visit(holding{s, p.lease, "block", p.lease.Held()})
+					visit(holding{s: s, lease: p.lease, reason: "block", held: p.lease.Held()})
 				}
 			}
 		}
