@@ -53,11 +53,11 @@ type waiter struct {
 	late       bool // its time is up
 }
 
-// block has the client wait with others for the same elements. While it watches or tracks keys, and when it keeps its connections, the
-// command goes on its own.
+// block has the client wait with others for the same elements. While it watches or tracks keys, and when it keeps its
+// connections, the command goes on its own.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	cfg := s.loop.srv.config()
-	if st := s.stay; st != nil && (st.watching || st.tracking != nil) || !cfg.PoolEnabled {
+	if s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled {
 		return s.blockAlone(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
