@@ -232,7 +232,7 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 		ln.attach()
 		return true
 	}
-	if bytes.HasPrefix(reply, []byte("-UNBLOCKED ")) || ln.trouble != 0 && passes(reply) {
+	if bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
 		if ln.trouble == 0 || time.Duration(g.l.clock-ln.trouble) < lanePatience {
 			g.l.srv.nodes.Refresh()
 			ln.detach()
@@ -248,6 +248,10 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	}
 	return false
 }
+
+// demoted is how a node that has become a replica ends what waits there. Other UNBLOCKED errors, of a stream that was deleted,
+// are the client's.
+var demoted = []byte("-UNBLOCKED force unblock")
 
 // calm ends a trouble: the command has waited at a node for a while since.
 func (ln *lane) calm(waited time.Duration) {

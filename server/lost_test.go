@@ -195,6 +195,7 @@ func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
 			b := startBerth(t, l.addr, "--backend-timeout-ms", "100")
 			c := dial(t, b.Addr())
 			pipelined(c, "SET k v", "INCR n")
+			pipelined(c, "WATCH k", "UNWATCH") // leaves an idle lease
 			l.hold()
 			sent := []string{"INCR n"}
 			if name == "on a lease" {

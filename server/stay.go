@@ -156,6 +156,7 @@ func (st *stay) send(r *request, raw []byte, replies int) {
 
 // sendParts puts a long request on the lease: r.parts.
 func (st *stay) sendParts(r *request, replies int) {
+	st.sendCaching()
 	st.lease.SendParts(r.parts, replies)
 	st.sentAt = st.s.loop.clock
 	st.owed = append(st.owed, stayOwed{r: r, left: replies})

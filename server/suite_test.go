@@ -34,6 +34,7 @@ type talk struct {
 	t       *testing.T
 	addr    string
 	servers []*redistest.Server // that block
+	berth   *berthServer        // in front of them; nil: nothing is
 	resp    int
 	tag     string
 	clients map[string]*talker
@@ -126,15 +127,22 @@ func (k *talk) blocked() (n int) {
 	return n
 }
 
-// awaitBlocked waits until so many clients block on the servers.
+// awaitBlocked waits until so many clients block: on the servers, or in berth, with lanes that block there.
 func (k *talk) awaitBlocked(n int) {
 	k.t.Helper()
+	clients, atServers := n, n
 	var watchers []*redistest.Conn
 	for _, s := range k.servers {
 		watchers = append(watchers, dial(k.t, s.Addr()))
 	}
 	eventually(k.t, fmt.Sprintf("%d blocked clients", n), func() bool {
 		sum := 0
+		if k.berth != nil {
+			var settled bool
+			if clients, atServers, settled = k.berth.blockedNow(); !settled {
+				return false
+			}
+		}
 		for _, w := range watchers {
 			info := w.Do("INFO", "clients").(string)
 			_, rest, _ := strings.Cut(info, "blocked_clients:")
@@ -142,11 +150,38 @@ func (k *talk) awaitBlocked(n int) {
 			_, _ = fmt.Sscan(rest, &blocked)
 			sum += blocked
 		}
-		return sum == n
+		return clients == n && sum == atServers
 	})
 	for _, w := range watchers {
 		w.Close()
 	}
+}
+
+// blockedNow counts the clients that block and the connections on which they do. settled: no lane is on its way.
+func (b *berthServer) blockedNow() (clients, connections int, settled bool) {
+	type count struct {
+		clients, connections int
+		moving               bool
+	}
+	counts, silent := askLoops(b.srv, func(l *loop) (n count) {
+		n.clients = len(l.waiters)
+		for _, g := range l.groups {
+			n.connections += len(g.lanes)
+			n.moving = n.moving || len(g.lanes) == 0 || slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state != laneArmed })
+		}
+		for s := l.first; s != nil; s = s.next {
+			if s.pause == pauseBlocked && s.blocked == nil { // on its own
+				n.clients++
+				n.connections++
+			}
+		}
+		return n
+	})
+	settled = silent == 0
+	for _, n := range counts {
+		clients, connections, settled = clients+n.clients, connections+n.connections, settled && !n.moving
+	}
+	return clients, connections, settled
 }
 
 var clientOf = regexp.MustCompile(`@([a-z])\b`)
@@ -176,19 +211,19 @@ func (k *talk) words(line string) (words []string) {
 // compareTalks holds the conversations with both sides.
 func compareTalks(t *testing.T, conversations []conversation) {
 	direct, behind := redistest.Start(t, suiteServer...), redistest.Start(t, suiteServer...)
-	b := startBerth(t, behind.Addr(), "--enable-debug-command", "yes")
+	b := startBerth(t, behind.Addr(), suiteBerth...)
 	for _, resp := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", resp), func(t *testing.T) {
 			for _, c := range conversations {
 				t.Run(c.name, func(t *testing.T) {
 					compareTalk(t, c, slices.Concat(channelDifferences, differences),
 						&talk{addr: direct.Addr(), servers: []*redistest.Server{direct}, resp: resp},
-						&talk{addr: b.Addr(), servers: []*redistest.Server{behind}, resp: resp})
+						&talk{addr: b.Addr(), servers: []*redistest.Server{behind}, berth: b, resp: resp})
 				})
 			}
 		})
 	}
-	b = startBerth(t, clusterURL(sharedCluster(t)), "--enable-debug-command", "yes")
+	b = startBerth(t, clusterURL(sharedCluster(t)), suiteBerth...)
 	alone := shared.alone()
 	nodes := []*redistest.Server{sharedCluster(t).Node(0), sharedCluster(t).Node(1), sharedCluster(t).Node(2)}
 	t.Run("cluster", func(t *testing.T) {
@@ -199,7 +234,7 @@ func compareTalks(t *testing.T, conversations []conversation) {
 			t.Run(c.name, func(t *testing.T) {
 				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, differences),
 					&talk{addr: alone.Node(0).Addr(), servers: []*redistest.Server{alone.Node(0)}, resp: 2},
-					&talk{addr: b.Addr(), servers: nodes, resp: 2})
+					&talk{addr: b.Addr(), servers: nodes, berth: b, resp: 2})
 			})
 		}
 	})
@@ -207,6 +242,9 @@ func compareTalks(t *testing.T, conversations []conversation) {
 
 // suiteServer is how the servers of the suites run.
 var suiteServer = []string{"--enable-debug-command", "yes", "--hz", "500", "--dynamic-hz", "no"}
+
+// suiteBerth is how berth runs: with several lanes, elements that come together may change places on the way.
+var suiteBerth = []string{"--enable-debug-command", "yes", "--blocking-lanes-max", "1"}
 
 func compareTalk(t *testing.T, c conversation, explains []difference, direct, berth *talk) {
 	t.Helper()
