@@ -209,9 +209,10 @@ func (k *talk) words(line string) (words []string) {
 }
 
 // compareTalks holds the conversations with both sides.
-func compareTalks(t *testing.T, conversations []conversation) {
+func compareTalks(t *testing.T, conversations []conversation, args ...string) {
+	args = slices.Concat(suiteBerth, args)
 	direct, behind := redistest.Start(t, suiteServer...), redistest.Start(t, suiteServer...)
-	b := startBerth(t, behind.Addr(), suiteBerth...)
+	b := startBerth(t, behind.Addr(), args...)
 	for _, resp := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", resp), func(t *testing.T) {
 			for _, c := range conversations {
@@ -223,7 +224,7 @@ func compareTalks(t *testing.T, conversations []conversation) {
 			}
 		})
 	}
-	b = startBerth(t, clusterURL(sharedCluster(t)), suiteBerth...)
+	b = startBerth(t, clusterURL(sharedCluster(t)), args...)
 	alone := shared.alone()
 	nodes := []*redistest.Server{sharedCluster(t).Node(0), sharedCluster(t).Node(1), sharedCluster(t).Node(2)}
 	t.Run("cluster", func(t *testing.T) {
