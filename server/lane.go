@@ -63,6 +63,9 @@ const (
 	// laneRestMin and laneRestMax bound the pauses before the owner of a slot is tried again.
 	laneRestMin = 10 * time.Millisecond
 	laneRestMax = 500 * time.Millisecond
+	// laneDoubt is for how long a command must have waited at a node that is lost for it to be sure that it found nothing
+	// there: what is executed at once is answered sooner.
+	laneDoubt = 100 * time.Millisecond
 	// lanePatience is how long clients that already wait go on waiting for a node that was lost.
 	lanePatience = 30 * time.Second
 )
@@ -283,7 +286,7 @@ func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
 	lost := asLost(ln.addr, err)
 	waited := time.Duration(g.l.clock - ln.sentAt)
 	ln.calm(waited)
-	doubt := lost.Begun || lost.Sent && waited < laneSlow
+	doubt := lost.Begun || lost.Sent && waited < laneDoubt
 	g.l.srv.nodes.Refresh()
 	switch {
 	case ln.state == laneLeaving:
