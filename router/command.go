@@ -35,9 +35,10 @@ const (
 	JoinAny                // one success is enough, else the first error (SCRIPT KILL)
 	JoinPick               // one shard at random, the next one while the reply is nil (RANDOMKEY)
 	JoinCursor             // one shard after the other; the cursor carries the shard (SCAN)
+	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); or all the same
 )
 
-var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor"}
+var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "newest"}
 
 func (j Join) String() string { return joinNames[j] }
 

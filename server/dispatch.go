@@ -77,7 +77,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	case router.Pinned:
 		return s.subscribe(cmd, raw, args)
 	case router.Refused:
-		if cmd.Name == "debug" && s.loop.srv.config().EnableDebugCommand {
+		if s.debugs(cmd) {
 			return s.share(cmd, raw, args)
 		}
 		return s.refuse(cmd, s.refusal(cmd))
@@ -116,6 +116,9 @@ func (s *session) notCommand(args [][]byte, err error) bool {
 // slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so malformed that the node
 // must say why; manySlots when they lie in several.
 func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
+	if cmd.Way == router.Refused { // which only DEBUG can get past
+		return debugSlot(args)
+	}
 	l := s.loop
 	slot, keys, err := cmd.SlotOf(args, l.keys)
 	l.keys = keys
@@ -210,5 +213,5 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 
 // protected tells whether the command is one that Redis refuses to all, before it asks who the client is.
 func (s *session) protected(cmd *router.Command) bool {
-	return strings.Contains(cmd.Refusal(), " command not allowed.") && (cmd.Name != "debug" || !s.loop.srv.config().EnableDebugCommand)
+	return strings.Contains(cmd.Refusal(), " command not allowed.") && !s.debugs(cmd)
 }

@@ -19,6 +19,7 @@ type join struct {
 	r       *request
 	left    int // parts whose reply has not come
 	failed  int // the part whose error came first, or noPart
+	most    int // JoinNewest: entries at most
 	parts   []part
 	more    *longSplit // has parts to send yet, and waits; else nil
 	places  []int      // which of the request's keys the parts have, part behind part
@@ -171,6 +172,8 @@ func (j *join) whole(dst []byte, resp int) []byte {
 		dst, err = j.pairs(dst, resp)
 	case router.JoinAnd:
 		dst, err = j.and(dst)
+	case router.JoinNewest:
+		dst, err = j.newest(dst)
 	case router.JoinAny:
 		for i := range j.parts {
 			if j.reply(i)[0] != '-' {

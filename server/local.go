@@ -74,7 +74,7 @@ func (s *session) answersItself(cmd *router.Command) bool {
 	if forEmbedded[cmd.Name] && s.loop.srv.nodes.Info().Kind != backend.Embedded {
 		return false
 	}
-	return cmd.Way == router.Refused || localFuncs[cmd.Name] != nil || sessionFuncs[cmd.Name] != nil
+	return cmd.Way == router.Refused && !s.debugs(cmd) || localFuncs[cmd.Name] != nil || sessionFuncs[cmd.Name] != nil
 }
 
 func ping(s *session, args [][]byte, out []byte) []byte {

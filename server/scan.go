@@ -47,14 +47,17 @@ func (s *session) scan(cmd *router.Command, args [][]byte) bool {
 	return true
 }
 
-// scanCursor reads a cursor as C's strtoul does, which takes a sign.
+// scanCursor reads a cursor as C's strtoul does, which takes a sign, and nothing for 0.
 func scanCursor(word string) (cursor uint64, ok bool) {
+	if word == "" {
+		return 0, true
+	}
 	digits := strings.TrimPrefix(word, "-")
 	if digits == word {
 		digits = strings.TrimPrefix(word, "+")
 	}
 	cursor, err := strconv.ParseUint(digits, 10, 64)
-	if word != "" && word[0] == '-' {
+	if word[0] == '-' {
 		cursor = -cursor
 	}
 	return cursor, err == nil

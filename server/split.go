@@ -126,6 +126,9 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	l := s.loop
 	r := s.newRequest(cmd)
 	j := l.join(r, len(t.Shards()))
+	if cmd.Join == router.JoinNewest {
+		j.most = mostEntries(args)
+	}
 	for i := range j.parts {
 		p := &j.parts[i]
 		if err := pipes.Shard(t, i).Send(raw, 1, p); err != nil {

@@ -126,7 +126,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	topology := s.loop.srv.nodes.Topology()
 	cfg := s.loop.srv.config()
 	switch {
-	case cmd.Way == router.Refused && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
+	case cmd.Way == router.Refused && !s.debugs(cmd) && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
 		return s.refuse(cmd, s.refusal(cmd))
 	case cmd.Way == router.FanOut && topology.Sharded():
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
