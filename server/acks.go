@@ -168,3 +168,31 @@ func (s *session) leaveAcks(why string) {
 		}
 	}
 }
+
+// unblock ends a WAIT early: its client gets the counts as they are, or an error. What a primary does not say counts as no
+// replica.
+func (a *acks) unblock(by backend.Identity, withError bool) {
+	s := a.s
+	if withError {
+		s.leaveAcks("client unblocked")
+		a.r.done(codec.AppendError(nil, errUnblocked))
+		return
+	}
+	for _, p := range a.parts {
+		switch {
+		case p.waiter != nil:
+			p.waiter.Cancel()
+			p.waiter = nil
+			p.answer(noReplica)
+		case p.lease != nil:
+			lease := p.lease
+			s.loop.unblockLease(lease, by, false, func() bool { return s.acks == a && p.lease == lease }, func() {
+				lease.Close("client unblocked")
+				p.lease = nil
+				p.answer(noReplica)
+			})
+		}
+	}
+}
+
+var noReplica = codec.AppendInt(nil, 0)

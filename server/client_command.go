@@ -16,8 +16,8 @@ func init() {
 	localFuncs["client|getname"] = clientGetName
 	localFuncs["client|setname"] = clientSetName
 	localFuncs["client|setinfo"] = clientSetInfo
-	localFuncs["client|no-evict"] = clientSwitch
-	localFuncs["client|no-touch"] = clientSwitch
+	localFuncs["client|no-evict"] = clientSwitch(func(s *session, on bool) { s.noEvict = on })
+	localFuncs["client|no-touch"] = clientSwitch(func(*session, bool) {})
 	localFuncs["client|help"] = clientHelp
 	localFuncs["acl|whoami"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, s.user()) }
 	sessionFuncs["client|reply"] = clientReply
@@ -70,12 +70,15 @@ func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 
 // clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared connection touches is not
 // one client's to say.
-func clientSwitch(_ *session, args [][]byte, out []byte) []byte {
-	switch strings.ToLower(string(args[2])) {
-	case "on", "off":
+func clientSwitch(note func(s *session, on bool)) localFunc {
+	return func(s *session, args [][]byte, out []byte) []byte {
+		word := strings.ToLower(string(args[2]))
+		if word != "on" && word != "off" {
+			return codec.AppendError(out, errSyntax)
+		}
+		note(s, word == "on")
 		return codec.AppendSimple(out, "OK")
 	}
-	return codec.AppendError(out, errSyntax)
 }
 
 // clientReply switches the client's replies off and on. OFF and SKIP have no reply themselves.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -492,15 +494,122 @@ func TestUnblockedClientNoLongerTakesElements(t *testing.T) {
 }
 
 // The replies of WATCH and BLPOP come one after the other on one lease; the first must not pass for the second.
-func TestUnblockInsideAWatchBreaksTheWatch(t *testing.T) {
+func TestUnblockInsideAWatchKeepsTheWatch(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
 	id := c.Do("CLIENT", "ID")
 	c.WriteString("WATCH ubw:k\r\nBLPOP ubw:l 0\r\nMULTI\r\nSET ubw:k 1\r\nEXEC\r\n")
 	eventually(t, "the client to be unblocked", func() bool { return other.Do("CLIENT", "UNBLOCK", id) == int64(1) })
-	want := "+OK\r\n*-1\r\n+OK\r\n+QUEUED\r\n*-1\r\n"
+	want := "+OK\r\n*-1\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
 	if got := c.ReadN(len(want)); got != want {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestUnblockEndsWaitWithTheCountAsItIs(t *testing.T) {
+	node, _ := withReplica(t)
+	b := startBerth(t, node.Addr(), "--loops", "2")
+	figure := func(name string) (n int) {
+		_, rest, _ := strings.Cut(node.Do(t, "INFO", "replication").(string), name)
+		_, _ = fmt.Sscan(rest, &n)
+		return n
+	}
+	for reason, want := range map[string]string{"TIMEOUT": ":1\r\n", "ERROR": "-" + errUnblocked + "\r\n"} {
+		c, other := dial(t, b.Addr()), dial(t, b.Addr())
+		id := c.Do("CLIENT", "ID")
+		c.Send("WAIT", 2, 0)
+		eventually(t, "WAIT to block", func() bool { return strings.Contains(fmt.Sprint(node.Do(t, "CLIENT", "LIST")), "cmd=wait") })
+		offset := figure("master_repl_offset:")
+		eventually(t, "the replica to acknowledge", func() bool { return figure(",offset=") >= offset })
+		if got := other.Do("CLIENT", "UNBLOCK", id, reason); got != int64(1) {
+			t.Errorf("CLIENT UNBLOCK: %v", got)
+		}
+		if got := c.RecvRaw(); got != want {
+			t.Errorf("UNBLOCK %s: got %q, want %q", reason, got, want)
+		}
+	}
+	over := startBerth(t, clusterURL(sharedCluster(t)))
+	if got := unblocked(t, over.Addr(), 2, "WAIT 1 0", "TIMEOUT"); got != ":0\r\n$4\r\nnext\r\n" {
+		t.Errorf("over a cluster: %q", got)
+	}
+	eventually(t, "no lease to be left", func() bool { return b.leases().Leased == 0 && over.leases().Leased == 0 })
+}
+
+// What it has cached stays true: it keeps its connection to the node.
+func TestUnblockedClientGoesOnTracking(t *testing.T) {
+	node := sharedNode(t)
+	b := startBerth(t, node.Addr())
+	for _, reason := range []string{"TIMEOUT", "ERROR"} {
+		c, other := dial(t, b.Addr()), dial(t, b.Addr())
+		c.Do("HELLO", 3)
+		script(t, c, "CLIENT TRACKING ON → OK", "GET ubt:k → <nil>")
+		id := c.Do("CLIENT", "ID")
+		c.Send("BLPOP", "ubt:l", 0)
+		eventually(t, "the client to be unblocked", func() bool { return other.Do("CLIENT", "UNBLOCK", id, reason) == int64(1) })
+		want := map[string]string{"TIMEOUT": "_\r\n", "ERROR": "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"}[reason]
+		if got := c.RecvRaw(); got != want {
+			t.Errorf("%s: %q", reason, got)
+		}
+		other.Do("SET", "ubt:k", 1)
+		if got := c.RecvRaw(); got != ">2\r\n$10\r\ninvalidate\r\n*1\r\n$5\r\nubt:k\r\n" {
+			t.Errorf("hears %q", got)
+		}
+		other.Do("DEL", "ubt:k")
+		c.Close()
+	}
+}
+
+// A user who blocks but may not say so to the node, and a node that keeps its connections' numbers to itself, do no harm.
+func TestUnblockEndsWhatTheNodeWillNotEnd(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "-client|id", "~*")
+	script(t, c, "AUTH bob pw → OK", "WATCH k → OK")
+	id := c.Do("CLIENT", "ID")
+	c.Send("BLPOP", "l", 0)
+	eventually(t, "the client to be unblocked", func() bool { return other.Do("CLIENT", "UNBLOCK", id) == int64(1) })
+	script(t, c, " → <nil>")
+	script(t, c, "MULTI → OK", "SET k 1 → QUEUED", "EXEC → <nil>", "SET k 2 → OK")
+}
+
+// What a client's line says of its state is what Redis says of a client that has sent the same.
+func TestClientLineShowsTheStateAsRedis(t *testing.T) {
+	alone := shared.alone().Node(0)
+	b := startBerth(t, clusterURL(sharedCluster(t)))
+	shown := regexp.MustCompile(` (flags|db|sub|psub|ssub|multi|cmd|qbuf|argv-mem|name|resp)=\S*`)
+	for _, line := range []string{
+		"PING", "READONLY", "READONLY; READWRITE", "READONLY; RESET", "READONLY; CLIENT NO-EVICT on", "CLIENT NO-EVICT on; RESET",
+		"CLIENT NO-EVICT on; CLIENT NO-EVICT off", "CLIENT NO-EVICT on; CLIENT NO-EVICT x", "NOSUCH", "CLIENT NOSUCH", "CLIENT", "GET",
+		"ASKING", "MULTI; GET a", "MULTI; READONLY; EXEC", "SUBSCRIBE a", "PSUBSCRIBE a", "SSUBSCRIBE a", "WATCH a", "HELLO 3",
+		"CLIENT SETNAME me", "SET a", "DEBUG", "CLUSTER NODES", "XGROUP CREATE a", "FOO BAR", "MULTI; NOSUCH",
+	} {
+		states := func(addr string) []string {
+			c, other := dial(t, addr), dial(t, addr)
+			id := c.Do("CLIENT", "ID")
+			for words := range strings.SplitSeq(line, "; ") {
+				c.Do(strings.Fields(words))
+			}
+			return shown.FindAllString(other.Do("CLIENT", "LIST", "ID", id).(string), -1)
+		}
+		if got, want := states(b.Addr()), states(alone.Addr()); !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", line, got, want)
+		}
+	}
+	for _, words := range []string{"CLIENT INFO", "CLIENT LIST TYPE normal"} {
+		self := func(addr string) (states []string) {
+			c := dial(t, addr)
+			id := fmt.Sprint(c.Do("CLIENT", "ID"))
+			for line := range strings.Lines(c.Do(strings.Fields(words)).(string)) {
+				if field(line, "id") == id {
+					states = append(states, shown.FindAllString(line, -1)...)
+				}
+			}
+			return states
+		}
+		if got, want := self(b.Addr()), self(alone.Addr()); !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", words, got, want)
+		}
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 func init() {
-	localFuncs["client|info"] = func(s *session, _ [][]byte, out []byte) []byte {
-		return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil)), s.resp())
+	localFuncs["client|info"] = func(s *session, args [][]byte, out []byte) []byte {
+		return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil, sizesOf(args))), s.resp())
 	}
 	sessionFuncs["client|list"] = permitted(clientList)
 }
@@ -49,11 +49,17 @@ func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	default:
 		return s.refuse(cmd, errSyntax)
 	}
+	own := sizesOf(args)
 	list := func(l *loop) (lines []clientLine) {
 		for c := l.first; c != nil; c = c.next {
-			if filter.admits(c) && (ids == nil || slices.Contains(ids, c.id)) {
-				lines = append(lines, clientLine{c.id, c.appendLine(nil)})
+			if !filter.admits(c) || ids != nil && !slices.Contains(ids, c.id) {
+				continue
 			}
+			asks := sizes{}
+			if c == s {
+				asks = own
+			}
+			lines = append(lines, clientLine{c.id, c.appendLine(nil, asks)})
 		}
 		return lines
 	}
@@ -82,9 +88,20 @@ func pickLines(sorted []clientLine, ids []int64) (picked []clientLine) {
 	return picked
 }
 
+// sizes are those of the request by which a client asks for its line, which Redis counts in.
+type sizes struct{ request, words int }
+
+func sizesOf(args [][]byte) (z sizes) {
+	for _, a := range args {
+		z.words += len(a)
+	}
+	z.request = len(codec.AppendCommand(nil, args...))
+	return z
+}
+
 // appendLine appends the client's line, in the fields of Redis 7.0 and, behind them, the two of 7.2. What a node would
 // count and berth does not have is 0.
-func (s *session) appendLine(dst []byte) []byte {
+func (s *session) appendLine(dst []byte, asks sizes) []byte {
 	var name label
 	if s.label != nil {
 		name = *s.label
@@ -110,11 +127,11 @@ func (s *session) appendLine(dst []byte) []byte {
 	remote, local := s.addresses()
 	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out) + unread + queuedBytes
 	return fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d "+
-		"multi=%d qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
+		"multi=%d qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
 		"cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
 		s.flags(), id.DB, s.subscriptions(backend.PlainChannel), s.subscriptions(backend.PatternChannel), s.subscriptions(backend.ShardChannel),
-		queued, len(s.in)-s.inPos, cap(s.in)-len(s.in), queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
+		queued, asks.request+len(s.in)-s.inPos, cap(s.in)-len(s.in), asks.words, queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
 		last, s.user(), redirect, id.RESP, name.libName, name.libVer)
 }
 
@@ -144,6 +161,8 @@ func (s *session) flags() string {
 		{'d', s.stay != nil && s.stay.broken},
 		{'c', s.closing},
 		{'U', unix},
+		{'r', s.readonly},
+		{'e', s.noEvict},
 	} {
 		if f.holds {
 			b = append(b, f.letter)

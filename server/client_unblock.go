@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -28,12 +29,13 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 	if !ok {
 		return s.refuse(cmd, errNotNumber)
 	}
+	by := s.loop.srv.asUser(s.pipes.Identity())
 	unblock := func(l *loop) int64 {
 		if l.unblock(id, withError) {
 			return 1
 		}
 		for c := l.first; c != nil; c = c.next {
-			if c.id == id && c.unblock(withError) {
+			if c.id == id && c.unblock(by, withError) {
 				return 1
 			}
 		}
@@ -48,40 +50,56 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 	})
 }
 
-// unblock answers the blocking command that the client waits in, and closes the lease on which it waits: the node must
-// not give it an element any more. false: it does not block, or its command has not gone out yet.
-//
-// An element that the node has given away at this very moment is lost with the lease.
-func (s *session) unblock(withError bool) bool {
+const errUnblocked = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+
+// unblock ends the command that the client blocks in by itself, on leases of its own: WAIT, or one behind WATCH or CLIENT
+// TRACKING. false: it does not block, or its command has not gone out yet.
+func (s *session) unblock(by backend.Identity, withError bool) bool {
 	st := s.stay
-	if s.pause != pauseBlocked || st == nil {
-		return false
-	}
-	var r *request
 	switch {
+	case s.pause != pauseBlocked:
+		return false
+	case s.acks != nil:
+		s.acks.unblock(by, withError)
+		return true
+	case st == nil:
+		return false
 	case st.again != nil: // between two nodes: its slot has moved
-		r, st.again = st.again, nil
+		r := st.again
+		st.again = nil
 		st.waiter.Cancel()
 		st.waiter = nil
-	case st.lease != nil && s.waiting == 1 && len(st.owed) > 0:
-		r = st.owed[len(st.owed)-1].r
-		st.lease.Close("client unblocked")
+		st.endBlocked(r, withError)
+		return true
+	case st.lease == nil || s.waiting != 1 || len(st.owed) == 0:
+		return false
+	}
+	lease, sentAt := st.lease, st.sentAt
+	waits := func() bool {
+		return !s.closed && s.stay == st && st.lease == lease && st.sentAt == sentAt && s.pause == pauseBlocked && len(st.owed) > 0
+	}
+	s.loop.unblockLease(lease, by, withError, waits, func() {
+		r := st.owed[len(st.owed)-1].r
+		lease.Close("client unblocked")
 		st.lease, st.owed = nil, nil
 		if st.tracks() { // on it: what the client has cached would go stale
 			s.end("tracking connection lost")
 		}
-	default:
-		return false
-	}
+		st.endBlocked(r, withError)
+	})
+	return true
+}
+
+// endBlocked answers a blocking command for which there is no connection any more.
+func (st *stay) endBlocked(r *request, withError bool) {
 	if st.watching {
 		st.broken = true
 	} else {
-		s.stay = nil
+		st.s.stay = nil
 	}
-	reply := codec.AppendNullArray(nil, s.resp())
+	reply := codec.AppendNullArray(nil, st.s.resp())
 	if withError {
-		reply = codec.AppendError(nil, "UNBLOCKED client unblocked via CLIENT UNBLOCK")
+		reply = codec.AppendError(nil, errUnblocked)
 	}
 	r.done(reply)
-	return true
 }

@@ -29,10 +29,10 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.hold(pausePipeline)
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)
+	s.lastCmd = cmd
 	if err != nil {
 		return s.notCommand(args, err)
 	}
-	s.lastCmd = cmd
 	if s.large != nil && (cmd.Way != router.Shared || s.txn != nil) {
 		return s.refuse(cmd, "TRYAGAIN berth: '"+cmd.Name+"' changed its meaning while it came, command not executed")
 	}

@@ -115,7 +115,7 @@ func (l *loop) unblock(client int64, withError bool) bool {
 	}
 	reply := w.timedOut()
 	if withError {
-		reply = codec.AppendError(nil, "UNBLOCKED client unblocked via CLIENT UNBLOCK")
+		reply = codec.AppendError(nil, errUnblocked)
 	}
 	g := w.g
 	g.answer(w, reply)

@@ -31,9 +31,9 @@ func init() {
 		out = codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock/1e9, 10))
 		return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
 	}
-	for _, name := range []string{"readonly", "readwrite", "asking"} {
-		localFuncs[name] = clusterMode
-	}
+	localFuncs["readonly"] = clusterMode(func(s *session) { s.readonly = true })
+	localFuncs["readwrite"] = clusterMode(func(s *session) { s.readonly = false })
+	localFuncs["asking"] = clusterMode(func(*session) {})
 	sessionFuncs["quit"] = quit
 	sessionFuncs["reset"] = reset
 	sessionFuncs["auth"] = auth
@@ -94,12 +94,16 @@ func ping(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendBulk(out, args[1])
 }
 
-// clusterMode answers READONLY, READWRITE and ASKING: berth itself goes to the right node.
-func clusterMode(s *session, _ [][]byte, out []byte) []byte {
-	if !s.loop.srv.sharded() {
-		return codec.AppendError(out, errNoCluster)
+// clusterMode answers READONLY, READWRITE and ASKING, of which CLIENT LIST at most shows something: berth itself goes to the
+// right node.
+func clusterMode(note func(s *session)) localFunc {
+	return func(s *session, _ [][]byte, out []byte) []byte {
+		if !s.loop.srv.sharded() {
+			return codec.AppendError(out, errNoCluster)
+		}
+		note(s)
+		return codec.AppendSimple(out, "OK")
 	}
-	return codec.AppendSimple(out, "OK")
 }
 
 func quit(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
@@ -117,6 +121,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.unlisten("reset")
 	s.endTracking("reset")
 	s.unwatch()
+	s.readonly = false
 	s.muteAll, s.muteThis = false, s.muteNext == 1 // CLIENT REPLY SKIP outlives it, OFF does not
 	if s.label != nil {
 		s.label.name = ""

@@ -95,6 +95,8 @@ type session struct {
 	born, seen int64    // unix nanoseconds
 	overSoft   int64    // since when the output is above the soft limit, else 0
 	label      *label   // names the client gave itself
+	noEvict    bool     // CLIENT NO-EVICT
+	readonly   bool     // READONLY, over a Cluster
 	lastCmd    *router.Command
 }
 
