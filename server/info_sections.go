@@ -79,10 +79,12 @@ func (r *infoReport) memory() {
 
 // persistence is the nodes'; clients wait for loading:0.
 func (r *infoReport) persistence() {
-	begin := r.text.Len() - 1
-	r.line("loading", 0)
-	r.line("async_loading", 0)
-	r.linesOf(r.nodes.saving, begin)
+	r.linesOf(r.nodes.saving, r.text.Len()-1)
+	for _, name := range []string{"loading", "async_loading"} {
+		if r.nodes.saving.values[name] == "" {
+			r.line(name, 0)
+		}
+	}
 }
 
 // stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits, expired_keys, evicted_keys …
