@@ -21,6 +21,41 @@ func TestRueidisWorksUnchanged(t *testing.T) {
 	})
 }
 
+// What is cached on the client's side is forgotten when somebody else changes it.
+func TestRueidisCachesWhatItReads(t *testing.T) {
+	onBoth(t, func(t *testing.T, b *berth) {
+		r, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{b.addr()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		ctx := t.Context()
+		for _, key := range []string{unique(t) + "a", unique(t) + "b", unique(t) + "c"} {
+			cached := func() (value string, hit bool) {
+				said := r.DoCache(ctx, r.B().Get().Key(key).Cache(), time.Hour)
+				value, err := said.ToString()
+				want(t, "GET through the cache", err, nil)
+				return value, said.IsCacheHit()
+			}
+			b.cli(t, "", "SET", key, "old")
+			value, hit := cached()
+			want(t, "first GET", []any{value, hit}, []any{"old", false})
+			value, hit = cached()
+			want(t, "second GET", []any{value, hit}, []any{"old", true})
+			b.cli(t, "", "SET", key, "new")
+			for late := time.After(patience); value != "new"; value, _ = cached() {
+				select {
+				case <-late:
+					t.Fatal("the cache is not told that the value has changed")
+				default:
+				}
+			}
+			_, hit = cached()
+			want(t, "GET of the new value from the cache", hit, true)
+		}
+	})
+}
+
 // rueidisCourse: over a Cluster NewClient finds out that there is one, and is a cluster client.
 func rueidisCourse(t *testing.T, option rueidis.ClientOption) {
 	r, err := rueidis.NewClient(option)
