@@ -110,6 +110,12 @@ def pubsub(r, tag):
     expect([m["data"] for m in got], ["hello", "hello"], "its text")
     p.ping()
     expect(p.get_message(timeout=5)["type"], "pong", "PING while subscribed")
+    if p.connection.health_check_interval:
+        p.connection.next_health_check = 1  # long ago: PING redis-py-health-check goes out before the next message
+        r.publish(channel, "checked")
+        got = [m["data"] for m in (p.get_message(timeout=5) for _ in range(3)) if m]
+        expect(got, ["checked", "checked"], "messages around a health check")
+        expect(p.health_check_response_counter, 0, "health checks without an answer")
     p.unsubscribe()
     p.punsubscribe()
     kinds = [p.get_message(timeout=5)["type"] for _ in range(2)]
