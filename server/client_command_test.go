@@ -504,6 +504,11 @@ func TestUnblockInsideAWatchKeepsTheWatch(t *testing.T) {
 	if got := c.ReadN(len(want)); got != want {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
+	// An UNBLOCK that comes late must not meet another client.
+	eventually(t, "its lease to be given back", func() bool { return b.leases().Leased == 0 })
+	if s := b.leases(); s.Idle != 0 {
+		t.Errorf("the connection is pooled: %+v", s)
+	}
 }
 
 func TestUnblockEndsWaitWithTheCountAsItIs(t *testing.T) {

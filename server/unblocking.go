@@ -9,7 +9,8 @@ import (
 )
 
 // unblocking asks a node, on a pipe, to end the command that a lease waits for: what the node then answers on the lease is the
-// client's reply, and the connection stays what it was. It is a backend.Receiver on the loop of the lease's holder.
+// client's reply, and the client keeps the connection with what it watches or tracks there. It is a backend.Receiver on the
+// loop of the lease's holder.
 //
 // A node that has unblocked nobody has either just answered, or has not seen the command yet: it is asked again, and when it
 // cannot be made to, fail ends the matter.
@@ -23,7 +24,8 @@ type unblocking struct {
 	tries int
 }
 
-// unblockLease has a node end what a lease waits for, in the name of a user who may.
+// unblockLease has a node end what a lease waits for, in the name of a user who may. The question may come late, when the
+// command has been answered: so the connection will not be another client's.
 func (l *loop) unblockLease(lease *backend.Lease, by backend.Identity, withError bool, waits func() bool, fail func()) {
 	reason := "TIMEOUT"
 	if withError {
@@ -33,6 +35,7 @@ func (l *loop) unblockLease(lease *backend.Lease, by backend.Identity, withError
 		l: l, set: l.pipes.Attach(by), addr: lease.Addr(), waits: waits, fail: fail,
 		words: codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10), reason),
 	}
+	lease.Mark(backend.DirtOther)
 	if lease.NodeID() == 0 {
 		u.end()
 		return
