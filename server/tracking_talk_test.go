@@ -30,7 +30,7 @@ var trackingTalks = map[string][]string{
 		"SET {t}a 2", "PING", "GET {t}a", "o:SET {t}a 3", "PING",
 	},
 	"watching and blocking go on": {
-		"HELLO 3", "CLIENT TRACKING ON", "WATCH {t}a", "GET {t}a", "o:SET {t}a 1", "MULTI", "SET {t}a 2", "EXEC", "WATCH {t}a", "GET {t}a",
+		"HELLO 3", "CLIENT TRACKING ON", "WATCH {t}a", "GET {t}a", "o:SET {t}a 1", "PING", "MULTI", "SET {t}a 2", "EXEC", "WATCH {t}a", "GET {t}a",
 		"MULTI", "GET {t}a", "EXEC", "o:RPUSH {t}l 1 2", "BLPOP {t}l 1", "LRANGE {t}l 0 -1", "o:DEL {t}l", "PING", "BLPOP {t}l 0.01",
 		"WATCH {t}a", "UNWATCH", "GET {t}c", "o:SET {t}c 1", "PING",
 	},
