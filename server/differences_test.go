@@ -549,6 +549,7 @@ var clusterDifferences = []difference{
 	{"", "between WATCH and EXEC nothing blocks or watches at another slot", func(m met) bool {
 		return m.cmd != nil && (m.cmd.Way == router.Blocking || m.cmd.Name == "watch") && string(m.berth) == "-"+errCrossSlot+"\r\n"
 	}, true},
+	{"exec", "between WATCH and EXEC nothing is transacted at another slot", both(berthSays("-"+errCrossSlot), redisSays("*")), true},
 	{"evalsha evalsha_ro", "a script without keys is known where it was run", berthSays("-NOSCRIPT"), true},
 	{"script|exists", "a script without keys is known where it was run", sameTree, false},
 	{"", "speaks of all shards: not inside MULTI", func(m met) bool {
