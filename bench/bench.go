@@ -143,6 +143,7 @@ func (b *bench) measure(s *Scenario) error {
 			}
 			out, err := round(s, e, b.o.drivers)
 			if err != nil {
+				err = e.explain(err)
 				row.Why = err.Error()
 				b.say("%s: %s: %v", r.Title, e.name, err)
 				continue

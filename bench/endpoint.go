@@ -42,6 +42,20 @@ func (e *endpoint) stop() {
 	stopNodes(e.nodes)
 }
 
+// explain adds to an error that one of the endpoint's processes has ended, if so, and what it said last.
+func (e *endpoint) explain(err error) error {
+	procs := []*process{e.proc}
+	for _, n := range e.nodes {
+		procs = append(procs, n.proc)
+	}
+	for _, p := range procs {
+		if p != nil && p.ended() {
+			err = fmt.Errorf("%w; %s ended:\n%s", err, p.cmd.Path, p.said())
+		}
+	}
+	return err
+}
+
 // nodePIDs are the nodes' processes that are known.
 func (e *endpoint) nodePIDs() []int {
 	var pids []int

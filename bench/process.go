@@ -85,6 +85,16 @@ func (p *process) stop() {
 	delete(running.all, p)
 }
 
+// ended tells whether the process is gone. One that is about to be, since its sockets are, has a moment for it.
+func (p *process) ended() bool {
+	select {
+	case <-p.exited:
+		return true
+	case <-time.After(200 * time.Millisecond):
+		return false
+	}
+}
+
 // stopAll ends what is still running.
 func stopAll() {
 	running.Lock()
