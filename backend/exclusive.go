@@ -105,14 +105,15 @@ func (c *exclusive) isLost() bool {
 	return c.lost != nil
 }
 
-// attach makes l the one that received bytes are for. It reports false when the connection is lost.
-func (c *exclusive) attach(l *Lease) bool {
+// attach makes l the one that received bytes are for. It reports false when the connection is lost. told: l is in its
+// holder's inbox already.
+func (c *exclusive) attach(l *Lease, told bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.lost != nil {
 		return false
 	}
-	c.lease = l
+	c.lease, c.told = l, told
 	if c.probe.sent != 0 { // its answer comes in front of all that the holder will be owed
 		c.probe.sent = 0
 		l.skip, l.probed = 1, true

@@ -455,7 +455,7 @@ func TestBytesThatComeWhileTheLoopLooksAreNeitherMissedNorCountedTwice(t *testin
 	c := &exclusive{pool: p}
 	l := newLease(c, h, in, Identity{}, ReasonTxn)
 	l.owed = 3
-	c.attach(l)
+	c.attach(l, false)
 
 	during := map[string]string{
 		"+one\r\n":              "abcd\r\n$10\r\n01",

@@ -83,7 +83,8 @@ func (p *Pool) Get(h Holder, in *Inbox, want Identity, reason Reason) (*Lease, *
 	s, k := p.settings.Load(), reason.class()
 	if s.Enabled && !p.waitBefore(k, s) && p.allowance.enter(k, s) {
 		for c := p.takeSound(s); c != nil; c = p.takeSound(s) {
-			if l := p.lease(c, h, in, want, reason); l != nil {
+			l := newLease(c, h, in, want, reason)
+			if p.lease(c, l, false) {
 				p.metrics.hits.Add(1)
 				return l, nil
 			}
@@ -122,16 +123,16 @@ func (p *Pool) takeSound(s *PoolValues) *exclusive {
 	return nil
 }
 
-// lease attaches a held connection to h, whose class has entered the allowance. It returns nil when the connection is lost.
-func (p *Pool) lease(c *exclusive, h Holder, in *Inbox, want Identity, reason Reason) *Lease {
-	l := newLease(c, h, in, want, reason)
-	if !c.attach(l) {
-		return nil
+// lease attaches a held connection to l, whose class has entered the allowance. It reports false when the connection is
+// lost. announced: a Waiter brings l to its holder, and what happens to it comes behind.
+func (p *Pool) lease(c *exclusive, l *Lease, announced bool) bool {
+	if !c.attach(l, announced) {
+		return false
 	}
 	c.used = true
-	p.leased[reason.class()].Add(1)
+	p.leased[l.reason.class()].Add(1)
 	p.warmer.look()
-	return l
+	return true
 }
 
 // left is a lease's word that it is over. Its connection is still held.

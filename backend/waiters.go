@@ -30,13 +30,17 @@ type Waiter struct {
 	done bool // owned by the loop: Attached was called, or never will be
 }
 
-// deliver runs on the holder's loop.
+// deliver runs on the holder's loop. What has happened to the lease since it was attached, a hang-up for one, comes
+// behind: nobody hears of a lease before it is his.
 func (w *Waiter) deliver() {
 	if w.done {
 		return
 	}
 	w.done = true
 	w.holder.Attached(w.lease, w.err)
+	if w.lease != nil {
+		w.lease.deliver()
+	}
 }
 
 // Cancel takes the session out of the queue: it has left, or no longer wants a lease. A lease that is on its way goes
@@ -170,8 +174,8 @@ func (p *Pool) serve(c *exclusive, s *PoolValues) bool {
 		}
 		k = brief
 	}
-	l := p.lease(c, w.holder, w.inbox, w.want, w.reason)
-	if l == nil {
+	l := newLease(c, w.holder, w.inbox, w.want, w.reason)
+	if !p.lease(c, l, true) {
 		p.allowance.exit(k)
 		return false
 	}

@@ -224,3 +224,31 @@ func TestDialsRunNoMoreAtATimeThanAllowed(t *testing.T) {
 		t.Fatalf("stats are %+v", s)
 	}
 }
+
+func TestAConnectionLostOnItsWayToAWaiterIsAttachedBeforeItIsLost(t *testing.T) {
+	node := redistest.Start(t)
+	p, _ := newTestPool(t, node.Addr(), nil)
+	h := newPoolHolder(t, newPoolLoop(t))
+	h.detach(h.attach(p, Identity{}))
+
+	w := &Waiter{pool: p, holder: h, inbox: h.loop.inbox, want: Identity{RESP: 2}}
+	c := p.take()
+	w.lease = newLease(c, h, w.inbox, w.want, ReasonTxn)
+	if !p.allowance.enter(brief, p.settings.Load()) || !p.lease(c, w.lease, true) {
+		t.Fatal("the idle connection was not attached")
+	}
+	node.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	eventually(t, "the hang-up", c.isLost)
+	h.loop.do(func() {}) // behind the Drain, if there was one
+	if len(h.lost) != 0 {
+		t.Fatal("a holder heard of a lease that it does not have yet")
+	}
+	w.inbox.post(w)
+	if a := receive(t, h.attached, "the lease"); a.lease != w.lease {
+		t.Fatalf("attached %+v", a)
+	}
+	receive(t, h.lost, "its loss")
+	if s := p.Stats(); s.Leased != 0 || s.Closes["lost"] != 1 {
+		t.Fatalf("stats are %+v", s)
+	}
+}
