@@ -15,6 +15,9 @@ const (
 	// command with a million arguments must not pin their memory.
 	keptArgs    = 1024
 	keptScratch = 4 << 10
+	// sliceArgs is how many arguments a call of Parse looks at: a millisecond or
+	// two. One command may have a million of them.
+	sliceArgs = 64 << 10
 )
 
 // RequestParser finds one request after the other in a client's bytes. The zero
@@ -32,11 +35,14 @@ const (
 // share a parser as long as one with a Partial request keeps it to itself.
 type RequestParser struct {
 	pos  int // offset of what has not been parsed yet
-	end  int // offset behind the argument being read and its CR LF; 0: its length comes next
+	end  int // offset behind the argument being read, or viewed, and its CR LF; 0: its length comes next
 	left int // arguments still missing; 0: between requests, or in a first line
 	seen int // up to here no line end was found
 	need int // bytes missing at least; 0: not in the middle of a request
 
+	viewed *byte // where the buffer lies of which the first arguments are views; nil: none are
+
+	begun   bool // Parse has looked at a slice of the arguments, and has the next at hand
 	inline  bool
 	aside   bool     // the argument being read was set aside; its length is the last of lens already
 	lens    []int    // lengths of the arguments so far, ^length of one set aside; empty if the request arrived whole
@@ -51,12 +57,16 @@ type RequestParser struct {
 // behind them (they may have moved), and Parse goes on where it stopped. The error
 // is a *ProtocolError; the parser is of no use behind it until Reset.
 //
+// Of a request with very many arguments a call takes a slice only: n == 0, and
+// Begun says that the next call goes on without any more bytes.
+//
 // lim may be nil: Redis' defaults.
 func (p *RequestParser) Parse(buf []byte, lim *Limits) (n int, err error) {
 	if lim == nil {
 		lim = &redisLimits
 	}
-	if p.left > 0 {
+	if p.left > 0 || p.begun {
+		p.begun = false
 		return p.parseArgs(buf, lim)
 	}
 	if len(buf) == 0 {
@@ -73,10 +83,20 @@ func (p *RequestParser) Parse(buf []byte, lim *Limits) (n int, err error) {
 			return 0, err
 		}
 	}
-	if n = p.parseWhole(buf, 1+width, count, lim.plainBulk()); n > 0 {
+	if count > sliceArgs {
+		p.interrupt(nil, 1+width, count)
+	} else if n = p.parseWhole(buf, 1+width, count, lim.plainBulk()); n > 0 {
 		return n, nil
 	}
 	return p.parseArgs(buf, lim)
+}
+
+// ParseAll is Parse without slices, for a request that is all there.
+func (p *RequestParser) ParseAll(buf []byte, lim *Limits) (n int, err error) {
+	for n, err = p.Parse(buf, lim); p.begun && err == nil; {
+		n, err = p.Parse(buf, lim)
+	}
+	return n, err
 }
 
 // parseWhole finds count arguments from pos on and answers where they end, if all
@@ -119,7 +139,11 @@ func (p *RequestParser) interrupt(args [][]byte, pos, left int) int {
 // parseArgs goes on with the arguments of a request that does not arrive whole, or
 // that has something in it that needs a closer look.
 func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
-	for p.left > 0 {
+	for room := sliceArgs; p.left > 0; room-- {
+		if room == 0 {
+			p.begun, p.need = true, 0
+			return 0, nil
+		}
 		if p.end == 0 {
 			length, width, err := p.bulkLength(buf, p.pos, lim)
 			if width == 0 {
@@ -142,8 +166,10 @@ func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
 		p.pos, p.end = p.end, 0
 		p.left--
 	}
+	if p.viewBulks(buf); p.begun {
+		return 0, nil
+	}
 	n = p.pos
-	p.viewBulks(buf)
 	p.between()
 	return n, nil
 }
@@ -220,12 +246,16 @@ func (p *RequestParser) addLen(n int) {
 	p.lens = append(p.lens, n)
 }
 
-// viewBulks makes the views of a multibulk request's arguments. Lengths have one
-// spelling only, so where the arguments lie follows from how long they are.
+// viewBulks makes the views of a multibulk request's arguments, a slice of them at
+// a time. Lengths have one spelling only, so where the arguments lie follows from
+// how long they are.
 func (p *RequestParser) viewBulks(buf []byte) {
-	p.args = slices.Grow(p.args, len(p.lens))
-	pos := 1 + decimalWidth(len(p.lens)) + 2
-	for _, n := range p.lens {
+	if p.viewed != &buf[0] { // the first slice, or the bytes have moved
+		p.args = slices.Grow(p.args[:0], len(p.lens))
+		p.viewed, p.end = &buf[0], 1+decimalWidth(len(p.lens))+2
+	}
+	pos, last := p.end, min(len(p.args)+sliceArgs, len(p.lens))
+	for _, n := range p.lens[len(p.args):last] {
 		if n < 0 {
 			p.args = append(p.args, nil)
 			pos += 1 + decimalWidth(^n) + 2 + 2
@@ -235,6 +265,7 @@ func (p *RequestParser) viewBulks(buf []byte) {
 		p.args = append(p.args, buf[pos:pos+n:pos+n])
 		pos += n + 2
 	}
+	p.end, p.begun, p.need = pos, last < len(p.lens), 0
 }
 
 // Long tells about an argument of at least so many bytes that has not wholly arrived: its place among the arguments,
@@ -266,7 +297,7 @@ func (p *RequestParser) First(buf []byte) []byte {
 // between ends a request; its arguments stay.
 func (p *RequestParser) between() {
 	p.pos, p.end, p.left, p.seen, p.need = 0, 0, 0, 0, 0
-	p.aside = false
+	p.aside, p.begun, p.viewed = false, false, nil
 	if cap(p.lens) > keptArgs {
 		p.lens = nil
 	}
@@ -299,7 +330,11 @@ func (p *RequestParser) Inline() bool { return p.inline }
 func (p *RequestParser) Need() int { return max(p.need, 1) }
 
 // Partial reports whether the parser is in the middle of a request.
-func (p *RequestParser) Partial() bool { return p.need > 0 }
+func (p *RequestParser) Partial() bool { return p.need > 0 || p.begun }
+
+// Begun reports whether the parser is in the middle of a request, and can go on
+// with the bytes that are there.
+func (p *RequestParser) Begun() bool { return p.begun }
 
 // Reset forgets the request, complete or not, and the memory it referred to.
 func (p *RequestParser) Reset() {

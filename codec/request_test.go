@@ -3,6 +3,8 @@ package codec
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -108,5 +110,47 @@ func TestALimitThatChangesCountsFromTheNextLength(t *testing.T) {
 	}
 	if n, err := p.Parse(input, &Limits{MaxBulk: 4}); n != 0 || err != errBulkLength {
 		t.Fatal(n, err)
+	}
+}
+
+func TestManyArgumentsAreTakenInSlicesWhileTheirBytesMove(t *testing.T) {
+	const count = 3*sliceArgs + 7
+	raw := AppendArray(nil, count)
+	for i := range count {
+		raw = AppendBulkString(raw, strconv.Itoa(i))
+	}
+	whole := len(raw)
+	raw = append(raw, command("PING")...)
+	for moves := range 10 { // the bytes move before that call
+		var p RequestParser
+		buf := slices.Clone(raw)
+		have, n := len(raw)/2, 0
+		for call := 0; n == 0; call++ {
+			if call == moves {
+				moved := slices.Clone(buf)
+				clear(buf)
+				buf = moved
+			}
+			var err error
+			if n, err = p.Parse(buf[:have], nil); err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case n > 0 && call < 2*count/sliceArgs:
+				t.Fatalf("all was done in %d calls", call+1)
+			case n == 0 && !p.Partial():
+				t.Fatal("nothing is found and nothing begun")
+			case n == 0 && !p.Begun():
+				have = len(raw)
+			}
+		}
+		if n != whole || len(p.Args()) != count {
+			t.Fatalf("%d arguments in %d bytes", len(p.Args()), n)
+		}
+		for i, arg := range p.Args() {
+			if string(arg) != strconv.Itoa(i) {
+				t.Fatalf("bytes moved before call %d: argument %d is %q", moves, i, arg)
+			}
+		}
 	}
 }

@@ -17,7 +17,7 @@ func (s *session) shortened(r *request) []byte {
 	l := s.loop
 	p := l.parser()
 	defer l.dropParser(p)
-	if n, err := p.Parse(r.sent, l.srv.limits(true)); n == 0 || err != nil {
+	if n, err := p.ParseAll(r.sent, l.srv.limits(true)); n == 0 || err != nil {
 		return r.sent
 	}
 	args := p.Args()

@@ -117,7 +117,7 @@ func (s *session) queuedMayReplicate() bool {
 	p := s.loop.parser()
 	defer s.loop.dropParser(p)
 	for rest := s.txn.bytes; len(rest) > 0; {
-		n, err := p.Parse(rest, s.loop.srv.limits(true))
+		n, err := p.ParseAll(rest, s.loop.srv.limits(true))
 		if err != nil || n == 0 {
 			return true // never so: berth has written these bytes, or has parsed them before
 		}

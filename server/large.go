@@ -167,7 +167,7 @@ func (s *session) partsOf(raw []byte) [][]byte {
 	if s.large != nil {
 		return s.large.parts()
 	}
-	return [][]byte{bytes.Clone(raw)}
+	return [][]byte{s.give(raw)}
 }
 
 // heavyReads remembers what was asked of which key when the reply was found to be long, so that the same, asked again,
@@ -231,7 +231,7 @@ func (s *session) foundLight(cmd *router.Command, sent []byte) {
 func (s *session) withKey(cmd *router.Command, sent []byte, use func(key []byte)) {
 	p := s.loop.parser()
 	defer s.loop.dropParser(p)
-	if n, err := p.Parse(sent, s.loop.srv.limits(true)); n == 0 || err != nil {
+	if n, err := p.ParseAll(sent, s.loop.srv.limits(true)); n == 0 || err != nil {
 		return
 	}
 	if key := onlyKey(cmd, p.Args()); key != nil {

@@ -35,7 +35,7 @@ func (s *session) splitLong(cmd *router.Command, t *router.Topology, raw []byte,
 	l := s.loop
 	n := len(l.keys)
 	w := &longSplit{
-		t: t, raw: bytes.Clone(raw), step: step, stage: (*longSplit).walk,
+		t: t, raw: s.give(raw), step: step, stage: (*longSplit).walk,
 		offs: make([]int, 0, n+1), slots: make([]uint16, 0, n), cuts: make([]cutSlot, router.Slots),
 	}
 	begin := w.skipLine(0)

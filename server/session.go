@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -51,6 +52,7 @@ type session struct {
 	// input
 	in     []byte // not taken yet: from inPos on
 	inPos  int
+	given  bool                 // in is somebody else's from now on: see give
 	parser *codec.RequestParser // while a request is partly read, else nil
 	large  *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
 	pause  pause
@@ -192,6 +194,13 @@ func (s *session) takeKept() {
 		}
 		n := s.take(s.in[s.inPos:])
 		s.inPos += n
+		if s.given {
+			rest := s.in[s.inPos:]
+			s.in, s.inPos, s.given = nil, 0, false
+			if len(rest) > 0 {
+				s.keep(rest)
+			}
+		}
 		if n == 0 {
 			break
 		}
@@ -206,6 +215,16 @@ func (s *session) takeKept() {
 	}
 }
 
+// give is the request at hand in memory that stays what it is: a long one with the input that it lies in, which is the
+// session's no more, others in a copy.
+func (s *session) give(raw []byte) []byte {
+	if s.inPos < len(s.in) && &raw[0] == &s.in[s.inPos] && len(raw) > maxOnPipe {
+		s.given = true
+		return raw
+	}
+	return bytes.Clone(raw)
+}
+
 // take dispatches the whole requests in buf until one has to wait, and returns how many bytes they were.
 func (s *session) take(buf []byte) (taken int) {
 	l := s.loop
@@ -214,7 +233,7 @@ func (s *session) take(buf []byte) (taken int) {
 		p = l.parser()
 	}
 	limits := l.srv.limits(s.authenticated)
-	for slice := sliceWork; taken < len(buf) && s.pause == goOn && !s.closing; {
+	for slice := sliceWork; taken < len(buf) && s.pause == goOn && !s.closing && !s.given; {
 		if slice <= 0 {
 			s.goOnLater()
 			break
@@ -226,6 +245,9 @@ func (s *session) take(buf []byte) (taken int) {
 			break
 		}
 		if n == 0 {
+			if p.Begun() {
+				s.goOnLater()
+			}
 			break
 		}
 		if s.large != nil {

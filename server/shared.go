@@ -81,7 +81,7 @@ func slotOfRaw(s *session, r *request, sent []byte) int {
 	}
 	p := s.loop.parser()
 	defer s.loop.dropParser(p)
-	if n, err := p.Parse(sent, s.loop.srv.limits(true)); n == 0 || err != nil {
+	if n, err := p.ParseAll(sent, s.loop.srv.limits(true)); n == 0 || err != nil {
 		return noSlot
 	}
 	return s.slotOf(r.cmd, p.Args())
