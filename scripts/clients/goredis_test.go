@@ -19,25 +19,26 @@ func TestGoRedisWorksUnchanged(t *testing.T) {
 				r := redis.NewClient(&redis.Options{Addr: b.addr(), Protocol: protocol, ClientName: "course", PoolSize: 20})
 				defer r.Close()
 				goRedisCourse(t, r)
-				goRedisKilled(t, b, protocol)
 			})
 		}
 		if b.kind != "cluster" {
 			return
 		}
-		t.Run("ClusterClient", func(t *testing.T) {
-			r := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{b.addr()}})
-			defer r.Close()
-			goRedisCourse(t, r)
-			var masters []string
-			err := r.ForEachMaster(t.Context(), func(_ context.Context, c *redis.Client) error {
-				masters = append(masters, c.Options().Addr)
-				return nil
+		for _, protocol := range []int{2, 3} {
+			t.Run(fmt.Sprintf("ClusterClient RESP%d", protocol), func(t *testing.T) {
+				r := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{b.addr()}, Protocol: protocol})
+				defer r.Close()
+				goRedisCourse(t, r)
+				var masters []string
+				err := r.ForEachMaster(t.Context(), func(_ context.Context, c *redis.Client) error {
+					masters = append(masters, c.Options().Addr)
+					return nil
+				})
+				if err != nil || !slices.Equal(masters, []string{b.addr()}) {
+					t.Errorf("masters %v, %v", masters, err)
+				}
 			})
-			if err != nil || !slices.Equal(masters, []string{b.addr()}) {
-				t.Errorf("masters %v, %v", masters, err)
-			}
-		})
+		}
 	})
 }
 
@@ -47,6 +48,7 @@ func goRedisCourse(t *testing.T, r redis.UniversalClient) {
 	for name, part := range map[string]func(*testing.T, redis.UniversalClient, string){
 		"pipelines": goRedisPipelines, "large value": goRedisLargeValue, "transactions": goRedisTransactions,
 		"blocking": goRedisBlocking, "streams": goRedisStreams, "channels": goRedisChannels, "scripts": goRedisScripts,
+		"killed": goRedisKilled,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, r, key+name) })
 	}
@@ -210,16 +212,27 @@ func goRedisScripts(t *testing.T, r redis.UniversalClient, key string) {
 	want(t, "FUNCTION DELETE", r.FunctionDelete(ctx, lib).Val(), "OK")
 }
 
-// goRedisKilled has a client end its own connection; it comes back by itself.
-func goRedisKilled(t *testing.T, b *berth, protocol int) {
+// goRedisKilled has a client end all its connections; they come back by themselves.
+func goRedisKilled(t *testing.T, r redis.UniversalClient, key string) {
 	ctx := t.Context()
-	r := redis.NewClient(&redis.Options{Addr: b.addr(), Protocol: protocol, PoolSize: 1})
-	defer r.Close()
-	old := r.ClientID(ctx).Val()
-	want(t, "CLIENT KILL", r.ClientKillByFilter(ctx, "ID", fmt.Sprint(old), "SKIPME", "no").Val(), int64(1))
-	want(t, "SET after it", r.Set(ctx, unique(t), "v", 0).Err(), nil)
-	if id := r.ClientID(ctx).Val(); id <= old {
-		t.Errorf("CLIENT ID %d after %d", id, old)
+	const parallel = 10
+	atOnce := func(what string) {
+		done := make(chan error, parallel)
+		for i := range parallel {
+			go func() { done <- r.Set(ctx, fmt.Sprint(key, i), "v", 0).Err() }()
+		}
+		for range parallel {
+			want(t, what, <-done, nil)
+		}
+	}
+	atOnce("SET")
+	old, err := r.Do(ctx, "CLIENT", "ID").Int64()
+	want(t, "CLIENT ID", err, nil)
+	killed, err := r.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no").Int64()
+	want(t, "CLIENT KILL of all", []any{killed > 0, err}, []any{true, nil})
+	atOnce("SET after CLIENT KILL")
+	if id, err := r.Do(ctx, "CLIENT", "ID").Int64(); id <= old {
+		t.Errorf("CLIENT ID %d, %v after %d", id, err, old)
 	}
 }
 

@@ -108,10 +108,93 @@ func rueidisCourse(t *testing.T, option rueidis.ClientOption) {
 	script := rueidis.NewLuaScript("return redis.call('INCRBY', KEYS[1], ARGV[1]) -- " + key)
 	sum, err := script.Exec(ctx, r, []string{key + "n"}, []string{"5"}).AsInt64()
 	want(t, "EVALSHA, NOSCRIPT, EVAL", []any{sum, err}, []any{int64(5), nil})
+	rueidisStreams(t, r, key+"s")
+	rueidisFunctions(t, r, key)
+	rueidisScan(t, r, key+"scan")
 	rueidisChannels(t, r, key)
+	rueidisKilled(t, r, key)
+}
+
+func rueidisStreams(t *testing.T, r rueidis.Client, key string) {
+	ctx := t.Context()
+	want(t, "XGROUP CREATE", r.Do(ctx, r.B().XgroupCreate().Key(key).Group("g").Id("$").Mkstream().Build()).Error(), nil)
+	read := make(chan map[string][]rueidis.XRangeEntry, 1)
+	go func() {
+		entries, err := r.Do(ctx, r.B().Xreadgroup().Group("g", "c").Block(0).Streams().Key(key).Id(">").Build()).AsXRead()
+		want(t, "XREADGROUP", err, nil)
+		read <- entries
+	}()
+	id, err := r.Do(ctx, r.B().Xadd().Key(key).Id("*").FieldValue().FieldValue("f", "v").Build()).ToString()
+	want(t, "XADD", err, nil)
+	got := (<-read)[key]
+	want(t, "entry", []any{len(got), got[0].ID, got[0].FieldValues["f"]}, []any{1, id, "v"})
+	acked, err := r.Do(ctx, r.B().Xack().Key(key).Group("g").Id(id).Build()).AsInt64()
+	want(t, "XACK", []any{acked, err}, []any{int64(1), nil})
+	err = r.Do(ctx, r.B().Xread().Block(20).Streams().Key(key).Id("$").Build()).Error()
+	want(t, "XREAD that times out", rueidis.IsRedisNil(err), true)
+}
+
+func rueidisFunctions(t *testing.T, r rueidis.Client, key string) {
+	ctx, lib := t.Context(), fmt.Sprintf("l%x", key)
+	code := "#!lua name=" + lib + "\nredis.register_function('" + lib + "', function(k, a) return k[1] end)"
+	got, err := r.Do(ctx, r.B().FunctionLoad().FunctionCode(code).Build()).ToString()
+	want(t, "FUNCTION LOAD", []any{got, err}, []any{lib, nil})
+	for i := range 8 {
+		k := fmt.Sprint(key, i)
+		got, err := r.Do(ctx, r.B().Fcall().Function(lib).Numkeys(1).Key(k).Build()).ToString()
+		want(t, "FCALL", []any{got, err}, []any{k, nil})
+	}
+	want(t, "FUNCTION DELETE", r.Do(ctx, r.B().FunctionDelete().LibraryName(lib).Build()).Error(), nil)
+}
+
+// rueidisScan goes through what the client takes for all nodes, which is berth.
+func rueidisScan(t *testing.T, r rueidis.Client, key string) {
+	const n = 500
+	var many rueidis.Commands
+	for i := range n {
+		many = append(many, r.B().Set().Key(fmt.Sprint(key, i)).Value("v").Build())
+	}
+	for _, said := range r.DoMulti(t.Context(), many...) {
+		want(t, "SET", said.Error(), nil)
+	}
+	seen := map[string]bool{}
+	for _, node := range r.Nodes() {
+		for cursor, done := uint64(0), false; !done; done = cursor == 0 {
+			page, err := node.Do(t.Context(), node.B().Scan().Cursor(cursor).Match(key+"*").Count(100).Build()).AsScanEntry()
+			want(t, "SCAN", err, nil)
+			for _, k := range page.Elements {
+				seen[k] = true
+			}
+			cursor = page.Cursor
+		}
+	}
+	want(t, "keys that SCAN finds", len(seen), n)
+}
+
+// rueidisKilled has a client end all its connections; they come back by themselves.
+func rueidisKilled(t *testing.T, r rueidis.Client, key string) {
+	ctx := t.Context()
+	// Its own reply may go down with the connection, and what is asked at that moment, too: a write is not repeated.
+	_ = r.Do(ctx, r.B().ClientKill().TypeNormal().SkipmeNo().Build()).Error()
+	for late := time.After(patience); r.Do(ctx, r.B().Set().Key(key).Value("v").Build()).Error() != nil; {
+		select {
+		case <-late:
+			t.Fatal("the client does not come back")
+		default:
+		}
+	}
+	for range 100 {
+		got, err := r.Do(ctx, r.B().Get().Key(key).Build()).ToString()
+		want(t, "GET after CLIENT KILL", []any{got, err}, []any{"v", nil})
+	}
 }
 
 func rueidisChannels(t *testing.T, r rueidis.Client, key string) {
+	rueidisChannel(t, r, key, r.B().Subscribe().Channel(key).Build(), r.B().Publish().Channel(key).Message("hello").Build())
+	rueidisChannel(t, r, key, r.B().Ssubscribe().Channel(key).Build(), r.B().Spublish().Channel(key).Message("hello").Build())
+}
+
+func rueidisChannel(t *testing.T, r rueidis.Client, key string, subscribe, publish rueidis.Completed) {
 	c, cancel := r.Dedicate()
 	defer cancel()
 	heard := make(chan rueidis.PubSubMessage, 2)
@@ -120,15 +203,16 @@ func rueidisChannels(t *testing.T, r rueidis.Client, key string) {
 		OnMessage:      func(m rueidis.PubSubMessage) { heard <- m },
 		OnSubscription: func(s rueidis.PubSubSubscription) { confirmed <- s },
 	})
-	want(t, "SUBSCRIBE", c.Do(t.Context(), c.B().Subscribe().Channel(key).Build()).Error(), nil)
+	name := subscribe.Commands()[0]
+	want(t, name, c.Do(t.Context(), subscribe).Error(), nil)
 	select {
 	case <-confirmed:
 	case err := <-lost:
-		t.Fatalf("SUBSCRIBE: %v", err)
+		t.Fatalf("%s: %v", name, err)
 	case <-time.After(patience):
-		t.Fatal("SUBSCRIBE is not confirmed")
+		t.Fatal(name, "is not confirmed")
 	}
-	want(t, "PUBLISH", r.Do(t.Context(), r.B().Publish().Channel(key).Message("hello").Build()).Error(), nil)
+	want(t, "publication", r.Do(t.Context(), publish).Error(), nil)
 	select {
 	case m := <-heard:
 		want(t, "message", []string{m.Channel, m.Message}, []string{key, "hello"})
