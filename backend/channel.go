@@ -13,21 +13,25 @@ const (
 // ChannelKinds is how many kinds there are.
 const ChannelKinds = 3
 
-// Listener is one who subscribes to channels. Its methods run on the loop, never inside Subscribe.
+// Listener is one who hears channels. Its methods run on the loop.
 type Listener interface {
 	// Message delivers a message, as the array that RESP2 has for it; in RESP3 only its first byte is another. It is
 	// valid during the call. true asks for a Flush when all that has arrived by now is delivered, or soon after.
 	Message(array []byte) bool
 	// Flush is the time to write what Message has gathered.
 	Flush()
-	// Subscribed answers Subscribe: the node has confirmed. This is the place in the stream of messages where the
-	// subscription begins; who wants it calls Join on the channels, now or never.
-	Subscribed(channels []*Channel)
-	// Refused answers Subscribe: the node, whose words are in err.Refusal, does not allow it, or none was reached.
-	Refused(err *LostError)
 	// Cut says that the node, asked anew after its connection was lost, no longer allows the listener's user a
 	// channel it is subscribed to. Redis closes such a client.
 	Cut(why *LostError)
+}
+
+// Subscriber is one who has asked for channels. Its methods run on the loop, never inside Subscribe.
+type Subscriber interface {
+	// Subscribed answers Subscribe: the node has confirmed. This is the place in the stream of messages where the
+	// subscription begins; who wants it has a Listener Join the channels, now or never.
+	Subscribed(channels []*Channel)
+	// Refused answers Subscribe: the node, whose words are in err.Refusal, does not allow it, or none was reached.
+	Refused(err *LostError)
 }
 
 // Channel is a name that somebody of this loop has subscribed to. Owned by the loop.

@@ -72,7 +72,7 @@ type order struct {
 	kind     ChannelKind
 	channels []*Channel // each is confirmed, in this order
 	got      int        // confirmations so far
-	to       Listener   // who asked; nil: nobody, the order is to bring back what was lost
+	to       Subscriber // who asked; nil: nobody, the order is to bring back what was lost
 	done     func()     // what a PING was for
 	tries    uint8      // connections lost and redirects followed
 	at       int64      // when it was asked, unix nanoseconds

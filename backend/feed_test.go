@@ -73,7 +73,7 @@ func startFeeds(t *testing.T, places Places) *pipeLoop {
 }
 
 // subscribe asks on the loop.
-func (l *pipeLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Listener, names ...string) {
+func (l *pipeLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Subscriber, names ...string) {
 	t.Helper()
 	var raw [][]byte
 	for _, n := range names {

@@ -186,7 +186,7 @@ func (s *FeedSet) channelCount() int {
 
 // Subscribe asks a node for channels of one kind, shard channels of one slot only. Subscribed or Refused answers; an error
 // means that nothing was asked and neither is called. The names are copied.
-func (s *FeedSet) Subscribe(kind ChannelKind, names [][]byte, to Listener) *LostError {
+func (s *FeedSet) Subscribe(kind ChannelKind, names [][]byte, to Subscriber) *LostError {
 	o := &order{verb: orderOn, kind: kind, channels: make([]*Channel, len(names)), to: to}
 	for i, name := range names {
 		ch := s.channels[kind][string(name)]
@@ -252,6 +252,14 @@ func (s *FeedSet) chooseHome(t *router.Topology) (*Feed, *LostError) {
 		err = f.lastErr
 	}
 	return nil, err
+}
+
+// Home is the feed on which plain channels and patterns are asked for; nil: none may be asked now.
+func (s *FeedSet) Home() *Feed {
+	if s.home == nil || !s.home.ready() {
+		return nil
+	}
+	return s.home
 }
 
 func (s *FeedSet) node(addr string) *Feed {

@@ -30,6 +30,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)
 	s.lastCmd = cmd
+	if !s.maySubscribe(cmd) {
+		return s.hold(pauseSubscribe)
+	}
 	if err != nil {
 		return s.notCommand(args, err)
 	}

@@ -16,7 +16,7 @@ import (
 //	SUBSCRIBE   ─▶ feed ─▶ node confirms ─▶ Subscribed: joins the channel, confirmed to the client with its own count
 //	UNSUBSCRIBE ─▶ PING on the feed      ─▶ Synced: all that was published before has been delivered; leaves, confirmed
 //
-// Meanwhile the client's further requests wait.
+// What the client sends behind waits meanwhile, unless it can be under way at the same time: see subscriptionChange.
 type subscriber struct {
 	s       *session
 	names   [backend.ChannelKinds]map[string]subscription
@@ -24,8 +24,9 @@ type subscriber struct {
 	pin     *pin
 	monitor bool
 
-	request *request // SUBSCRIBE or UNSUBSCRIBE under way
-	fed     bool     // a message is in the output, and Flush is to come
+	underWay []*subscriptionChange // on feeds, the oldest first
+	request  *request              // under way on the pin
+	fed      bool                  // a message is in the output, and Flush is to come
 }
 
 // subscription is one of a client's.
@@ -78,53 +79,27 @@ func (b *subscriber) count(kind backend.ChannelKind) int {
 
 // subscribe runs SUBSCRIBE, MONITOR and the like.
 func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
-	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
-	}
 	b := s.sub
 	if b == nil {
 		b = &subscriber{s: s}
 	}
+	if s.waiting > len(b.underWay) {
+		return s.hold(pauseBarrier)
+	}
 	switch {
-	case cmd.Name == "monitor" || b.pin.subscribed() || b.total() == 0 && !s.loop.srv.config().PubSubSharing:
+	case cmd.Name == "monitor" || b.pin.subscribed() ||
+		b.total() == 0 && len(b.underWay) == 0 && !s.loop.srv.config().PubSubSharing:
 		return b.onPin(cmd, raw, args)
 	case strings.HasSuffix(cmd.Name, "unsubscribe"):
 		return b.unsubscribe(cmd, args)
 	}
-	kind := kindOf(cmd)
-	if kind == backend.ShardChannel {
+	if kindOf(cmd) == backend.ShardChannel {
 		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
 			return s.refuse(cmd, text)
 		}
 	}
-	s.sub = b
-	b.request = s.newRequest(cmd)
-	s.pause = pauseSubscribe
-	if err := s.loop.feeds.Of(s.pipes.Identity()).Subscribe(kind, args[1:], b); err != nil {
-		b.Refused(err)
-	}
+	b.begin(cmd).ask(args[1:])
 	return true
-}
-
-// Subscribed is the node's word that the client may listen, from here on.
-func (b *subscriber) Subscribed(channels []*backend.Channel) {
-	if b.s.closed {
-		b.finish(nil)
-		return
-	}
-	cmd := b.request.cmd
-	kind := kindOf(cmd)
-	l := b.s.loop
-	out := l.scratch[:0]
-	for _, ch := range channels {
-		if _, has := b.names[kind][ch.Name()]; !has {
-			b.add(kind, ch.Name(), ch.Join(b))
-		}
-		out = b.confirm(out, cmd, ch.Name(), b.count(kind))
-	}
-	l.scratch = out
-	b.request.mute = false // confirmations are pushes: CLIENT REPLY does not hold them up
-	b.finish(out)
 }
 
 // add enters a subscription.
@@ -144,14 +119,7 @@ func (b *subscriber) confirm(out []byte, cmd *router.Command, name string, count
 	return codec.AppendInt(out, int64(count))
 }
 
-// Refused says why the client's SUBSCRIBE is in vain.
-func (b *subscriber) Refused(err *backend.LostError) {
-	l := b.s.loop
-	l.scratch = appendLost(l.scratch[:0], err)
-	b.finish(l.scratch)
-}
-
-// finish ends the request under way, and the subscriber if nothing is left of it.
+// finish ends the request under way on the pin, and the subscriber if nothing is left of it.
 func (b *subscriber) finish(reply []byte) {
 	r := b.request
 	b.request = nil
@@ -164,58 +132,10 @@ func (b *subscriber) finish(reply []byte) {
 
 // end takes a subscriber that listens to nothing from its client.
 func (b *subscriber) end() {
-	if s := b.s; s.sub == b && b.total() == 0 && !b.monitor {
+	if s := b.s; s.sub == b && b.total() == 0 && !b.monitor && len(b.underWay) == 0 {
 		b.pin.close("unsubscribed")
 		s.sub = nil
 	}
-}
-
-// unsubscribe ends subscriptions, after what was published before has been delivered.
-func (b *subscriber) unsubscribe(cmd *router.Command, args [][]byte) bool {
-	s := b.s
-	kind := kindOf(cmd)
-	names := b.ofKind(kind)
-	if len(args) > 1 {
-		names = names[:0]
-		for _, a := range args[1:] {
-			names = append(names, string(a))
-		}
-	}
-	var feeds []*backend.Feed
-	for _, name := range names {
-		feeds = b.addFeed(feeds, kind, name)
-	}
-	leave := func() []byte {
-		var out []byte
-		for _, name := range names {
-			if sub, has := b.names[kind][name]; has {
-				delete(b.names[kind], name)
-				sub.Leave()
-			}
-			out = b.confirm(out, cmd, name, b.count(kind))
-		}
-		if len(names) == 0 {
-			out = b.confirmNothing(out, cmd, kind)
-		}
-		return out
-	}
-	if len(feeds) == 0 {
-		s.muteThis = false
-		s.answer(cmd, leave())
-		b.end()
-		return true
-	}
-	b.request = s.newRequest(cmd)
-	s.pause = pauseSubscribe
-	afterAll(feeds, func() {
-		if s.closed {
-			b.finish(nil)
-			return
-		}
-		b.request.mute = false
-		b.finish(leave())
-	})
-	return true
 }
 
 // ofKind lists the client's subscriptions of a kind, the oldest first.

@@ -27,6 +27,38 @@ var pubsubTalks = []conversation{
 		a<
 		a<
 		a: PING`},
+	{name: "one behind the other", lines: `
+		a! SUBSCRIBE %ta
+		a! UNSUBSCRIBE %ta
+		a! SUBSCRIBE %tb
+		a! PSUBSCRIBE %t*
+		a! SUBSCRIBE %ta %ta
+		a! UNSUBSCRIBE %tb
+		a! UNSUBSCRIBE
+		a! PUNSUBSCRIBE %tx
+		a! SUBSCRIBE %tc
+		a! PUNSUBSCRIBE
+		a! PUNSUBSCRIBE
+		a! PING
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		a<
+		b: PUBLISH %tc hello
+		a<
+		a! UNSUBSCRIBE
+		a! GET %tnothing
+		a<
+		a<`},
 	{name: "patterns", lines: `
 		a! PSUBSCRIBE %tf* %t?ar
 		a<
