@@ -20,7 +20,7 @@ type Config struct {
 	TCPBacklog     int
 	ReusePort      bool
 	TCPKeepalive   time.Duration // 0: no keepalive probes
-	Loops          int           // 0: one per core
+	Loops          int           // 0: see loopCount
 
 	MaxClients             int
 	Timeout                time.Duration // 0: idle clients stay

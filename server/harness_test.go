@@ -82,6 +82,9 @@ func (b *berthServer) start(args []string) error {
 	if !hasFlag(args, "--admin-port") {
 		line = append(line, "--admin-port", "0")
 	}
+	if !hasFlag(args, "--loops") {
+		line = append(line, "--loops", "2") // on any machine: what one client does must reach those on other loops
+	}
 	settings, _ := Configure(line, nil, &said, &said)
 	if settings == nil {
 		return errors.New(said.String())

@@ -39,7 +39,7 @@ var options = []*option{
 		help:  "Seconds of silence before the kernel probes a client's connection; 0: never. Takes effect for new clients."},
 	{name: "loops", def: "0",
 		value: numberValue{at: func(c *Config) *int { return &c.Loops }, min: 0, max: 1024},
-		help:  "Event loops; 0: one per core."},
+		help:  "Event loops; 0: one per core but one, which is left to the rest of berth, at least one."},
 
 	// What a client may take.
 	{name: "maxclients", def: "10000", hot: true,
