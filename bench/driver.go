@@ -46,9 +46,10 @@ type driver struct {
 	clients  []*client
 	pipeline int
 	keys     uint32
-	interval float64 // open loop: nanoseconds between the requests of all its clients; 0: closed loop
-	many     bool    // clients come from several addresses, because there are many, or many after one another
-	source   uint16  // the first of these addresses
+	interval float64   // open loop: nanoseconds between the requests of all its clients; 0: closed loop
+	issuers  []*client // open loop: whose requests fall due, in turn
+	many     bool      // clients come from several addresses, because there are many, or many after one another
+	source   uint16    // the first of these addresses
 
 	phase *atomic.Int32 // set by the round
 	ready chan error    // told once when all clients are greeted, or cannot be

@@ -66,15 +66,6 @@ func serve(c net.Conn, answer func(args [][]byte) []byte) {
 	}
 }
 
-// keyNumber is the number in a key.
-func keyNumber(key []byte) uint32 {
-	var k uint32
-	for _, c := range key[len("key:"):] {
-		k = k*10 + uint32(c-'0')
-	}
-	return k
-}
-
 const testWarmUp = 20 * time.Millisecond
 
 // testScenario is a GET by one client.

@@ -62,6 +62,7 @@ func newField(s *Scenario, e *endpoint, drivers int, work func() workload) (*fie
 			}
 			d.clients = append(d.clients, c)
 		}
+		d.issuers = d.clients
 		f.drivers = append(f.drivers, d)
 	}
 	for _, d := range f.drivers {

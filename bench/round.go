@@ -30,7 +30,7 @@ func round(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 
 // prepare gives every key its value, unless all have it.
 func prepare(s *Scenario, e *endpoint) error {
-	if s.Name == "idle" || s.Name == "queue" || s.Name == "pubsub" {
+	if s.Name == "idle" || s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" {
 		return nil
 	}
 	if len(e.addrs) > 1 && e.owned == nil || e.owned != nil && e.filledKeys != s.Keys {

@@ -18,7 +18,7 @@ type Scenario struct {
 	Pipeline int           // requests sent at once
 	Value    int           // bytes of a value
 	Keys     uint32        // keys there are
-	Channels int           // to which messages are published in turn
+	Channels int           // to which messages are published, or lists to which elements are pushed, in turn
 	Rate     float64       // requests per second in all; 0: each client sends when it has got its replies
 	Share    float64       // instead of Rate: share of the rate that the slowest endpoint reaches without one
 	WarmUp   time.Duration // what comes before is not measured
@@ -53,11 +53,11 @@ func (s *Scenario) stored() int {
 // limit takes back what the machine or the workload would not bear.
 func (s *Scenario) limit() {
 	s.Keys = max(fewestKey, min(s.Keys, uint32(keepUnder/s.stored())))
-	if s.Name == "queue" || s.Name == "pubsub" || s.Name == "big" || s.Name == "hog" {
+	if s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" || s.Name == "big" || s.Name == "hog" {
 		s.Clients = max(2, s.Clients)
 	}
 	s.Channels = max(1, min(s.Channels, s.Clients-1))
-	if s.Name == "queue" || s.Name == "churn" || s.Name == "txn-watch" || s.Name == "big" || s.Name == "hog" || s.Rate > 0 || s.Share > 0 {
+	if s.Name == "queue" || s.Name == "workers" || s.Name == "churn" || s.Name == "txn-watch" || s.Name == "big" || s.Name == "hog" || s.Rate > 0 || s.Share > 0 {
 		s.Pipeline = 1
 	}
 }
@@ -68,7 +68,7 @@ func (s *Scenario) String() string {
 	if s.Name != "idle" && s.Name != "churn" {
 		text += fmt.Sprintf(" P=%d d=%s", s.Pipeline, sizeText(s.Value))
 	}
-	if s.Name == "pubsub" && s.Channels > 1 {
+	if (s.Name == "pubsub" || s.Name == "workers") && s.Channels > 1 {
 		text += fmt.Sprintf(" ch=%d", s.Channels)
 	}
 	switch {

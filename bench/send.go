@@ -57,7 +57,7 @@ func (d *driver) fallDue() {
 	}
 	now := d.time()
 	for d.started+int64(float64(d.turn)*d.interval) <= now {
-		c := d.clients[d.turn%int64(len(d.clients))]
+		c := d.issuers[d.turn%int64(len(d.issuers))]
 		d.turn++
 		c.scheduled++
 		if !c.busy {
@@ -68,7 +68,7 @@ func (d *driver) fallDue() {
 
 // issue sends a client's next request of the schedule.
 func (d *driver) issue(c *client) {
-	turn := c.issued*int64(len(d.clients)) + int64(c.id)
+	turn := c.issued*int64(len(d.issuers)) + int64(c.id)
 	c.issued++
 	d.begin(c, 1, d.started+int64(float64(turn)*d.interval))
 }

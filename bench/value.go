@@ -20,6 +20,15 @@ func appendKey(dst []byte, k uint32) []byte {
 	return dst
 }
 
+// keyNumber is the number in the text of a key.
+func keyNumber(key []byte) uint32 {
+	var k uint32
+	for _, c := range key[len("key:"):keySize] {
+		k = k*10 + uint32(c-'0')
+	}
+	return k
+}
+
 // appendValue writes the value of a key: the key's text, over and over, size bytes in all.
 func appendValue(dst []byte, k uint32, size int) []byte {
 	begin := len(dst)

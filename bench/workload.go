@@ -52,6 +52,7 @@ var workloads = []struct {
 	{"txn-blob", "MULTI, 4 commands, EXEC in one write", false, func(*Scenario) workload { return &txnBlob{} }},
 	{"txn-watch", "WATCH, GET, then MULTI SET EXEC: three exchanges", true, func(*Scenario) workload { return &txnWatch{} }},
 	{"queue", "half the clients wait in BLPOP, half RPUSH to them", true, func(*Scenario) workload { return newQueue() }},
+	{"workers", "all but one wait in BLPOP on ch lists; one pushes to these in turn; a request is an element's way", false, func(s *Scenario) workload { return &workers{lists: s.Channels} }},
 	{"pubsub", "one client publishes to all others, on ch channels in turn; a request is a delivery", true, func(s *Scenario) workload { return &pubsub{channels: s.Channels} }},
 	{"churn", "connect, GET, close", true, func(*Scenario) workload { return churn{} }},
 	{"idle", "connect, one PING, then nothing: memory per client", true, func(*Scenario) workload { return idle{} }},
