@@ -352,6 +352,14 @@ func (s *session) touch() {
 	}
 }
 
+// flushComplete writes the output if the client is owed nothing more. What would come later goes out with the next write:
+// a batch of replies for thousands of clients needs one buffer, not thousands.
+func (s *session) flushComplete() {
+	if s.head == nil && len(s.out) > 0 && !s.isReady {
+		s.flush()
+	}
+}
+
 // flush writes the output, and closes a session that has nothing left to say.
 func (s *session) flush() {
 	s.isDirty = false

@@ -23,7 +23,9 @@ func (r *request) Reply(reply, sent []byte, more int) {
 	if reply[0] == '-' && r.redirect(reply, sent) {
 		return
 	}
-	r.deliver(r.s.forgets(r, reply))
+	s := r.s
+	r.deliver(s.forgets(r, reply))
+	s.flushComplete()
 }
 
 // deliver ends the request with a node's reply, however it came.
