@@ -12,8 +12,9 @@ import (
 // client has sent one behind the other are under way at the same time: they are asked on one feed, and answered there in
 // the same order. Each takes effect when its answer comes, which is its place among the messages.
 //
-// Only a lost feed can bring the answers out of order. Who is answered too early waits for its turn, and has itself
-// confirmed anew then. It is a backend.Subscriber.
+// Answers come out of order from a lost feed, on which every UNSUBSCRIBE is answered at once, and from two feeds: the client
+// has subscribed as another user before, or the cluster has changed. Who is answered too early waits for its turn; a
+// SUBSCRIBE has itself confirmed anew then. It is a backend.Subscriber.
 type subscriptionChange struct {
 	*subscriber
 	r   *request
