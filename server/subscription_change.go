@@ -53,7 +53,7 @@ func (c *subscriptionChange) ask(names [][]byte) {
 func (c *subscriptionChange) turn(do func()) {
 	switch {
 	case c.s.closed:
-		c.finish(nil)
+		c.r.done(nil)
 	case c.underWay[0] != c:
 		c.due = do
 	default:
@@ -166,11 +166,11 @@ func (c *subscriptionChange) confirmed(out []byte) {
 	c.finish(out)
 }
 
-// finish ends it, and the subscriber if nothing is left of it.
+// finish ends it, the oldest under way, and the subscriber if nothing is left of it.
 func (c *subscriptionChange) finish(reply []byte) {
 	b, s := c.subscriber, c.s
-	i := slices.Index(b.underWay, c)
-	b.underWay = slices.Delete(b.underWay, i, i+1)
+	b.underWay[0] = nil
+	b.underWay = b.underWay[1:] // no move: a client may have as many as client-pipeline-limit
 	b.end()
 	c.r.done(reply)
 	switch {
