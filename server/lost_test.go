@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/codec"
 )
 
 // link is a cable between berth and a node: it can hold back what the node says, and it can be cut, so that a request
@@ -17,9 +18,9 @@ type link struct {
 	addr   string
 	target string
 
-	mu    sync.Mutex // guards what follows
-	quiet *sync.Cond // signalled when held ends
-	held  bool
+	mu    sync.Mutex              // guards what follows
+	quiet *sync.Cond              // signalled when holds changes
+	holds func(reply string) bool // the first of a connection for which it is true is held, and all behind it; nil: none
 	conns []net.Conn
 }
 
@@ -62,34 +63,52 @@ func startLink(t *testing.T, target string) *link {
 // back carries replies, unless they are held.
 func (l *link) back(near, far net.Conn) {
 	defer near.Close()
+	var scanner codec.ReplyScanner
+	var in []byte
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := far.Read(buf)
-		l.mu.Lock()
-		for l.held {
-			l.quiet.Wait()
+		in = append(in, buf[:n]...)
+		for {
+			size, broken := scanner.Scan(in)
+			if size == 0 || broken != nil {
+				break
+			}
+			l.await(string(in[:size]))
+			if _, failed := near.Write(in[:size]); failed != nil {
+				return
+			}
+			in = in[size:]
 		}
-		l.mu.Unlock()
-		if _, failed := near.Write(buf[:n]); err != nil || failed != nil {
+		if err != nil {
 			return
 		}
 	}
 }
 
-// hold keeps back all replies from now on.
-func (l *link) hold() {
+// await returns when a reply may pass.
+func (l *link) await(reply string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = true
+	for l.holds != nil && l.holds(reply) {
+		l.quiet.Wait()
+	}
+}
+
+// hold keeps back all replies from now on.
+func (l *link) hold() { l.holdFrom(func(string) bool { return true }) }
+
+// holdFrom keeps back, on each connection, the first reply for which it is true and all behind it. What was held before is
+// looked at anew.
+func (l *link) holdFrom(first func(reply string) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holds = first
+	l.quiet.Broadcast()
 }
 
 // release lets replies through again.
-func (l *link) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = false
-	l.quiet.Broadcast()
-}
+func (l *link) release() { l.holdFrom(nil) }
 
 // cut ends all connections; what was held is lost. New ones work.
 func (l *link) cut() {
@@ -98,7 +117,7 @@ func (l *link) cut() {
 	for _, c := range l.conns {
 		_ = c.Close()
 	}
-	l.conns, l.held = nil, false
+	l.conns, l.holds = nil, nil
 	l.quiet.Broadcast()
 }
 

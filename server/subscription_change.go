@@ -12,8 +12,9 @@ import (
 // client has sent one behind the other are under way at the same time: they are asked on one feed, and answered there in
 // the same order. Each takes effect when its answer comes, which is its place among the messages.
 //
-// Only a lost feed can bring the answers out of order. Who is answered too early waits for its turn, and has itself
-// confirmed anew then. It is a backend.Subscriber.
+// Answers come out of order from a lost feed, on which every UNSUBSCRIBE is answered at once, and from two feeds: the client
+// has subscribed as another user before, or the cluster has changed. Who is answered too early waits for its turn; a
+// SUBSCRIBE has itself confirmed anew then. It is a backend.Subscriber.
 type subscriptionChange struct {
 	*subscriber
 	r   *request
@@ -52,7 +53,7 @@ func (c *subscriptionChange) ask(names [][]byte) {
 func (c *subscriptionChange) turn(do func()) {
 	switch {
 	case c.s.closed:
-		c.finish(nil)
+		c.r.done(nil)
 	case c.underWay[0] != c:
 		c.due = do
 	default:
@@ -165,11 +166,11 @@ func (c *subscriptionChange) confirmed(out []byte) {
 	c.finish(out)
 }
 
-// finish ends it, and the subscriber if nothing is left of it.
+// finish ends it, the oldest under way, and the subscriber if nothing is left of it.
 func (c *subscriptionChange) finish(reply []byte) {
 	b, s := c.subscriber, c.s
-	i := slices.Index(b.underWay, c)
-	b.underWay = slices.Delete(b.underWay, i, i+1)
+	b.underWay[0] = nil
+	b.underWay = b.underWay[1:] // no move: a client may have as many as client-pipeline-limit
 	b.end()
 	c.r.done(reply)
 	switch {
