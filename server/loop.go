@@ -41,6 +41,7 @@ type loop struct {
 	bufs     [][]byte
 	spare    *request // free requests, by next
 	spares   int
+	txns     []*transaction // free
 	scratch  []byte
 	keys     []int    // scratch of slotOf
 	slots    []uint16 // of these keys, scratch of split
@@ -64,6 +65,7 @@ const (
 	maxSpareParsers  = 64
 	maxSpareRequests = 4096
 	maxSpareJoins    = 64
+	maxSpareTxns     = 64
 	maxKeptParts     = 1024
 	minBuf           = 2 << 10
 	maxKeptBuf       = 64 << 10
@@ -277,5 +279,24 @@ func (l *loop) dropRequest(r *request) {
 		r.next = l.spare
 		l.spare = r
 		l.spares++
+	}
+}
+
+// transaction returns one that MULTI has just begun.
+func (l *loop) transaction() *transaction {
+	t := new(transaction)
+	if k := len(l.txns); k > 0 {
+		t = l.txns[k-1]
+		l.txns = l.txns[:k-1]
+	}
+	t.bytes, t.slot = append(t.bytes, multiCommand...), noSlot
+	return t
+}
+
+// dropTransaction takes one back that has been sent.
+func (l *loop) dropTransaction(t *transaction) {
+	if cap(t.bytes) <= minBuf && len(l.txns) < maxSpareTxns {
+		*t = transaction{bytes: t.bytes[:0]}
+		l.txns = append(l.txns, t)
 	}
 }

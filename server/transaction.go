@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
@@ -100,7 +99,7 @@ var permittedMulti = permitted(beginTransaction)
 
 func beginTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.loop.transactors[userOf(s.pipes.Identity())] = true
-	s.txn = &transaction{bytes: slices.Clone(multiCommand), slot: noSlot}
+	s.txn = s.loop.transaction()
 	return s.say(cmd, "OK")
 }
 
@@ -211,9 +210,11 @@ func (s *session) exec(cmd *router.Command) bool {
 	r.blob = t.blob()
 	s.txn = nil
 	s.pauseFor(r.blob)
-	if err := s.pipes.Shard(topology, shard).Send(append(t.bytes, execCommand...), r.replies(), r); err != nil {
+	t.bytes = append(t.bytes, execCommand...)
+	if err := s.pipes.Shard(topology, shard).Send(t.bytes, r.replies(), r); err != nil {
 		r.lost(err)
 	}
+	s.loop.dropTransaction(t)
 	return true
 }
 
@@ -258,9 +259,11 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	s.txn = nil
 	st.lease.Mark(r.blob.dirt())
 	st.lease.Clear(backend.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
-	st.send(r, append(t.bytes, execCommand...), r.replies())
+	t.bytes = append(t.bytes, execCommand...)
+	st.send(r, t.bytes, r.replies())
 	st.watching, st.leaving = false, !st.tracks()
 	s.pauseFor(r.blob)
+	s.loop.dropTransaction(t)
 	return true
 }
 
