@@ -43,6 +43,9 @@ func (c *localInBlob) onNode() bool { return turned[c.cmd.Name] != nil }
 
 // hasPartIn tells whether berth has a part in the command when it stands in a transaction.
 func (s *session) hasPartIn(cmd *router.Command) bool {
+	if cmd.Way == router.Shared { // nearly all, and the names are looked up in maps
+		return false
+	}
 	switch cmd.Name {
 	case "wait", "client|trackinginfo", "client|getredir": // the connection knows
 		return false

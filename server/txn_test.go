@@ -441,3 +441,14 @@ func TestManyCompareAndSetLoopsLoseNothing(t *testing.T) {
 		})
 	}
 }
+
+// hasPartIn relies on it.
+func TestWhatTravelsOnPipesIsNotAnsweredByBerth(t *testing.T) {
+	for _, cmd := range router.WithOwn().Commands() {
+		for _, c := range append(cmd.Subcommands(), cmd) {
+			if c.Way == router.Shared && (localFuncs[c.Name] != nil || sessionFuncs[c.Name] != nil) {
+				t.Errorf("%s is both shared and answered by berth", c.Name)
+			}
+		}
+	}
+}
