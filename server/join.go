@@ -21,6 +21,7 @@ type join struct {
 	failed  int // the part whose error came first, or noPart
 	most    int // JoinNewest: entries at most
 	parts   []part
+	bundles []bundle   // by shard; not for parts that travel one by one
 	more    *longSplit // has parts to send yet, and waits; else nil
 	places  []int      // which of the request's keys the parts have, part behind part
 	replies []byte     // in the order in which they came
@@ -254,6 +255,9 @@ func integer(reply []byte) (int64, error) {
 	return strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 }
 
+// oneElement begins the reply to a part with one key. What follows has been found to be one whole element.
+var oneElement = []byte("*1\r\n")
+
 // mget puts each part's elements where their keys stood.
 func (j *join) mget(dst []byte) ([]byte, error) {
 	l := j.r.s.loop
@@ -262,6 +266,10 @@ func (j *join) mget(dst []byte) ([]byte, error) {
 	defer clear(whole)
 	for i := range j.parts {
 		p := &j.parts[i]
+		if one, ok := bytes.CutPrefix(j.reply(i), oneElement); ok && p.end == p.first+1 {
+			whole[j.places[p.first]] = one
+			continue
+		}
 		n := 0
 		err := elements(j.reply(i), func(k int, e []byte) {
 			if p.first+k < p.end {

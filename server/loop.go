@@ -49,6 +49,7 @@ type loop struct {
 	elements [][]byte  // scratch of join.mget
 	cuts     []cutSlot // by slot, scratch of cut; made when first needed
 	cutting  uint64
+	pieces   [][]byte // by shard, scratch of sendParts
 
 	groups  map[string]*group // of clients that block, by signature: those whose home is here
 	waiters map[int64]*waiter // of all these groups, by client

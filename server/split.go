@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 
-	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -40,23 +39,7 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 		l.slots = append(l.slots, slot)
 	}
-	r := s.newRequest(cmd)
-	j := l.cut(r)
-	for i := range j.parts {
-		p := &j.parts[i]
-		places := j.places[p.first:p.end]
-		b := codec.AppendArray(l.scratch[:0], 1+step*len(places))
-		b = codec.AppendBulk(b, args[0])
-		for _, place := range places {
-			for k := range step {
-				b = codec.AppendBulk(b, args[l.keys[place]+k])
-			}
-		}
-		l.scratch = b
-		if err := s.pipes.Shard(t, t.Shard(p.slot)).Send(b, 1, p); err != nil {
-			p.Lost(err, b)
-		}
-	}
+	s.sendParts(t, l.cut(s.newRequest(cmd)), args, step)
 	return true
 }
 

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// bundle is the parts of a split request that go to one shard: they are put on its pipe in one piece, and answered one by
+// one in the same order. What a part costs is then what it is to write its request and to read its reply. It is a
+// backend.Receiver.
+//
+// Owned by the loop, as part of its join.
+type bundle struct {
+	join  *join
+	parts []bundled
+	next  int // whose reply comes next
+}
+
+// bundled is one part in a bundle.
+type bundled struct {
+	part int // in join.parts
+	end  int // where its request ends in the bundle's bytes
+}
+
+// Reply takes the reply to the next part.
+func (b *bundle) Reply(reply, sent []byte, _ int) {
+	p, request := b.take(sent)
+	p.Reply(reply, request, 0)
+}
+
+// Lost is told that the parts from the next one on get no reply.
+func (b *bundle) Lost(err *backend.LostError, sent []byte) {
+	for range len(b.parts) - b.next {
+		p, request := b.take(sent)
+		p.Lost(err, request)
+	}
+}
+
+// take is the next part, and its request among the bundle's bytes.
+func (b *bundle) take(sent []byte) (p *part, request []byte) {
+	begin := 0
+	if b.next > 0 {
+		begin = b.parts[b.next-1].end
+	}
+	at := b.parts[b.next]
+	b.next++
+	return &b.join.parts[at.part], sent[begin:at.end]
+}
+
+// sendParts sends the parts of a split request, to each shard in one piece. step is how many arguments belong to a key.
+func (s *session) sendParts(t *router.Topology, j *join, args [][]byte, step int) {
+	l := s.loop
+	shards := len(t.Shards())
+	j.bundles = slices.Grow(j.bundles[:0], shards)[:shards]
+	for i := range j.bundles {
+		b := &j.bundles[i]
+		b.join, b.parts, b.next = j, b.parts[:0], 0
+	}
+	for len(l.pieces) < shards {
+		l.pieces = append(l.pieces, nil)
+	}
+	var room [64]byte
+	head := codec.AppendBulk(codec.AppendArray(room[:0], 1+step), args[0]) // of a part with one key, as nearly all are
+	for i := range j.parts {
+		p := &j.parts[i]
+		places := j.places[p.first:p.end]
+		shard := t.Shard(p.slot)
+		piece := l.pieces[shard]
+		if len(places) == 1 {
+			piece = append(piece, head...)
+		} else {
+			piece = codec.AppendBulk(codec.AppendArray(piece, 1+step*len(places)), args[0])
+		}
+		for _, place := range places {
+			for k := range step {
+				piece = codec.AppendBulk(piece, args[l.keys[place]+k])
+			}
+		}
+		l.pieces[shard] = piece
+		j.bundles[shard].parts = append(j.bundles[shard].parts, bundled{part: i, end: len(piece)})
+	}
+	for shard, piece := range l.pieces[:shards] {
+		if len(piece) == 0 {
+			continue
+		}
+		b := &j.bundles[shard] // when the last of them is lost, the join is not ours any more
+		if err := s.pipes.Shard(t, shard).Send(piece, len(b.parts), b); err != nil {
+			b.Lost(err, piece)
+		}
+		if l.pieces[shard] = piece[:0]; cap(piece) > maxKeptBuf {
+			l.pieces[shard] = nil
+		}
+	}
+}
