@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -134,24 +135,47 @@ const (
 	acceptPauseMax = time.Second
 )
 
-// accept takes clients until the listener is closed.
-func (srv *server) accept(ln net.Listener) {
-	defer srv.accepts.Done()
-	pause := time.Duration(0)
+// acceptors is how many goroutines take clients from one listener. To give a socket to a loop takes two switches of
+// goroutines: where many connect at once these go side by side.
+const acceptors = 32
+
+// acceptor takes clients from a listener.
+type acceptor struct {
+	srv   *server
+	ln    net.Listener
+	mu    sync.Mutex // held by the goroutine that waits for the next client; guards pause
+	pause time.Duration
+}
+
+// run takes clients until the listener is closed. Several goroutines do so at the same time.
+func (a *acceptor) run() {
 	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			if srv.stopping.Load() || errors.Is(err, net.ErrClosed) {
-				return
-			}
-			pause = min(max(2*pause, acceptPauseMin), acceptPauseMax)
-			slog.Warn("accept failed", "why", err, "pause", pause)
-			time.Sleep(pause)
-			continue
+		conn, err := a.next()
+		switch {
+		case err != nil:
+			return
+		case conn != nil:
+			a.srv.welcome(conn)
 		}
-		pause = 0
-		srv.welcome(conn)
 	}
+}
+
+// next waits for a client; none comes of it when the system had no room for one. An error is the listener's end.
+func (a *acceptor) next() (net.Conn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	conn, err := a.ln.Accept()
+	switch {
+	case err == nil:
+		a.pause = 0
+	case a.srv.stopping.Load() || errors.Is(err, net.ErrClosed):
+		return nil, err
+	default:
+		a.pause = min(max(2*a.pause, acceptPauseMin), acceptPauseMax)
+		slog.Warn("accept failed", "why", err, "pause", a.pause)
+		time.Sleep(a.pause)
+	}
+	return conn, nil
 }
 
 // welcome makes a client of an accepted socket, unless there are too many.
@@ -166,12 +190,6 @@ func (srv *server) welcome(conn net.Conn) {
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
-	srv.accepts.Go(func() { srv.enroll(s, conn) })
-}
-
-// enroll gives a socket to a loop, which takes two switches of goroutines. Where many connect at once these go side by side,
-// which makes a third more connections per second than one after the other.
-func (srv *server) enroll(s *session, conn net.Conn) {
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {
 		srv.clients.Add(-1)

@@ -241,9 +241,11 @@ func (srv *server) start() error {
 	}
 	srv.keepAlive(cfg.TCPKeepalive)
 	srv.settings.OnChange(func(now *Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
-	srv.accepts.Add(len(srv.listeners))
 	for _, ln := range srv.listeners {
-		go srv.accept(ln)
+		a := &acceptor{srv: srv, ln: ln}
+		for range acceptors {
+			srv.accepts.Go(a.run)
+		}
 	}
 	return nil
 }
