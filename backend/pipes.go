@@ -196,7 +196,10 @@ func (ps *Pipes) Count(counts map[string]PipeCount) {
 
 // count is the pipe alone.
 func (p *Pipe) count() PipeCount {
-	c := PipeCount{Owed: p.owed.len(), LastErrAt: p.lostAt}
+	c := PipeCount{LastErrAt: p.lostAt}
+	for i := range p.owed.len() {
+		c.Owed += p.owed.at(i).left
+	}
 	if p.lastErr != nil {
 		c.LastErr = p.lastErr
 	}

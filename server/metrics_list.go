@@ -27,7 +27,7 @@ var (
 	metricNodeDials       = counterFamily("berth_node_dials_total", "Connections to nodes begun, by kind and outcome (ok, error).", "kind", "outcome")
 	metricNodeClosed      = counterFamily("berth_node_connections_closed_total", "Connections to nodes closed, by kind and reason.", "kind", "reason")
 	metricNodeBytes       = counterFamily("berth_node_bytes_total", "Bytes from (in) and to (out) nodes on pipes and feeds.", "direction")
-	metricNodePending     = gaugeFamily("berth_node_requests_pending", "Requests a node owes replies to on its pipes now.", "node")
+	metricNodePending     = gaugeFamily("berth_node_requests_pending", "Replies a node owes on its pipes now.", "node")
 	metricNodeBuffers     = gaugeFamily("berth_node_buffer_bytes", "Bytes that wait for a node to read them.", "node")
 	metricNodeTimeouts    = counterFamily("berth_node_timeouts_total", "Requests left unanswered beyond backend-timeout-ms.")
 
