@@ -103,6 +103,19 @@ func (c *Control) DoRaw(args ...string) ([]byte, error) {
 	return raw, nil
 }
 
+// Await returns the next message on a channel that was subscribed to. Two that come in one are an error: the caller has
+// to look for itself.
+func (c *Control) Await(within time.Duration) (codec.Value, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return codec.Value{}, c.fail("a message", err)
+	}
+	raw, err := c.read()
+	if err != nil {
+		return codec.Value{}, c.fail("a message", err)
+	}
+	return codec.ParseValue(raw)
+}
+
 // read returns the bytes of one reply.
 func (c *Control) read() ([]byte, error) {
 	var scanner codec.ReplyScanner

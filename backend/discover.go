@@ -119,7 +119,8 @@ func (q *inquiry) inform() error {
 	q.found.stateOK = true
 	switch {
 	case info.Mode == "sentinel":
-		return &ConfigError{fmt.Sprintf("%s is a Sentinel; give berth the address of the node that it watches", q.addr)}
+		return &ConfigError{fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which it watches the primary",
+			q.addr, q.addr)}
 	case info.Mode == "cluster" || fields["cluster_enabled"] == "1":
 		info.Kind = Cluster
 		return q.checkCluster()
@@ -161,7 +162,10 @@ func (q *inquiry) checkCluster() error {
 }
 
 func (q *inquiry) checkStandalone() error {
-	if len(q.target.Addrs) > 1 {
+	switch {
+	case q.target.Master != "" && q.found.info.Role == "slave":
+		return fmt.Errorf("%s, which Sentinels take for the primary, is a replica", q.addr)
+	case q.target.Master == "" && len(q.target.Addrs) > 1:
 		return &ConfigError{fmt.Sprintf("%s is no cluster node; several addresses are taken for seeds of one Redis "+
 			"Cluster: give berth one address", q.addr)}
 	}
@@ -221,7 +225,7 @@ func (q *inquiry) complete(known *Info) error {
 // guess is what can be said of a node that refuses to be asked, with why: one address may be one standalone node, where
 // clients give their own passwords. It may be a cluster node too; then MOVED errors tell who owns what.
 func (q *inquiry) guess(why error) error {
-	if len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
+	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
 		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
 			"CLUSTER INFO, CLUSTER SHARDS and CLUSTER SLOTS, in the backend's URL, a password file or the environment", why)}
 	}

@@ -21,7 +21,8 @@ import (
 //	                       ▲ every TopologyInterval, or after a failure with back-off
 //
 // All methods may be called from any goroutine. Only run's goroutine asks nodes for the topology; it has at most one round
-// under way. runLoad's asks the primaries how many clients they bear.
+// under way. runLoad's asks the primaries how many clients they bear; runSentinels' listens for the word that Sentinels have
+// replaced the primary, which asks for a round.
 type Nodes struct {
 	target   Target
 	settings *NodesSettings
@@ -42,6 +43,7 @@ type Nodes struct {
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when run has returned; nil when there is none
 	weighed chan struct{} // closed when runLoad has returned
+	watched chan struct{} // closed when runSentinels has returned
 
 	// Of the goroutine that runs rounds, and of Connect before that runs.
 	announced *router.Topology // what OnChange and the log were told last
@@ -98,9 +100,10 @@ func Connect(ctx context.Context, target Target, options NodesOptions) (*Nodes, 
 	}
 	n.announced = n.Topology()
 	running, cancel := context.WithCancel(context.Background())
-	n.cancel, n.done, n.weighed = cancel, make(chan struct{}), make(chan struct{})
+	n.cancel, n.done, n.weighed, n.watched = cancel, make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go n.run(running)
 	go n.runLoad(running)
+	go n.runSentinels(running)
 	return n, nil
 }
 
@@ -184,7 +187,17 @@ func (n *Nodes) Describe() string {
 	return fmt.Sprintf("%s (%s)", n.where(), name)
 }
 
-func (n *Nodes) where() string { return strings.Join(n.target.Addrs, ",") }
+// where is where the nodes are, or who knows.
+func (n *Nodes) where() string {
+	addrs := strings.Join(n.target.Addrs, ",")
+	switch {
+	case n.target.Master == "":
+		return addrs
+	case n.Health().At.IsZero():
+		return fmt.Sprintf("%s by Sentinels %s", n.target.Master, addrs)
+	}
+	return fmt.Sprintf("%s, primary of %s", n.Topology().Primary(0), n.target.Master)
+}
 
 // Close ends the goroutines, and the embedded backend if there is one, and returns when they are gone. A second call does nothing.
 func (n *Nodes) Close() {
@@ -192,6 +205,7 @@ func (n *Nodes) Close() {
 		n.cancel()
 		<-n.done
 		<-n.weighed
+		<-n.watched
 	}
 	if n.embedded != nil {
 		n.embedded.close()

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -131,7 +132,7 @@ func (n *Nodes) announce() {
 func (n *Nodes) discover(ctx context.Context) error {
 	var reasons []error
 	var best *finding // of the nodes that do not think the cluster is ok
-	for _, addr := range n.candidates() {
+	for addr := range n.candidates(ctx, &reasons) {
 		found, err := inquire(ctx, n.target, addr, n.settings, n.Info())
 		switch {
 		case ctx.Err() != nil:
@@ -152,9 +153,13 @@ func (n *Nodes) discover(ctx context.Context) error {
 	return &unansweredError{reasons}
 }
 
-// candidates are the addresses to ask: those that own slots in random order, so that a node that hangs does not cost
-// every round its time-out, their replicas, then the seeds.
-func (n *Nodes) candidates() []string {
+// candidates are the addresses to ask: what Sentinels take for the primary, or else those that own slots in random order,
+// so that a node that hangs does not cost every round its time-out, their replicas, then the seeds. Why a Sentinel has
+// not answered is added to reasons.
+func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
+	if n.target.Master != "" {
+		return n.watchedPrimaries(ctx, reasons)
+	}
 	var primaries, replicas []string
 	for _, s := range n.Topology().Shards() {
 		primaries = append(primaries, s.Primary)
@@ -168,7 +173,7 @@ func (n *Nodes) candidates() []string {
 			unique = append(unique, addr)
 		}
 	}
-	return unique
+	return slices.Values(unique)
 }
 
 // adopt makes a finding the truth.

@@ -10,12 +10,16 @@ import (
 	"strings"
 )
 
-// defaultPort is where a node listens when its address does not say.
-const defaultPort = "6379"
+// Where nodes and Sentinels listen when an address does not say.
+const (
+	defaultPort         = "6379"
+	defaultSentinelPort = "26379"
+)
 
 // Target is where the nodes are, as whom berth asks them its own questions, and in which database clients begin.
 type Target struct {
-	Addrs    []string // "host:port", or the path of a unix socket; several are seeds of one Redis Cluster
+	Addrs    []string // "host:port", or the path of a unix socket; several are seeds of one Redis Cluster, or Sentinels
+	Master   string   // the name under which the Sentinels at Addrs watch a primary; "": Addrs are nodes
 	User     string   // "": the default user
 	Password string   // from the URL, or filled in by whoever read it from a file or the environment
 	DB       int
@@ -29,6 +33,7 @@ var ErrTLS = errors.New("rediss:// is not supported yet: berth speaks plain TCP 
 //
 //	redis://[[user]:password@]host[:6379][/db]
 //	redis://[[user]:password@]host:7001,host:7002,…     seeds of a Redis Cluster
+//	sentinel://[[user]:password@]host[:26379],host,…/name[/db]     the primary that Sentinels watch under that name
 //	unix://[[user]:password@]/path/to.sock[?db=n]
 //
 // User and password are percent-decoded. An IPv6 address stands in brackets. Errors never contain any part of raw in
@@ -38,12 +43,13 @@ func ParseTarget(raw string) (Target, error) {
 	if !ok {
 		return Target{}, errors.New("a backend is given as redis://host:port or unix:///path.sock; there is no :// in it")
 	}
-	switch strings.ToLower(scheme) {
-	case "redis", "unix":
+	scheme = strings.ToLower(scheme)
+	switch scheme {
+	case "redis", "sentinel", "unix":
 	case "rediss":
 		return Target{}, ErrTLS
 	default:
-		return Target{}, errors.New("a backend begins with redis:// or unix://")
+		return Target{}, errors.New("a backend begins with redis://, sentinel:// or unix://")
 	}
 	var t Target
 	rest, err := t.cutUser(rest)
@@ -51,10 +57,13 @@ func ParseTarget(raw string) (Target, error) {
 		return Target{}, err
 	}
 	where, query, _ := strings.Cut(rest, "?")
-	if strings.ToLower(scheme) == "unix" {
+	switch scheme {
+	case "unix":
 		err = t.setSocket(where)
-	} else {
-		err = t.setHosts(where)
+	case "sentinel":
+		err = t.setSentinels(where)
+	default:
+		err = t.setHosts(where, defaultPort)
 	}
 	if err != nil {
 		return Target{}, err
@@ -103,7 +112,7 @@ func (t *Target) setSocket(path string) error {
 }
 
 // setHosts sets the addresses in "host:port,host:port/db".
-func (t *Target) setHosts(where string) error {
+func (t *Target) setHosts(where, port string) error {
 	if strings.Contains(where, "#") {
 		return errors.New("a backend URL has no #fragment")
 	}
@@ -112,7 +121,7 @@ func (t *Target) setHosts(where string) error {
 		return err
 	}
 	for host := range strings.SplitSeq(hosts, ",") {
-		addr, err := hostPort(strings.TrimSpace(host))
+		addr, err := hostPort(strings.TrimSpace(host), port)
 		if err != nil {
 			return err
 		}
@@ -121,8 +130,21 @@ func (t *Target) setHosts(where string) error {
 	return nil
 }
 
+// setSentinels sets the addresses, and the name of the primary, in "host:port,host:port/name/db".
+func (t *Target) setSentinels(where string) error {
+	hosts, path, _ := strings.Cut(where, "/")
+	name, db, _ := strings.Cut(path, "/")
+	master, err := url.PathUnescape(name)
+	if err != nil || master == "" {
+		return errors.New("behind the addresses of Sentinels stands the name under which they watch the primary: " +
+			"sentinel://host:26379,host:26379/mymaster")
+	}
+	t.Master = master
+	return t.setHosts(hosts+"/"+db, defaultSentinelPort)
+}
+
 // hostPort completes an address of a URL.
-func hostPort(s string) (string, error) {
+func hostPort(s, defaultPort string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		// Without a port: the same address with the default one must be in order.
@@ -180,9 +202,12 @@ func (t Target) Identity() Identity {
 // String is the URL with three stars for the password.
 func (t Target) String() string {
 	var b strings.Builder
-	if t.Socket() {
+	switch {
+	case t.Socket():
 		b.WriteString("unix://")
-	} else {
+	case t.Master != "":
+		b.WriteString("sentinel://")
+	default:
 		b.WriteString("redis://")
 	}
 	if t.Identity().authenticated() {
@@ -193,6 +218,9 @@ func (t Target) String() string {
 		b.WriteByte('@')
 	}
 	b.WriteString(strings.Join(t.Addrs, ","))
+	if t.Master != "" {
+		b.WriteString("/" + url.PathEscape(t.Master))
+	}
 	if t.DB > 0 {
 		if t.Socket() {
 			b.WriteString("?db=")

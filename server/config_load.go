@@ -15,6 +15,7 @@ const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
        berth --help | --version
 
 BACKEND-URL   redis://host:6379[/db]   redis://a:7001,b:7002 (Redis Cluster)   unix:///path
+              sentinel://a:26379,b:26379/name[/db] (the primary that Sentinels watch under that name)
               without one berth serves an embedded try-out backend
 Options come from the file, then from the environment (maxclients is BERTH_MAXCLIENTS), then from the flags.
 

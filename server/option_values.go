@@ -304,7 +304,7 @@ func (v backendValue) text(c *Config) string    { return string(v.at(c).raw) }
 func (v backendValue) lines(c *Config) []string { return []string{quoteWord(v.text(c))} }
 func (v backendValue) unit() string             { return "URL" }
 func (v backendValue) wants() string {
-	return "redis://host:6379[/db], redis://a:7001,b:7002 or unix:///path"
+	return "redis://host:6379[/db], redis://a:7001,b:7002, sentinel://a:26379,b:26379/name or unix:///path"
 }
 
 func outOfRange(min, max int) error {

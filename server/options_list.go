@@ -88,7 +88,7 @@ var options = []*option{
 	// What is behind.
 	{name: "backend", def: `""`, mask: maskBackendURL,
 		value: backendValue{at: func(c *Config) *BackendURL { return &c.Backend }},
-		help:  "`redis://host:6379[/db]`, `redis://a:7001,b:7002` (a Cluster is found out by asking) or `unix:///path`; none: the embedded backend, to try berth out."},
+		help:  "`redis://host:6379[/db]`, `redis://a:7001,b:7002` (a Cluster is found out by asking), `sentinel://a:26379,b:26379/name[/db]` (the primary that Sentinels watch under that name) or `unix:///path`; none: the embedded backend, to try berth out."},
 	{name: "backend-user", def: `""`,
 		value: textValue[string]{at: func(c *Config) *string { return &c.BackendUser }, is: "name"},
 		help:  "User berth itself authenticates as."},

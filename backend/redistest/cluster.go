@@ -37,7 +37,7 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 	}
 	c := &Cluster{primaries: primaries}
 	for range primaries * (1 + replicasPerPrimary) {
-		s := start(t, true, append(base[:len(base):len(base)], args...))
+		s := start(t, true, append(base[:len(base):len(base)], args...), nil)
 		c.nodes = append(c.nodes, s)
 		c.ids = append(c.ids, mustText(t, s.Do(t, "CLUSTER", "MYID")))
 	}

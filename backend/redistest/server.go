@@ -30,6 +30,7 @@ type Server struct {
 	dir  string
 	args []string // what the test gave, behind the base settings
 	pass string   // requirepass of args, used by Do
+	conf string   // its configuration file, which a Sentinel must have; "": none
 	port *reservedPort
 
 	mu   sync.Mutex // guards proc
@@ -49,11 +50,12 @@ type process struct {
 // redis-server the test fails.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, false, args)
+	return start(t, false, args, nil)
 }
 
-// start is Start; with busPort also the cluster bus port (port + 10000) is free.
-func start(t testing.TB, busPort bool, args []string) *Server {
+// start is Start; with busPort also the cluster bus port (port + 10000) is free. setUp is called before the process is
+// started.
+func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Server {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -61,6 +63,9 @@ func start(t testing.TB, busPort bool, args []string) *Server {
 			"`apt-get install redis-server redis-tools` or run scripts/test (%v)", err)
 	}
 	s := &Server{bin: bin, dir: t.TempDir(), args: args, pass: argValue(args, "--requirepass")}
+	if setUp != nil {
+		setUp(s)
+	}
 	t.Cleanup(func() {
 		s.Kill()
 		if s.port != nil {
@@ -210,6 +215,9 @@ func (s *Server) launch() error {
 }
 
 func (s *Server) commandLine() []string {
+	if s.conf != "" {
+		return append([]string{s.conf, "--port", strconv.Itoa(s.Port())}, s.args...)
+	}
 	base := []string{
 		"--port", strconv.Itoa(s.Port()), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no",

@@ -1,0 +1,72 @@
+package redistest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Watched is a primary with replicas, and Sentinels that watch it.
+type Watched struct {
+	Name      string    // under which they watch it
+	Nodes     []*Server // the first one is the primary to begin with
+	Sentinels []*Server
+}
+
+// StartWatched starts a primary with replicas and Sentinels, and returns when all have found each other. The Sentinels
+// take a node for gone after half a second, and more than half of them must agree. args are for the nodes.
+func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watched {
+	t.Helper()
+	w := &Watched{Name: "mymaster"}
+	primary := Start(t, args...)
+	w.Nodes = append(w.Nodes, primary)
+	for range replicas {
+		w.Nodes = append(w.Nodes, Start(t, append([]string{
+			"--replicaof", fmt.Sprint("127.0.0.1 ", primary.Port()), "--repl-diskless-sync-delay", "0",
+		}, args...)...))
+	}
+	conf := fmt.Sprintf("bind 127.0.0.1\nprotected-mode no\nsentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\n"+
+		"sentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 1000\n", w.Name, primary.Port(), sentinels/2+1)
+	for range sentinels {
+		w.Sentinels = append(w.Sentinels, start(t, false, []string{"--sentinel"}, func(s *Server) {
+			s.conf = filepath.Join(s.dir, "sentinel.conf")
+			if err := os.WriteFile(s.conf, fmt.Appendf(nil, "dir %s\n%s", s.dir, conf), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+	for _, replica := range w.Nodes[1:] {
+		Eventually(t, clusterTimeout, "a replica to have what the primary has", func() bool {
+			return strings.Contains(replica.Do(t, "INFO", "replication").(string), "master_link_status:up")
+		})
+	}
+	for _, s := range w.Sentinels {
+		Eventually(t, clusterTimeout, "a Sentinel to know all others", func() bool {
+			return len(s.Do(t, "SENTINEL", "REPLICAS", w.Name).([]any)) == replicas &&
+				len(s.Do(t, "SENTINEL", "SENTINELS", w.Name).([]any)) == sentinels-1
+		})
+	}
+	return w
+}
+
+// URL is sentinel://… with all of its Sentinels.
+func (w *Watched) URL() string {
+	url := "sentinel://"
+	for i, s := range w.Sentinels {
+		if i > 0 {
+			url += ","
+		}
+		url += s.Addr()
+	}
+	return url + "/" + w.Name
+}
+
+// Failover has a Sentinel replace the primary though it works.
+func (w *Watched) Failover(t testing.TB) {
+	t.Helper()
+	Eventually(t, clusterTimeout, "a Sentinel to begin a failover", func() bool {
+		return w.Sentinels[0].Do(t, "SENTINEL", "FAILOVER", w.Name) == "OK"
+	})
+}

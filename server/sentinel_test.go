@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+func TestClientsGoOnWhenSentinelsReplaceThePrimary(t *testing.T) {
+	w := redistest.StartWatched(t, 1, 1)
+	b := startBerth(t, w.URL())
+	plain, blocked, reader, watcher, subscriber := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	pipelined(plain, "SET k 1", "WAIT 1 1000")
+	blocked.Send("BLPOP", "queue", "0")
+	reader.Send("XREAD", "BLOCK", "0", "STREAMS", "stream", "$")
+	pipelined(watcher, "WATCH k", "GET k")
+	subscriber.Do("SUBSCRIBE", "news")
+	eventually(t, "BLPOP to have rested at the node", func() bool { // else it might have been executed
+		for line := range strings.Lines(w.Nodes[0].Do(t, "CLIENT", "LIST").(string)) {
+			if strings.Contains(line, "cmd=blpop") && !strings.Contains(line, "idle=0") && !strings.Contains(line, "idle=1 ") {
+				return true
+			}
+		}
+		return false
+	})
+
+	w.Nodes[0].Kill()
+	eventually(t, "writes to be taken again", func() bool { return plain.Do("SET", "k2", "2") == "OK" })
+	script(t, plain, "GET k → 1", "RPUSH queue x → 1")
+	if got := fmt.Sprint(blocked.Recv()); got != "[queue x]" {
+		t.Errorf("BLPOP: %v", got)
+	}
+	awaitBlocked(t, w.Nodes[1], 1)
+	plain.Do("XADD", "stream", "*", "f", "v")
+	if got, ok := reader.Recv().([]any); !ok || len(got) != 1 {
+		t.Errorf("XREAD: %v", got)
+	}
+	if got := pipelined(watcher, "MULTI", "SET k 3", "EXEC"); got[2] != nil {
+		t.Errorf("EXEC behind a WATCH at the primary that is gone: %v", got)
+	}
+	eventually(t, "a message to come", func() bool { return plain.Do("PUBLISH", "news", "m") == int64(1) })
+	if got := fmt.Sprint(subscriber.Recv()); got != "[message news m]" {
+		t.Errorf("subscriber: %v", got)
+	}
+}
+
+func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
+	w := redistest.StartWatched(t, 1, 1)
+	b := startBerth(t, w.URL())
+	c := dial(t, b.Addr())
+	pipelined(c, "SET k 0", "WAIT 1 1000")
+	w.Failover(t)
+	eventually(t, "the other node to be found", func() bool {
+		c.Do("INCR", "k")
+		return b.srv.nodes.Topology().Primary(0) == w.Nodes[1].Addr()
+	})
+	c.Do("SET", "k", "here")
+	if got := w.Nodes[1].Do(t, "GET", "k"); got != "here" {
+		t.Errorf("the new primary has %v", got)
+	}
+}
