@@ -20,6 +20,9 @@ type Listener interface {
 	Message(array []byte) bool
 	// Flush is the time to write what Message has gathered.
 	Flush()
+	// Moves says that one of the listener's subscriptions is on the feed to from here on, and no longer on from; nil: on none.
+	// It does so for the first when the listener joins, and for the last when it leaves.
+	Moves(from, to *Feed)
 	// Cut says that the node, asked anew after its connection was lost, no longer allows the listener's user a
 	// channel it is subscribed to. Redis closes such a client.
 	Cut(why *LostError)
@@ -62,6 +65,7 @@ type Subscription struct {
 func (ch *Channel) Join(to Listener) *Subscription {
 	sub := &Subscription{channel: ch, to: to, at: len(ch.places)}
 	ch.places = append(ch.places, sub)
+	to.Moves(nil, ch.feed)
 	return sub
 }
 
@@ -79,15 +83,8 @@ func (sub *Subscription) Leave() {
 	}
 	ch.places[last] = nil
 	ch.places = ch.places[:last]
+	sub.to.Moves(ch.feed, nil)
 	ch.release()
-}
-
-// Feed is the connection on which the subscription's messages come; nil while there is none.
-func (sub *Subscription) Feed() *Feed {
-	if f := sub.channel.feed; f != nil && f.state == pipeUp {
-		return f
-	}
-	return nil
 }
 
 func (ch *Channel) put(sub *Subscription, at int) {
@@ -113,18 +110,26 @@ func (ch *Channel) moveTo(f *Feed) {
 	if old == f {
 		return
 	}
-	ch.feed, ch.live = f, false
-	if f != nil {
-		f.held++
-	}
+	ch.enter(f)
 	if old != nil {
-		old.held--
 		old.unsubscribe(ch)
 	}
 }
 
 // away enters that the channel is not, or no longer, subscribed where it was.
-func (ch *Channel) away() {
-	ch.feed.held--
-	ch.feed, ch.live = nil, false
+func (ch *Channel) away() { ch.enter(nil) }
+
+// enter makes another feed, or none, the channel's.
+func (ch *Channel) enter(f *Feed) {
+	old := ch.feed
+	if old != nil {
+		old.held--
+	}
+	if f != nil {
+		f.held++
+	}
+	ch.feed, ch.live = f, false
+	for _, sub := range ch.places {
+		sub.to.Moves(old, f)
+	}
 }

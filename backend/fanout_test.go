@@ -18,6 +18,7 @@ type mutedListener struct {
 
 func (l *mutedListener) Message([]byte) bool   { l.heard++; return l.asks }
 func (l *mutedListener) Flush()                { l.flush() }
+func (l *mutedListener) Moves(_, _ *Feed)      {}
 func (l *mutedListener) Subscribed([]*Channel) {}
 func (l *mutedListener) Refused(*LostError)    {}
 func (l *mutedListener) Cut(*LostError)        {}

@@ -84,6 +84,9 @@ const maxOrderTries = 5
 // Addr is the node's address.
 func (f *Feed) Addr() string { return f.addr }
 
+// Up tells whether it is connected: what a node has said may be on its way.
+func (f *Feed) Up() bool { return f.state == pipeUp }
+
 // Sync has done called when all that the node had said by now is delivered. done runs on the loop, never inside Sync.
 func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
 

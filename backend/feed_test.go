@@ -15,10 +15,11 @@ import (
 type feedListener struct {
 	*pipeReceiver
 	subs map[string]*Subscription // of the loop
+	on   map[*Feed]int            // subscriptions, by what Moves has said; of the loop
 }
 
 func newFeedListener() *feedListener {
-	return &feedListener{newPipeReceiver(), map[string]*Subscription{}}
+	return &feedListener{newPipeReceiver(), map[string]*Subscription{}, map[*Feed]int{}}
 }
 
 func (l *feedListener) Message(array []byte) bool {
@@ -26,6 +27,10 @@ func (l *feedListener) Message(array []byte) bool {
 	return false
 }
 func (l *feedListener) Flush() {}
+func (l *feedListener) Moves(from, to *Feed) {
+	l.on[from]--
+	l.on[to]++
+}
 func (l *feedListener) Subscribed(channels []*Channel) {
 	var names []string
 	for _, ch := range channels {
@@ -43,6 +48,26 @@ func (l *feedListener) Cut(why *LostError) {
 		delete(l.subs, name)
 	}
 	l.note("cut " + why.Refusal)
+}
+
+// checkFeeds tells whether the listener has been told on which feeds its subscriptions are.
+func (l *feedListener) checkFeeds(t *testing.T, loop *pipeLoop) {
+	t.Helper()
+	loop.do(func() {
+		on := map[*Feed]int{}
+		for _, sub := range l.subs {
+			on[sub.channel.feed]++
+			l.on[sub.channel.feed] += 0
+		}
+		for f, n := range l.on {
+			if f != nil && on[f] != n {
+				t.Errorf("told of %d subscriptions on %s, there are %d", n, f.addr, on[f])
+			}
+		}
+		if len(on) == 0 {
+			t.Error("there are no subscriptions")
+		}
+	})
 }
 
 // fakePlaces is a topology that a test changes.
@@ -231,6 +256,7 @@ func TestLostFeedIsReplacedAndItsChannelsAskedForAnew(t *testing.T) {
 		node.Do(t, p...)
 	}
 	wantLines(t, x.wait(t, 6)[3:], "*3 $7 message $1 a $1 1", "*4 $8 pmessage $2 b* $2 bb $1 2", "*3 $8 smessage $1 c $1 3")
+	x.checkFeeds(t, l)
 }
 
 func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
@@ -244,7 +270,7 @@ func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
 	x.wait(t, 1)
 	l.subscribe(t, Identity{}, PlainChannel, x, "b")
 	synced := make(chan bool, 1)
-	l.do(func() { x.subs["a"].Feed().Sync(func() { synced <- true }) })
+	l.do(func() { x.subs["a"].channel.feed.Sync(func() { synced <- true }) })
 	c.expect(t, subscribeRequest("SUBSCRIBE", "b")+pingBytes)
 	c.Close()
 	<-synced // nothing more can come that was said before
@@ -289,7 +315,7 @@ func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
 	c.expect(t, pingBytes)
 	c.say(t, "*2\r\n$4\r\npong\r\n$0\r\n\r\n")
 	redistest.Eventually(t, 10*time.Second, "the answer to be heard", func() (heard bool) {
-		l.do(func() { heard = x.subs["a"].Feed().owed.len() == 0 })
+		l.do(func() { heard = x.subs["a"].channel.feed.owed.len() == 0 })
 		return heard
 	})
 	l.do(func() { l.ahead += feedSilence + time.Second; l.feeds.Tick() })
@@ -332,6 +358,7 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 	d.say(t, confirmation("sunsubscribe", "a", 0)+fmt.Sprintf("-MOVED %d %s\r\n", slot, from.addr()))
 	c.say(t, confirmation("ssubscribe", "a", 1)+"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n3\r\n")
 	wantLines(t, x.wait(t, 4)[2:], "*3 $8 smessage $1 a $1 2", "*3 $8 smessage $1 a $1 3")
+	x.checkFeeds(t, l)
 	var feeds int
 	l.do(func() { feeds = len(l.feeds.Of(Identity{}).byAddr) })
 	if feeds != 2 {
@@ -366,6 +393,7 @@ func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
 		return feeds == 1
 	})
 	wantLines(t, who.wait(t, 2), "subscribed a", "*3 $7 message $1 a $1 1")
+	who.checkFeeds(t, l)
 }
 
 func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {

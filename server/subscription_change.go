@@ -110,7 +110,7 @@ func (b *subscriber) unsubscribe(cmd *router.Command, args [][]byte) bool {
 		}
 		return b.leave(cmd, names)
 	}
-	feeds := b.feedsOf(kind, named)
+	feeds := b.talkingOrAsked()
 	if len(feeds) == 0 && len(b.underWay) == 0 {
 		s.muteThis = false
 		s.answer(cmd, leave())
@@ -143,14 +143,9 @@ func (b *subscriber) leave(cmd *router.Command, names []string) (out []byte) {
 	return out
 }
 
-// feedsOf lists the feeds of the subscriptions of those names, or of all of a kind, and of what is under way.
-func (b *subscriber) feedsOf(kind backend.ChannelKind, names []string) (feeds []*backend.Feed) {
-	if len(names) == 0 {
-		names = b.ofKind(kind)
-	}
-	for _, name := range names {
-		feeds = b.addFeed(feeds, kind, name)
-	}
+// talkingOrAsked lists the feeds on which messages for the client may be on their way, and that of what is under way.
+func (b *subscriber) talkingOrAsked() (feeds []*backend.Feed) {
+	feeds = b.talking()
 	if len(b.underWay) > 0 {
 		home := b.s.loop.feeds.Of(b.s.pipes.Identity()).Home()
 		if home != nil && !slices.Contains(feeds, home) {
