@@ -30,10 +30,11 @@ type Listener interface {
 
 // Subscriber is one who has asked for channels. Its methods run on the loop, never inside Subscribe.
 type Subscriber interface {
-	// Subscribed answers Subscribe: the node has confirmed. This is the place in the stream of messages where the
-	// subscription begins; who wants it has a Listener Join the channels, now or never.
-	Subscribed(channels []*Channel)
-	// Refused answers Subscribe: the node, whose words are in err.Refusal, does not allow it, or none was reached.
+	// Subscribed answers Subscribe, for each channel in the order of the request: the node has confirmed. This is the place
+	// in the stream of messages where the subscription begins; who wants it has a Listener Join the channel, now or never.
+	Subscribed(ch *Channel, last bool)
+	// Refused answers Subscribe, for all channels: the node, whose words are in err.Refusal, does not allow it, or none was
+	// reached.
 	Refused(err *LostError)
 }
 
@@ -44,7 +45,7 @@ type Channel struct {
 	name string
 
 	places []*Subscription // who listens; their order means nothing
-	asked  int             // requests of listeners for it on their way
+	claims int             // of listeners' requests for it, that are on their way or being prepared
 	feed   *Feed           // where it is subscribed, or is about to be; nil: nowhere
 	live   bool            // the feed's node has confirmed
 	hops   uint8           // redirects since it was last live
@@ -93,7 +94,13 @@ func (ch *Channel) put(sub *Subscription, at int) {
 }
 
 // wanted tells whether somebody listens, or is about to.
-func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.asked > 0 }
+func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.claims > 0 }
+
+// disclaim takes back one claim.
+func (ch *Channel) disclaim() {
+	ch.claims--
+	ch.release()
+}
 
 // release forgets the channel when nobody wants it any more.
 func (ch *Channel) release() {

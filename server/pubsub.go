@@ -99,14 +99,14 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 		b.total() == 0 && len(b.underWay) == 0 && !s.loop.srv.config().PubSubSharing:
 		return b.onPin(cmd, raw, args)
 	case strings.HasSuffix(cmd.Name, "unsubscribe"):
-		return b.unsubscribe(cmd, args)
+		return b.unsubscribe(cmd, raw, args)
 	}
 	if kindOf(cmd) == backend.ShardChannel {
 		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
 			return s.refuse(cmd, text)
 		}
 	}
-	b.begin(cmd).ask(args[1:])
+	b.begin(cmd, raw, args).ask()
 	return true
 }
 
@@ -146,14 +146,24 @@ func (b *subscriber) end() {
 	}
 }
 
-// ofKind lists the client's subscriptions of a kind, the oldest first.
+// ofKind lists the client's subscriptions of a kind, the oldest first. Of very many it lists some.
 func (b *subscriber) ofKind(kind backend.ChannelKind) []string {
-	of := b.names[kind]
-	names := make([]string, 0, len(of))
-	for name := range of {
-		names = append(names, name)
+	type aged struct {
+		name string
+		nth  int
 	}
-	slices.SortFunc(names, func(x, y string) int { return cmp.Compare(of[x].nth, of[y].nth) })
+	var some []aged
+	for name, sub := range b.names[kind] {
+		if len(some) == sliceChannels {
+			break
+		}
+		some = append(some, aged{name, sub.nth})
+	}
+	slices.SortFunc(some, func(x, y aged) int { return cmp.Compare(x.nth, y.nth) })
+	names := make([]string, len(some))
+	for i := range some {
+		names[i] = some[i].name
+	}
 	return names
 }
 
@@ -248,7 +258,7 @@ func (s *session) hearFirst(r *request) {
 // Message adds a message to the output.
 func (b *subscriber) Message(array []byte) bool {
 	s := b.s
-	if s.closing {
+	if s.closing || s.sub != b {
 		return false
 	}
 	if s.out == nil {
@@ -272,7 +282,9 @@ func (b *subscriber) Flush() {
 
 // Cut closes a client whose user may no longer listen, as Redis does.
 func (b *subscriber) Cut(why *backend.LostError) {
-	b.s.kill("subscription refused: " + firstWord(why.Refusal))
+	if b.s.sub == b {
+		b.s.kill("subscription refused: " + firstWord(why.Refusal))
+	}
 }
 
 func firstWord(text string) string {
@@ -280,22 +292,35 @@ func firstWord(text string) string {
 	return word
 }
 
-// unlisten ends all of a client's subscriptions without a word.
+// unlisten ends all of a client's subscriptions without a word. From here on it hears nothing.
 func (s *session) unlisten(why string) {
 	b := s.sub
 	if b == nil {
 		return
 	}
 	s.sub = nil
-	for kind := range b.names {
-		for _, sub := range b.names[kind] {
+	b.monitor = false
+	b.pin.close(why)
+	b.pin = nil
+	s.loop.addJob(leaving{b})
+}
+
+// leaving ends the subscriptions of a subscriber that is its client's no more. It is a job.
+type leaving struct{ b *subscriber }
+
+func (w leaving) slice() (done bool) {
+	n := sliceChannels
+	for _, of := range w.b.names {
+		for name, sub := range of {
+			if n == 0 {
+				return false
+			}
+			n--
+			delete(of, name)
 			if sub.Subscription != nil {
 				sub.Leave()
 			}
 		}
-		b.names[kind] = nil
 	}
-	b.monitor = false
-	b.pin.close(why)
-	b.pin = nil
+	return true
 }
