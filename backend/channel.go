@@ -20,6 +20,9 @@ type Listener interface {
 	Message(array []byte) bool
 	// Flush is the time to write what Message has gathered.
 	Flush()
+	// Moves says that one of the listener's subscriptions is on the feed to from here on, and no longer on from; nil: on none.
+	// It does so for the first when the listener joins, and for the last when it leaves.
+	Moves(from, to *Feed)
 	// Cut says that the node, asked anew after its connection was lost, no longer allows the listener's user a
 	// channel it is subscribed to. Redis closes such a client.
 	Cut(why *LostError)
@@ -27,10 +30,11 @@ type Listener interface {
 
 // Subscriber is one who has asked for channels. Its methods run on the loop, never inside Subscribe.
 type Subscriber interface {
-	// Subscribed answers Subscribe: the node has confirmed. This is the place in the stream of messages where the
-	// subscription begins; who wants it has a Listener Join the channels, now or never.
-	Subscribed(channels []*Channel)
-	// Refused answers Subscribe: the node, whose words are in err.Refusal, does not allow it, or none was reached.
+	// Subscribed answers Subscribe, for each channel in the order of the request: the node has confirmed. This is the place
+	// in the stream of messages where the subscription begins; who wants it has a Listener Join the channel, now or never.
+	Subscribed(ch *Channel, last bool)
+	// Refused answers Subscribe, for all channels: the node, whose words are in err.Refusal, does not allow it, or none was
+	// reached.
 	Refused(err *LostError)
 }
 
@@ -41,7 +45,7 @@ type Channel struct {
 	name string
 
 	places []*Subscription // who listens; their order means nothing
-	asked  int             // requests of listeners for it on their way
+	claims int             // of listeners' requests for it, that are on their way or being prepared
 	feed   *Feed           // where it is subscribed, or is about to be; nil: nowhere
 	live   bool            // the feed's node has confirmed
 	hops   uint8           // redirects since it was last live
@@ -62,6 +66,7 @@ type Subscription struct {
 func (ch *Channel) Join(to Listener) *Subscription {
 	sub := &Subscription{channel: ch, to: to, at: len(ch.places)}
 	ch.places = append(ch.places, sub)
+	to.Moves(nil, ch.feed)
 	return sub
 }
 
@@ -79,15 +84,8 @@ func (sub *Subscription) Leave() {
 	}
 	ch.places[last] = nil
 	ch.places = ch.places[:last]
+	sub.to.Moves(ch.feed, nil)
 	ch.release()
-}
-
-// Feed is the connection on which the subscription's messages come; nil while there is none.
-func (sub *Subscription) Feed() *Feed {
-	if f := sub.channel.feed; f != nil && f.state == pipeUp {
-		return f
-	}
-	return nil
 }
 
 func (ch *Channel) put(sub *Subscription, at int) {
@@ -96,7 +94,13 @@ func (ch *Channel) put(sub *Subscription, at int) {
 }
 
 // wanted tells whether somebody listens, or is about to.
-func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.asked > 0 }
+func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.claims > 0 }
+
+// disclaim takes back one claim.
+func (ch *Channel) disclaim() {
+	ch.claims--
+	ch.release()
+}
 
 // release forgets the channel when nobody wants it any more.
 func (ch *Channel) release() {
@@ -113,18 +117,26 @@ func (ch *Channel) moveTo(f *Feed) {
 	if old == f {
 		return
 	}
-	ch.feed, ch.live = f, false
-	if f != nil {
-		f.held++
-	}
+	ch.enter(f)
 	if old != nil {
-		old.held--
 		old.unsubscribe(ch)
 	}
 }
 
 // away enters that the channel is not, or no longer, subscribed where it was.
-func (ch *Channel) away() {
-	ch.feed.held--
-	ch.feed, ch.live = nil, false
+func (ch *Channel) away() { ch.enter(nil) }
+
+// enter makes another feed, or none, the channel's.
+func (ch *Channel) enter(f *Feed) {
+	old := ch.feed
+	if old != nil {
+		old.held--
+	}
+	if f != nil {
+		f.held++
+	}
+	ch.feed, ch.live = f, false
+	for _, sub := range ch.places {
+		sub.to.Moves(old, f)
+	}
 }

@@ -16,11 +16,12 @@ type mutedListener struct {
 	flush func()
 }
 
-func (l *mutedListener) Message([]byte) bool   { l.heard++; return l.asks }
-func (l *mutedListener) Flush()                { l.flush() }
-func (l *mutedListener) Subscribed([]*Channel) {}
-func (l *mutedListener) Refused(*LostError)    {}
-func (l *mutedListener) Cut(*LostError)        {}
+func (l *mutedListener) Message([]byte) bool       { l.heard++; return l.asks }
+func (l *mutedListener) Flush()                    { l.flush() }
+func (l *mutedListener) Moves(_, _ *Feed)          {}
+func (l *mutedListener) Subscribed(*Channel, bool) {}
+func (l *mutedListener) Refused(*LostError)        {}
+func (l *mutedListener) Cut(*LostError)            {}
 
 // noLoop runs nothing: what is posted waits in it.
 type noLoop struct {
@@ -51,7 +52,7 @@ func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	f.state, set.home = pipeUp, f
 	byName := map[string]*Channel{}
 	for _, name := range channels {
-		ch := &Channel{set: set, name: name, asked: 1} // somebody is about to listen: it stays
+		ch := &Channel{set: set, name: name, claims: 1} // somebody is about to listen: it stays
 		set.channels[PlainChannel][name] = ch
 		ch.moveTo(f)
 		byName[name] = ch

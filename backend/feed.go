@@ -71,6 +71,7 @@ type order struct {
 	verb     orderVerb
 	kind     ChannelKind
 	channels []*Channel // each is confirmed, in this order
+	request  []byte     // of a listener, as it came; nil: made of the channels
 	got      int        // confirmations so far
 	to       Subscriber // who asked; nil: nobody, the order is to bring back what was lost
 	done     func()     // what a PING was for
@@ -83,6 +84,9 @@ const maxOrderTries = 5
 
 // Addr is the node's address.
 func (f *Feed) Addr() string { return f.addr }
+
+// Up tells whether it is connected: what a node has said may be on its way.
+func (f *Feed) Up() bool { return f.state == pipeUp }
 
 // Sync has done called when all that the node had said by now is delivered. done runs on the loop, never inside Sync.
 func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
@@ -101,7 +105,11 @@ func (f *Feed) ask(o *order) {
 	case orderPing:
 		f.out = append(f.out, pingRequest...)
 	case orderOn:
-		f.write(subscribeWords[o.kind], o.channels)
+		if o.request != nil {
+			f.out = append(f.out, o.request...)
+		} else {
+			f.write(subscribeWords[o.kind], o.channels)
+		}
 		for _, ch := range o.channels {
 			ch.moveTo(f)
 		}
@@ -204,6 +212,9 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	losses := f.losses
 	for taken < len(buf) || f.at != nil {
 		if f.at == nil {
+			if b.deliveries <= 0 {
+				return taken, true
+			}
 			n, err := f.scanner.Scan(buf[taken:])
 			if err != nil {
 				f.end(err)
@@ -225,6 +236,8 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 				return taken, true
 			}
 			f.at = nil
+		} else {
+			b.deliveries-- // thousands may be confirmed in one read
 		}
 		taken += f.size
 	}
@@ -311,17 +324,23 @@ func (f *Feed) confirmed(s *said) {
 		f.end(errUnowed)
 		return
 	}
+	f.answered(o)
+}
+
+// answered enters that the oldest order is confirmed for its next channel.
+func (f *Feed) answered(o *order) {
 	ch := o.channels[o.got]
-	if o.got++; verb == orderOn {
+	if o.verb == orderOn {
 		f.confirm(ch)
 	}
-	if o.got < len(o.channels) {
-		return
+	o.got++
+	last := o.got == len(o.channels)
+	if last {
+		f.owed.pop()
 	}
-	f.owed.pop()
 	if o.to != nil {
-		o.to.Subscribed(o.channels)
-		o.release()
+		o.to.Subscribed(ch, last)
+		ch.disclaim()
 	}
 }
 
@@ -334,14 +353,6 @@ func (f *Feed) confirm(ch *Channel) {
 	}
 	if ch.feed == f {
 		ch.live, ch.hops = true, 0
-	}
-}
-
-// release ends a listener's order: channels that nobody else wants are forgotten.
-func (o *order) release() {
-	for _, ch := range o.channels {
-		ch.asked--
-		ch.release()
 	}
 }
 
@@ -403,7 +414,7 @@ func (o *order) refuse(err *LostError) {
 			ch.set.lose(ch)
 		}
 	}
-	o.release()
+	o.channels[0].set.Disclaim(o.channels)
 }
 
 // about tells whether an order may be answered by an error that speaks of a slot.
@@ -445,8 +456,14 @@ func (f *Feed) Closed(c gnet.Conn, err error) {
 	f.lost(err)
 }
 
-// lost ends this connection, however far it had come, and has its channels and orders looked after.
+// lost ends this connection, however far it had come, and has its channels and orders looked after. An order of which the
+// node has confirmed a part was allowed as a whole: the rest of it is lost like channels that have been there for long.
 func (f *Feed) lost(err error) {
+	if o := f.first(orderOn); o != nil && o.got > 0 {
+		for o.got < len(o.channels) {
+			f.answered(o)
+		}
+	}
 	fs := f.set.feeds
 	refused, _ := errors.AsType[*LostError](err)
 	if refused == nil {

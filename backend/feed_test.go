@@ -15,10 +15,12 @@ import (
 type feedListener struct {
 	*pipeReceiver
 	subs map[string]*Subscription // of the loop
+	news []string                 // confirmed, and not noted yet; of the loop
+	on   map[*Feed]int            // subscriptions, by what Moves has said; of the loop
 }
 
 func newFeedListener() *feedListener {
-	return &feedListener{newPipeReceiver(), map[string]*Subscription{}}
+	return &feedListener{pipeReceiver: newPipeReceiver(), subs: map[string]*Subscription{}, on: map[*Feed]int{}}
 }
 
 func (l *feedListener) Message(array []byte) bool {
@@ -26,15 +28,18 @@ func (l *feedListener) Message(array []byte) bool {
 	return false
 }
 func (l *feedListener) Flush() {}
-func (l *feedListener) Subscribed(channels []*Channel) {
-	var names []string
-	for _, ch := range channels {
-		names = append(names, ch.Name())
-		if l.subs[ch.Name()] == nil {
-			l.subs[ch.Name()] = ch.Join(l)
-		}
+func (l *feedListener) Moves(from, to *Feed) {
+	l.on[from]--
+	l.on[to]++
+}
+func (l *feedListener) Subscribed(ch *Channel, last bool) {
+	if l.subs[ch.Name()] == nil {
+		l.subs[ch.Name()] = ch.Join(l)
 	}
-	l.note("subscribed " + strings.Join(names, " "))
+	if l.news = append(l.news, ch.Name()); last {
+		l.note("subscribed " + strings.Join(l.news, " "))
+		l.news = nil
+	}
 }
 func (l *feedListener) Refused(err *LostError) { l.note("refused " + err.Error()) }
 func (l *feedListener) Cut(why *LostError) {
@@ -43,6 +48,26 @@ func (l *feedListener) Cut(why *LostError) {
 		delete(l.subs, name)
 	}
 	l.note("cut " + why.Refusal)
+}
+
+// checkFeeds tells whether the listener has been told on which feeds its subscriptions are.
+func (l *feedListener) checkFeeds(t *testing.T, loop *pipeLoop) {
+	t.Helper()
+	loop.do(func() {
+		on := map[*Feed]int{}
+		for _, sub := range l.subs {
+			on[sub.channel.feed]++
+			l.on[sub.channel.feed] += 0
+		}
+		for f, n := range l.on {
+			if f != nil && on[f] != n {
+				t.Errorf("told of %d subscriptions on %s, there are %d", n, f.addr, on[f])
+			}
+		}
+		if len(on) == 0 {
+			t.Error("there are no subscriptions")
+		}
+	})
 }
 
 // fakePlaces is a topology that a test changes.
@@ -75,12 +100,14 @@ func startFeeds(t *testing.T, places Places) *pipeLoop {
 // subscribe asks on the loop.
 func (l *pipeLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Subscriber, names ...string) {
 	t.Helper()
-	var raw [][]byte
-	for _, n := range names {
-		raw = append(raw, []byte(n))
-	}
 	l.do(func() {
-		if err := l.feeds.Of(id).Subscribe(kind, raw, to); err != nil {
+		set := l.feeds.Of(id)
+		request := subscribeRequest(append([]string{subscribeWords[kind]}, names...)...)
+		var channels []*Channel
+		for _, n := range names {
+			channels = append(channels, set.Claim(kind, []byte(n)))
+		}
+		if err := set.Subscribe(channels, []byte(request), to); err != nil {
 			to.Refused(err)
 		}
 	})
@@ -197,6 +224,50 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 	wantLines(t, all.wait(t, 2)[1:], "*3 $7 message $2 a1 $1 x")
 }
 
+func TestRefusedChannelsAreForgottenHoweverMany(t *testing.T) {
+	node := startPipeNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.addr())})
+	x, y := newFeedListener(), newFeedListener()
+	var names []string
+	for i := range 3*disclaimSlice + 1 {
+		names = append(names, fmt.Sprint("c", i))
+	}
+	l.subscribe(t, Identity{}, PlainChannel, x, names...)
+	c := accept(t, node)
+	c.expect(t, subscribeRequest(append([]string{"SUBSCRIBE"}, names...)...))
+	l.subscribe(t, Identity{}, PlainChannel, y, names[len(names)-1])
+	c.expect(t, subscribeRequest("SUBSCRIBE", names[len(names)-1]))
+	c.say(t, "-NOPERM no\r\n"+confirmation("subscribe", names[len(names)-1], 1))
+	wantLines(t, x.wait(t, 1), "refused "+node.addr()+" refused the connection: NOPERM no")
+	wantLines(t, y.wait(t, 1), "subscribed "+names[len(names)-1])
+	redistest.Eventually(t, 10*time.Second, "only the other's channel to be left", func() (forgotten bool) {
+		l.do(func() { forgotten = l.feeds.Of(Identity{}).channelCount() == 1 })
+		return forgotten
+	})
+	c.say(t, string(message(names[len(names)-1], "1")))
+	wantLines(t, y.wait(t, 2)[1:], "*3 $7 message $5 "+names[len(names)-1]+" $1 1")
+}
+
+// A round of gathering is bounded whatever the node says.
+func TestVeryManyConfirmationsAreTakenInRounds(t *testing.T) {
+	fs, f, _ := upFeed("a")
+	x := newFeedListener()
+	set := fs.Of(Identity{})
+	asked := []*Channel{set.Claim(PlainChannel, []byte("b")), set.Claim(PlainChannel, []byte("c")), set.Claim(PlainChannel, []byte("d"))}
+	if err := set.Subscribe(asked, []byte(subscribeRequest("SUBSCRIBE", "b", "c", "d")), x); err != nil {
+		t.Fatal(err)
+	}
+	said := []byte(confirmation("subscribe", "b", 1) + confirmation("subscribe", "c", 2) + confirmation("subscribe", "d", 3))
+	n, blocked := f.take(said, &budget{deliveries: 2, bytes: 100})
+	if n != 2*len(said)/3 || !blocked || len(x.subs) != 2 {
+		t.Errorf("%d bytes of %d were taken, blocked %v, with %d subscriptions", n, len(said), blocked, len(x.subs))
+	}
+	n, blocked = f.take(said[n:], &budget{deliveries: 2, bytes: 100})
+	if n != len(said)/3 || blocked || len(x.subs) != 3 {
+		t.Errorf("then %d bytes were taken, blocked %v, with %d subscriptions", n, blocked, len(x.subs))
+	}
+}
+
 func TestLostFeedIsReplacedAndItsChannelsAskedForAnew(t *testing.T) {
 	node := redistest.Start(t)
 	l := startFeeds(t, onePlace{router.Single(node.Addr())})
@@ -231,6 +302,7 @@ func TestLostFeedIsReplacedAndItsChannelsAskedForAnew(t *testing.T) {
 		node.Do(t, p...)
 	}
 	wantLines(t, x.wait(t, 6)[3:], "*3 $7 message $1 a $1 1", "*4 $8 pmessage $2 b* $2 bb $1 2", "*3 $8 smessage $1 c $1 3")
+	x.checkFeeds(t, l)
 }
 
 func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
@@ -244,7 +316,7 @@ func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
 	x.wait(t, 1)
 	l.subscribe(t, Identity{}, PlainChannel, x, "b")
 	synced := make(chan bool, 1)
-	l.do(func() { x.subs["a"].Feed().Sync(func() { synced <- true }) })
+	l.do(func() { x.subs["a"].channel.feed.Sync(func() { synced <- true }) })
 	c.expect(t, subscribeRequest("SUBSCRIBE", "b")+pingBytes)
 	c.Close()
 	<-synced // nothing more can come that was said before
@@ -289,7 +361,7 @@ func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
 	c.expect(t, pingBytes)
 	c.say(t, "*2\r\n$4\r\npong\r\n$0\r\n\r\n")
 	redistest.Eventually(t, 10*time.Second, "the answer to be heard", func() (heard bool) {
-		l.do(func() { heard = x.subs["a"].Feed().owed.len() == 0 })
+		l.do(func() { heard = x.subs["a"].channel.feed.owed.len() == 0 })
 		return heard
 	})
 	l.do(func() { l.ahead += feedSilence + time.Second; l.feeds.Tick() })
@@ -332,6 +404,7 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 	d.say(t, confirmation("sunsubscribe", "a", 0)+fmt.Sprintf("-MOVED %d %s\r\n", slot, from.addr()))
 	c.say(t, confirmation("ssubscribe", "a", 1)+"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n3\r\n")
 	wantLines(t, x.wait(t, 4)[2:], "*3 $8 smessage $1 a $1 2", "*3 $8 smessage $1 a $1 3")
+	x.checkFeeds(t, l)
 	var feeds int
 	l.do(func() { feeds = len(l.feeds.Of(Identity{}).byAddr) })
 	if feeds != 2 {
@@ -366,6 +439,7 @@ func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
 		return feeds == 1
 	})
 	wantLines(t, who.wait(t, 2), "subscribed a", "*3 $7 message $1 a $1 1")
+	who.checkFeeds(t, l)
 }
 
 func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {

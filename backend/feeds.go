@@ -184,22 +184,39 @@ func (s *FeedSet) channelCount() int {
 	return n
 }
 
-// Subscribe asks a node for channels of one kind, shard channels of one slot only. Subscribed or Refused answers; an error
-// means that nothing was asked and neither is called. The names are copied.
-func (s *FeedSet) Subscribe(kind ChannelKind, names [][]byte, to Subscriber) *LostError {
-	o := &order{verb: orderOn, kind: kind, channels: make([]*Channel, len(names)), to: to}
-	for i, name := range names {
-		ch := s.channels[kind][string(name)]
-		if ch == nil {
-			ch = &Channel{set: s, kind: kind, name: string(name)}
-			s.channels[kind][ch.name] = ch
-		}
-		ch.asked++
-		o.channels[i] = ch
+// Claim is the channel of a name, for a Subscribe that is being prepared: it is remembered until that is answered, or until
+// Disclaim. The name is copied.
+func (s *FeedSet) Claim(kind ChannelKind, name []byte) *Channel {
+	ch := s.channels[kind][string(name)]
+	if ch == nil {
+		ch = &Channel{set: s, kind: kind, name: string(name)}
+		s.channels[kind][ch.name] = ch
 	}
+	ch.claims++
+	return ch
+}
+
+// Disclaim takes claims back, in slices.
+func (s *FeedSet) Disclaim(channels []*Channel) {
+	n := min(len(channels), disclaimSlice)
+	for _, ch := range channels[:n] {
+		ch.disclaim()
+	}
+	if rest := channels[n:]; len(rest) > 0 {
+		go s.feeds.loop.Post(func() { s.Disclaim(rest) })
+	}
+}
+
+const disclaimSlice = 1 << 10
+
+// Subscribe asks a node for claimed channels of one kind, shard channels of one slot only, with a request that names them in
+// their order. Subscribed or Refused answers; an error means that nothing was asked and neither is called. Channels and
+// request are not the caller's any more.
+func (s *FeedSet) Subscribe(channels []*Channel, request []byte, to Subscriber) *LostError {
+	o := &order{verb: orderOn, kind: channels[0].kind, channels: channels, request: request, to: to}
 	err := s.place(o)
 	if err != nil {
-		o.release()
+		s.Disclaim(channels)
 	}
 	return err
 }

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"strconv"
-
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -16,11 +13,10 @@ import (
 //
 // Owned by the loop. It is a job.
 type longSplit struct {
+	bulks // the request's; at is where the walk goes on, then how many keys have their place
 	r     *request
 	t     *router.Topology
-	raw   []byte // the request, in memory of our own
 	head  []byte // the bulk of the command's name
-	at    int    // where the walk goes on
 	step  int    // bulks to a key
 	offs  []int  // where each key begins in raw, and where the last one ends
 	slots []uint16
@@ -35,26 +31,16 @@ func (s *session) splitLong(cmd *router.Command, t *router.Topology, raw []byte,
 	l := s.loop
 	n := len(l.keys)
 	w := &longSplit{
-		t: t, raw: s.give(raw), step: step, stage: (*longSplit).walk,
+		bulks: newBulks(s.give(raw)), t: t, step: step, stage: (*longSplit).walk,
 		offs: make([]int, 0, n+1), slots: make([]uint16, 0, n), cuts: make([]cutSlot, router.Slots),
 	}
-	begin := w.skipLine(0)
-	w.at = w.skipBulk(begin)
+	begin := w.at
+	w.next()
 	w.head = w.raw[begin:w.at]
 	w.r = s.newRequest(cmd)
 	s.pause = pauseSplit
 	l.addJob(w)
 	return true
-}
-
-// skipLine is where the line that begins at a place ends.
-func (w *longSplit) skipLine(at int) int { return at + bytes.IndexByte(w.raw[at:], '\n') + 1 }
-
-// skipBulk is where the bulk that begins at a place ends.
-func (w *longSplit) skipBulk(at int) int {
-	body := w.skipLine(at)
-	n, _ := strconv.Atoi(string(w.raw[at+1 : body-2])) // the parser has read it before
-	return body + n + 2
 }
 
 // slice does a part of the work.
@@ -69,13 +55,12 @@ func (w *longSplit) slice() (done bool) {
 // walk finds keys and their slots.
 func (w *longSplit) walk() (done bool) {
 	for range sliceKeys {
-		if w.at == len(w.raw) {
+		if !w.left() {
 			w.stage = (*longSplit).place
 			return false
 		}
-		body := w.skipLine(w.at)
-		end := w.skipBulk(w.at)
-		slot := router.Slot(w.raw[body : end-2])
+		begin := w.at
+		slot := router.Slot(w.next())
 		if w.t.Shard(slot) < 0 {
 			l := w.r.s.loop
 			l.scratch = codec.AppendError(l.scratch[:0], errNotServed)
@@ -83,7 +68,7 @@ func (w *longSplit) walk() (done bool) {
 			w.r.done(l.scratch)
 			return true
 		}
-		w.offs, w.slots = append(w.offs, w.at), append(w.slots, slot)
+		w.offs, w.slots = append(w.offs, begin), append(w.slots, slot)
 		c := &w.cuts[slot]
 		if c.keys == 0 {
 			c.part = w.parts
@@ -91,9 +76,8 @@ func (w *longSplit) walk() (done bool) {
 		}
 		c.keys++
 		for range w.step - 1 {
-			end = w.skipBulk(end)
+			w.next()
 		}
-		w.at = end
 	}
 	return false
 }

@@ -26,7 +26,7 @@ func (p *pin) subscribed() bool { return p != nil && p.holds }
 func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool {
 	s := b.s
 	if b.pin == nil && strings.HasSuffix(cmd.Name, "unsubscribe") { // nothing to end
-		return b.unsubscribe(cmd, args)
+		return b.unsubscribe(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
 	shard, text := s.place(t, cmd, args)

@@ -14,19 +14,27 @@ import (
 // shares with all others of its user; with pubsub-sharing off, and for MONITOR, on a pin. It is a backend.Listener.
 //
 //	SUBSCRIBE   ─▶ feed ─▶ node confirms ─▶ Subscribed: joins the channel, confirmed to the client with its own count
-//	UNSUBSCRIBE ─▶ PING on the feed      ─▶ Synced: all that was published before has been delivered; leaves, confirmed
+//	UNSUBSCRIBE ─▶ PING on its feeds     ─▶ Synced: all that was published before has been delivered; leaves, confirmed
 //
 // What the client sends behind waits meanwhile, unless it can be under way at the same time: see subscriptionChange.
 type subscriber struct {
 	s       *session
 	names   [backend.ChannelKinds]map[string]subscription
 	joined  int // subscriptions so far, to tell which is older
+	feeds   []feedUse
 	pin     *pin
 	monitor bool
 
 	underWay []*subscriptionChange // on feeds, the oldest first
 	request  *request              // under way on the pin
 	fed      bool                  // a message is in the output, and Flush is to come
+}
+
+// feedUse is how many of a client's subscriptions are on a feed. Of a client that has been one user all the time plain
+// channels and patterns are on the same, shard channels are on one for each node.
+type feedUse struct {
+	feed *backend.Feed
+	n    int // at least 1
 }
 
 // subscription is one of a client's.
@@ -91,14 +99,14 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 		b.total() == 0 && len(b.underWay) == 0 && !s.loop.srv.config().PubSubSharing:
 		return b.onPin(cmd, raw, args)
 	case strings.HasSuffix(cmd.Name, "unsubscribe"):
-		return b.unsubscribe(cmd, args)
+		return b.unsubscribe(cmd, raw, args)
 	}
 	if kindOf(cmd) == backend.ShardChannel {
 		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
 			return s.refuse(cmd, text)
 		}
 	}
-	b.begin(cmd).ask(args[1:])
+	b.begin(cmd, raw, args).ask()
 	return true
 }
 
@@ -138,27 +146,45 @@ func (b *subscriber) end() {
 	}
 }
 
-// ofKind lists the client's subscriptions of a kind, the oldest first.
+// ofKind lists the client's subscriptions of a kind, the oldest first. Of very many it lists some.
 func (b *subscriber) ofKind(kind backend.ChannelKind) []string {
-	of := b.names[kind]
-	names := make([]string, 0, len(of))
-	for name := range of {
-		names = append(names, name)
+	type aged struct {
+		name string
+		nth  int
 	}
-	slices.SortFunc(names, func(x, y string) int { return cmp.Compare(of[x].nth, of[y].nth) })
+	var some []aged
+	for name, sub := range b.names[kind] {
+		if len(some) == sliceChannels {
+			break
+		}
+		some = append(some, aged{name, sub.nth})
+	}
+	slices.SortFunc(some, func(x, y aged) int { return cmp.Compare(x.nth, y.nth) })
+	names := make([]string, len(some))
+	for i := range some {
+		names[i] = some[i].name
+	}
 	return names
 }
 
-// addFeed adds the feed of one of the client's subscriptions, unless it is there or the client has no such subscription.
-func (b *subscriber) addFeed(feeds []*backend.Feed, kind backend.ChannelKind, name string) []*backend.Feed {
-	sub := b.names[kind][name].Subscription
-	if sub == nil {
-		return feeds
+// Moves keeps count of what is on which feed.
+func (b *subscriber) Moves(from, to *backend.Feed) {
+	b.use(to, 1)
+	b.use(from, -1)
+}
+
+func (b *subscriber) use(f *backend.Feed, n int) {
+	if f == nil {
+		return
 	}
-	if f := sub.Feed(); f != nil && !slices.Contains(feeds, f) {
-		feeds = append(feeds, f)
+	at := slices.IndexFunc(b.feeds, func(u feedUse) bool { return u.feed == f })
+	if at < 0 {
+		b.feeds = append(b.feeds, feedUse{f, n})
+		return
 	}
-	return feeds
+	if b.feeds[at].n += n; b.feeds[at].n == 0 {
+		b.feeds = slices.Delete(b.feeds, at, at+1)
+	}
 }
 
 // confirmNothing appends the answer to an UNSUBSCRIBE of all that finds nothing.
@@ -181,14 +207,11 @@ func afterAll(feeds []*backend.Feed, then func()) {
 	}
 }
 
-// feeds lists those on which the client's messages come.
-func (b *subscriber) feeds() (feeds []*backend.Feed) {
-	for kind, of := range b.names {
-		for name := range of {
-			feeds = b.addFeed(feeds, backend.ChannelKind(kind), name)
-			if backend.ChannelKind(kind) != backend.ShardChannel { // they are all on one
-				break
-			}
+// talking lists the feeds on which messages for the client may be on their way.
+func (b *subscriber) talking() (feeds []*backend.Feed) {
+	for _, u := range b.feeds {
+		if u.feed.Up() {
+			feeds = append(feeds, u.feed)
 		}
 	}
 	return feeds
@@ -202,7 +225,7 @@ func init() {
 		if !s.subscribed() || len(args) > 2 {
 			return s.answerLocal(cmd, args)
 		}
-		feeds := s.sub.feeds()
+		feeds := s.sub.talking()
 		if len(feeds) == 0 {
 			return s.answerLocal(cmd, args)
 		}
@@ -221,7 +244,7 @@ func (s *session) hearFirst(r *request) {
 	r.settle = func(r *request, reply []byte) {
 		var feeds []*backend.Feed
 		if s.sub != nil {
-			feeds = s.sub.feeds()
+			feeds = s.sub.talking()
 		}
 		if len(feeds) == 0 {
 			r.done(reply)
@@ -235,7 +258,7 @@ func (s *session) hearFirst(r *request) {
 // Message adds a message to the output.
 func (b *subscriber) Message(array []byte) bool {
 	s := b.s
-	if s.closing {
+	if s.closing || s.sub != b {
 		return false
 	}
 	if s.out == nil {
@@ -259,7 +282,9 @@ func (b *subscriber) Flush() {
 
 // Cut closes a client whose user may no longer listen, as Redis does.
 func (b *subscriber) Cut(why *backend.LostError) {
-	b.s.kill("subscription refused: " + firstWord(why.Refusal))
+	if b.s.sub == b {
+		b.s.kill("subscription refused: " + firstWord(why.Refusal))
+	}
 }
 
 func firstWord(text string) string {
@@ -267,22 +292,35 @@ func firstWord(text string) string {
 	return word
 }
 
-// unlisten ends all of a client's subscriptions without a word.
+// unlisten ends all of a client's subscriptions without a word. From here on it hears nothing.
 func (s *session) unlisten(why string) {
 	b := s.sub
 	if b == nil {
 		return
 	}
 	s.sub = nil
-	for kind := range b.names {
-		for _, sub := range b.names[kind] {
+	b.monitor = false
+	b.pin.close(why)
+	b.pin = nil
+	s.loop.addJob(leaving{b})
+}
+
+// leaving ends the subscriptions of a subscriber that is its client's no more. It is a job.
+type leaving struct{ b *subscriber }
+
+func (w leaving) slice() (done bool) {
+	n := sliceChannels
+	for _, of := range w.b.names {
+		for name, sub := range of {
+			if n == 0 {
+				return false
+			}
+			n--
+			delete(of, name)
 			if sub.Subscription != nil {
 				sub.Leave()
 			}
 		}
-		b.names[kind] = nil
 	}
-	b.monitor = false
-	b.pin.close(why)
-	b.pin = nil
+	return true
 }

@@ -474,3 +474,42 @@ func TestSubscribersComeAndGoAndNothingStays(t *testing.T) {
 		return fmt.Sprint(node.Do(t, "PUBSUB", "CHANNELS"), node.Do(t, "PUBSUB", "NUMPAT")) == "[] 0" && nodeSubscribers(t, node) == 0
 	})
 }
+
+// A client that has subscribed as two users has two feeds. What answers behind the messages waits for both.
+func TestAnswerOfASubscriberComesBehindTheMessagesOfAllItsFeeds(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "other", "on", ">pw", "+@all", "~*", "&*")
+	for _, late := range []string{"a", "b"} {
+		for _, test := range []struct{ request, answer string }{
+			{"PING", "PONG"}, {"PUBLISH " + late + " x", "1"}, {"UNSUBSCRIBE none", "[unsubscribe none 2]"},
+		} {
+			t.Run(test.request+" behind a message to "+late, func(t *testing.T) {
+				l := startLink(t, node.Addr())
+				b := startBerth(t, l.addr, "--loops", "1")
+				c := dial(t, b.Addr())
+				c.Do("HELLO", "3")
+				c.Do("SUBSCRIBE", "a")
+				c.Do("AUTH", "other", "pw")
+				c.Do("SUBSCRIBE", "b")
+				l.holdFrom(func(reply string) bool { return strings.HasSuffix(reply, "\r\n"+late+"\r\n$1\r\nx\r\n") })
+				if !strings.HasPrefix(test.request, "PUBLISH") {
+					node.Do(t, "PUBLISH", late, "x")
+				}
+				c.Send(strings.Fields(test.request))
+				eventually(t, "both feeds to be asked whether that is all", func() bool {
+					list, _ := node.Do(t, "CLIENT", "LIST", "TYPE", "pubsub").(string)
+					return strings.Count(list, " cmd=ping ") == 2
+				})
+				l.release()
+				for _, want := range []string{"[message " + late + " x]", test.answer} {
+					if got := fmt.Sprint(c.Recv()); got != want {
+						t.Errorf("%s, want %s", got, want)
+					}
+				}
+				c.Close()
+				b.Stop()
+				eventually(t, "the node to be left alone", func() bool { return nodeSubscribers(t, node) == 0 })
+			})
+		}
+	}
+}

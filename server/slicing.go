@@ -75,5 +75,9 @@ const (
 	workBytes      = 1 << 10
 )
 
-// sliceKeys is how many keys of one request are hashed, or sent, or joined in a slice.
-const sliceKeys = 16 << 10
+// sliceKeys is how many keys of one request are hashed, or sent, or joined in a slice, and sliceChannels how many channels of
+// one client are claimed or left.
+const (
+	sliceKeys     = 16 << 10
+	sliceChannels = 1 << 10
+)

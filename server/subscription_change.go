@@ -15,20 +15,32 @@ import (
 // Answers come out of order from a lost feed, on which every UNSUBSCRIBE is answered at once, and from two feeds: the client
 // has subscribed as another user before, or the cluster has changed. Who is answered too early waits for its turn; a
 // SUBSCRIBE has itself confirmed anew then. It is a backend.Subscriber.
+//
+// One of very many channels claims them, and leaves them, in slices: it is a job. The node confirms them read by read, which
+// is slices, too.
+//
+//	SUBSCRIBE   ─▶ claim … claim ─▶ one SUBSCRIBE on the feed ─▶ Subscribed … Subscribed
+//	UNSUBSCRIBE ─▶ PING on the feeds ─▶ its turn ─▶ leave … leave
 type subscriptionChange struct {
 	*subscriber
-	r   *request
-	due func() // what it does when its turn comes; nil: the answer is to come first
+	r     *request
+	words bulks // the client's request, as far as it is not dealt with
+	set   *backend.FeedSet
+	asks  []*backend.Channel // claimed so far
+	stage func(*subscriptionChange) (done bool)
+	early bool   // a confirmation came before its turn: it is to be asked anew
+	said  []byte // confirmations that wait, since they are for the midst of EXEC's reply
+	due   func() // what it does when its turn comes; nil: the answer is to come first
 }
 
 // begin enters one, behind the others.
-func (b *subscriber) begin(cmd *router.Command) *subscriptionChange {
+func (b *subscriber) begin(cmd *router.Command, raw []byte, args [][]byte) *subscriptionChange {
 	s := b.s
 	s.sub = b
-	c := &subscriptionChange{subscriber: b, r: s.newRequest(cmd)}
+	c := &subscriptionChange{subscriber: b, words: newBulks(s.give(raw)), r: s.newRequest(cmd)}
 	b.underWay = append(b.underWay, c)
-	if kindOf(cmd) == backend.ShardChannel || s.splicing != nil {
-		s.pause = pauseSubscribe // its feed may be another one, or what follows is no request of its own
+	if kindOf(cmd) == backend.ShardChannel || s.splicing != nil || len(args) > sliceChannels {
+		s.pause = pauseSubscribe // its feed may be another one, what follows is no request of its own, or would overtake it
 	}
 	return c
 }
@@ -41,12 +53,45 @@ func (s *session) maySubscribe(cmd *router.Command) bool {
 	return cmd != nil && s.txn == nil && strings.HasSuffix(cmd.Name, "subscribe") && kindOf(cmd) != backend.ShardChannel
 }
 
-// ask has the node confirm channels.
-func (c *subscriptionChange) ask(names [][]byte) {
-	s := c.s
-	if err := s.loop.feeds.Of(s.pipes.Identity()).Subscribe(kindOf(c.r.cmd), names, c); err != nil {
+// ask has the node confirm the channels of the request.
+func (c *subscriptionChange) ask() {
+	c.set = c.s.loop.feeds.Of(c.s.pipes.Identity())
+	c.words = newBulks(c.words.raw)
+	c.words.next()
+	c.start((*subscriptionChange).claim)
+}
+
+func (c *subscriptionChange) start(stage func(*subscriptionChange) (done bool)) {
+	c.stage = stage
+	c.s.loop.addJob(c)
+}
+
+// slice does a part of the work.
+func (c *subscriptionChange) slice() (done bool) {
+	if c.s.closed {
+		if c.asks != nil {
+			c.set.Disclaim(c.asks)
+		}
+		c.r.done(nil)
+		return true
+	}
+	return c.stage(c)
+}
+
+// claim collects the channels, and asks for them when it has all.
+func (c *subscriptionChange) claim() (done bool) {
+	for n := sliceChannels; c.words.left(); n-- {
+		if n == 0 {
+			return false
+		}
+		c.asks = append(c.asks, c.set.Claim(kindOf(c.r.cmd), c.words.next()))
+	}
+	asks := c.asks
+	c.asks = nil
+	if err := c.set.Subscribe(asks, c.words.raw, c); err != nil {
 		c.Refused(err)
 	}
+	return true
 }
 
 // turn does what it is for, now if nothing is ahead of it.
@@ -62,28 +107,41 @@ func (c *subscriptionChange) turn(do func()) {
 }
 
 // Subscribed is the node's word that the client may listen, from here on.
-func (c *subscriptionChange) Subscribed(channels []*backend.Channel) {
-	if !c.s.closed && c.underWay[0] != c {
-		var names [][]byte
-		for _, ch := range channels {
-			names = append(names, []byte(ch.Name()))
-		}
-		c.due = func() { c.ask(names) }
-		return
+func (c *subscriptionChange) Subscribed(ch *backend.Channel, last bool) {
+	switch {
+	case !c.s.closed && !c.early && c.underWay[0] == c:
+		c.listen(ch, last)
+	case last:
+		c.early = false
+		c.turn(c.ask)
+	default:
+		c.early = true
 	}
-	c.turn(func() {
-		cmd, l := c.r.cmd, c.s.loop
-		kind := kindOf(cmd)
-		out := l.scratch[:0]
-		for _, ch := range channels {
-			if _, has := c.names[kind][ch.Name()]; !has {
-				c.add(kind, ch.Name(), ch.Join(c.subscriber))
-			}
-			out = c.confirm(out, cmd, ch.Name(), c.count(kind))
-		}
-		l.scratch = out
+}
+
+// listen joins a channel and confirms it.
+func (c *subscriptionChange) listen(ch *backend.Channel, last bool) {
+	cmd, l := c.r.cmd, c.s.loop
+	kind := kindOf(cmd)
+	if _, has := c.names[kind][ch.Name()]; !has {
+		c.add(kind, ch.Name(), ch.Join(c.subscriber))
+	}
+	l.scratch = c.confirm(l.scratch[:0], cmd, ch.Name(), c.count(kind))
+	c.say(l.scratch, last)
+}
+
+// say gives the client confirmations; with the last ones it ends.
+func (c *subscriptionChange) say(out []byte, last bool) {
+	switch {
+	case last && c.said == nil:
 		c.confirmed(out)
-	})
+	case last:
+		c.confirmed(append(c.said, out...))
+	case c.s.head == c.r:
+		c.s.write(out)
+	default:
+		c.said = append(c.said, out...)
+	}
 }
 
 // Refused says why the client's SUBSCRIBE is in vain.
@@ -96,29 +154,15 @@ func (c *subscriptionChange) Refused(err *backend.LostError) {
 }
 
 // unsubscribe ends subscriptions, after what was published before has been delivered.
-func (b *subscriber) unsubscribe(cmd *router.Command, args [][]byte) bool {
-	s := b.s
-	kind := kindOf(cmd)
-	var named []string
-	for _, a := range args[1:] {
-		named = append(named, string(a))
+func (b *subscriber) unsubscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
+	feeds := b.talkingOrAsked()
+	c := b.begin(cmd, raw, args)
+	c.words.next()
+	stage := (*subscriptionChange).leave
+	if len(args) == 1 {
+		stage = (*subscriptionChange).leaveAll
 	}
-	leave := func() []byte {
-		names := named
-		if len(args) == 1 {
-			names = b.ofKind(kind)
-		}
-		return b.leave(cmd, names)
-	}
-	feeds := b.feedsOf(kind, named)
-	if len(feeds) == 0 && len(b.underWay) == 0 {
-		s.muteThis = false
-		s.answer(cmd, leave())
-		b.end()
-		return true
-	}
-	c := b.begin(cmd)
-	do := func() { c.confirmed(leave()) }
+	do := func() { c.start(stage) }
 	if len(feeds) == 0 {
 		c.turn(do)
 	} else {
@@ -127,30 +171,49 @@ func (b *subscriber) unsubscribe(cmd *router.Command, args [][]byte) bool {
 	return true
 }
 
-// leave ends the subscriptions of those names, and returns the confirmations.
-func (b *subscriber) leave(cmd *router.Command, names []string) (out []byte) {
-	kind := kindOf(cmd)
-	for _, name := range names {
-		if sub, has := b.names[kind][name]; has {
-			delete(b.names[kind], name)
-			sub.Leave()
-		}
-		out = b.confirm(out, cmd, name, b.count(kind))
+// leave ends the subscriptions that the request names.
+func (c *subscriptionChange) leave() (done bool) {
+	l := c.s.loop
+	out := l.scratch[:0]
+	for n := sliceChannels; n > 0 && c.words.left(); n-- {
+		out = c.leaveOne(out, string(c.words.next()))
 	}
-	if len(names) == 0 {
-		out = b.confirmNothing(out, cmd, kind)
-	}
-	return out
+	l.scratch = out
+	done = !c.words.left()
+	c.say(out, done)
+	return done
 }
 
-// feedsOf lists the feeds of the subscriptions of those names, or of all of a kind, and of what is under way.
-func (b *subscriber) feedsOf(kind backend.ChannelKind, names []string) (feeds []*backend.Feed) {
-	if len(names) == 0 {
-		names = b.ofKind(kind)
-	}
+// leaveAll ends all of a kind.
+func (c *subscriptionChange) leaveAll() (done bool) {
+	l, kind := c.s.loop, kindOf(c.r.cmd)
+	out := l.scratch[:0]
+	names := c.ofKind(kind)
 	for _, name := range names {
-		feeds = b.addFeed(feeds, kind, name)
+		out = c.leaveOne(out, name)
 	}
+	if len(names) == 0 {
+		out = c.confirmNothing(out, c.r.cmd, kind)
+	}
+	l.scratch = out
+	done = len(c.names[kind]) == 0
+	c.say(out, done)
+	return done
+}
+
+// leaveOne ends a subscription, if there is one, and confirms that.
+func (c *subscriptionChange) leaveOne(out []byte, name string) []byte {
+	kind := kindOf(c.r.cmd)
+	if sub, has := c.names[kind][name]; has {
+		delete(c.names[kind], name)
+		sub.Leave()
+	}
+	return c.confirm(out, c.r.cmd, name, c.count(kind))
+}
+
+// talkingOrAsked lists the feeds on which messages for the client may be on their way, and that of what is under way.
+func (b *subscriber) talkingOrAsked() (feeds []*backend.Feed) {
+	feeds = b.talking()
 	if len(b.underWay) > 0 {
 		home := b.s.loop.feeds.Of(b.s.pipes.Identity()).Home()
 		if home != nil && !slices.Contains(feeds, home) {

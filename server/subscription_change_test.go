@@ -370,3 +370,190 @@ func TestOutputLimitHitInTheMidstOfSubscriptionsLeavesNothing(t *testing.T) {
 		return runAt(t, node) == runNothing && fmt.Sprint(node.Do(t, "PUBSUB", "CHANNELS")) == "[]"
 	})
 }
+
+// manyChannels is a request about that many channels, and their names.
+func manyChannels(word string, n int) (request []any, names []string) {
+	request = append(request, word)
+	for i := range n {
+		names = append(names, fmt.Sprint("many:", i))
+		request = append(request, names[i])
+	}
+	return request, names
+}
+
+// awaitNothing waits until a node knows of no channel.
+func awaitNothing(t *testing.T, node *redistest.Server) {
+	t.Helper()
+	eventually(t, "the node to be rid of all", func() bool { return len(node.Do(t, "PUBSUB", "CHANNELS").([]any)) == 0 })
+}
+
+// What one client does to very many channels is no visit of the loop's that others would have to wait for.
+func TestVeryManySubscriptionsBeginAndEndInSlices(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	c := dial(t, b.Addr())
+	const slices, n = 10, 10*sliceChannels + 3
+	subscribe, names := manyChannels("SUBSCRIBE", n)
+	unsubscribe, _ := manyChannels("UNSUBSCRIBE", n)
+	inSlices := func(what string, do func()) {
+		t.Helper()
+		before := b.sliceTurns()
+		do()
+		if made := b.sliceTurns() - before; made < slices {
+			t.Errorf("%s was made in %d turns, want at least %d", what, made, slices)
+		}
+	}
+	begin := func() {
+		t.Helper()
+		c.Send(subscribe...)
+		for i, name := range names {
+			if got, want := fmt.Sprint(c.Recv()), fmt.Sprintf("[subscribe %s %d]", name, i+1); got != want {
+				t.Fatalf("%s, want %s", got, want)
+			}
+		}
+		node.Do(t, "PUBLISH", names[n-1], "x")
+		if got, want := fmt.Sprint(c.Recv()), "[message "+names[n-1]+" x]"; got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+	inSlices("SUBSCRIBE", begin)
+	inSlices("UNSUBSCRIBE by name", func() {
+		c.Send(unsubscribe...)
+		for i, name := range names {
+			if got, want := fmt.Sprint(c.Recv()), fmt.Sprintf("[unsubscribe %s %d]", name, n-1-i); got != want {
+				t.Fatalf("%s, want %s", got, want)
+			}
+		}
+	})
+	awaitNothing(t, node)
+	begin()
+	inSlices("UNSUBSCRIBE of all", func() {
+		c.Send("UNSUBSCRIBE")
+		left := map[any]bool{}
+		for i := range n {
+			got := c.Recv().([]any)
+			if left[got[1]] = true; got[0] != "unsubscribe" || got[2] != int64(n-1-i) {
+				t.Fatal(got)
+			}
+		}
+		if len(left) != n {
+			t.Errorf("%d different channels were left, want %d", len(left), n)
+		}
+	})
+	awaitNothing(t, node)
+	begin()
+	inSlices("RESET", func() {
+		c.WriteString(oneBehindTheOther("RESET", "ECHO behind"))
+		if got := c.Recv(); got != "RESET" {
+			t.Error(got)
+		}
+		for _, name := range names[:100] {
+			node.Do(t, "PUBLISH", name, "unheard")
+		}
+		if got := c.Recv(); got != "behind" {
+			t.Error(got)
+		}
+		awaitNothing(t, node)
+	})
+	if got := c.Do("PING"); got != "PONG" {
+		t.Error(got)
+	}
+	begin()
+	inSlices("leaving", func() {
+		c.Close()
+		awaitNothing(t, node)
+	})
+}
+
+// One channel that the user may not have is the end of the whole request, however long.
+func TestVeryManySubscriptionsAreRefusedAsOne(t *testing.T) {
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "half", "on", ">pw", "+@all", "~*", "resetchannels", "&many:*")
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	c := dial(t, b.Addr())
+	c.Do("AUTH", "half", "pw")
+	subscribe, _ := manyChannels("SUBSCRIBE", 5*sliceChannels)
+	c.Send(append(subscribe, "other")...)
+	c.Send("ECHO", "behind")
+	if got := fmt.Sprint(c.Recv()); !strings.HasPrefix(got, "NOPERM ") {
+		t.Error(got)
+	}
+	if got := c.Recv(); got != "behind" {
+		t.Error(got)
+	}
+	awaitNothing(t, node)
+}
+
+func TestClientThatLeavesInTheMidstOfVeryManySubscriptionsLeavesNothing(t *testing.T) {
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr, "--loops", "1")
+	const n = 5 * sliceChannels
+	subscribe, _ := manyChannels("SUBSCRIBE", n)
+	request := string(redistest.Command(subscribe...))
+	dial(t, b.Addr()).Do("SUBSCRIBE", "witness")
+	rid := func() {
+		t.Helper()
+		b.awaitClients(t, 1)
+		eventually(t, "the node to be rid of all", func() bool { return fmt.Sprint(node.Do(t, "PUBSUB", "CHANNELS")) == "[witness]" })
+	}
+	t.Run("before the node is asked", func(t *testing.T) {
+		c := dial(t, b.Addr())
+		b.feed(c, request)
+		c.Reset()
+		rid()
+	})
+	for _, confirmed := range []int{0, 1, n / 2, n - 1} {
+		t.Run(fmt.Sprint(confirmed, " confirmed"), func(t *testing.T) {
+			c := dial(t, b.Addr())
+			l.holdFrom(afterAnswers(confirmed))
+			b.feed(c, request)
+			for range confirmed {
+				c.Recv()
+			}
+			c.Reset()
+			b.awaitClients(t, 1)
+			l.release()
+			rid()
+		})
+	}
+	t.Run("while it unsubscribes", func(t *testing.T) {
+		c := dial(t, b.Addr())
+		c.Send(subscribe...)
+		for range n {
+			c.Recv()
+		}
+		c.Send("UNSUBSCRIBE")
+		c.Recv()
+		c.Reset()
+		rid()
+	})
+}
+
+// What the node has begun to confirm it has allowed as a whole: that its connection is lost in between is not noticed.
+func TestSubscriptionConfirmedInPartOutlivesItsNode(t *testing.T) {
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr, "--loops", "1")
+	c := dial(t, b.Addr())
+	l.holdFrom(afterAnswers(1))
+	c.Send("SUBSCRIBE", "a", "b", "c")
+	if got := fmt.Sprint(c.Recv()); got != "[subscribe a 1]" {
+		t.Error(got)
+	}
+	node.Kill()
+	l.cut()
+	for _, want := range []string{"[subscribe b 2]", "[subscribe c 3]"} {
+		if got := fmt.Sprint(c.Recv()); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	node.Restart(t)
+	eventually(t, "all to be subscribed anew", func() bool {
+		return fmt.Sprint(node.Do(t, "PUBSUB", "NUMSUB", "a", "b", "c")) == "[a 1 b 1 c 1]"
+	})
+	node.Do(t, "PUBLISH", "c", "x")
+	if got := fmt.Sprint(c.Recv()); got != "[message c x]" {
+		t.Error(got)
+	}
+}
