@@ -149,6 +149,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	}
 	s.stay.track()
 	r := s.newRequest(cmd)
+	s.hearFirst(r)
 	r.parts = s.partsOf(raw)
 	if s.large != nil && slices.Contains(cmd.Categories, "@string") {
 		if get, err := s.loop.srv.table().Lookup(getArgs); err == nil {
