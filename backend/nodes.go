@@ -49,6 +49,7 @@ type Nodes struct {
 	announced *router.Topology // what OnChange and the log were told last
 	backOff   time.Duration    // 0 after a round that succeeded
 	warned    string           // the last complaint that is not a failure
+	epoch     int64            // of the failover, as Sentinels count them, that made the primary
 
 	embedded *embedded
 }

@@ -179,7 +179,7 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 // adopt makes a finding the truth.
 func (n *Nodes) adopt(found *finding) {
 	old := n.Topology()
-	guessAgain := found.blind && old.Served() > 0 // must not undo what MOVED errors have taught
+	guessAgain := found.blind && old.Served() > 0 && n.target.Master == "" // must not undo what MOVED errors have taught
 	if !guessAgain && !old.Equal(found.topology) {
 		n.topology.Store(found.topology)
 	}

@@ -2,19 +2,22 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/berth-proxy/berth/codec"
 )
 
 // Redis Sentinel watches a primary and its replicas under a name, and makes a replica the primary when that is gone. Where the
-// primary is the Sentinels are asked in each round, one after the other; what they say is believed only of a node that
-// calls itself a primary. When they agree on another one they say so on a channel.
+// primary is the Sentinels are asked in each round; what they say is believed only of a node that calls itself a primary. When
+// they agree on another one they say so on a channel.
 //
 // Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 
@@ -26,46 +29,96 @@ const (
 	sentinelPatience = 30 * time.Second
 )
 
-// watchedPrimaries yields the addresses that the Sentinels, asked one after the other, give for the primary, each once.
+// sentinelWord is what one Sentinel says of the primary.
+type sentinelWord struct {
+	addr  string
+	epoch int64 // of the failover that made it the primary: what has a higher one is newer
+	err   error
+}
+
+// watchedPrimaries yields the address that the Sentinels give for the primary: what those say that know of the latest failover.
+// If no more than half of them answer and all know of an older one than berth, they are not believed. If none answers the
+// primary that berth knows is as good as before.
 func (n *Nodes) watchedPrimaries(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		sentinels := slices.Clone(n.target.Addrs)
-		shuffle(sentinels)
-		var told []string
-		for _, sentinel := range sentinels {
-			addr, err := n.askSentinel(ctx, sentinel)
+		latest, epoch, answers := []string(nil), int64(-1), 0
+		for _, w := range n.askSentinels(ctx) {
 			switch {
-			case ctx.Err() != nil:
+			case w.err != nil:
+				*reasons = append(*reasons, w.err)
+				continue
+			case w.epoch > epoch:
+				latest, epoch = nil, w.epoch
+			}
+			if answers++; w.epoch == epoch && !slices.Contains(latest, w.addr) {
+				latest = append(latest, w.addr)
+			}
+		}
+		switch known := n.Topology(); {
+		case answers == 0 && known.Served() > 0:
+			yield(known.Primary(0))
+			return
+		case epoch < n.epoch && answers <= len(n.target.Addrs)/2:
+			if answers > 0 {
+				*reasons = append(*reasons, fmt.Errorf("too few Sentinels answer, and what they say of %s is old", n.target.Master))
+			}
+			return
+		}
+		for _, addr := range latest {
+			if !yield(addr) {
+				n.epoch = epoch
 				return
-			case err != nil:
-				*reasons = append(*reasons, err)
-			case !slices.Contains(told, addr):
-				told = append(told, addr)
-				if !yield(addr) {
-					return
-				}
 			}
 		}
 	}
 }
 
+// askSentinels asks all of them at the same time. That one does not know the primary, or is no Sentinel, may be so for a
+// while; only where all say so it is a mistake.
+func (n *Nodes) askSentinels(ctx context.Context) []sentinelWord {
+	words := make([]sentinelWord, len(n.target.Addrs))
+	var all sync.WaitGroup
+	for i, sentinel := range n.target.Addrs {
+		all.Go(func() { words[i] = n.askSentinel(ctx, sentinel) })
+	}
+	all.Wait()
+	if slices.ContainsFunc(words, func(w sentinelWord) bool { return w.err == nil || mistake(w.err) == "" }) {
+		for i := range words {
+			if why := mistake(words[i].err); why != "" {
+				words[i].err = errors.New(why)
+			}
+		}
+	}
+	return words
+}
+
 // askSentinel asks one Sentinel where the primary is.
-func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (addr string, err error) {
+func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelWord) {
 	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
 	if err != nil {
-		return "", err
+		return sentinelWord{err: err}
 	}
 	defer c.Close()
-	v, err := n.doSentinel(c, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", n.target.Master)
+	v, err := n.doSentinel(c, "SENTINEL", "MASTER", n.target.Master)
+	reply, _ := errors.AsType[*ReplyError](err)
 	switch {
-	case refused(err, "ERR"):
-		return "", &ConfigError{fmt.Sprintf("%v: it is no Sentinel", err)}
+	case reply != nil && strings.HasPrefix(reply.Text, "ERR unknown command"):
+		return sentinelWord{err: &ConfigError{sentinel + " is no Sentinel"}}
+	case reply != nil && strings.HasPrefix(reply.Text, "ERR No such master"):
+		return sentinelWord{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s", sentinel, n.target.Master)}}
 	case err != nil:
-		return "", err
-	case len(v.Elems) != 2:
-		return "", &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s", sentinel, n.target.Master)}
+		return sentinelWord{err: err}
 	}
-	return net.JoinHostPort(v.Elems[0].Text(), v.Elems[1].Text()), nil
+	fields := map[string]string{}
+	for i := 0; i+1 < len(v.Elems); i += 2 {
+		fields[v.Elems[i].Text()] = v.Elems[i+1].Text()
+	}
+	w.addr = net.JoinHostPort(fields["ip"], fields["port"])
+	w.epoch, err = strconv.ParseInt(fields["config-epoch"], 10, 64)
+	if err != nil || fields["ip"] == "" || fields["port"] == "" {
+		return sentinelWord{err: fmt.Errorf("%s answered SENTINEL MASTER without ip, port or config-epoch", sentinel)}
+	}
+	return w
 }
 
 // doSentinel asks a Sentinel; one that wants a password is given the nodes'.

@@ -50,7 +50,7 @@ func TestSentinelsThatAreGoneOrWrongAreTold(t *testing.T) {
 	w := redistest.StartWatched(t, 1, 1)
 	node, sentinel := w.Nodes[0].Addr(), w.Sentinels[0].Addr()
 	for _, test := range []struct{ url, words string }{
-		{"sentinel://" + node + "/mymaster", "it is no Sentinel"},
+		{"sentinel://" + node + "/mymaster", "is no Sentinel"},
 		{"sentinel://" + sentinel + "/nobody", "watches no primary called nobody"},
 		{"sentinel://127.0.0.1:1/mymaster", "127.0.0.1:1"},
 		{"redis://" + sentinel, "write sentinel://" + sentinel + "/"},
@@ -90,4 +90,62 @@ func TestSentinelsAndNodesMayWantAPassword(t *testing.T) {
 	if got := n.Topology().Primary(0); got != w.Nodes[0].Addr() {
 		t.Error(got)
 	}
+}
+
+// oracleURL is sentinel://… with these Sentinels.
+func oracleURL(oracles ...*redistest.Oracle) string {
+	var addrs []string
+	for _, o := range oracles {
+		addrs = append(addrs, o.Addr())
+	}
+	return "sentinel://" + strings.Join(addrs, ",") + "/mymaster"
+}
+
+func TestStaleSentinelIsNotBelieved(t *testing.T) {
+	old, current := redistest.Start(t), redistest.Start(t) // both call themselves primary
+	stale := redistest.StartOracle(t, old.Addr(), 1)
+	fresh := []*redistest.Oracle{redistest.StartOracle(t, current.Addr(), 2), redistest.StartOracle(t, current.Addr(), 2)}
+	n := connectNodes(t, oracleURL(stale, fresh[0], fresh[1]), quickRounds(time.Millisecond))
+	rounds := func(more int64) {
+		t.Helper()
+		until := n.Stats().Rounds + more
+		redistest.Eventually(t, nodesPatience, "rounds", func() bool { return n.Stats().Rounds >= until })
+		if got := n.Topology().Primary(0); got != current.Addr() || n.Stats().Changes != 0 {
+			t.Fatalf("the primary is %s, of %s and %s, after %d changes", got, old.Addr(), current.Addr(), n.Stats().Changes)
+		}
+	}
+	rounds(20)
+	fresh[0].Stop()
+	fresh[1].Stop()
+	rounds(5)
+	if err := n.Health().Err; err == nil || !strings.Contains(err.Error(), "too few Sentinels answer") {
+		t.Errorf("health: %v", err)
+	}
+	stale.Stop()
+	rounds(5)
+	if err := n.Health().Err; err != nil {
+		t.Errorf("no Sentinel is left, the primary is well: %v", err)
+	}
+}
+
+func TestPrimaryIsFollowedWithoutAPasswordForIt(t *testing.T) {
+	old, current := redistest.Start(t, "--requirepass", "secret"), redistest.Start(t, "--requirepass", "secret")
+	o := redistest.StartOracle(t, old.Addr(), 1)
+	n := connectNodes(t, oracleURL(o), quickRounds(time.Millisecond))
+	o.Say(current.Addr(), 2)
+	redistest.Eventually(t, nodesPatience, "the other one to be found", func() bool { return n.Topology().Primary(0) == current.Addr() })
+}
+
+// What is wrong at one Sentinel may come right without a change of berth's settings.
+func TestSentinelThatDoesNotKnowKeepsNobodyFromStarting(t *testing.T) {
+	node := redistest.Start(t)
+	ignorant, knowing := redistest.StartOracle(t, "", 0), redistest.StartOracle(t, "127.0.0.1:1", 1)
+	options := quickRounds(time.Millisecond)
+	options.Wait = true
+	n := connectNodes(t, oracleURL(ignorant, knowing), options)
+	if n.Ready() {
+		t.Error("ready without a primary")
+	}
+	knowing.Say(node.Addr(), 2)
+	redistest.Eventually(t, nodesPatience, "the primary to be found", n.Ready)
 }

@@ -29,6 +29,8 @@ type Target struct {
 var ErrTLS = errors.New("rediss:// is not supported yet: berth speaks plain TCP to its nodes; " +
 	"use redis://, through a tunnel if the network is not trusted")
 
+var errFragment = errors.New("a backend URL has no #fragment")
+
 // ParseTarget reads the address of a backend:
 //
 //	redis://[[user]:password@]host[:6379][/db]
@@ -114,7 +116,7 @@ func (t *Target) setSocket(path string) error {
 // setHosts sets the addresses in "host:port,host:port/db".
 func (t *Target) setHosts(where, port string) error {
 	if strings.Contains(where, "#") {
-		return errors.New("a backend URL has no #fragment")
+		return errFragment
 	}
 	hosts, db, _ := strings.Cut(where, "/")
 	if err := t.setDB(db); err != nil {
@@ -132,6 +134,9 @@ func (t *Target) setHosts(where, port string) error {
 
 // setSentinels sets the addresses, and the name of the primary, in "host:port,host:port/name/db".
 func (t *Target) setSentinels(where string) error {
+	if strings.Contains(where, "#") {
+		return errFragment
+	}
 	hosts, path, _ := strings.Cut(where, "/")
 	name, db, _ := strings.Cut(path, "/")
 	master, err := url.PathUnescape(name)

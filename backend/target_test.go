@@ -54,6 +54,7 @@ func TestWrongTargetsAreRefusedInWordsWithoutThePassword(t *testing.T) {
 		{"sentinel://h", "the name under which they watch"},
 		{"sentinel://h/", "the name under which they watch"},
 		{"sentinel:///mymaster", "names no host"},
+		{"sentinel://h/my#master", "no #fragment"},
 		{"sentinel://h/mymaster/db", "number of a database"},
 		{"redis://:6379", "names no host"},
 		{"redis://:secret@", "names no host"},

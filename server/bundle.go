@@ -66,18 +66,12 @@ func (s *session) sendParts(t *router.Topology, j *join, args [][]byte, step int
 	head := codec.AppendBulk(codec.AppendArray(room[:0], 1+step), args[0]) // of a part with one key, as nearly all are
 	for i := range j.parts {
 		p := &j.parts[i]
-		places := j.places[p.first:p.end]
 		shard := t.Shard(p.slot)
 		piece := l.pieces[shard]
-		if len(places) == 1 {
-			piece = append(piece, head...)
+		if p.end == p.first+1 {
+			piece = l.appendKeys(append(piece, head...), p, args, step)
 		} else {
-			piece = codec.AppendBulk(codec.AppendArray(piece, 1+step*len(places)), args[0])
-		}
-		for _, place := range places {
-			for k := range step {
-				piece = codec.AppendBulk(piece, args[l.keys[place]+k])
-			}
+			piece = l.appendPart(piece, p, args, step)
 		}
 		l.pieces[shard] = piece
 		j.bundles[shard].parts = append(j.bundles[shard].parts, bundled{part: i, end: len(piece)})
@@ -94,4 +88,31 @@ func (s *session) sendParts(t *router.Topology, j *join, args [][]byte, step int
 			l.pieces[shard] = nil
 		}
 	}
+}
+
+// sendEach sends the parts of a long request one by one: in one piece they would be in memory once more.
+func (s *session) sendEach(t *router.Topology, j *join, args [][]byte, step int) {
+	l := s.loop
+	for i := range j.parts {
+		p := &j.parts[i]
+		l.scratch = l.appendPart(l.scratch[:0], p, args, step)
+		if err := s.pipes.Shard(t, t.Shard(p.slot)).Send(l.scratch, 1, p); err != nil {
+			p.Lost(err, l.scratch)
+		}
+	}
+}
+
+// appendPart writes the request of a part: the command with the part's keys of l.keys, and what belongs to them.
+func (l *loop) appendPart(dst []byte, p *part, args [][]byte, step int) []byte {
+	dst = codec.AppendBulk(codec.AppendArray(dst, 1+step*(p.end-p.first)), args[0])
+	return l.appendKeys(dst, p, args, step)
+}
+
+func (l *loop) appendKeys(dst []byte, p *part, args [][]byte, step int) []byte {
+	for _, place := range p.join.places[p.first:p.end] {
+		for k := range step {
+			dst = codec.AppendBulk(dst, args[l.keys[place]+k])
+		}
+	}
+	return dst
 }

@@ -61,3 +61,24 @@ func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
 		t.Errorf("the new primary has %v", got)
 	}
 }
+
+// The old primary goes on as one for a while: what is watched there is of no use any more.
+func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
+	old, current := redistest.Start(t), redistest.Start(t)
+	o := redistest.StartOracle(t, old.Addr(), 1)
+	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")
+	exec, watch, block := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	for _, c := range []*redistest.Conn{exec, watch, block} {
+		script(t, c, "WATCH k → OK")
+	}
+	o.Say(current.Addr(), 2)
+	b.srv.nodes.Refresh()
+	eventually(t, "the new primary to be known", func() bool { return b.srv.nodes.Topology().Primary(0) == current.Addr() })
+	script(t, exec, "MULTI → OK", "SET k 1 → QUEUED", "EXEC → <nil>", "GET k → <nil>")
+	script(t, watch, "WATCH j → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → <nil>")
+	script(t, block, "RPUSH l x → 1", "BLPOP l 0 → [l x]", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → <nil>")
+	if got := old.Do(t, "DBSIZE"); got != int64(0) {
+		t.Errorf("the old primary was written to: %v keys", got)
+	}
+	script(t, exec, "WATCH k → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]", "GET k → 1")
+}

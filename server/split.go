@@ -39,7 +39,12 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 		l.slots = append(l.slots, slot)
 	}
-	s.sendParts(t, l.cut(s.newRequest(cmd)), args, step)
+	j := l.cut(s.newRequest(cmd))
+	if len(raw) > maxOnPipe {
+		s.sendEach(t, j, args, step)
+	} else {
+		s.sendParts(t, j, args, step)
+	}
 	return true
 }
 

@@ -105,6 +105,12 @@ func (st *stay) gone(addr string) bool {
 	return st.addr != addr || st.lease == nil && st.waiter == nil && st.err == nil
 }
 
+// replaced tells that another node is the primary now, where there are no slots. Nobody will say MOVED: the old one would
+// execute what it is sent, but what the session reads, and what others write, is with the new one.
+func (st *stay) replaced(t *router.Topology) bool {
+	return !t.Sharded() && st.lease != nil && st.addr != t.Primary(0)
+}
+
 // move gives up the lease, with what it watches, for one to another node.
 func (st *stay) move(addr string) {
 	switch {
@@ -501,7 +507,7 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 	addr := t.Shards()[shard].Primary
 	if st := s.stay; st != nil && st.watching && st.gone(addr) {
 		switch {
-		case !st.broken && (st.slot == noSlot || st.slot != s.slotOf(cmd, args)):
+		case !st.broken && t.Sharded() && (st.slot == noSlot || st.slot != s.slotOf(cmd, args)):
 			return false, s.refuse(cmd, errCrossSlot)
 		case len(st.owed) > 0:
 			return false, s.hold(pauseBarrier)

@@ -182,7 +182,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	case t.spoilt:
 		s.endTransaction()
 		return s.sayError(cmd, "EXECABORT Transaction discarded because of previous errors.")
-	case watching && st.broken:
+	case watching && (st.broken || st.replaced(s.loop.srv.nodes.Topology())):
 		s.endTransaction()
 		return s.sayNil(cmd)
 	case watching:

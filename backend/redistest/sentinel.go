@@ -1,10 +1,15 @@
 package redistest
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -69,4 +74,98 @@ func (w *Watched) Failover(t testing.TB) {
 	Eventually(t, clusterTimeout, "a Sentinel to begin a failover", func() bool {
 		return w.Sentinels[0].Do(t, "SENTINEL", "FAILOVER", w.Name) == "OK"
 	})
+}
+
+// Oracle is a Sentinel of which the test decides what it says.
+type Oracle struct {
+	ln net.Listener
+
+	mu      sync.Mutex // guards what follows
+	primary string
+	epoch   int
+	conns   []net.Conn
+}
+
+// StartOracle starts one that names a primary, by "host:port", in an epoch.
+func StartOracle(t testing.TB, primary string, epoch int) *Oracle {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &Oracle{ln: ln, primary: primary, epoch: epoch}
+	t.Cleanup(o.Stop)
+	go func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			o.mu.Lock()
+			o.conns = append(o.conns, nc)
+			o.mu.Unlock()
+			go o.serve(nc)
+		}
+	}()
+	return o
+}
+
+// Addr returns "127.0.0.1:port".
+func (o *Oracle) Addr() string { return o.ln.Addr().String() }
+
+// Say has it name another primary from now on; "": it knows none.
+func (o *Oracle) Say(primary string, epoch int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.primary, o.epoch = primary, epoch
+}
+
+// Stop ends it, with its connections.
+func (o *Oracle) Stop() {
+	_ = o.ln.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, nc := range o.conns {
+		_ = nc.Close()
+	}
+}
+
+// serve answers SENTINEL MASTER; to anything else it says that there is nothing to be heard.
+func (o *Oracle) serve(nc net.Conn) {
+	defer nc.Close()
+	in := bufio.NewReader(nc)
+	for {
+		var words []string
+		var n int
+		if _, err := fmt.Fscanf(in, "*%d\r\n", &n); err != nil {
+			return
+		}
+		for range n {
+			var size int
+			if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
+				return
+			}
+			word := make([]byte, size+2)
+			if _, err := io.ReadFull(in, word); err != nil {
+				return
+			}
+			words = append(words, string(word[:size]))
+		}
+		if _, err := io.WriteString(nc, o.answer(words[0])); err != nil {
+			return
+		}
+	}
+}
+
+func (o *Oracle) answer(command string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case command != "SENTINEL":
+		return "*3\r\n$9\r\nsubscribe\r\n$14\r\n+switch-master\r\n:1\r\n"
+	case o.primary == "":
+		return "-ERR No such master with that name\r\n"
+	}
+	host, port, _ := net.SplitHostPort(o.primary)
+	return string(Command("ip", host, "port", port, "config-epoch", strconv.Itoa(o.epoch)))
 }
