@@ -113,6 +113,7 @@ type Pipe struct {
 	unsent  int  // the newest places in owed whose bytes are not on the socket
 	expired int  // the oldest places in owed that were given up
 	dirty   bool // in pipes.dirty
+	retired bool // the node serves no slot any more
 
 	shake   int // handshake replies to come
 	scanner codec.ReplyScanner

@@ -121,13 +121,28 @@ func (ps *Pipes) Flush() {
 // not hold a connection.
 const pipeIdle = 60 * time.Second
 
+// RetiredPatience is how long replies of a node that serves no slot any more are waited for: it may have been replaced
+// because it hangs.
+const RetiredPatience = 2 * time.Second
+
+// TopologyChanged says who serves slots now.
+func (ps *Pipes) TopologyChanged(t *router.Topology) {
+	for _, set := range ps.sets {
+		for addr, p := range set.byAddr {
+			p.retired = !t.Serves(addr)
+		}
+	}
+}
+
 // Tick gives up replies that are overdue and closes pipes that nobody has used for long.
 func (ps *Pipes) Tick() {
 	now := ps.loop.Now()
 	timeout := time.Duration(ps.settings.timeout.Load())
 	for id, set := range ps.sets {
 		for addr, p := range set.byAddr {
-			if timeout > 0 {
+			if p.retired {
+				p.expire(now, RetiredPatience)
+			} else if timeout > 0 {
 				p.expire(now, timeout)
 			}
 			if p.owed.len() == 0 && p.state != pipeDialing && now-p.lastUse > int64(pipeIdle) {

@@ -15,6 +15,11 @@ type Shard struct {
 
 // Topology says which shard owns which slot. It is immutable: a change makes a new one, swapped as one pointer.
 //
+// Serves tells whether a node is the primary of any slot.
+func (t *Topology) Serves(addr string) bool {
+	return slices.ContainsFunc(t.shards, func(s Shard) bool { return s.Primary == addr })
+}
+
 // Shards are ordered by their first slot; those without slots stand last, by address. So a shard's number means
 // something only together with its topology: keep addresses, not numbers.
 type Topology struct {

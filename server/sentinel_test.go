@@ -82,3 +82,41 @@ func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
 	}
 	script(t, exec, "WATCH k → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]", "GET k → 1")
 }
+
+// A host that loses its power says nothing at all: what is under way to it must not wait for backend-timeout-ms.
+func TestRequestsAtAReplacedPrimaryThatHangsAreGivenUpSoon(t *testing.T) {
+	old, current := redistest.Start(t), redistest.Start(t)
+	o := redistest.StartOracle(t, old.Addr(), 1)
+	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")
+	shared, exclusive := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, shared, "SET k 1 → OK")
+	script(t, exclusive, "WATCH k → OK", "MULTI → OK", "SET k 2 → QUEUED")
+	old.Pause()
+	t.Cleanup(old.Resume)
+	shared.Send("INCR", "k")
+	exclusive.Send("EXEC")
+	eventually(t, "both to be under way", func() bool {
+		waiting := 0
+		answers, _ := askLoops(b.srv, func(l *loop) (n int) {
+			for s := l.first; s != nil; s = s.next {
+				n += s.waiting
+			}
+			return n
+		})
+		for _, n := range answers {
+			waiting += n
+		}
+		return waiting == 2
+	})
+	o.Say(current.Addr(), 2)
+	b.srv.nodes.Refresh()
+	for name, c := range map[string]*redistest.Conn{"INCR": shared, "EXEC": exclusive} {
+		if got := c.Recv(); !isDoubt(got) {
+			t.Errorf("%s: %v, want that it may have been executed", name, got)
+		}
+		script(t, c, "SET k 3 → OK")
+	}
+	if got := current.Do(t, "GET", "k"); got != "3" {
+		t.Errorf("the new primary has %v", got)
+	}
+}

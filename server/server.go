@@ -175,13 +175,12 @@ func refreshInterval(cfg *Config) time.Duration {
 
 // topologyChanged lets go of the nodes that have left, and learns what new ones know.
 func (srv *server) topologyChanged() {
-	shards := srv.nodes.Topology().Shards()
-	srv.pools.Retain(func(addr string) bool {
-		return slices.ContainsFunc(shards, func(s router.Shard) bool { return s.Primary == addr })
-	})
+	t := srv.nodes.Topology()
+	srv.pools.Retain(t.Serves)
 	srv.openPools()
 	for _, l := range srv.eachLoop() {
 		l.Post(func() {
+			l.pipes.TopologyChanged(t)
 			l.feeds.TopologyChanged()
 			l.recheckLanes()
 		})

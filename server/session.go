@@ -523,7 +523,7 @@ func (l *loop) tickSessions() {
 		if s.tracking != nil && s.tracksElsewhere(topology) {
 			s.kill("what it tracked has moved")
 		}
-		if st := s.stay; st != nil && patience > 0 && s.pause != pauseBlocked && st.owedFor(l.clock) > patience {
+		if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, patience, topology) {
 			st.giveUp()
 		} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
 			st.revoke("watch-max-idle")

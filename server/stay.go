@@ -387,6 +387,12 @@ func (st *stay) owedFor(now int64) time.Duration {
 	return 0
 }
 
+// overdue tells that a reply has been waited for too long, which at a node that serves no slot any more is soon.
+func (st *stay) overdue(now int64, patience time.Duration, t *router.Topology) bool {
+	waited := st.owedFor(now)
+	return patience > 0 && waited > patience || waited > backend.RetiredPatience && !t.Serves(st.addr)
+}
+
 // giveUp ends a lease that does not answer.
 func (st *stay) giveUp() {
 	lease := st.lease
