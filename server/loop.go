@@ -30,6 +30,9 @@ type loop struct {
 	alone  alone
 
 	first    *session    // of all sessions, newest first
+	sessions int         // how many there are
+	rota     *session    // the next to be looked after, nil: the first
+	held     []*session  // hold output back until the next tick
 	ready    []*session  // were paused and may go on
 	slicing  slicing     // what is too much for one turn
 	dirty    []*session  // have output to write

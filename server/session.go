@@ -88,6 +88,7 @@ type session struct {
 	muteNext         uint8 // CLIENT REPLY SKIP: 2 at itself, 1 at the request behind it
 	muteThis         bool  // the request at hand gets no reply
 	isReady, isDirty bool  // in loop.ready or loop.slicing, loop.dirty
+	isHeld           bool  // in loop.held
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
 	half             *halfClosed // the client has closed its sending side
@@ -120,6 +121,7 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 		l.first.prev = s
 	}
 	l.first = s
+	l.sessions++
 	l.stats.opened++
 }
 
@@ -370,7 +372,14 @@ func (s *session) flush() {
 		s.flushHalf()
 		return
 	}
-	if out := s.out; len(out) > 0 && !s.holdsBack() {
+	switch out := s.out; {
+	case len(out) == 0:
+	case s.holdsBack():
+		if !s.isHeld {
+			s.isHeld = true
+			s.loop.held = append(s.loop.held, s)
+		}
+	default:
 		s.out = nil
 		s.loop.stats.bytesOut += int64(len(out))
 		_, err := s.conn.Write(out) // a failure has closed the session when it returns
@@ -499,51 +508,10 @@ func (s *session) gone(c gnet.Conn, err error) {
 	}
 	l.gone = append(l.gone, c)
 	l.srv.clients.Add(-1)
+	if l.rota == s {
+		l.rota = s.next
+	}
+	l.sessions--
 	s.prev, s.next = nil, nil
 	l.wakeIfBusy() // not After: this may run inside a flush of After's or the turn's
-}
-
-// tickSessions closes clients that have been idle for too long, or have not read for too long, ends leases that owe a
-// reply for too long, and takes those back that watch for too long.
-func (l *loop) tickSessions() {
-	cfg := l.srv.config()
-	timeout, patience := cfg.Timeout, cfg.BackendTimeout
-	topology := l.srv.nodes.Topology()
-	for s := l.first; s != nil; {
-		next := s.next
-		switch {
-		case timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.seen) > timeout:
-			l.stats.limits["timeout"]++
-			s.kill("idle timeout")
-		case s.overSoft > 0:
-			s.checkOutput()
-		case len(s.out) > 0:
-			s.touch() // it was held back
-		}
-		if s.tracking != nil && s.tracksElsewhere(topology) {
-			s.kill("what it tracked has moved")
-		}
-		if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, patience, topology) {
-			st.giveUp()
-		} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
-			st.revoke("watch-max-idle")
-		}
-		s = next
-	}
-}
-
-// tickLinger closes the sessions whose last output has gone out.
-func (l *loop) tickLinger() {
-	left := l.linger[:0]
-	for _, s := range l.linger {
-		switch {
-		case s.closed:
-		case s.conn.OutboundBuffered() == 0:
-			s.close()
-		default:
-			left = append(left, s)
-		}
-	}
-	clear(l.linger[len(left):])
-	l.linger = left
 }

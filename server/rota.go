@@ -1,0 +1,73 @@
+package main
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// A loop looks after its sessions in rounds: at each tick after the next ones, so that each has its turn within a second, and
+// thousands that do nothing cost next to nothing.
+const (
+	ticksPerRound = int(time.Second / tickEvery)
+	atOneTick     = 256 // sessions, if there are fewer than in a round of a second
+)
+
+// tickSessions looks after the next sessions of the round, and has what sessions hold back written.
+func (l *loop) tickSessions() {
+	topology := l.srv.nodes.Topology()
+	s := l.rota
+	if s == nil {
+		s = l.first
+	}
+	for n := max(atOneTick, l.sessions/ticksPerRound+1); s != nil && n > 0; n-- {
+		l.rota = s.next // gone moves it on if that one ends meanwhile
+		s.lookAfter(topology)
+		s = l.rota
+	}
+	l.rota = s
+	for _, s := range l.held {
+		s.isHeld = false
+		s.touch()
+	}
+	clear(l.held)
+	l.held = l.held[:0]
+}
+
+// lookAfter closes the client if it has been idle for too long, or has not read for too long, ends a lease that owes a reply
+// for too long, and takes one back that watches for too long.
+func (s *session) lookAfter(topology *router.Topology) {
+	l := s.loop
+	cfg := l.srv.config()
+	switch {
+	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.seen) > cfg.Timeout:
+		l.stats.limits["timeout"]++
+		s.kill("idle timeout")
+	case s.overSoft > 0:
+		s.checkOutput()
+	}
+	if s.tracking != nil && s.tracksElsewhere(topology) {
+		s.kill("what it tracked has moved")
+	}
+	if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, cfg.BackendTimeout, topology) {
+		st.giveUp()
+	} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
+		st.revoke("watch-max-idle")
+	}
+}
+
+// tickLinger closes the sessions whose last output has gone out.
+func (l *loop) tickLinger() {
+	left := l.linger[:0]
+	for _, s := range l.linger {
+		switch {
+		case s.closed:
+		case s.conn.OutboundBuffered() == 0:
+			s.close()
+		default:
+			left = append(left, s)
+		}
+	}
+	clear(l.linger[len(left):])
+	l.linger = left
+}
