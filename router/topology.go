@@ -15,11 +15,6 @@ type Shard struct {
 
 // Topology says which shard owns which slot. It is immutable: a change makes a new one, swapped as one pointer.
 //
-// Serves tells whether a node is the primary of any slot.
-func (t *Topology) Serves(addr string) bool {
-	return slices.ContainsFunc(t.shards, func(s Shard) bool { return s.Primary == addr })
-}
-
 // Shards are ordered by their first slot; those without slots stand last, by address. So a shard's number means
 // something only together with its topology: keep addresses, not numbers.
 type Topology struct {
@@ -55,6 +50,11 @@ func (t *Topology) Shard(slot uint16) int { return int(t.owner[slot&(Slots-1)]) 
 
 // Primary returns the address of the slot's owner, "" when nobody usable owns it.
 func (t *Topology) Primary(slot uint16) string { return t.primary(t.owner[slot&(Slots-1)]) }
+
+// Serves tells whether a node is the primary of any slot.
+func (t *Topology) Serves(addr string) bool {
+	return slices.ContainsFunc(t.shards, func(s Shard) bool { return s.Primary == addr })
+}
 
 // Shards are all shards with a usable primary. Not to be changed.
 func (t *Topology) Shards() []Shard { return t.shards }
