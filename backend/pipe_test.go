@@ -347,7 +347,7 @@ func TestPipeSwallowsTheReplyOfARequestThatWasGivenUp(t *testing.T) {
 	c.expect(t, "A\r\n")
 	l.do(func() { l.ahead = time.Minute + time.Second })
 	l.send(t, n.addr(), plainIdentity, r, 1, "B\r\n")
-	l.do(l.pipes.Tick)
+	l.do(func() { l.pipes.Tick() })
 	wantLines(t, r.wait(t, 1), "timeout sent=true for A")
 	c.expect(t, "B\r\n")
 	_, _ = c.Write([]byte("+late\r\n+b\r\n"))

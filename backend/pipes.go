@@ -134,12 +134,20 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	}
 }
 
-// Tick gives up replies that are overdue and closes pipes that nobody has used for long.
-func (ps *Pipes) Tick() {
+// slowAfter is how long a reply may be owed before it is worth asking whether the node still serves its slots: a host that has
+// lost its power says nothing.
+const slowAfter = time.Second
+
+// Tick gives up replies that are overdue and closes pipes that nobody has used for long. slow: a node has owed one for so long
+// that it may have been replaced.
+func (ps *Pipes) Tick() (slow bool) {
 	now := ps.loop.Now()
 	timeout := time.Duration(ps.settings.timeout.Load())
 	for id, set := range ps.sets {
 		for addr, p := range set.byAddr {
+			if p.owed.len() > p.expired && now-p.owed.at(p.expired).at > int64(slowAfter) {
+				slow = true
+			}
 			if p.retired {
 				p.expire(now, RetiredPatience)
 			} else if timeout > 0 {
@@ -157,6 +165,7 @@ func (ps *Pipes) Tick() {
 			delete(ps.sets, id)
 		}
 	}
+	return slow
 }
 
 // Close ends every pipe; all who are owed a reply are told.

@@ -332,7 +332,7 @@ func TestBlockedClientsFollowTheirSlotToTheReplica(t *testing.T) {
 		cluster := redistest.StartCluster(t, 3, 1, "--cluster-require-full-coverage", "no")
 		const hurt = 2
 		key := tagOn(cluster, hurt) + "list"
-		b := startBerth(t, clusterURL(cluster), "--loops", "2")
+		b := startBerth(t, clusterURL(cluster), "--loops", "2", "--topology-refresh-interval", "2")
 		clients := make([]*redistest.Conn, 20)
 		began := time.Now()
 		for i := range clients {

@@ -221,7 +221,9 @@ func (a *alone) leave() { a.left = time.Now().UnixNano() }
 
 // tick does what time asks for.
 func (l *loop) tick() {
-	l.pipes.Tick()
+	if l.pipes.Tick() {
+		l.srv.nodes.Refresh()
+	}
 	l.feeds.Tick()
 	clear(l.gone)
 	l.gone = l.gone[:0]
