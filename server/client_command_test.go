@@ -631,3 +631,15 @@ func TestNobodyIsLeftWaitingWhenBerthStopsInTheMiddle(t *testing.T) {
 		}
 	}
 }
+
+func TestClientInfoInATransactionTellsOfEXEC(t *testing.T) {
+	node := sharedNode(t)
+	for _, addr := range []string{node.Addr(), startBerth(t, node.Addr()).Addr()} {
+		got := fmt.Sprint(pipelined(dial(t, addr), "MULTI", "PING", "CLIENT INFO", "EXEC", "RESET"))
+		for _, field := range []string{" flags=x ", " multi=2 ", " cmd=exec "} {
+			if !strings.Contains(got, field) {
+				t.Errorf("no%sin %s", field, got)
+			}
+		}
+	}
+}

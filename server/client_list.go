@@ -111,7 +111,10 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 		queued, queuedBytes = s.txn.n, len(s.txn.bytes)
 	}
 	last := "NULL"
-	if s.lastCmd != nil {
+	switch {
+	case s.splicing != nil: // it runs what EXEC has brought, whatever the client has sent behind it
+		queued, last = s.splicing.n, s.splicing.r.cmd.Name
+	case s.lastCmd != nil:
 		last = s.lastCmd.Name
 	}
 	unread := s.conn.OutboundBuffered()
@@ -154,7 +157,7 @@ func (s *session) flags() string {
 	}{
 		{'O', s.monitors()},
 		{'P', s.subscribed()},
-		{'x', s.txn != nil},
+		{'x', s.txn != nil || s.splicing != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
 		{'t', s.tracking != nil},
 		{'B', s.tracking != nil && s.tracking.bcast},
