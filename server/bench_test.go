@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -11,18 +12,11 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// BenchmarkSharedGet is a GET's whole way through berth, client's socket to node's and back, 64 to a write. The
-// allocations are those of the whole process, and the client makes none: what is left is one small task for each
+// benchmarkPipeline measures one request's whole way through a berth, client's socket to node's and back, so many to a
+// write. The allocations are those of the whole process, and the client makes none: what is left is one small task for each
 // turn of the loop.
-func BenchmarkSharedGet(b *testing.B) {
-	const pipeline = 64
-	value := bytes.Repeat([]byte("v"), 64)
-	request := codec.AppendCommandString(nil, "GET", "key")
-	reply := codec.AppendBulk(nil, value)
-	node := redistest.Start(b)
-	node.Do(b, "SET", "key", string(value))
-	berth := startBerth(b, node.Addr())
-	c, err := net.Dial("tcp", berth.Addr())
+func benchmarkPipeline(b *testing.B, addr string, pipeline int, request, reply []byte) {
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -46,4 +40,27 @@ func BenchmarkSharedGet(b *testing.B) {
 	for i := 0; i < b.N; i += pipeline {
 		round()
 	}
+}
+
+func BenchmarkSharedGet(b *testing.B) {
+	value := bytes.Repeat([]byte("v"), 64)
+	node := redistest.Start(b)
+	node.Do(b, "SET", "key", string(value))
+	benchmarkPipeline(b, startBerth(b, node.Addr()).Addr(), 64, codec.AppendCommandString(nil, "GET", "key"), codec.AppendBulk(nil, value))
+}
+
+func BenchmarkSharedSet(b *testing.B) {
+	set := codec.AppendCommand(nil, []byte("SET"), []byte("key"), bytes.Repeat([]byte("v"), 64))
+	benchmarkPipeline(b, startBerth(b, redistest.Start(b).Addr()).Addr(), 64, set, []byte("+OK\r\n"))
+}
+
+// BenchmarkSplitMget is an MGET of 100 keys over three shards; none has a value.
+func BenchmarkSplitMget(b *testing.B) {
+	cluster := redistest.StartCluster(b, 3, 0)
+	words := []string{"MGET"}
+	for i := range 100 {
+		words = append(words, fmt.Sprint("key:", i))
+	}
+	reply := append(codec.AppendArray(nil, 100), bytes.Repeat([]byte("$-1\r\n"), 100)...)
+	benchmarkPipeline(b, startBerth(b, clusterURL(cluster)).Addr(), 8, codec.AppendCommandString(nil, words...), reply)
 }
