@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"time"
+
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
@@ -152,7 +154,7 @@ func state(ask func() error) http.HandlerFunc {
 }
 
 func index(loopback bool) http.HandlerFunc {
-	text := "berth " + version + "\n\n/status\n/metrics\n/healthz\n/readyz\n"
+	text := "berth " + build.Version + "\n\n/status\n/metrics\n/healthz\n/readyz\n"
 	if loopback {
 		text += "/debug/pprof/\n"
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/glob"
 )
 
 // COMMAND. What stands in no handler here (GETKEYSANDFLAGS) a node answers: it is local, but has no function.
@@ -70,7 +71,7 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 			category := "@" + strings.ToLower(by)
 			admits = func(r catalogRow) bool { return slices.Contains(r.categories, category) }
 		case "pattern":
-			admits = func(r catalogRow) bool { return globMatch(by, r.name) }
+			admits = func(r catalogRow) bool { return glob.Match(by, r.name) }
 		default:
 			return codec.AppendError(out, errSyntax)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/server/glob"
 )
 
 // Setting is one pair of a CONFIG GET reply.
@@ -25,14 +26,14 @@ func (s *Settings) Match(patterns [][]byte) []Setting {
 	}
 	for _, p := range patterns {
 		pattern := string(p)
-		if !isGlob(pattern) {
+		if !glob.Is(pattern) {
 			if o := findOption(pattern); o != nil {
 				add(o, pattern)
 			}
 			continue
 		}
 		for _, o := range options {
-			if globMatch(pattern, o.name) {
+			if glob.Match(pattern, o.name) {
 				add(o, o.name)
 			}
 		}

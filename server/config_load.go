@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/berth-proxy/berth/server/build"
 )
 
 const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
@@ -288,10 +290,10 @@ func optionsHelp() string {
 }
 
 func versionLine() string {
-	if rev := buildRevision(); rev != "" {
-		return "berth " + version + " (" + rev + ")"
+	if rev := build.Revision(); rev != "" {
+		return "berth " + build.Version + " (" + rev + ")"
 	}
-	return "berth " + version
+	return "berth " + build.Version
 }
 
 // counted is "1 mistake", "2 mistakes".

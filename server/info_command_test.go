@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // infoOf reads the fields of an INFO reply, and its sections as it has them.
@@ -50,7 +51,7 @@ func TestInfoHasWhatFrameworksRead(t *testing.T) {
 		"redis_version": "7.0.15", "redis_mode": "standalone", "role": "master", "connected_slaves": "0", "loading": "0",
 		"maxmemory_policy": "allkeys-lfu", "connected_clients": "2", "maxclients": "123", "cluster_enabled": "0",
 		"process_id": fmt.Sprint(os.Getpid()), "tcp_port": b.Addr()[strings.LastIndexByte(b.Addr(), ':')+1:],
-		"db0": "keys=1,expires=0,avg_ttl=0", "berth_version": version, "ready": "1", "shards": "1", "slots_served": "16384",
+		"db0": "keys=1,expires=0,avg_ttl=0", "berth_version": build.Version, "ready": "1", "shards": "1", "slots_served": "16384",
 	} {
 		if got[name] != want {
 			t.Errorf("%s:%s, want %s", name, got[name], want)

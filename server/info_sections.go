@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // mode is what berth is to its clients, in the word of Redis.
@@ -27,8 +28,8 @@ func (r *infoReport) server() {
 	r.line("redis_git_sha1", "00000000")
 	r.line("redis_git_dirty", 0)
 	r.line("redis_mode", srv.mode())
-	r.line("berth_version", version)
-	r.line("berth_revision", buildRevision())
+	r.line("berth_version", build.Version)
+	r.line("berth_revision", build.Revision())
 	r.line("os", osName())
 	r.line("arch_bits", 32<<(^uint(0)>>63))
 	r.line("go_version", runtime.Version())

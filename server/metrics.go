@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // loopSnapshot is what a loop knows at one moment, copied on the loop.
@@ -164,7 +165,7 @@ func (srv *server) startAdmin() error {
 
 // collect writes what a scrape shows.
 func (srv *server) collect(m *MetricsWriter) {
-	m.Gauge(metricBuildInfo, 1, version, buildRevision(), runtime.Version())
+	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(srv.started.UnixMilli())/1e3)
 	m.Gauge(metricReady, boolGauge(srv.ready() == nil))
 	m.Gauge(metricClientsMax, float64(srv.clientCap.Load()))

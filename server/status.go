@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // status is what the status page shows. Viewers share it: whoever asks first has the loops asked, the others get the
@@ -87,7 +88,7 @@ func (st *status) report() *statusReport {
 	var pins [][]pinRow
 	holders := map[poolName]int{}
 	r := &statusReport{
-		Time: time.Now().UnixMilli(), Version: version, Revision: buildRevision(), Backend: srv.nodes.Describe(), Ready: true,
+		Time: time.Now().UnixMilli(), Version: build.Version, Revision: build.Revision(), Backend: srv.nodes.Describe(), Ready: true,
 		LoopsSilent: silent, PoolMaxTotal: srv.config().PoolMaxTotal, Bounds: poolBounds,
 	}
 	for _, a := range answers {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/build"
 )
 
 // statusOf serves the page of a berth on a free port and returns its URL without the path.
@@ -67,7 +68,7 @@ func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 	if s.Clients != 4 || s.Blocked != 1 || s.Subscribed != 1 || s.Loops != 2 || s.Leases != 3 || r.LoopsSilent != 0 {
 		t.Errorf("stats: %+v", s)
 	}
-	if !r.Ready || r.Why != "" || r.PoolMaxTotal != 3 || !strings.Contains(r.Backend, node.Addr()) || r.Version != version {
+	if !r.Ready || r.Why != "" || r.PoolMaxTotal != 3 || !strings.Contains(r.Backend, node.Addr()) || r.Version != build.Version {
 		t.Errorf("berth: %+v", r)
 	}
 	if n := r.Nodes[0]; len(r.Nodes) != 1 || n.Node != node.Addr() || n.Leased != 3 || n.Blocking != 2 || n.Waiting != 1 || n.WaitBlock != 1 ||

@@ -1,9 +1,10 @@
-package main
+// Package glob matches names with patterns in the style of Redis. It knows nothing else of ours.
+package glob
 
-// globMatch reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), whatever the case of
+// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), whatever the case of
 // letters. It takes time in proportion to the product of both lengths at worst: a '*' that was passed is never
 // tried again once a later one has been reached.
-func globMatch(pattern, text string) bool {
+func Match(pattern, text string) bool {
 	p, t := 0, 0
 	star, resume := -1, 0 // behind the last '*' of pattern, and where in text to try it next
 	for t < len(text) {
@@ -81,8 +82,8 @@ func matchClass(pattern string, b byte) int {
 	return i
 }
 
-// isGlob reports whether a pattern is more than a name, in the way CONFIG GET decides it.
-func isGlob(pattern string) bool {
+// Is reports whether a pattern is more than a name, in the way CONFIG GET decides it.
+func Is(pattern string) bool {
 	for i := 0; i < len(pattern); i++ {
 		switch pattern[i] {
 		case '*', '?', '[':

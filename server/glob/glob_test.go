@@ -1,4 +1,4 @@
-package main
+package glob
 
 import (
 	"math/rand/v2"
@@ -34,7 +34,7 @@ func TestPatternsMatchAsInRedis(t *testing.T) {
 			found[k.(string)] = true
 		}
 		for _, k := range keys {
-			if got := globMatch(pattern, k); got != found[k] {
+			if got := Match(pattern, k); got != found[k] {
 				t.Errorf("%q with %q: berth %v, redis %v", pattern, k, got, found[k])
 			}
 			if found[k] {
@@ -49,7 +49,7 @@ func TestPatternsMatchAsInRedis(t *testing.T) {
 
 func TestPatternsIgnoreCase(t *testing.T) {
 	for _, c := range [][2]string{{"PORT", "port"}, {"p[N-P]rt", "port"}, {"P?R*", "port"}, {`\P*`, "port"}} {
-		if !globMatch(c[0], c[1]) {
+		if !Match(c[0], c[1]) {
 			t.Errorf("%s does not match %s", c[0], c[1])
 		}
 	}
@@ -57,7 +57,7 @@ func TestPatternsIgnoreCase(t *testing.T) {
 
 func TestManyStarsTakeNoTime(t *testing.T) {
 	begin := time.Now()
-	if globMatch(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 5000)) {
+	if Match(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 5000)) {
 		t.Error("matches")
 	}
 	if d := time.Since(begin); d > 5*time.Second {
