@@ -101,9 +101,8 @@ type Settings struct {
 	// the older snapshot for one more turn.
 	now atomic.Pointer[Config]
 
-	mu    sync.Mutex // guards hooks and vets, and makes one change at a time; loops wait for it: nothing blocks under it
+	mu    sync.Mutex // guards hooks and makes one change at a time; loops wait for it: nothing blocks under it
 	hooks []configHook
-	vets  []configVet
 
 	fileMu   sync.Mutex // makes one rewrite of the file at a time; held over disk writes, so never taken on a loop
 	path     string     // the configuration file, absolute; empty: started without one
@@ -113,18 +112,6 @@ type Settings struct {
 type configHook struct {
 	names []string
 	fn    func(now *Config)
-}
-
-type configVet struct {
-	names []string
-	fn    func(next *Config) error
-}
-
-// DefaultSettings is the table's defaults: what berth runs with when told nothing.
-func DefaultSettings() *Settings {
-	s := &Settings{}
-	s.now.Store(defaultConfig())
-	return s
 }
 
 // Load returns the current snapshot. It costs one atomic load: read it once a turn, not once a field.
@@ -146,15 +133,6 @@ func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	s.hooks = append(s.hooks, configHook{names, fn})
 }
 
-// Vet has fn asked before a change of any of the named options takes effect; its error refuses the whole
-// change and becomes the "why" of Redis' CONFIG SET error. The rules of OnChange apply.
-func (s *Settings) Vet(fn func(next *Config) error, names ...string) {
-	mustBeOptions(names)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.vets = append(s.vets, configVet{names, fn})
-}
-
 // Set changes options, all of them or none: name, value, name, value. Its errors are those of CONFIG SET
 // (Redis 7.0), ready for codec.AppendError.
 func (s *Settings) Set(pairs ...string) error {
@@ -172,14 +150,6 @@ func (s *Settings) Set(pairs ...string) error {
 		}
 	}
 	changed := changedOptions(old, &next)
-	for _, v := range s.vets {
-		if !touches(v.names, changed) {
-			continue
-		}
-		if err := v.fn(&next); err != nil {
-			return setFailed(blamed(v.names, changes), err)
-		}
-	}
 	s.now.Store(&next)
 	for _, h := range s.hooks {
 		if touches(h.names, changed) {
@@ -213,16 +183,6 @@ func touches(names, changed []string) bool {
 		}
 	}
 	return false
-}
-
-// blamed is the argument a vet's error is about: the first one given that the vet watches.
-func blamed(names []string, changes []change) string {
-	for _, ch := range changes {
-		if touches(names, []string{ch.option.name}) {
-			return ch.name
-		}
-	}
-	return changes[0].name
 }
 
 func mustBeOptions(names []string) {

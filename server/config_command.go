@@ -41,8 +41,8 @@ func (s *Settings) Match(patterns [][]byte) []Setting {
 	return found
 }
 
-// AppendSettings appends CONFIG GET's reply: a flat array in RESP2, a map in RESP3.
-func AppendSettings(dst []byte, found []Setting, resp int) []byte {
+// appendSettings appends CONFIG GET's reply: a flat array in RESP2, a map in RESP3.
+func appendSettings(dst []byte, found []Setting, resp int) []byte {
 	dst = codec.AppendMap(dst, len(found), resp)
 	for _, f := range found {
 		dst = codec.AppendBulkString(dst, f.Name)
@@ -51,14 +51,9 @@ func AppendSettings(dst []byte, found []Setting, resp int) []byte {
 	return dst
 }
 
-// AppendConfigGet appends the reply to CONFIG GET pattern [pattern ...].
-func AppendConfigGet(dst []byte, s *Settings, patterns [][]byte, resp int) []byte {
-	return AppendSettings(dst, s.Match(patterns), resp)
-}
-
-// AppendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
+// appendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
 // of OnChange have run when it returns.
-func AppendConfigSet(dst []byte, s *Settings, pairs [][]byte) []byte {
+func appendConfigSet(dst []byte, s *Settings, pairs [][]byte) []byte {
 	texts := make([]string, len(pairs))
 	for i, p := range pairs {
 		texts[i] = string(p)
@@ -69,43 +64,13 @@ func AppendConfigSet(dst []byte, s *Settings, pairs [][]byte) []byte {
 	return codec.AppendSimple(dst, "OK")
 }
 
-// AppendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
+// appendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
 // disk: call it off the loops.
-func AppendConfigRewrite(dst []byte, s *Settings) []byte {
+func appendConfigRewrite(dst []byte, s *Settings) []byte {
 	if err := s.Rewrite(); err != nil {
 		return codec.AppendError(dst, "ERR "+err.Error())
 	}
 	return codec.AppendSimple(dst, "OK")
-}
-
-// AppendConfigResetStat calls reset and appends the reply to CONFIG RESETSTAT.
-func AppendConfigResetStat(dst []byte, reset func()) []byte {
-	reset()
-	return codec.AppendSimple(dst, "OK")
-}
-
-// configHelp is Redis' own text.
-var configHelp = []string{
-	"CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-	"GET <pattern>",
-	"    Return parameters matching the glob-like <pattern> and their values.",
-	"SET <directive> <value>",
-	"    Set the configuration <directive> to <value>.",
-	"RESETSTAT",
-	"    Reset statistics reported by the INFO command.",
-	"REWRITE",
-	"    Rewrite the configuration file.",
-	"HELP",
-	"    Prints this help.",
-}
-
-// AppendConfigHelp appends the reply to CONFIG HELP.
-func AppendConfigHelp(dst []byte) []byte {
-	dst = codec.AppendArray(dst, len(configHelp))
-	for _, line := range configHelp {
-		dst = codec.AppendSimple(dst, line)
-	}
-	return dst
 }
 
 // change is one pair of CONFIG SET.

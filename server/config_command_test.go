@@ -1,13 +1,23 @@
 package main
 
 import (
-	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
 )
+
+// defaults returns the settings of a berth that was told nothing.
+func defaults(t testing.TB) *Settings {
+	t.Helper()
+	s, exit := Configure(nil, nil, io.Discard, io.Discard)
+	if s == nil {
+		t.Fatalf("defaults: exit code %d", exit)
+	}
+	return s
+}
 
 // answer is what berth replies to a CONFIG request, name and subcommand included.
 func answer(s *Settings, args ...string) string {
@@ -17,25 +27,21 @@ func answer(s *Settings, args ...string) string {
 	}
 	switch strings.ToLower(args[1]) {
 	case "get":
-		return string(AppendConfigGet(nil, s, rest, 2))
+		return string(appendSettings(nil, s.Match(rest), 2))
 	case "set":
-		return string(AppendConfigSet(nil, s, rest))
+		return string(appendConfigSet(nil, s, rest))
 	case "rewrite":
-		return string(AppendConfigRewrite(nil, s))
-	case "resetstat":
-		return string(AppendConfigResetStat(nil, func() {}))
+		return string(appendConfigRewrite(nil, s))
 	}
-	return string(AppendConfigHelp(nil))
+	panic("no reply of CONFIG's own: " + args[1])
 }
 
 // Options that berth shares with Redis answer byte for byte what redis-server answers.
 func TestConfigAnswersAsRedis(t *testing.T) {
 	server := redistest.Start(t)
 	conn := redistest.Dial(t, server.Addr())
-	s := DefaultSettings()
+	s := defaults(t)
 	for _, request := range [][]string{
-		{"CONFIG", "HELP"},
-		{"CONFIG", "RESETSTAT"},
 		{"CONFIG", "REWRITE"},
 		{"CONFIG", "SET", "maxclients", "200"},
 		{"CONFIG", "GET", "maxclients"},
@@ -97,18 +103,18 @@ func anys(words []string) []any {
 }
 
 func TestConfigGetIsAMapInRESP3(t *testing.T) {
-	s := DefaultSettings()
-	got := string(AppendConfigGet(nil, s, [][]byte{[]byte("port"), []byte("loglevel")}, 3))
+	s := defaults(t)
+	got := string(appendSettings(nil, s.Match([][]byte{[]byte("port"), []byte("loglevel")}), 3))
 	if want := "%2\r\n$4\r\nport\r\n$4\r\n7379\r\n$8\r\nloglevel\r\n$6\r\nnotice\r\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := string(AppendConfigGet(nil, s, [][]byte{[]byte("none")}, 3)); got != "%0\r\n" {
+	if got := string(appendSettings(nil, s.Match([][]byte{[]byte("none")}), 3)); got != "%0\r\n" {
 		t.Errorf("an unknown name gives %q", got)
 	}
 }
 
 func TestConfigGetStarListsTheWholeTableInItsOrder(t *testing.T) {
-	found := DefaultSettings().Match([][]byte{[]byte("*"), []byte("port")})
+	found := defaults(t).Match([][]byte{[]byte("*"), []byte("port")})
 	if len(found) != len(options) {
 		t.Fatalf("%d of %d options", len(found), len(options))
 	}
@@ -120,7 +126,7 @@ func TestConfigGetStarListsTheWholeTableInItsOrder(t *testing.T) {
 }
 
 func TestConfigSetIsAllOrNothing(t *testing.T) {
-	s := DefaultSettings()
+	s := defaults(t)
 	called := false
 	s.OnChange(func(*Config) { called = true })
 	before := s.Load()
@@ -129,26 +135,6 @@ func TestConfigSetIsAllOrNothing(t *testing.T) {
 	}
 	if s.Load() != before || called {
 		t.Error("a refused change has left something behind")
-	}
-}
-
-func TestAVetRefusesTheWholeChange(t *testing.T) {
-	s := DefaultSettings()
-	s.Vet(func(next *Config) error {
-		if next.MaxClients > 500 {
-			return errors.New("too many for the descriptor limit")
-		}
-		return nil
-	}, "maxclients")
-	err := s.Set("timeout", "9", "MaxClients", "501")
-	if want := "ERR CONFIG SET failed (possibly related to argument 'MaxClients') - too many for the descriptor limit"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %q", err, want)
-	}
-	if c := s.Load(); c.Timeout != 0 || c.MaxClients != 10000 {
-		t.Error("a refused change has left something behind")
-	}
-	if err := s.Set("maxclients", "500"); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -166,7 +152,7 @@ func TestSecretsAreMaskedInConfigGet(t *testing.T) {
 }
 
 func TestReadersSeeWholeSnapshotsWhileSettingsChange(t *testing.T) {
-	s := DefaultSettings()
+	s := defaults(t)
 	if err := s.Set("timeout", "0", "maxclients", "1"); err != nil {
 		t.Fatal(err)
 	}

@@ -24,8 +24,8 @@ func rewritten(t *testing.T, text string, pairs ...string) string {
 			t.Fatal(err)
 		}
 	}
-	if got := string(AppendConfigRewrite(nil, s)); got != "+OK\r\n" {
-		t.Fatal(got)
+	if err := s.Rewrite(); err != nil {
+		t.Fatal(err)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -156,8 +156,8 @@ func TestRewriteOfAFileThatIsGoneFailsInWords(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if got := string(AppendConfigRewrite(nil, s)); !strings.HasPrefix(got, "-ERR Rewriting config file: ") || !strings.Contains(got, "no such file") {
-		t.Error(got)
+	if err := s.Rewrite(); err == nil || !strings.HasPrefix(err.Error(), "Rewriting config file: ") || !strings.Contains(err.Error(), "no such file") {
+		t.Error(err)
 	}
 }
 

@@ -16,7 +16,13 @@ import (
 // the file is written, or calls hooks, runs off the loop.
 
 func init() {
-	localFuncs["config|help"] = func(_ *session, _ [][]byte, out []byte) []byte { return AppendConfigHelp(out) }
+	localFuncs["config|help"] = func(_ *session, _ [][]byte, out []byte) []byte {
+		return appendHelp(out, "CONFIG",
+			"GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
+			"SET <directive> <value>", "    Set the configuration <directive> to <value>.",
+			"RESETSTAT", "    Reset statistics reported by the INFO command.",
+			"REWRITE", "    Rewrite the configuration file.")
+	}
 	sessionFuncs["config|get"] = configGet
 	sessionFuncs["config|set"] = permitted(configSet)
 	sessionFuncs["config|rewrite"] = configRewrite
@@ -51,7 +57,7 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		for _, answer := range answers {
 			own = append(own, settingsOfNode(answer)...)
 		}
-		r.done(AppendSettings(nil, own, s.resp()))
+		r.done(appendSettings(nil, own, s.resp()))
 	})
 	return true
 }
@@ -76,7 +82,7 @@ func settingsOfNode(reply []byte) (found []Setting) {
 		return nil
 	}
 	for i := 0; i+1 < len(v.Elems); i += 2 {
-		if name := v.Elems[i].Text(); findOption(name) == nil {
+		if name := v.Elems[i].Text(); !IsOption(name) {
 			found = append(found, Setting{name, v.Elems[i+1].Text()})
 		}
 	}
@@ -94,7 +100,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	switch {
 	case nodes == 0 || theirs == nil:
 		pairs := cloneArgs(args[2:])
-		return s.aside(cmd, func() []byte { return AppendConfigSet(nil, settings, pairs) })
+		return s.aside(cmd, func() []byte { return appendConfigSet(nil, settings, pairs) })
 	case bytes.Contains(bytes.ToLower(theirs), []byte("\r\nmaxmemory-clients\r\n")): // an argument, if not surely a name
 		return s.refuse(cmd, errSharedClients)
 	}
@@ -112,7 +118,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 				r.done(refused)
 			default:
 				r.aside(func() []byte {
-					AppendConfigSet(nil, settings, before)
+					appendConfigSet(nil, settings, before)
 					return refused
 				})
 			}
@@ -123,7 +129,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		return true
 	}
 	gopool.Go(func() {
-		reply := AppendConfigSet(nil, settings, own)
+		reply := appendConfigSet(nil, settings, own)
 		home.Post(func() {
 			if s.closed || reply[0] == '-' {
 				r.done(reply)
@@ -144,13 +150,13 @@ func sortSettings(now *Config, pairs [][]byte) (own, before [][]byte, theirs []b
 	var others [][]byte
 	for i := 0; i+1 < len(pairs); i += 2 {
 		pair := cloneArgs(pairs[i : i+2])
-		o := findOption(string(pair[0]))
-		if o == nil {
+		text, known := now.Text(string(pair[0]))
+		if !known {
 			others = append(others, pair...)
 			continue
 		}
 		own = append(own, pair...)
-		before = append(before, pair[0], []byte(o.value.text(now)))
+		before = append(before, pair[0], []byte(text))
 	}
 	if len(others) == 0 || len(pairs)%2 != 0 {
 		return nil, nil, nil
@@ -175,7 +181,7 @@ func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool
 			r.done(answers[0])
 		default:
 			r.aside(func() []byte {
-				reply := AppendConfigRewrite(nil, settings)
+				reply := appendConfigRewrite(nil, settings)
 				if reply[0] != '-' && refused != nil && !bytes.Contains(refused, []byte("without a config file")) {
 					return refused
 				}
@@ -205,10 +211,9 @@ func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bo
 				l.stats.init()
 				return struct{}{}
 			})
-			return AppendConfigResetStat(nil, func() {
-				srv.accepted.Store(0)
-				srv.refused.Store(0)
-			})
+			srv.accepted.Store(0)
+			srv.refused.Store(0)
+			return okReply
 		})
 	})
 	return true

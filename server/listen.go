@@ -145,6 +145,8 @@ type acceptor struct {
 	ln    net.Listener
 	mu    sync.Mutex // held by the goroutine that waits for the next client; guards pause
 	pause time.Duration
+
+	failures flood // of lines in the log
 }
 
 // run takes clients until the listener is closed. Several goroutines do so at the same time.
@@ -172,7 +174,7 @@ func (a *acceptor) next() (net.Conn, error) {
 		return nil, err
 	default:
 		a.pause = min(max(2*a.pause, acceptPauseMin), acceptPauseMax)
-		slog.Warn("accept failed", "why", err, "pause", a.pause)
+		limited(&a.failures, slog.LevelWarn, "accept failed", "why", err, "pause", a.pause)
 		time.Sleep(a.pause)
 	}
 	return conn, nil
@@ -184,6 +186,7 @@ func (srv *server) welcome(conn net.Conn) {
 	if srv.clients.Add(1) > srv.clientCap.Load() {
 		srv.clients.Add(-1)
 		srv.refused.Add(1)
+		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "maxclients", "limit", srv.clientCap.Load())
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = conn.Write([]byte("-ERR max number of clients reached\r\n"))
 		_ = conn.Close()
@@ -193,6 +196,6 @@ func (srv *server) welcome(conn net.Conn) {
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {
 		srv.clients.Add(-1)
-		slog.Warn("client refused", "why", err)
+		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
 	}
 }

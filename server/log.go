@@ -64,28 +64,20 @@ func (l *Log) SetLevel(level slog.Level) { l.level.Set(level) }
 // Reopen opens the log file anew, for when it was moved away. If that fails the old file stays in use.
 func (l *Log) Reopen() error { return l.out.open() }
 
-// Close closes the file. Later lines go to standard error.
-func (l *Log) Close() error { return l.out.close() }
-
-// Verbose logs at Redis' level between debug and notice.
-func (l *Log) Verbose(msg string, args ...any) {
-	l.Log(context.Background(), LevelVerbose, msg, args...)
-}
-
-// Limited logs an event that may come in floods: as often as the flood gate lets it, with the number of those
-// held back since the last one as "suppressed".
-func (l *Log) Limited(f *Flood, level slog.Level, msg string, args ...any) {
-	if !l.Enabled(context.Background(), level) {
+// limited logs an event that may come in floods, as often as the gate lets it. The attribute "suppressed" says how many
+// events the gate has held back since the last one.
+func limited(f *flood, level slog.Level, msg string, args ...any) {
+	if !slog.Default().Enabled(context.Background(), level) {
 		return
 	}
-	ok, held := f.Pass(time.Now())
+	ok, held := f.pass(time.Now())
 	if !ok {
 		return
 	}
 	if held > 0 {
 		args = append(args[:len(args):len(args)], "suppressed", held)
 	}
-	l.Log(context.Background(), level, msg, args...)
+	slog.Log(context.Background(), level, msg, args...)
 }
 
 // logOutput is where lines go. slog makes one Write of each line.
@@ -113,17 +105,6 @@ func (o *logOutput) open() error {
 	return nil
 }
 
-func (o *logOutput) close() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.file == nil {
-		return nil
-	}
-	err := o.file.Close()
-	o.file = nil
-	return err
-}
-
 func (o *logOutput) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -134,10 +115,10 @@ func (o *logOutput) Write(line []byte) (int, error) {
 	return w.Write(line)
 }
 
-// Flood is a gate for one kind of event: it opens once per Every and counts what it holds back meanwhile.
+// flood is a gate for one kind of event. It opens once per every and counts what it holds back meanwhile.
 // The zero value opens once a second. Safe for any goroutine.
-type Flood struct {
-	Every time.Duration
+type flood struct {
+	every time.Duration
 
 	// next is the time in nanoseconds from which the gate is open. Goroutines race to move it on by
 	// compare-and-swap; the losers count themselves as held.
@@ -145,9 +126,9 @@ type Flood struct {
 	held atomic.Int64
 }
 
-// Pass reports whether an event at now goes through, and how many were held back since the last that did.
-func (f *Flood) Pass(now time.Time) (ok bool, held int64) {
-	every := f.Every
+// pass reports whether an event at now goes through, and how many were held back since the last that did.
+func (f *flood) pass(now time.Time) (ok bool, held int64) {
+	every := f.every
 	if every <= 0 {
 		every = time.Second
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ func openLog(t *testing.T, path, level string) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { l.out.file.Close() })
 	return l
 }
 
@@ -38,7 +39,7 @@ func TestTheLogLevelDecidesWhatIsLoggedAndChanges(t *testing.T) {
 	l := openLog(t, path, "notice")
 	all := func(round string) {
 		l.Debug(round)
-		l.Verbose(round)
+		l.Log(t.Context(), LevelVerbose, round)
 		l.Info(round)
 		l.Warn(round)
 	}
@@ -95,27 +96,30 @@ func TestALogThatCannotBeOpenedAgainStaysOpen(t *testing.T) {
 }
 
 func TestAFloodIsLoggedOnceAnIntervalWithACount(t *testing.T) {
-	f := Flood{Every: time.Minute}
+	f := flood{every: time.Minute}
 	now := time.Unix(1000, 0)
-	if ok, held := f.Pass(now); !ok || held != 0 {
+	if ok, held := f.pass(now); !ok || held != 0 {
 		t.Errorf("the first: %v, %d", ok, held)
 	}
 	for i := range 5 {
-		if ok, _ := f.Pass(now.Add(time.Duration(i) * time.Second)); ok {
+		if ok, _ := f.pass(now.Add(time.Duration(i) * time.Second)); ok {
 			t.Error("passes within the interval")
 		}
 	}
-	if ok, held := f.Pass(now.Add(time.Minute)); !ok || held != 5 {
+	if ok, held := f.pass(now.Add(time.Minute)); !ok || held != 5 {
 		t.Errorf("the next: %v, %d", ok, held)
 	}
 
 	path := filepath.Join(t.TempDir(), "berth.log")
 	l := openLog(t, path, "notice")
-	var flood Flood
-	flood.held.Store(7)
-	l.Limited(&flood, LevelDebug, "not at this level")
-	l.Limited(&flood, LevelWarning, "client refused", "why", "maxclients")
-	l.Limited(&flood, LevelWarning, "client refused", "why", "maxclients")
+	var gate flood
+	gate.held.Store(7)
+	before := slog.Default()
+	slog.SetDefault(l.Logger)
+	limited(&gate, LevelDebug, "not at this level")
+	limited(&gate, LevelWarning, "client refused", "why", "maxclients")
+	limited(&gate, LevelWarning, "client refused", "why", "maxclients")
+	slog.SetDefault(before)
 	got := readLog(t, path)
 	if strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, `msg="client refused" why=maxclients suppressed=7`+"\n") {
 		t.Errorf("got %q", got)
@@ -123,20 +127,20 @@ func TestAFloodIsLoggedOnceAnIntervalWithACount(t *testing.T) {
 }
 
 func TestOfManyThatRaceForAFloodGateOnePassesAndTheRestAreCounted(t *testing.T) {
-	f := Flood{Every: time.Hour}
+	f := flood{every: time.Hour}
 	var passed atomic.Int64
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
 			for range 1000 {
-				if ok, _ := f.Pass(time.Unix(1, 0)); ok {
+				if ok, _ := f.pass(time.Unix(1, 0)); ok {
 					passed.Add(1)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if _, held := f.Pass(time.Unix(1, 0).Add(time.Hour)); passed.Load() != 1 || held+passed.Load() != 8000 {
+	if _, held := f.pass(time.Unix(1, 0).Add(time.Hour)); passed.Load() != 1 || held+passed.Load() != 8000 {
 		t.Errorf("%d passed, %d held", passed.Load(), held)
 	}
 }

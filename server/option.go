@@ -48,6 +48,18 @@ var optionIndex = func() map[string]*option {
 // findOption looks a name up as Redis does, whatever its case. nil: no such option.
 func findOption(name string) *option { return optionIndex[strings.ToLower(name)] }
 
+// IsOption reports whether name is an option of berth, whatever its case.
+func IsOption(name string) bool { return findOption(name) != nil }
+
+// Text returns the value of an option as CONFIG GET says it. known is false for a name that is no option.
+func (c *Config) Text(name string) (text string, known bool) {
+	o := findOption(name)
+	if o == nil {
+		return "", false
+	}
+	return o.value.text(c), true
+}
+
 // defaultConfig is a fresh Config with the defaults of all rows.
 func defaultConfig() *Config {
 	c := tableDefaults()

@@ -125,7 +125,7 @@ func TestEveryRangeHoldsAtBothEnds(t *testing.T) {
 func TestEveryHotOptionChangesWhileRunningAndTellsWhoAsked(t *testing.T) {
 	for _, o := range options {
 		good, bad := aValueFor(t, o)
-		s := DefaultSettings()
+		s := defaults(t)
 		told, toldOthers := 0, 0
 		s.OnChange(func(now *Config) {
 			told++

@@ -45,6 +45,7 @@ type server struct {
 	lastID    atomic.Int64
 	loners    atomic.Int64 // numbers for groups of one
 	unsettled atomic.Int64 // lanes, and elements on their way back: a stop waits for them
+	refusals  flood        // of lines in the log
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
