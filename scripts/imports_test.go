@@ -18,9 +18,9 @@ import (
 
 const module = "github.com/berth-proxy/berth"
 
-// allowed says what a folder's code may import beyond the standard library: own
-// packages by their folder, others by the beginning of their path. Tests may
-// import more. A folder that is not here has no business in the repository.
+// allowed says what the code of a folder may import beyond the standard library: own packages by their
+// folder, others by the beginning of their path. Tests may import more. A folder without a row has no
+// business in the repository.
 //
 //	codec     RESP on byte slices; knows nothing of ours
 //	router    pure decisions; never sees a socket
@@ -29,16 +29,40 @@ const module = "github.com/berth-proxy/berth"
 var allowed = map[string][]string{
 	"codec":  {},
 	"router": {"codec"},
-	"backend": {"codec", "router",
-		"github.com/panjf2000/gnet/v2", "github.com/cloudwego/netpoll", "github.com/bytedance/gopkg",
-		"github.com/VictoriaMetrics/metrics", "github.com/alicebob/miniredis/v2", "golang.org/x/sys"},
+
+	"backend":          {"codec", "router", gnet, gopkg},
+	"backend/pipe":     {"codec", "router", "backend", gnet},
+	"backend/feed":     {"codec", "router", "backend", gnet},
+	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},
+	"backend/nodes":    {"codec", "router", "backend", gopkg},
+	"backend/lane":     {"codec", "router", "backend", "backend/pipe", "backend/pool"},
+	"backend/embedded": {"codec", "router", "backend", "backend/nodes", miniredis},
+
 	"backend/redistest": {},
-	"server": {"codec", "router", "backend",
-		"github.com/panjf2000/gnet/v2", "github.com/cloudwego/netpoll", "github.com/bytedance/gopkg",
-		"github.com/VictoriaMetrics/metrics", "golang.org/x/sys"},
-	"bench":   {"codec", "router", "backend", "backend/redistest"},
+
+	"server": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
+		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/config",
+		"server/telemetry", "server/admin", gnet, gopkg, xsys},
+	"server/glob":   {},
+	"server/build":  {},
+	"server/config": {"backend/nodes", "server/glob", "server/build"},
+	"server/telemetry": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool",
+		"backend/nodes", "backend/lane", "server/build", metrics},
+	"server/admin": {"server/config", "server/build"},
+
+	"bench":   {"codec", "router", "backend", "backend/nodes", "backend/redistest"},
 	"scripts": {},
 }
+
+// Each of these is imported where the rows above say, and nowhere else.
+const (
+	gnet      = "github.com/panjf2000/gnet/v2"
+	netpoll   = "github.com/cloudwego/netpoll"
+	gopkg     = "github.com/bytedance/gopkg"
+	metrics   = "github.com/VictoriaMetrics/metrics"
+	miniredis = "github.com/alicebob/miniredis/v2"
+	xsys      = "golang.org/x/sys"
+)
 
 // pure are the folders that never see a socket, and pureNet is what they may use of package net: it only joins and
 // splits text.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/server/build"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
@@ -35,7 +36,7 @@ type Admin struct {
 func ListenAdmin(bind []string, port int, source AdminSource) (*Admin, error) {
 	a := &Admin{source: source}
 	for _, word := range bind {
-		addr, optional := bindAddress(word, port)
+		addr, optional := config.BindAddress(word, port)
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			if optional {
@@ -97,7 +98,7 @@ func (a *Admin) closeListeners() error {
 func (a *Admin) serve(ln net.Listener) {
 	host, _, _ := net.SplitHostPort(ln.Addr().String())
 	server := &http.Server{
-		Handler:           a.handler(isLoopback(host)),
+		Handler:           a.handler(config.IsLoopback(host)),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -172,7 +173,7 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 		if err != nil {
 			host = r.Host
 		}
-		if !isLoopback(host) {
+		if !config.IsLoopback(host) {
 			http.Error(w, "only for this machine", http.StatusForbidden)
 			return
 		}

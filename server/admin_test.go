@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // startAdmin serves on a free loopback port; ready is what /readyz asks.
@@ -110,7 +112,7 @@ func TestProfilesAreForThisMachineOnly(t *testing.T) {
 func TestOnlyLoopbackListenersCountAsSuch(t *testing.T) {
 	for host, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "localhost": true,
 		"0.0.0.0": false, "::": false, "10.0.0.1": false, "example.org": false, "": false} {
-		if got := isLoopback(host); got != want {
+		if got := config.IsLoopback(host); got != want {
 			t.Errorf("%q: %v", host, got)
 		}
 	}

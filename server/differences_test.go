@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/glob"
 )
 
@@ -499,7 +500,7 @@ var differences = []difference{
 	{"slowlog|get latency|latest latency|history latency|histogram acl|log lastsave slowlog|len", "what the server has been through", sameType, false},
 	{"client|help command|help config|help cluster|help", "berth's own text", sameType, false},
 	{"config|get config|set", "berth's own settings", func(m met) bool {
-		return slices.ContainsFunc(m.words[2:], func(w string) bool { return findOption(w) != nil || glob.Is(w) })
+		return slices.ContainsFunc(m.words[2:], func(w string) bool { return config.IsOption(w) || glob.Is(w) })
 	}, false},
 	{"client|setinfo client|no-touch", "Redis has it since 7.2, clients send it to all", redisSays("-ERR unknown subcommand"), true},
 	{"client|kill", "which users there are the nodes know", both(berthSays(":0"), redisSays("-ERR No such user")), false},

@@ -22,6 +22,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // berthServer is a berth that runs in the test's process, as main starts it.
@@ -85,7 +86,7 @@ func (b *berthServer) start(args []string) error {
 	if !hasFlag(args, "--loops") {
 		line = append(line, "--loops", "2") // on any machine: what one client does must reach those on other loops
 	}
-	settings, _ := Configure(line, nil, &said, &said)
+	settings, _ := config.Read(line, nil, &said, &said)
 	if settings == nil {
 		return errors.New(said.String())
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // reservedFiles are descriptors that are no client's: listeners, pollers, logs, control connections.
@@ -32,10 +33,10 @@ func (srv *server) capClients() {
 }
 
 // listen opens all listeners.
-func (srv *server) listen(cfg *Config) error {
+func (srv *server) listen(cfg *config.Config) error {
 	if cfg.Port != 0 {
 		for _, word := range cfg.Bind {
-			addr, optional := bindAddress(word, cfg.Port)
+			addr, optional := config.BindAddress(word, cfg.Port)
 			ln, err := listenTCP(addr, cfg)
 			if err != nil {
 				if optional {
@@ -69,7 +70,7 @@ func (srv *server) listen(cfg *Config) error {
 }
 
 // listenTCP listens with a backlog of ours.
-func listenTCP(addr string, cfg *Config) (net.Listener, error) {
+func listenTCP(addr string, cfg *config.Config) (net.Listener, error) {
 	config := net.ListenConfig{KeepAlive: -1}
 	if cfg.ReusePort {
 		config.Control = reusePort

@@ -9,19 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-)
 
-// Redis' log levels as slog's. Redis has two below its default: LevelVerbose lies between debug and info.
-const (
-	LevelDebug   = slog.LevelDebug
-	LevelVerbose = slog.LevelDebug + 2
-	LevelNotice  = slog.LevelInfo
-	LevelWarning = slog.LevelWarn
-)
-
-var (
-	logLevelNames = []string{"debug", "verbose", "notice", "warning"}
-	logLevels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning}
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // Log is berth's log: one line per life event, none per request, to standard error or a file that can be
@@ -49,9 +38,9 @@ func redisLevelNames(groups []string, a slog.Attr) slog.Attr {
 		return a
 	}
 	if level, ok := a.Value.Any().(slog.Level); ok {
-		for i, known := range logLevels {
+		for i, known := range config.Levels {
 			if level == known {
-				return slog.String(slog.LevelKey, logLevelNames[i])
+				return slog.String(slog.LevelKey, config.LevelNames[i])
 			}
 		}
 	}

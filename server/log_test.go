@@ -9,15 +9,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/berth-proxy/berth/server/config"
 )
 
-func openLog(t *testing.T, path, level string) *Log {
+func openLog(t *testing.T, path string, level slog.Level) *Log {
 	t.Helper()
-	c := defaultConfig()
-	if err := findOption("loglevel").setText(c, level); err != nil {
-		t.Fatal(err)
-	}
-	l, err := OpenLog(path, c.LogLevel)
+	l, err := OpenLog(path, level)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,17 +34,17 @@ func readLog(t *testing.T, path string) string {
 
 func TestTheLogLevelDecidesWhatIsLoggedAndChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "berth.log")
-	l := openLog(t, path, "notice")
+	l := openLog(t, path, config.LevelNotice)
 	all := func(round string) {
 		l.Debug(round)
-		l.Log(t.Context(), LevelVerbose, round)
+		l.Log(t.Context(), config.LevelVerbose, round)
 		l.Info(round)
 		l.Warn(round)
 	}
 	all("first")
-	l.SetLevel(LevelVerbose)
+	l.SetLevel(config.LevelVerbose)
 	all("second")
-	l.SetLevel(LevelWarning)
+	l.SetLevel(config.LevelWarning)
 	all("third")
 	var got []string
 	for _, line := range strings.Split(strings.TrimSpace(readLog(t, path)), "\n") {
@@ -61,7 +59,7 @@ func TestTheLogLevelDecidesWhatIsLoggedAndChanges(t *testing.T) {
 
 func TestAMovedLogFileIsOpenedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "berth.log")
-	l := openLog(t, path, "notice")
+	l := openLog(t, path, config.LevelNotice)
 	l.Info("one")
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
@@ -82,7 +80,7 @@ func TestALogThatCannotBeOpenedAgainStaysOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "berth.log")
-	l := openLog(t, path, "notice")
+	l := openLog(t, path, config.LevelNotice)
 	if err := os.Rename(dir, dir+".1"); err != nil {
 		t.Fatal(err)
 	}
@@ -111,14 +109,14 @@ func TestAFloodIsLoggedOnceAnIntervalWithACount(t *testing.T) {
 	}
 
 	path := filepath.Join(t.TempDir(), "berth.log")
-	l := openLog(t, path, "notice")
+	l := openLog(t, path, config.LevelNotice)
 	var gate flood
 	gate.held.Store(7)
 	before := slog.Default()
 	slog.SetDefault(l.Logger)
-	limited(&gate, LevelDebug, "not at this level")
-	limited(&gate, LevelWarning, "client refused", "why", "maxclients")
-	limited(&gate, LevelWarning, "client refused", "why", "maxclients")
+	limited(&gate, config.LevelDebug, "not at this level")
+	limited(&gate, config.LevelWarning, "client refused", "why", "maxclients")
+	limited(&gate, config.LevelWarning, "client refused", "why", "maxclients")
 	slog.SetDefault(before)
 	got := readLog(t, path)
 	if strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, `msg="client refused" why=maxclients suppressed=7`+"\n") {

@@ -11,13 +11,14 @@ import (
 	"syscall"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 func main() { os.Exit(run()) }
 
 // run is main with an exit code.
 func run() int {
-	settings, exit := Configure(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	settings, exit := config.Read(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	if settings == nil {
 		return exit
 	}
@@ -28,7 +29,7 @@ func run() int {
 		return 1
 	}
 	slog.SetDefault(log.Logger)
-	settings.OnChange(func(now *Config) { log.SetLevel(now.LogLevel) }, "loglevel")
+	settings.OnChange(func(now *config.Config) { log.SetLevel(now.LogLevel) }, "loglevel")
 	for _, w := range settings.Warnings() {
 		slog.Warn(w)
 	}
@@ -78,7 +79,7 @@ func run() int {
 const embeddedShards = 3
 
 // connect finds what stands behind berth, or starts the embedded backend.
-func connect(cfg *Config) (*backend.Nodes, error) {
+func connect(cfg *config.Config) (*backend.Nodes, error) {
 	if cfg.Backend.Embedded() {
 		return backend.Embed(embeddedShards)
 	}

@@ -5,11 +5,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/berth-proxy/berth/server/config"
 )
 
 var updateReadme = flag.Bool("update-readme", false, "write the README's generated tables instead of checking them")
 
-func TestReadmeListsEveryOption(t *testing.T) { checkReadme(t, "options", optionsMarkdown()) }
+func TestReadmeListsEveryOption(t *testing.T) { checkReadme(t, "options", config.Markdown()) }
 
 func TestReadmeListsEveryMetric(t *testing.T) { checkReadme(t, "metrics", metricsMarkdown()) }
 

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // beside starts a second berth on the port of b.
@@ -15,7 +17,7 @@ func (b *berthServer) beside(t *testing.T, backend string, args ...string) (*ser
 	t.Helper()
 	_, port, _ := net.SplitHostPort(b.Addr())
 	args = append([]string{"redis://" + backend, "--port", port, "--admin-port", "0"}, args...)
-	settings, _ := Configure(args, nil, io.Discard, io.Discard)
+	settings, _ := config.Read(args, nil, io.Discard, io.Discard)
 	if settings == nil {
 		t.Fatal("bad settings")
 	}

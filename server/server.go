@@ -21,11 +21,12 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // server is one running berth: listeners in front, loops in the middle, nodes behind.
 type server struct {
-	settings     *Settings
+	settings     *config.Settings
 	nodes        *backend.Nodes
 	pools        *backend.Pools
 	poolSettings *backend.PoolSettings
@@ -68,7 +69,7 @@ type server struct {
 type parseLimits struct{ open, closed codec.Limits }
 
 // config is the current configuration: one atomic load.
-func (srv *server) config() *Config { return srv.settings.Load() }
+func (srv *server) config() *config.Config { return srv.settings.Load() }
 
 // table is the commands that are known, those that only the node knows included.
 func (srv *server) table() *router.Table { return srv.commands.Load() }
@@ -83,7 +84,7 @@ func (srv *server) limits(authenticated bool) *codec.Limits {
 }
 
 // outputLimit is the class a client belongs to.
-func (srv *server) outputLimit(s *session) *OutputLimit {
+func (srv *server) outputLimit(s *session) *config.OutputLimit {
 	limits := &srv.config().OutputLimits
 	if s.sub != nil {
 		return &limits.PubSub
@@ -105,7 +106,7 @@ func (srv *server) redisVersion() string {
 }
 
 // newServer prepares a server over nodes that are connected.
-func newServer(settings *Settings, nodes *backend.Nodes) *server {
+func newServer(settings *config.Settings, nodes *backend.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(),
@@ -129,7 +130,7 @@ func newServer(settings *Settings, nodes *backend.Nodes) *server {
 }
 
 // configure hands the settings to all that keep a copy.
-func (srv *server) configure(cfg *Config) {
+func (srv *server) configure(cfg *config.Config) {
 	limits := codec.Limits{MaxBulk: cfg.ProtoMaxBulkLen}
 	closed := limits
 	closed.Unauthenticated = true
@@ -153,7 +154,7 @@ func (srv *server) openPools() {
 }
 
 // poolValues are the pools' part of the configuration.
-func poolValues(cfg *Config) backend.PoolValues {
+func poolValues(cfg *config.Config) backend.PoolValues {
 	v := backend.DefaultPoolValues()
 	v.Enabled = cfg.PoolEnabled
 	v.IdleTime = cfg.PoolIdleTime
@@ -167,7 +168,7 @@ func poolValues(cfg *Config) backend.PoolValues {
 }
 
 // refreshInterval is topology-refresh-interval, whose 0 means: not without cause.
-func refreshInterval(cfg *Config) time.Duration {
+func refreshInterval(cfg *config.Config) time.Duration {
 	if cfg.TopologyRefreshInterval == 0 {
 		return 10 * 365 * 24 * time.Hour
 	}
@@ -207,7 +208,7 @@ func (srv *server) learnCommands() {
 // kernel's share of the network: on two cores one loop beside them answered as many requests per second as two (GET by
 // 50, 1,000 and 5,000 clients), for 5 to 12 % less CPU each, a pipelined MULTI … EXEC for 30 % less, and with a p99 10
 // to 25 % lower, since it shares its writes to nodes among more clients and seldom waits for a core.
-func loopCount(cfg *Config) int {
+func loopCount(cfg *config.Config) int {
 	if cfg.Loops > 0 {
 		return cfg.Loops
 	}
@@ -240,7 +241,7 @@ func (srv *server) start() error {
 		return err
 	}
 	srv.keepAlive(cfg.TCPKeepalive)
-	srv.settings.OnChange(func(now *Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
+	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	for _, ln := range srv.listeners {
 		a := &acceptor{srv: srv, ln: ln}
 		for range acceptors {

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func bindHost(word string) (host string, optional bool) {
 }
 
 // bindAddress is a bind word with a port, for net.Listen.
-func bindAddress(word string, port int) (addr string, optional bool) {
+func BindAddress(word string, port int) (addr string, optional bool) {
 	host, optional := bindHost(word)
 	return net.JoinHostPort(host, strconv.Itoa(port)), optional
 }
@@ -45,7 +45,7 @@ func checkBind(word string) error {
 const hostNameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 // isLoopback reports whether a listener on host can be reached from this machine only.
-func isLoopback(host string) bool {
+func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -40,7 +40,7 @@ type givenFlag struct {
 // Configure reads what berth is told: args (without the program's name) and environ (as os.Environ). Settings
 // are nil when berth should end at once with the exit code: after --help, --version or -t, or because of
 // mistakes, all of which it wrote to stderr.
-func Configure(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit int) {
+func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit int) {
 	l := newLoader()
 	line := l.readCommandLine(args)
 	switch {

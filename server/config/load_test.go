@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 func configure(t *testing.T, environ []string, args ...string) (*Settings, string) {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	s, exit := Configure(args, environ, &stdout, &stderr)
+	s, exit := Read(args, environ, &stdout, &stderr)
 	if s == nil {
 		t.Fatalf("berth %q ends with %d:\n%s%s", args, exit, stdout.String(), stderr.String())
 	}
@@ -25,7 +25,7 @@ func configure(t *testing.T, environ []string, args ...string) (*Settings, strin
 func refused(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	s, exit := Configure(args, environ, &stdout, &stderr)
+	s, exit := Read(args, environ, &stdout, &stderr)
 	if s != nil || exit != 1 || stdout.Len() > 0 {
 		t.Fatalf("berth %q: started %v, exit %d, stdout %q", args, s != nil, exit, stdout.String())
 	}
@@ -121,7 +121,7 @@ func TestATestRunReportsEveryMistakeWithItsPlace(t *testing.T) {
 
 func TestATestRunOfAGoodFileSaysSo(t *testing.T) {
 	var stdout, stderr strings.Builder
-	s, exit := Configure([]string{"-t", writeConfig(t, "port 7000\n")}, []string{"BERTH_OTHER=1"}, &stdout, &stderr)
+	s, exit := Read([]string{"-t", writeConfig(t, "port 7000\n")}, []string{"BERTH_OTHER=1"}, &stdout, &stderr)
 	if s != nil || exit != 0 || stdout.String() != "berth: the configuration is valid\n" ||
 		stderr.String() != "warning: environment variable BERTH_OTHER is no option of berth\n" {
 		t.Errorf("started %v, exit %d, stdout %q, stderr %q", s != nil, exit, stdout.String(), stderr.String())
@@ -191,7 +191,7 @@ func TestAKubernetesServiceLinkDoesNotKeepBerthFromStarting(t *testing.T) {
 func TestHelpAndVersionEndAtOnce(t *testing.T) {
 	for _, arg := range []string{"--help", "-h", "--version", "-v"} {
 		var stdout, stderr strings.Builder
-		s, exit := Configure([]string{arg}, nil, &stdout, &stderr)
+		s, exit := Read([]string{arg}, nil, &stdout, &stderr)
 		if s != nil || exit != 0 || stderr.Len() > 0 || !strings.Contains(stdout.String(), "berth") {
 			t.Errorf("%s: started %v, exit %d, stderr %q", arg, s != nil, exit, stderr.String())
 		}
@@ -237,7 +237,7 @@ func TestTheBackendsURLIsShownWithoutItsPassword(t *testing.T) {
 func TestBindAddresses(t *testing.T) {
 	for word, want := range map[string]string{"*": "0.0.0.0:5 false", "-*": "0.0.0.0:5 true", "::*": "[::]:5 false", "-::1": "[::1]:5 true",
 		"127.0.0.1": "127.0.0.1:5 false", "localhost": "localhost:5 false", "fe80::1%eth0": "[fe80::1%eth0]:5 false"} {
-		addr, optional := bindAddress(word, 5)
+		addr, optional := BindAddress(word, 5)
 		if got := fmt.Sprint(addr, " ", optional); got != want || checkBind(word) != nil {
 			t.Errorf("%s: got %s, %v, want %s", word, got, checkBind(word), want)
 		}

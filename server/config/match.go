@@ -1,10 +1,9 @@
-package main
+package config
 
 import (
 	"errors"
 	"fmt"
 
-	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/server/glob"
 )
 
@@ -39,38 +38,6 @@ func (s *Settings) Match(patterns [][]byte) []Setting {
 		}
 	}
 	return found
-}
-
-// appendSettings appends CONFIG GET's reply: a flat array in RESP2, a map in RESP3.
-func appendSettings(dst []byte, found []Setting, resp int) []byte {
-	dst = codec.AppendMap(dst, len(found), resp)
-	for _, f := range found {
-		dst = codec.AppendBulkString(dst, f.Name)
-		dst = codec.AppendBulkString(dst, f.Value)
-	}
-	return dst
-}
-
-// appendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
-// of OnChange have run when it returns.
-func appendConfigSet(dst []byte, s *Settings, pairs [][]byte) []byte {
-	texts := make([]string, len(pairs))
-	for i, p := range pairs {
-		texts[i] = string(p)
-	}
-	if err := s.Set(texts...); err != nil {
-		return codec.AppendError(dst, err.Error())
-	}
-	return codec.AppendSimple(dst, "OK")
-}
-
-// appendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
-// disk: call it off the loops.
-func appendConfigRewrite(dst []byte, s *Settings) []byte {
-	if err := s.Rewrite(); err != nil {
-		return codec.AppendError(dst, "ERR "+err.Error())
-	}
-	return codec.AppendSimple(dst, "OK")
 }
 
 // change is one pair of CONFIG SET.

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"log/slog"
@@ -154,7 +154,7 @@ var options = []*option{
 		value: numberValue{at: func(c *Config) *int { return &c.AdminPort }, min: 0, max: 65535},
 		help:  "TCP port of the admin endpoint; 0: none."},
 	{name: "loglevel", def: "notice", hot: true,
-		value: oneOf(func(c *Config) *slog.Level { return &c.LogLevel }, logLevelNames, logLevels),
+		value: oneOf(func(c *Config) *slog.Level { return &c.LogLevel }, LevelNames, Levels),
 		help:  "What is logged: this and everything more important."},
 	{name: "logfile", def: `""`,
 		value: textValue[string]{at: func(c *Config) *string { return &c.LogFile }, is: "path"},

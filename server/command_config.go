@@ -8,6 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // CONFIG speaks of berth's settings and of the nodes', as of one server's. A name that is an option of berth is berth's: it is
@@ -63,27 +64,27 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 }
 
 // settingsOfNone is what redis-benchmark wants to know before it starts, where no node can say it: nothing is kept on a disk.
-func settingsOfNone(names [][]byte) (found []Setting) {
+func settingsOfNone(names [][]byte) (found []config.Setting) {
 	for _, name := range names {
 		switch string(bytes.ToLower(name)) {
 		case "save":
-			found = append(found, Setting{"save", ""})
+			found = append(found, config.Setting{Name: "save", Value: ""})
 		case "appendonly":
-			found = append(found, Setting{"appendonly", "no"})
+			found = append(found, config.Setting{Name: "appendonly", Value: "no"})
 		}
 	}
 	return found
 }
 
 // settingsOfNode reads a node's reply to CONFIG GET, but for the names that are berth's.
-func settingsOfNode(reply []byte) (found []Setting) {
+func settingsOfNode(reply []byte) (found []config.Setting) {
 	v, err := codec.ParseValue(reply)
 	if err != nil || v.IsError() {
 		return nil
 	}
 	for i := 0; i+1 < len(v.Elems); i += 2 {
-		if name := v.Elems[i].Text(); !IsOption(name) {
-			found = append(found, Setting{name, v.Elems[i+1].Text()})
+		if name := v.Elems[i].Text(); !config.IsOption(name) {
+			found = append(found, config.Setting{Name: name, Value: v.Elems[i+1].Text()})
 		}
 	}
 	return found
@@ -146,7 +147,7 @@ const errSharedClients = "ERR CONFIG SET failed (possibly related to argument 'm
 	"clients of the node are berth's connections, which its clients share"
 
 // sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets berth's back.
-func sortSettings(now *Config, pairs [][]byte) (own, before [][]byte, theirs []byte) {
+func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, theirs []byte) {
 	var others [][]byte
 	for i := 0; i+1 < len(pairs); i += 2 {
 		pair := cloneArgs(pairs[i : i+2])
@@ -226,4 +227,36 @@ func cloneArgs(args [][]byte) [][]byte {
 		all[i] = append([]byte{}, a...)
 	}
 	return all
+}
+
+// appendSettings appends CONFIG GET's reply: a flat array in RESP2, a map in RESP3.
+func appendSettings(dst []byte, found []config.Setting, resp int) []byte {
+	dst = codec.AppendMap(dst, len(found), resp)
+	for _, f := range found {
+		dst = codec.AppendBulkString(dst, f.Name)
+		dst = codec.AppendBulkString(dst, f.Value)
+	}
+	return dst
+}
+
+// appendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
+// of OnChange have run when it returns.
+func appendConfigSet(dst []byte, s *config.Settings, pairs [][]byte) []byte {
+	texts := make([]string, len(pairs))
+	for i, p := range pairs {
+		texts[i] = string(p)
+	}
+	if err := s.Set(texts...); err != nil {
+		return codec.AppendError(dst, err.Error())
+	}
+	return codec.AppendSimple(dst, "OK")
+}
+
+// appendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
+// disk: call it off the loops.
+func appendConfigRewrite(dst []byte, s *config.Settings) []byte {
+	if err := s.Rewrite(); err != nil {
+		return codec.AppendError(dst, "ERR "+err.Error())
+	}
+	return codec.AppendSimple(dst, "OK")
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -157,7 +157,7 @@ func editDistance(a, b string) int {
 }
 
 // optionsMarkdown renders the table as the README shows it.
-func optionsMarkdown() string {
+func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Option | Default | Unit | Changes while running | Meaning |\n|---|---|---|---|---|\n")
 	for _, o := range options {

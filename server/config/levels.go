@@ -1,0 +1,16 @@
+package config
+
+import "log/slog"
+
+// Redis' log levels as slog's. Redis has two below its default: LevelVerbose lies between debug and info.
+const (
+	LevelDebug   = slog.LevelDebug
+	LevelVerbose = slog.LevelDebug + 2
+	LevelNotice  = slog.LevelInfo
+	LevelWarning = slog.LevelWarn
+)
+
+var (
+	LevelNames = []string{"debug", "verbose", "notice", "warning"}
+	Levels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning}
+)
