@@ -7,8 +7,6 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
-
-	"github.com/berth-proxy/berth/router"
 )
 
 // embeddedVersion is the Redis version the embedded backend comes close to: it has the commands of 7.0, though not
@@ -46,9 +44,16 @@ type published struct {
 
 // Embed starts the embedded backend with so many shards, each with an even range of slots.
 func Embed(shards int) (*Nodes, error) {
+	e, err := startServers(shards)
+	if err != nil {
+		return nil, err
+	}
+	return e.nodes(), nil
+}
+
+func startServers(shards int) (*embedded, error) {
 	e := &embedded{stop: make(chan struct{}), txns: map[*server.Peer]*embeddedTxn{}}
 	e.wake = sync.NewCond(&e.mu)
-	addrs := make([]string, shards)
 	for i := range shards {
 		m := miniredis.NewMiniRedis()
 		if err := m.StartAddr("127.0.0.1:0"); err != nil {
@@ -60,18 +65,23 @@ func Embed(shards int) (*Nodes, error) {
 			return false
 		})
 		e.shards = append(e.shards, m)
-		addrs[i] = m.Addr()
 	}
 	e.ended.Add(2)
 	go e.clock()
 	go e.herald()
 
-	n := newNodes(Target{Addrs: addrs}, &NodesSettings{}, refreshGap)
-	n.embedded = e
-	n.topology.Store(router.Even(addrs))
-	n.info.Store(&Info{Kind: Embedded, Product: "miniredis", Release: "2", Version: embeddedVersion, Mode: "cluster", Role: "master"})
-	n.health.Store(&Health{At: time.Now()})
-	return n, nil
+	return e, nil
+}
+
+// nodes are the servers as the rest of berth knows them.
+func (e *embedded) nodes() *Nodes {
+	var addrs []string
+	for _, m := range e.shards {
+		addrs = append(addrs, m.Addr())
+	}
+	return Fixed(addrs, Info{
+		Kind: Embedded, Product: "miniredis", Release: "2", Version: embeddedVersion, Mode: "cluster", Role: "master",
+	}, e.close)
 }
 
 // close ends the servers and returns when their connections and goroutines are gone.

@@ -1,8 +1,10 @@
 package backend
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -11,19 +13,33 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
+const embeddedPatience = 10 * time.Second
+
 func embed(t *testing.T) (*Nodes, []*redistest.Conn) {
 	t.Helper()
-	expectNoNodesLeft(t)
-	n, err := Embed(3)
+	_, n, conns := embedServers(t)
+	return n, conns
+}
+
+func embedServers(t *testing.T) (*embedded, *Nodes, []*redistest.Conn) {
+	t.Helper()
+	t.Cleanup(func() {
+		redistest.Eventually(t, embeddedPatience, "goroutines to end", func() bool {
+			stacks := make([]byte, 1<<20)
+			return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte(".(*embedded)"))
+		})
+	})
+	e, err := startServers(3)
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := e.nodes()
 	t.Cleanup(n.Close) // a second time in some tests
 	var conns []*redistest.Conn
 	for _, s := range n.Topology().Shards() {
 		conns = append(conns, redistest.Dial(t, s.Primary))
 	}
-	return n, conns
+	return e, n, conns
 }
 
 func TestEmbeddedBackendIsThreeShardsThatServeEverySlot(t *testing.T) {
@@ -76,7 +92,7 @@ func TestEmbeddedBackendLetsTimePass(t *testing.T) {
 	c.Do("SET", "long", "v", "PX", "60000")
 	c.Do("SET", "short", "v", "PX", "100")
 	begin := time.Now()
-	redistest.Eventually(t, nodesPatience, "the key to expire", func() bool { return c.Do("GET", "short") == nil })
+	redistest.Eventually(t, embeddedPatience, "the key to expire", func() bool { return c.Do("GET", "short") == nil })
 	if lived := time.Since(begin); lived < 80*time.Millisecond {
 		t.Errorf("a key of 100 ms lived %s", lived)
 	}
@@ -123,11 +139,11 @@ func TestEmbeddedBackendPublishesOnAllShards(t *testing.T) {
 }
 
 func TestEmbeddedBackendClosesUnderAClientThatBlocks(t *testing.T) {
-	n, conns := embed(t)
-	shard := n.embedded.shards[0]
+	e, n, conns := embedServers(t)
+	shard := e.shards[0]
 	before := shard.CommandCount()
 	conns[0].Send("BLPOP", "l", "0")
-	redistest.Eventually(t, nodesPatience, "BLPOP to arrive", func() bool { return shard.CommandCount() > before })
+	redistest.Eventually(t, embeddedPatience, "BLPOP to arrive", func() bool { return shard.CommandCount() > before })
 	closesInTime(t, n)
 }
 
@@ -153,7 +169,7 @@ func closesInTime(t *testing.T, n *Nodes) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(nodesPatience):
+	case <-time.After(embeddedPatience):
 		t.Fatal("Close hangs")
 	}
 }

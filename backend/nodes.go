@@ -51,7 +51,7 @@ type Nodes struct {
 	warned    string           // the last complaint that is not a failure
 	epoch     int64            // of the failover, as Sentinels count them, that made the primary
 
-	embedded *embedded
+	end func() // of nodes that berth has started itself, whose topology never changes; else nil
 }
 
 // NodesOptions are given to Connect.
@@ -106,6 +106,17 @@ func Connect(ctx context.Context, target Target, options NodesOptions) (*Nodes, 
 	go n.runLoad(running)
 	go n.runSentinels(running)
 	return n, nil
+}
+
+// Fixed returns nodes that berth has started itself: each owns an even range of the slots, for as long as berth runs. They
+// are not asked for anything. end is called by Close and ends them; it may be called more than once.
+func Fixed(addrs []string, info Info, end func()) *Nodes {
+	n := newNodes(Target{Addrs: addrs}, &NodesSettings{}, refreshGap)
+	n.end = end
+	n.topology.Store(router.Even(addrs))
+	n.info.Store(&info)
+	n.health.Store(&Health{At: time.Now()})
+	return n
 }
 
 func newNodes(target Target, settings *NodesSettings, gap time.Duration) *Nodes {
@@ -166,7 +177,7 @@ func (n *Nodes) Suspect() {
 // Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the slot. The topology says
 // so at once, and a refresh is asked for, since a slot seldom moves alone.
 func (n *Nodes) Moved(slot uint16, addr string) {
-	for n.embedded == nil {
+	for n.end == nil {
 		old := n.topology.Load()
 		if old.Primary(slot) == addr { // another session was told first
 			return
@@ -216,7 +227,7 @@ func (n *Nodes) Close() {
 		<-n.weighed
 		<-n.watched
 	}
-	if n.embedded != nil {
-		n.embedded.close()
+	if n.end != nil {
+		n.end()
 	}
 }

@@ -56,7 +56,7 @@ func expectNoNodesLeft(t *testing.T) {
 		redistest.Eventually(t, nodesPatience, "goroutines to end", func() bool {
 			stacks := make([]byte, 1<<20)
 			stacks = stacks[:runtime.Stack(stacks, true)]
-			return !bytes.Contains(stacks, []byte("backend.(*Nodes)")) && !bytes.Contains(stacks, []byte("backend.(*embedded)"))
+			return !bytes.Contains(stacks, []byte(".(*Nodes)"))
 		})
 	})
 }
