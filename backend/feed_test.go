@@ -13,14 +13,14 @@ import (
 
 // feedListener notes what it is told, one line each. It wants every channel it is allowed.
 type feedListener struct {
-	*pipeReceiver
+	*testReceiver
 	subs map[string]*Subscription // of the loop
 	news []string                 // confirmed, and not noted yet; of the loop
 	on   map[*Feed]int            // subscriptions, by what Moves has said; of the loop
 }
 
 func newFeedListener() *feedListener {
-	return &feedListener{pipeReceiver: newPipeReceiver(), subs: map[string]*Subscription{}, on: map[*Feed]int{}}
+	return &feedListener{testReceiver: newTestReceiver(), subs: map[string]*Subscription{}, on: map[*Feed]int{}}
 }
 
 func (l *feedListener) Message(array []byte) bool {
@@ -51,7 +51,7 @@ func (l *feedListener) Cut(why *LostError) {
 }
 
 // checkFeeds tells whether the listener has been told on which feeds its subscriptions are.
-func (l *feedListener) checkFeeds(t *testing.T, loop *pipeLoop) {
+func (l *feedListener) checkFeeds(t *testing.T, loop *feedLoop) {
 	t.Helper()
 	loop.do(func() {
 		on := map[*Feed]int{}
@@ -88,17 +88,24 @@ func (p *fakePlaces) Moved(slot uint16, addr string) {
 }
 func (p *fakePlaces) Refresh() {}
 
+// feedLoop is a loop with feeds.
+type feedLoop struct {
+	*testLoop
+	feeds *Feeds
+}
+
 // startFeeds is a loop with feeds to nodes that stand where t says.
-func startFeeds(t *testing.T, places Places) *pipeLoop {
+func startFeeds(t *testing.T, places Places) *feedLoop {
 	t.Helper()
-	l := startPipeLoop(t)
-	l.do(func() { l.feeds = NewFeeds(l, l.set, places) })
-	t.Cleanup(func() { l.do(l.feeds.Close) })
-	return l
+	l := startTestLoop(t)
+	feeds := NewFeeds(l, l.set, places)
+	l.flush = append(l.flush, feeds.Flush)
+	t.Cleanup(func() { l.do(feeds.Close) })
+	return &feedLoop{l, feeds}
 }
 
 // subscribe asks on the loop.
-func (l *pipeLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Subscriber, names ...string) {
+func (l *feedLoop) subscribe(t *testing.T, id Identity, kind ChannelKind, to Subscriber, names ...string) {
 	t.Helper()
 	l.do(func() {
 		set := l.feeds.Of(id)
@@ -128,7 +135,7 @@ func confirmation(kind, name string, n int) string {
 
 const pingBytes = "*1\r\n$4\r\nPING\r\n"
 
-func accept(t *testing.T, n *pipeNode) *pipeNodeConn {
+func accept(t *testing.T, n *testNode) *testNodeConn {
 	t.Helper()
 	select {
 	case c := <-n.conns:
@@ -139,7 +146,7 @@ func accept(t *testing.T, n *pipeNode) *pipeNodeConn {
 	}
 }
 
-func (c *pipeNodeConn) say(t *testing.T, what string) {
+func (c *testNodeConn) say(t *testing.T, what string) {
 	t.Helper()
 	if _, err := c.Write([]byte(what)); err != nil {
 		t.Fatal(err)
@@ -147,7 +154,7 @@ func (c *pipeNodeConn) say(t *testing.T, what string) {
 }
 
 func TestListenersOfOneUserShareAConnectionAndEachMessageOnIt(t *testing.T) {
-	node := startPipeNode(t)
+	node := startTestNode(t)
 	l := startFeeds(t, onePlace{router.Single(node.addr())})
 	x, y := newFeedListener(), newFeedListener()
 	l.subscribe(t, Identity{}, PlainChannel, x, "a", "b")
@@ -178,7 +185,7 @@ func TestListenersOfOneUserShareAConnectionAndEachMessageOnIt(t *testing.T) {
 }
 
 func TestAChannelAskedForAgainOutlivesItsLastListener(t *testing.T) {
-	node := startPipeNode(t)
+	node := startTestNode(t)
 	l := startFeeds(t, onePlace{router.Single(node.addr())})
 	x, y := newFeedListener(), newFeedListener()
 	l.subscribe(t, Identity{}, PatternChannel, x, "a*")
@@ -225,7 +232,7 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 }
 
 func TestRefusedChannelsAreForgottenHoweverMany(t *testing.T) {
-	node := startPipeNode(t)
+	node := startTestNode(t)
 	l := startFeeds(t, onePlace{router.Single(node.addr())})
 	x, y := newFeedListener(), newFeedListener()
 	var names []string
@@ -306,7 +313,7 @@ func TestLostFeedIsReplacedAndItsChannelsAskedForAnew(t *testing.T) {
 }
 
 func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
-	node := startPipeNode(t)
+	node := startTestNode(t)
 	l := startFeeds(t, onePlace{router.Single(node.addr())})
 	x := newFeedListener()
 	l.subscribe(t, Identity{}, PlainChannel, x, "a")
@@ -328,7 +335,7 @@ func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
 	c.Close()
 	accept(t, node).Close() // the first attempt comes at once
 	for range 3 {
-		attempted := make(chan *pipeNodeConn, 1)
+		attempted := make(chan *testNodeConn, 1)
 		began := time.Now()
 		redistest.Eventually(t, 10*time.Second, "the next attempt", func() bool {
 			l.do(l.feeds.Tick)
@@ -348,7 +355,7 @@ func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
 }
 
 func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
-	node := startPipeNode(t)
+	node := startTestNode(t)
 	l := startFeeds(t, onePlace{router.Single(node.addr())})
 	l.set.SetTimeout(30 * time.Second)
 	x := newFeedListener()
@@ -372,7 +379,7 @@ func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
 }
 
 func TestShardChannelFollowsItsSlot(t *testing.T) {
-	from, to := startPipeNode(t), startPipeNode(t)
+	from, to := startTestNode(t), startTestNode(t)
 	slot := router.Slot([]byte("a"))
 	places := &fakePlaces{t: router.Even([]string{to.addr(), from.addr()})}
 	places.Moved(slot, from.addr())
@@ -413,7 +420,7 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 }
 
 func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
-	x, y := startPipeNode(t), startPipeNode(t)
+	x, y := startTestNode(t), startTestNode(t)
 	places := &fakePlaces{t: router.Even([]string{x.addr()})}
 	l := startFeeds(t, places)
 	who := newFeedListener()
@@ -445,7 +452,7 @@ func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
 func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {
 	for _, nonsense := range []string{"+OK\r\n", "*2\r\n$4\r\npong\r\n$0\r\n\r\n", confirmation("subscribe", "z", 1), "!\r\n",
 		confirmation("unsubscribe", "a", 0)} {
-		node := startPipeNode(t)
+		node := startTestNode(t)
 		l := startFeeds(t, onePlace{router.Single(node.addr())})
 		x := newFeedListener()
 		l.subscribe(t, Identity{}, PlainChannel, x, "a")

@@ -15,77 +15,75 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// pipeLoop is one gnet loop for tests, and the Loop that Pipes want.
-type pipeLoop struct {
+// testLoop is one gnet loop, and the Loop that pipes and feeds want.
+type testLoop struct {
 	gnet.BuiltinEventEngine
 	client *gnet.Client
 	el     gnet.EventLoop
-	pipes  *Pipes
-	feeds  *Feeds // nil in most tests
-	set    *PipeSettings
+	flush  []func()      // run once after each turn in which somebody asked for it
+	set    *PipeSettings // of the connections
 	ahead  time.Duration // of the clock
 	woken  bool
 }
 
-func (l *pipeLoop) Enter()              {}
-func (l *pipeLoop) After()              {}
-func (l *pipeLoop) Now() int64          { return time.Now().Add(l.ahead).UnixNano() }
-func (l *pipeLoop) Net() gnet.EventLoop { return l.el }
-func (l *pipeLoop) Wake() {
+// socket is what a pipe and a feed are to their loop.
+type socket interface {
+	Opened(c gnet.Conn)
+	Traffic(c gnet.Conn)
+	Closed(c gnet.Conn, err error)
+}
+
+func (l *testLoop) Enter()              {}
+func (l *testLoop) After()              {}
+func (l *testLoop) Now() int64          { return time.Now().Add(l.ahead).UnixNano() }
+func (l *testLoop) Net() gnet.EventLoop { return l.el }
+func (l *testLoop) Wake() {
 	if !l.woken {
 		l.woken = true
 		l.Post(func() {
 			l.woken = false
-			l.pipes.Flush()
-			if l.feeds != nil {
-				l.feeds.Flush()
+			for _, flush := range l.flush {
+				flush()
 			}
 		})
 	}
 }
-func (l *pipeLoop) Post(f func()) {
+func (l *testLoop) Post(f func()) {
 	_ = l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error { f(); return nil }))
 }
-func (l *pipeLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+func (l *testLoop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch x := c.Context().(type) {
-	case *Pipe:
-		x.Opened(c)
-	case *Feed:
+	case socket:
 		x.Opened(c)
 	case func(gnet.Conn):
 		x(c)
 	}
 	return nil, gnet.None
 }
-func (l *pipeLoop) OnTraffic(c gnet.Conn) gnet.Action {
-	switch x := c.Context().(type) {
-	case *Pipe:
-		x.Traffic(c)
-	case *Feed:
+func (l *testLoop) OnTraffic(c gnet.Conn) gnet.Action {
+	if x, ok := c.Context().(socket); ok {
 		x.Traffic(c)
 	}
 	return gnet.None
 }
-func (l *pipeLoop) OnClose(c gnet.Conn, err error) gnet.Action {
-	switch x := c.Context().(type) {
-	case *Pipe:
-		x.Closed(c, err)
-	case *Feed:
+func (l *testLoop) OnClose(c gnet.Conn, err error) gnet.Action {
+	if x, ok := c.Context().(socket); ok {
 		x.Closed(c, err)
 	}
 	return gnet.None
 }
 
 // do runs f on the loop and waits for it.
-func (l *pipeLoop) do(f func()) {
+func (l *testLoop) do(f func()) {
 	done := make(chan struct{})
 	l.Post(func() { f(); close(done) })
 	<-done
 }
 
-func startPipeLoop(t testing.TB) *pipeLoop {
+// startTestLoop starts a loop, which ends with the test.
+func startTestLoop(t testing.TB) *testLoop {
 	t.Helper()
-	l := &pipeLoop{set: &PipeSettings{}}
+	l := &testLoop{set: &PipeSettings{}}
 	l.set.SetDialTimeout(2 * time.Second)
 	var err error
 	if l.client, err = gnet.NewClient(l, gnet.WithNumEventLoop(1)); err != nil {
@@ -107,32 +105,28 @@ func startPipeLoop(t testing.TB) *pipeLoop {
 	if _, err := l.client.EnrollContext(conn, func(c gnet.Conn) { l.el = c.EventLoop() }); err != nil {
 		t.Fatal(err)
 	}
-	l.pipes = NewPipes(l, l.set)
-	t.Cleanup(func() {
-		l.do(l.pipes.Close)
-		_ = l.client.Stop()
-	})
+	t.Cleanup(func() { _ = l.client.Stop() })
 	return l
 }
 
-// pipeNode is a node that does what a test says, connection by connection.
-type pipeNode struct {
+// testNode is a node that does what a test says, connection by connection.
+type testNode struct {
 	ln    net.Listener
-	conns chan *pipeNodeConn
+	conns chan *testNodeConn
 }
 
-type pipeNodeConn struct {
+type testNodeConn struct {
 	net.Conn
 	r *bufio.Reader
 }
 
-func startPipeNode(t testing.TB) *pipeNode {
+func startTestNode(t testing.TB) *testNode {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &pipeNode{ln: ln, conns: make(chan *pipeNodeConn, 16)}
+	n := &testNode{ln: ln, conns: make(chan *testNodeConn, 16)}
 	go func() {
 		for {
 			c, err := ln.Accept()
@@ -140,17 +134,17 @@ func startPipeNode(t testing.TB) *pipeNode {
 				return
 			}
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			n.conns <- &pipeNodeConn{c, bufio.NewReader(c)}
+			n.conns <- &testNodeConn{c, bufio.NewReader(c)}
 		}
 	}()
 	t.Cleanup(func() { ln.Close() })
 	return n
 }
 
-func (n *pipeNode) addr() string { return n.ln.Addr().String() }
+func (n *testNode) addr() string { return n.ln.Addr().String() }
 
 // expect reads exactly these bytes.
-func (c *pipeNodeConn) expect(t testing.TB, want string) {
+func (c *testNodeConn) expect(t testing.TB, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c.r, got); err != nil || string(got) != want {
@@ -158,25 +152,25 @@ func (c *pipeNodeConn) expect(t testing.TB, want string) {
 	}
 }
 
-// pipeReceiver notes what it is told, one line each.
-type pipeReceiver struct {
+// testReceiver notes what it is told, one line each.
+type testReceiver struct {
 	mu   sync.Mutex
 	said []string
 	more chan struct{}
 }
 
-func newPipeReceiver() *pipeReceiver { return &pipeReceiver{more: make(chan struct{}, 1024)} }
+func newTestReceiver() *testReceiver { return &testReceiver{more: make(chan struct{}, 1024)} }
 
-func (r *pipeReceiver) note(s string) {
+func (r *testReceiver) note(s string) {
 	r.mu.Lock()
 	r.said = append(r.said, s)
 	r.mu.Unlock()
 	r.more <- struct{}{}
 }
-func (r *pipeReceiver) Reply(reply, sent []byte, more int) {
+func (r *testReceiver) Reply(reply, sent []byte, more int) {
 	r.note(fmt.Sprintf("%s for %s, %d more", strings.TrimSpace(string(reply)), strings.TrimSpace(string(sent)), more))
 }
-func (r *pipeReceiver) Lost(err *LostError, sent []byte) {
+func (r *testReceiver) Lost(err *LostError, sent []byte) {
 	why := "lost"
 	switch {
 	case err.Refusal != "":
@@ -187,8 +181,8 @@ func (r *pipeReceiver) Lost(err *LostError, sent []byte) {
 	r.note(fmt.Sprintf("%s sent=%v for %s", why, err.Sent, strings.TrimSpace(string(sent))))
 }
 
-// next waits until n lines have been said and returns them.
-func (r *pipeReceiver) wait(t testing.TB, n int) []string {
+// wait waits until n lines have been said and returns them.
+func (r *testReceiver) wait(t testing.TB, n int) []string {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for {
@@ -213,6 +207,21 @@ func wantLines(t testing.TB, got []string, want ...string) {
 	}
 }
 
+// pipeLoop is a loop with pipes.
+type pipeLoop struct {
+	*testLoop
+	pipes *Pipes
+}
+
+func startPipeLoop(t testing.TB) *pipeLoop {
+	t.Helper()
+	l := startTestLoop(t)
+	pipes := NewPipes(l, l.set)
+	l.flush = append(l.flush, pipes.Flush)
+	t.Cleanup(func() { l.do(pipes.Close) })
+	return &pipeLoop{l, pipes}
+}
+
 func (l *pipeLoop) send(t testing.TB, addr string, id Identity, r Receiver, replies int, requests ...string) (refused []*LostError) {
 	t.Helper()
 	l.do(func() {
@@ -230,7 +239,7 @@ func (l *pipeLoop) send(t testing.TB, addr string, id Identity, r Receiver, repl
 var plainIdentity = Identity{RESP: 2}
 
 func TestPipeGivesRepliesToTheirRequestsInOrder(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n", "B\r\n")
 	c := <-n.conns
 	c.expect(t, "A\r\nB\r\n")
@@ -246,7 +255,7 @@ func TestPipeGivesRepliesToTheirRequestsInOrder(t *testing.T) {
 }
 
 func TestPipeShakesHandsBeforeTheFirstRequest(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), Identity{User: "ann", Password: "pw", DB: 4, RESP: 3}, r, 1, "A\r\n")
 	c := <-n.conns
 	c.expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n4\r\n")
@@ -262,7 +271,7 @@ func TestPipeShakesHandsBeforeTheFirstRequest(t *testing.T) {
 }
 
 func TestPipePassesOnTheNodesRefusal(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), Identity{DB: 99, RESP: 2}, r, 1, "A\r\n")
 	c := <-n.conns
 	_, _ = c.Write([]byte("-ERR DB index is out of range\r\n"))
@@ -270,7 +279,7 @@ func TestPipePassesOnTheNodesRefusal(t *testing.T) {
 }
 
 func TestPipeSaysWhatMayHaveBeenExecuted(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n")
 	c := <-n.conns
 	c.expect(t, "A\r\n")
@@ -285,7 +294,7 @@ func TestPipeSaysWhatMayHaveBeenExecuted(t *testing.T) {
 }
 
 func TestPipeComesBackAtOnceAfterAConnectionThatWorked(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n")
 	c := <-n.conns
 	c.expect(t, "A\r\n")
@@ -299,7 +308,7 @@ func TestPipeComesBackAtOnceAfterAConnectionThatWorked(t *testing.T) {
 }
 
 func TestPipeBacksOffFromANodeThatIsDown(t *testing.T) {
-	l, r := startPipeLoop(t), newPipeReceiver()
+	l, r := startPipeLoop(t), newTestReceiver()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +335,7 @@ func TestPipeEndsAConnectionThatSaysWhatNobodyAsked(t *testing.T) {
 		"no RESP":              "hello\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+			l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 			l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n")
 			c := <-n.conns
 			c.expect(t, "A\r\n")
@@ -340,7 +349,7 @@ func TestPipeEndsAConnectionThatSaysWhatNobodyAsked(t *testing.T) {
 }
 
 func TestPipeSwallowsTheReplyOfARequestThatWasGivenUp(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.set.SetTimeout(time.Minute)
 	l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n")
 	c := <-n.conns
@@ -355,7 +364,7 @@ func TestPipeSwallowsTheReplyOfARequestThatWasGivenUp(t *testing.T) {
 }
 
 func TestPipeIsRetiredWhenNobodyUsesIt(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.send(t, n.addr(), plainIdentity, r, 1, "A\r\n")
 	c := <-n.conns
 	c.expect(t, "A\r\n")
@@ -373,7 +382,7 @@ func TestPipeIsRetiredWhenNobodyUsesIt(t *testing.T) {
 }
 
 func TestPipeRedirectSendsAskingFirst(t *testing.T) {
-	l, n, r := startPipeLoop(t), startPipeNode(t), newPipeReceiver()
+	l, n, r := startPipeLoop(t), startTestNode(t), newTestReceiver()
 	l.do(func() {
 		set := l.pipes.Attach(plainIdentity)
 		defer set.Detach()

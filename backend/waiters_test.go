@@ -252,3 +252,28 @@ func TestAConnectionLostOnItsWayToAWaiterIsAttachedBeforeItIsLost(t *testing.T) 
 		t.Fatalf("stats are %+v", s)
 	}
 }
+
+func TestPoolTellsForHowLongTheOldestWaiterHasWaited(t *testing.T) {
+	node := redistest.Start(t)
+	p, _ := newTestPool(t, node.Addr(), func(v *PoolValues) { v.MaxTotal = 1; v.WaitTimeout = 0 })
+	first := newPoolHolder(t, newPoolLoop(t))
+	lease := first.attach(p, Identity{})
+	if s := p.Stats(); s.OldestWait != 0 {
+		t.Fatalf("nobody waits, but for %v", s.OldestWait)
+	}
+	began := clock()
+	second := newPoolHolder(t, newPoolLoop(t))
+	second.ask(p, Identity{})
+	redistest.Eventually(t, patience, "the wait to grow", func() bool {
+		waited := p.Stats().OldestWait
+		if waited > clock()-began {
+			t.Fatalf("%v is longer than since the question", waited)
+		}
+		return waited > 10*time.Millisecond
+	})
+	first.detach(lease)
+	receive(t, second.attached, "the lease")
+	if s := p.Stats(); s.OldestWait != 0 {
+		t.Errorf("served, but waits for %v", s.OldestWait)
+	}
+}
