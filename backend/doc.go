@@ -1,14 +1,13 @@
-// Package backend speaks to the nodes: over pipes, which all clients of an event loop share, and over leases, which one
-// session holds for as long as it needs a connection of its own. It also knows which nodes there are.
+// Package backend holds the words that all ways to a node share: who speaks (Identity), who waits for
+// a reply (Receiver), why there is none (LostError), what an event loop offers (Loop), and how a
+// connection begins (dial, handshake).
 //
-//	session ─ Send ─▶ Pipe ════ gnet ════▶ node      one for each loop, node and Identity; no lock
-//	        ◀ Reply ─ owed ◀══════════════
+//	backend/pipe    shared connections: all clients of a loop in one pipeline; no lock
+//	backend/feed    shared subscriptions: one connection for all subscribers of a loop and user
+//	backend/lane    shared waits: blocking commands of many clients on a few leases
+//	backend/pool    exclusive connections: a lease belongs to one session while it needs it
+//	backend/nodes   what stands behind berth, and who serves which slot
+//	backend/embedded  the try-out backend inside the process
 //
-//	session ─ Get ──▶ Pool ─▶ Lease ═ netpoll ═▶ node   one Pool for each node and user, shared by all loops
-//	        ◀ LeaseReply ─ Inbox ◀══════════════
-//
-//	Nodes: what stands behind berth, who owns which slot; asks, follows MOVED, tells Topology
-//
-// It refuses to know what a client is: whoever waits for a reply is a Receiver, whoever holds a lease a Holder. It does
-// not look into requests, and of replies it knows where they end and whether they are errors of its own handshake.
+// Nothing in here knows what a client is.
 package backend

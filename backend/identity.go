@@ -14,4 +14,4 @@ type Identity struct {
 }
 
 // authenticated says whether a connection of this identity begins with AUTH.
-func (id Identity) authenticated() bool { return id.User != "" || id.Password != "" }
+func (id Identity) Authenticated() bool { return id.User != "" || id.Password != "" }

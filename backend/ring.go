@@ -1,7 +1,7 @@
 package backend
 
 // ring is a growing first-in-first-out queue on one slice. The zero value is ready.
-type ring[T any] struct {
+type Ring[T any] struct {
 	buf  []T // a power of two long
 	head int // of the oldest
 	n    int
@@ -10,9 +10,9 @@ type ring[T any] struct {
 // ringMin is the length of the first slice of a ring.
 const ringMin = 64
 
-func (r *ring[T]) len() int { return r.n }
+func (r *Ring[T]) Len() int { return r.n }
 
-func (r *ring[T]) push(v T) {
+func (r *Ring[T]) Push(v T) {
 	if r.n == len(r.buf) {
 		r.grow()
 	}
@@ -21,10 +21,10 @@ func (r *ring[T]) push(v T) {
 }
 
 // at is the i-th oldest; 0 <= i < len.
-func (r *ring[T]) at(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
+func (r *Ring[T]) At(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
 // pop removes the oldest; the ring must not be empty.
-func (r *ring[T]) pop() T {
+func (r *Ring[T]) Pop() T {
 	var zero T
 	v := r.buf[r.head]
 	r.buf[r.head] = zero
@@ -33,7 +33,7 @@ func (r *ring[T]) pop() T {
 	return v
 }
 
-func (r *ring[T]) grow() {
+func (r *Ring[T]) grow() {
 	bigger := make([]T, max(ringMin, 2*len(r.buf)))
 	k := copy(bigger, r.buf[r.head:])
 	copy(bigger[k:], r.buf[:r.head])

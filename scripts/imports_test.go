@@ -30,19 +30,20 @@ var allowed = map[string][]string{
 	"codec":  {},
 	"router": {"codec"},
 
-	"backend":          {"codec", "router", gnet, gopkg},
-	"backend/pipe":     {"codec", "router", "backend", gnet},
-	"backend/feed":     {"codec", "router", "backend", gnet},
+	"backend":          {"codec", "router", gnet},
+	"backend/pipe":     {"codec", "router", "backend", gnet, gopkg},
+	"backend/feed":     {"codec", "router", "backend", gnet, gopkg},
 	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},
-	"backend/nodes":    {"codec", "router", "backend", gopkg},
+	"backend/nodes":    {"codec", "router", "backend"},
 	"backend/lane":     {"codec", "router", "backend", "backend/pipe", "backend/pool"},
 	"backend/embedded": {"codec", "router", "backend", "backend/nodes", miniredis},
 
 	"backend/redistest": {},
+	"backend/looptest":  {"backend", gnet},
 
 	"server": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
 		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/config",
-		"server/telemetry", "server/admin", gnet, gopkg, xsys},
+		"server/telemetry", "server/admin", gnet, gopkg, xsys, metrics},
 	"server/glob":   {},
 	"server/build":  {},
 	"server/config": {"backend/nodes", "server/glob", "server/build"},
@@ -72,7 +73,7 @@ var (
 )
 
 // testSupport are packages that only tests and what serves them may import.
-var testSupport = []string{"testing", module + "/backend/redistest"}
+var testSupport = []string{"testing", module + "/backend/redistest", module + "/backend/looptest"}
 
 // violation returns why code in folder may not import path, or "".
 func violation(folder, path string) string {
@@ -80,7 +81,7 @@ func violation(folder, path string) string {
 	if !known {
 		return fmt.Sprintf("%s is no folder of the design", folder)
 	}
-	servesTests := folder == "backend/redistest" || folder == "bench"
+	servesTests := slices.Contains([]string{"backend/redistest", "backend/looptest", "bench"}, folder)
 	if slices.Contains(testSupport, path) && !servesTests {
 		return fmt.Sprintf("%s imports %s, which is for tests", folder, path)
 	}
@@ -203,8 +204,14 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"router", "github.com/panjf2000/gnet/v2", false},
 		{"backend", module + "/router", true},
 		{"backend", module + "/server", false},
-		{"backend", "github.com/panjf2000/gnet/v2/pkg/logging", true},
-		{"backend", "github.com/panjf2000/gnet", false},
+		{"backend/pipe", gnet + "/pkg/logging", true},
+		{"backend/pipe", "github.com/panjf2000/gnet", false},
+		{"backend/pool", gnet, false},
+		{"backend/pool", netpoll, true},
+		{"backend/pipe", netpoll, false},
+		{"backend/nodes", miniredis, false},
+		{"backend/pool", module + "/backend/pipe", false},
+		{"server/config", module + "/codec", false},
 		{"backend", "github.com/redis/go-redis/v9", false},
 		{"backend", "testing", false},
 		{"backend/redistest", "testing", true},

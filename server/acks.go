@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -30,8 +31,8 @@ type acks struct {
 type ackPart struct {
 	a      *acks
 	addr   string
-	lease  *backend.Lease
-	waiter *backend.Waiter
+	lease  *pool.Lease
+	waiter *pool.Waiter
 	owed   int
 	fresh  []byte // the answer to the command in front
 }
@@ -68,7 +69,7 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 		a.parts = append(a.parts, &ackPart{a: a, addr: t.Shards()[i].Primary})
 	}
 	for _, p := range a.parts {
-		p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, backend.ReasonBlock)
+		p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, pool.ReasonBlock)
 		if p.lease != nil {
 			p.send()
 		}
@@ -77,7 +78,7 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 }
 
 // Attached is the pool's late answer.
-func (p *ackPart) Attached(l *backend.Lease, err error) {
+func (p *ackPart) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter = l, nil
 	if err != nil {
 		p.answer(codec.AppendError(nil, p.a.s.noLease(p.addr, err)))
@@ -104,7 +105,7 @@ func (p *ackPart) send() {
 }
 
 // LeaseReply takes the answers to both.
-func (p *ackPart) LeaseReply(l *backend.Lease, reply []byte) {
+func (p *ackPart) LeaseReply(l *pool.Lease, reply []byte) {
 	if reply[0] == '>' {
 		return
 	}
@@ -124,7 +125,7 @@ func (p *ackPart) LeaseReply(l *backend.Lease, reply []byte) {
 }
 
 // LeaseLost says that the connection is gone.
-func (p *ackPart) LeaseLost(_ *backend.Lease, err error) {
+func (p *ackPart) LeaseLost(_ *pool.Lease, err error) {
 	p.lease = nil
 	p.answer(codec.AppendError(nil, "ERR berth: connection to "+p.addr+" lost ("+err.Error()+"), replicas not counted"))
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -133,7 +133,7 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 		"multi=%d qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
 		"cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
 		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
-		s.flags(), id.DB, s.subscriptions(backend.PlainChannel), s.subscriptions(backend.PatternChannel), s.subscriptions(backend.ShardChannel),
+		s.flags(), id.DB, s.subscriptions(feed.PlainChannel), s.subscriptions(feed.PatternChannel), s.subscriptions(feed.ShardChannel),
 		queued, asks.request+len(s.in)-s.inPos, cap(s.in)-len(s.in), asks.words, queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
 		last, s.user(), redirect, id.RESP, name.libName, name.libVer)
 }

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -46,7 +46,7 @@ func init() {
 const errNoCluster = "ERR This instance has cluster support disabled"
 
 // sharded tells whether clients see a cluster. Before a node has answered they do not.
-func (srv *server) sharded() bool { return srv.nodes.Info().Kind != backend.Standalone }
+func (srv *server) sharded() bool { return srv.nodes.Info().Kind != nodes.Standalone }
 
 // refusal words why a Refused command is refused.
 func (s *session) refusal(cmd *router.Command) string {

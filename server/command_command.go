@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/glob"
@@ -32,7 +32,7 @@ var forEmbedded = map[string]bool{"command|getkeys": true, "command|docs": true}
 // commandDocs has a node answer. The embedded backend has no documentation and would send its COMMAND reply; redis-cli
 // asks this first of all, and helps itself when it is told that there is none.
 func commandDocs(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	if s.loop.srv.nodes.Info().Kind != backend.Embedded {
+	if s.loop.srv.nodes.Info().Kind != nodes.Embedded {
 		return s.share(cmd, raw, args)
 	}
 	return s.refuse(cmd, "ERR unknown subcommand 'DOCS'. Try COMMAND HELP.")
@@ -95,7 +95,7 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 // commandGetKeys has a node find the keys of a whole command: what it says of arguments that make no sense is its own.
 // The embedded backend does not know how.
 func commandGetKeys(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	if s.loop.srv.nodes.Info().Kind != backend.Embedded {
+	if s.loop.srv.nodes.Info().Kind != nodes.Embedded {
 		return s.share(cmd, raw, args)
 	}
 	s.answer(cmd, appendKeys(nil, s.loop.srv.table(), args[2:]))

@@ -5,7 +5,7 @@ import (
 
 	"github.com/bytedance/gopkg/util/gopool"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
@@ -32,7 +32,7 @@ func init() {
 
 // configurable is how many primaries have settings of their own.
 func (srv *server) configurable() int {
-	if srv.nodes.Info().Kind == backend.Embedded {
+	if srv.nodes.Info().Kind == nodes.Embedded {
 		return 0
 	}
 	return len(srv.nodes.Topology().Shards())

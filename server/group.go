@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -26,8 +26,8 @@ type group struct {
 	late    int // of them, those whose time is up: a lane that is leaving has their answer
 	endless int // of them, those without a deadline
 	lanes   []*lane
-	width   int              // lanes that are worth having, if there are so many waiters
-	pipes   *backend.PipeSet // for CLIENT UNBLOCK
+	width   int       // lanes that are worth having, if there are so many waiters
+	pipes   *pipe.Set // for CLIENT UNBLOCK
 }
 
 const (

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -32,7 +34,7 @@ func (w *nodesWord) ask(s *session, wanted infoWanted, then func()) {
 	w.keyspace = map[int]*keyCount{}
 	w.left = 1 // until all is sent: the first answers may come at once
 	t := s.loop.srv.nodes.Topology()
-	embedded := s.loop.srv.nodes.Info().Kind == backend.Embedded
+	embedded := s.loop.srv.nodes.Info().Kind == nodes.Embedded
 	for shard := range t.Shards() {
 		pipe := s.pipes.Shard(t, shard)
 		switch {
@@ -66,7 +68,7 @@ var (
 	askPersistence = codec.AppendCommandString(nil, "INFO", "persistence")
 )
 
-func (w *nodesWord) send(pipe *backend.Pipe, question []byte, take func(text string)) {
+func (w *nodesWord) send(pipe *pipe.Pipe, question []byte, take func(text string)) {
 	w.left++
 	answer := &nodeAnswer{word: w, take: take}
 	if err := pipe.Send(question, 1, answer); err != nil {

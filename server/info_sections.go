@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/build"
 )
 
@@ -159,7 +160,7 @@ func (r *infoReport) proxy() {
 	if srv.ready() == nil {
 		ready = 1
 	}
-	var pipes backend.PipeCount
+	var pipes pipe.Count
 	for _, c := range r.sum.counts {
 		pipes.Add(c)
 	}
@@ -188,7 +189,7 @@ func (r *infoReport) pools() {
 	}
 	r.line("private_conn_pool_enabled", enabled)
 	var lines []string
-	r.srv.pools.Each(func(addr, user string, p *backend.Pool) {
+	r.srv.pools.Each(func(addr, user string, p *pool.Pool) {
 		if user == "" {
 			user = "default"
 		}

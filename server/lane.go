@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -41,8 +41,8 @@ type lane struct {
 	g      *group
 	state  laneState
 	addr   string
-	lease  *backend.Lease
-	waiter *backend.Waiter
+	lease  *pool.Lease
+	waiter *pool.Waiter
 
 	sentAt   int64 // when the command was sent, unix nanoseconds
 	until    int64 // when the node will time it out; 0: never
@@ -93,14 +93,14 @@ func (ln *lane) attach() {
 		}
 		ln.addr = t.Shards()[shard].Primary
 	}
-	ln.lease, ln.waiter = srv.pools.For(ln.addr, g.identity).Get(ln, g.l.inbox, g.identity, backend.ReasonBlock)
+	ln.lease, ln.waiter = srv.pools.For(ln.addr, g.identity).Get(ln, g.l.inbox, g.identity, pool.ReasonBlock)
 	if ln.lease != nil {
 		ln.arm()
 	}
 }
 
 // Attached is the pool's late answer.
-func (ln *lane) Attached(l *backend.Lease, err error) {
+func (ln *lane) Attached(l *pool.Lease, err error) {
 	g := ln.g
 	ln.lease, ln.waiter = l, nil
 	switch {
@@ -164,7 +164,7 @@ func (ln *lane) arm() {
 }
 
 // LeaseReply takes one whole reply of the node.
-func (ln *lane) LeaseReply(_ *backend.Lease, reply []byte) {
+func (ln *lane) LeaseReply(_ *pool.Lease, reply []byte) {
 	g := ln.g
 	switch {
 	case reply[0] == '>':
@@ -280,7 +280,7 @@ func isNil(reply []byte) bool {
 
 // LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever owns the slot now. One
 // that was sent lately may have been executed at once, and where a reply had begun to come it was: a client must know.
-func (ln *lane) LeaseLost(_ *backend.Lease, err error) {
+func (ln *lane) LeaseLost(_ *pool.Lease, err error) {
 	g := ln.g
 	ln.lease, ln.swallow = nil, 0
 	lost := asLost(ln.addr, err)

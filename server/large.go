@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -138,7 +138,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	if !s.turnTo(onLease, t) {
 		return false
 	}
-	switch s.stayAt(addr, backend.ReasonLarge) {
+	switch s.stayAt(addr, pool.ReasonLarge) {
 	case stayWaiting:
 		return s.hold(pauseLease)
 	case stayBusy:

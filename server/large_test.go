@@ -11,13 +11,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
 // leaseCount is how many leases are held, and how many were ever taken.
 func (b *berthServer) leaseCount() (held int, taken int64) {
-	b.srv.pools.Each(func(_, _ string, p *backend.Pool) {
+	b.srv.pools.Each(func(_, _ string, p *pool.Pool) {
 		st := p.Stats()
 		held += st.Leased
 		taken += int64(st.Hits) + int64(st.Dials)

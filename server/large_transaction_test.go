@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
@@ -28,8 +28,8 @@ func TestLargeTransactionTravelsOnALease(t *testing.T) {
 			t.Fatalf("GET: %.100v", got)
 		}
 	}
-	var st backend.PoolStats
-	b.srv.pools.Each(func(_, _ string, p *backend.Pool) { st = p.Stats() })
+	var st pool.Stats
+	b.srv.pools.Each(func(_, _ string, p *pool.Pool) { st = p.Stats() })
 	if st.Dials != 1 || st.Hits != 2 || st.Leased != 0 {
 		t.Errorf("dials %d, hits %d, leased %d, want one connection, used three times", st.Dials, st.Hits, st.Leased)
 	}

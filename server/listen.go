@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/config"
 )
 
@@ -26,7 +26,7 @@ func (srv *server) capClients() {
 	most := srv.config().MaxClients
 	if srv.maxFiles > 0 {
 		leases := 0
-		srv.pools.Each(func(_, _ string, p *backend.Pool) { leases += p.Size() })
+		srv.pools.Each(func(_, _ string, p *pool.Pool) { leases += p.Size() })
 		most = min(most, srv.maxFiles-reservedFiles-leases)
 	}
 	srv.clientCap.Store(int64(max(1, most)))

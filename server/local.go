@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -71,7 +73,7 @@ func (s *session) runLocal(cmd *router.Command, args [][]byte, out []byte) []byt
 
 // answersItself tells whether no node sees the command.
 func (s *session) answersItself(cmd *router.Command) bool {
-	if forEmbedded[cmd.Name] && s.loop.srv.nodes.Info().Kind != backend.Embedded {
+	if forEmbedded[cmd.Name] && s.loop.srv.nodes.Info().Kind != nodes.Embedded {
 		return false
 	}
 	return cmd.Way == router.Refused && !s.debugs(cmd) || localFuncs[cmd.Name] != nil || sessionFuncs[cmd.Name] != nil
@@ -164,7 +166,7 @@ func (st *stay) rebind(id backend.Identity) {
 		}
 	default:
 		if anotherUser {
-			st.lease.Mark(backend.DirtOther)
+			st.lease.Mark(pool.DirtOther)
 			st.send(nil, authCommand(id.User, id.Password), 1)
 		}
 		if old.RESP != id.RESP {

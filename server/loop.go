@@ -7,6 +7,9 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -22,9 +25,9 @@ type loop struct {
 	srv    *server
 	el     gnet.EventLoop
 	clock  int64 // unix nanoseconds, read at each entry
-	pipes  *backend.Pipes
-	feeds  *backend.Feeds
-	inbox  *backend.Inbox
+	pipes  *pipe.Pipes
+	feeds  *feed.Feeds
+	inbox  *pool.Inbox
 	wanted bool // something waits for a turn
 	posted bool // a turn is on its way
 	alone  alone
@@ -78,9 +81,9 @@ const (
 func newLoop(srv *server, el gnet.EventLoop) *loop {
 	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{},
 		groups: map[string]*group{}, waiters: map[int64]*waiter{}}
-	l.inbox = backend.NewInbox(func() { l.Post(l.inbox.Drain) })
-	l.pipes = backend.NewPipes(l, &srv.pipeSettings)
-	l.feeds = backend.NewFeeds(l, &srv.pipeSettings, srv.nodes)
+	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
+	l.pipes = pipe.New(l, &srv.pipeSettings)
+	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes)
 	l.stats.init()
 	return l
 }

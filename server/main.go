@@ -10,7 +10,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/embedded"
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/server/config"
 )
 
@@ -79,14 +80,14 @@ func run() int {
 const embeddedShards = 3
 
 // connect finds what stands behind berth, or starts the embedded backend.
-func connect(cfg *config.Config) (*backend.Nodes, error) {
+func connect(cfg *config.Config) (*nodes.Nodes, error) {
 	if cfg.Backend.Embedded() {
-		return backend.Embed(embeddedShards)
+		return embedded.Start(embeddedShards)
 	}
-	nodesSettings := &backend.NodesSettings{}
+	nodesSettings := &nodes.Settings{}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	nodesSettings.SetTopologyInterval(refreshInterval(cfg))
-	return backend.Connect(context.Background(), cfg.Target(), backend.NodesOptions{Settings: nodesSettings, Wait: true})
+	return nodes.Connect(context.Background(), cfg.Target(), nodes.Options{Settings: nodesSettings, Wait: true})
 }
 
 // readyLine is what berth prints when clients may come.

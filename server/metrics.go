@@ -5,7 +5,9 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/build"
 )
@@ -13,10 +15,10 @@ import (
 // loopSnapshot is what a loop knows at one moment, copied on the loop.
 type loopSnapshot struct {
 	stats                   loopStats
-	pipes                   backend.PipeStats
-	counts                  map[string]backend.PipeCount // by node
-	feeds                   backend.FeedStats
-	feedCounts              map[string]backend.FeedCount // by node
+	pipes                   pipe.Stats
+	counts                  map[string]pipe.Count // by node
+	feeds                   feed.Stats
+	feedCounts              map[string]feed.Count // by node
 	inputBytes, outputBytes int
 
 	sessions   int
@@ -60,7 +62,7 @@ func (l *loop) snapshot() *loopSnapshot {
 
 // newLoopSnapshot is one of nothing, for add.
 func newLoopSnapshot() *loopSnapshot {
-	snap := &loopSnapshot{counts: map[string]backend.PipeCount{}, feedCounts: map[string]backend.FeedCount{}}
+	snap := &loopSnapshot{counts: map[string]pipe.Count{}, feedCounts: map[string]feed.Count{}}
 	snap.stats.init()
 	return snap
 }
@@ -180,7 +182,7 @@ func (srv *server) collect(m *MetricsWriter) {
 		snap.collectPipes(m)
 		snap.collectFeeds(m)
 	}
-	srv.pools.Each(func(addr, _ string, p *backend.Pool) { collectPool(m, addr, p.Stats()) })
+	srv.pools.Each(func(addr, _ string, p *pool.Pool) { collectPool(m, addr, p.Stats()) })
 	srv.collectNodes(m)
 }
 
@@ -283,14 +285,14 @@ func (snap *loopSnapshot) collectFeeds(m *MetricsWriter) {
 
 // leaseBuckets are the pools' own bounds.
 var leaseBuckets = func() *Buckets {
-	bounds := make([]uint64, len(backend.PoolBuckets))
-	for i, b := range backend.PoolBuckets {
+	bounds := make([]uint64, len(pool.Buckets))
+	for i, b := range pool.Buckets {
 		bounds[i] = uint64(b)
 	}
 	return NewBuckets(1e-9, bounds...)
 }()
 
-func collectPool(m *MetricsWriter, addr string, st backend.PoolStats) {
+func collectPool(m *MetricsWriter, addr string, st pool.Stats) {
 	m.Gauge(metricNodeConnections, float64(st.Idle), addr, "lease", "idle")
 	m.Gauge(metricNodeConnections, float64(st.Leased), addr, "lease", "leased")
 	m.Gauge(metricNodeConnections, float64(st.Dialing), addr, "lease", "dialing")
@@ -306,7 +308,7 @@ func collectPool(m *MetricsWriter, addr string, st backend.PoolStats) {
 	m.Counter(metricPoolWaits, st.WaitTimeout, addr, "timeout")
 	m.Gauge(metricPoolWaiting, float64(st.Waiting-st.WaitingLong), addr, "transaction")
 	m.Gauge(metricPoolWaiting, float64(st.WaitingLong), addr, "blocking")
-	for _, reason := range backend.Reasons() {
+	for _, reason := range pool.Reasons() {
 		wait := HistogramOf(leaseBuckets, st.Wait[reason].Counts[:], uint64(st.Wait[reason].Sum))
 		m.Histogram(metricPoolWait, &wait, reason.String())
 		hold := HistogramOf(leaseBuckets, st.Hold[reason].Counts[:], uint64(st.Hold[reason].Sum))

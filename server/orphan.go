@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -14,7 +15,7 @@ import (
 type orphan struct {
 	l     *loop
 	b     *blocking
-	pipes *backend.PipeSet
+	pipes *pipe.Set
 	hops  uint8
 	tries int
 }

@@ -3,7 +3,8 @@ package main
 import (
 	"strings"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -13,8 +14,8 @@ import (
 type pin struct {
 	b       *subscriber
 	addr    string
-	lease   *backend.Lease
-	waiter  *backend.Waiter
+	lease   *pool.Lease
+	waiter  *pool.Waiter
 	err     error // why there is no lease: for the request that asked
 	holds   bool  // the client's subscriptions are on it
 	confirm int   // confirmations of the request under way that have not come
@@ -37,8 +38,8 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 		b.pin = &pin{b: b, addr: t.Shards()[shard].Primary}
 		s.sub = b
 		id := s.pipes.Identity()
-		pool := s.loop.srv.pools.For(b.pin.addr, id)
-		b.pin.lease, b.pin.waiter = pool.Get(b.pin, s.loop.inbox, id, backend.ReasonPin)
+		leases := s.loop.srv.pools.For(b.pin.addr, id)
+		b.pin.lease, b.pin.waiter = leases.Get(b.pin, s.loop.inbox, id, pool.ReasonPin)
 	}
 	p := b.pin
 	switch {
@@ -49,7 +50,7 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 		return s.refuse(cmd, text)
 	case p.lease == nil:
 		return s.hold(pauseLease)
-	case kindOf(cmd) == backend.ShardChannel && cmd.Name != "monitor" && t.Shards()[shard].Primary != p.addr:
+	case kindOf(cmd) == feed.ShardChannel && cmd.Name != "monitor" && t.Shards()[shard].Primary != p.addr:
 		return s.refuse(cmd, "ERR berth: without pubsub-sharing all of a client's channels have to be on one node")
 	}
 	p.send(cmd, raw, args)
@@ -68,20 +69,20 @@ func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
 		p.confirm = max(1, len(b.names[kindOf(cmd)]))
 	}
 	b.request = b.s.newRequest(cmd)
-	p.lease.Mark(backend.DirtStream)
+	p.lease.Mark(pool.DirtStream)
 	p.lease.Send(raw, 0)
 	p.lease.Flush()
 	b.s.pause = pauseSubscribe
 }
 
 // Attached is the pool's late answer.
-func (p *pin) Attached(l *backend.Lease, err error) {
+func (p *pin) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter, p.err = l, nil, err
 	p.b.s.release()
 }
 
 // LeaseReply takes what the node says: a confirmation, or something for the client alone.
-func (p *pin) LeaseReply(_ *backend.Lease, reply []byte) {
+func (p *pin) LeaseReply(_ *pool.Lease, reply []byte) {
 	b := p.b
 	s := b.s
 	reply = inProtocol(reply, s.resp())
@@ -138,7 +139,7 @@ func (p *pin) confirms(reply []byte) bool {
 }
 
 // LeaseLost says that the connection is gone: the client must not believe that it still listens.
-func (p *pin) LeaseLost(*backend.Lease, error) {
+func (p *pin) LeaseLost(*pool.Lease, error) {
 	p.lease = nil
 	p.b.s.kill("subscription connection lost")
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 )
 
 // pour is where leases wait that carry long replies faster than their clients read them. gnet does not tell when a
@@ -17,7 +17,7 @@ type pour struct {
 
 type pouring struct {
 	st    *stay
-	lease *backend.Lease
+	lease *pool.Lease
 }
 
 const (

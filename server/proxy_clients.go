@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 )
 
 // clientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client; this is what berth
@@ -124,7 +124,7 @@ type pinRow struct {
 type holding struct {
 	s      *session
 	ln     *lane
-	lease  *backend.Lease
+	lease  *pool.Lease
 	reason string
 	held   time.Duration
 }
@@ -169,10 +169,10 @@ func (st *stay) holdReason() string {
 	if st.tracks() {
 		return "tracking"
 	}
-	if st.watching || st.reason == backend.ReasonTxn { // else a last reply is owed
+	if st.watching || st.reason == pool.ReasonTxn { // else a last reply is owed
 		return "watch"
 	}
-	if st.reason == backend.ReasonLarge {
+	if st.reason == pool.ReasonLarge {
 		return "large"
 	}
 	return "block"

@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/router"
 )
@@ -363,7 +364,7 @@ func TestTheLatestErrorOfANodeIsShownWhicheverConnectionHadIt(t *testing.T) {
 		{time.Second, 2 * time.Second, "pipe", 1}} {
 		sum := sumFigures(nil)
 		if c.pipe > 0 {
-			sum.counts["n:1"] = backend.PipeCount{LastErr: errors.New("pipe"), LastErrAt: ago(c.pipe).UnixNano()}
+			sum.counts["n:1"] = pipe.Count{LastErr: errors.New("pipe"), LastErrAt: ago(c.pipe).UnixNano()}
 		}
 		pool := poolFigures{poolName: poolName{"n:1", "default"}}
 		if c.dial > 0 {
@@ -378,9 +379,9 @@ func TestTheLatestErrorOfANodeIsShownWhicheverConnectionHadIt(t *testing.T) {
 
 func TestNodesThatServeNothingStandBehindThePrimaries(t *testing.T) {
 	sum := sumFigures(nil)
-	sum.counts["left:2"] = backend.PipeCount{Up: 1, UpSince: 1}
+	sum.counts["left:2"] = pipe.Count{Up: 1, UpSince: 1}
 	sum.stats.redirects["asked:1"] = redirects{moved: 1, asked: 2}
-	figures := []poolFigures{{poolName: poolName{"b:1", "default"}, PoolStats: backend.PoolStats{Leased: 2}}}
+	figures := []poolFigures{{poolName: poolName{"b:1", "default"}, Stats: pool.Stats{Leased: 2}}}
 	rows := backendRows(router.Even([]string{"b:1", "a:1"}), sum, figures, time.Now())
 	var got []string
 	for _, r := range rows {

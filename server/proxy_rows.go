@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -44,13 +45,13 @@ type poolName struct{ node, user string }
 // poolFigures is one pool's, or those of several that are shown as one.
 type poolFigures struct {
 	poolName
-	backend.PoolStats
+	pool.Stats
 }
 
 // figures reads all pools, in the order of node and user.
 func (srv *server) figures() []poolFigures {
 	var all []poolFigures
-	srv.pools.Each(func(addr, user string, p *backend.Pool) {
+	srv.pools.Each(func(addr, user string, p *pool.Pool) {
 		all = append(all, poolFigures{poolName{addr, cmp.Or(user, "default")}, p.Stats()})
 	})
 	slices.SortFunc(all, func(a, b poolFigures) int {
@@ -184,7 +185,7 @@ func (srv *server) backendRows(sum *loopFigures, figures []poolFigures) []backen
 }
 
 // takePipes enters what the pipes tell.
-func (r *backendRow) takePipes(c backend.PipeCount, now time.Time) {
+func (r *backendRow) takePipes(c pipe.Count, now time.Time) {
 	r.PipesUp, r.PipesDial, r.Owed, r.Buffered = int64(c.Up), int64(c.Dialing), int64(c.Owed), int64(c.Buffered)
 	since := int64(0)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -19,7 +20,7 @@ import (
 // What the client sends behind waits meanwhile, unless it can be under way at the same time: see subscriptionChange.
 type subscriber struct {
 	s       *session
-	names   [backend.ChannelKinds]map[string]subscription
+	names   [feed.ChannelKinds]map[string]subscription
 	joined  int // subscriptions so far, to tell which is older
 	feeds   []feedUse
 	pin     *pin
@@ -33,22 +34,22 @@ type subscriber struct {
 // feedUse is how many of a client's subscriptions are on a feed. Of a client that has been one user all the time plain
 // channels and patterns are on the same, shard channels are on one for each node.
 type feedUse struct {
-	feed *backend.Feed
+	feed *feed.Feed
 	n    int // at least 1
 }
 
 // subscription is one of a client's.
 type subscription struct {
-	*backend.Subscription     // nil: on the pin
-	nth                   int // the client's oldest has the lowest
+	*feed.Subscription     // nil: on the pin
+	nth                int // the client's oldest has the lowest
 }
 
 // channelKinds says which channels a command is about, by its name without "un".
-var channelKinds = map[string]backend.ChannelKind{
-	"subscribe": backend.PlainChannel, "psubscribe": backend.PatternChannel, "ssubscribe": backend.ShardChannel,
+var channelKinds = map[string]feed.ChannelKind{
+	"subscribe": feed.PlainChannel, "psubscribe": feed.PatternChannel, "ssubscribe": feed.ShardChannel,
 }
 
-func kindOf(cmd *router.Command) backend.ChannelKind {
+func kindOf(cmd *router.Command) feed.ChannelKind {
 	return channelKinds[strings.Replace(cmd.Name, "unsub", "sub", 1)]
 }
 
@@ -68,7 +69,7 @@ func (s *session) subscribed() bool { return s.sub != nil && s.sub.total() > 0 }
 func (s *session) monitors() bool { return s.sub != nil && s.sub.monitor }
 
 // subscriptions is how many the client has of a kind.
-func (s *session) subscriptions(kind backend.ChannelKind) int {
+func (s *session) subscriptions(kind feed.ChannelKind) int {
 	if s.sub == nil {
 		return 0
 	}
@@ -78,11 +79,11 @@ func (s *session) subscriptions(kind backend.ChannelKind) int {
 func (b *subscriber) total() int { return len(b.names[0]) + len(b.names[1]) + len(b.names[2]) }
 
 // count is the number that confirmations of a kind carry.
-func (b *subscriber) count(kind backend.ChannelKind) int {
-	if kind == backend.ShardChannel {
+func (b *subscriber) count(kind feed.ChannelKind) int {
+	if kind == feed.ShardChannel {
 		return len(b.names[kind])
 	}
-	return len(b.names[backend.PlainChannel]) + len(b.names[backend.PatternChannel])
+	return len(b.names[feed.PlainChannel]) + len(b.names[feed.PatternChannel])
 }
 
 // subscribe runs SUBSCRIBE, MONITOR and the like.
@@ -101,7 +102,7 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 	case strings.HasSuffix(cmd.Name, "unsubscribe"):
 		return b.unsubscribe(cmd, raw, args)
 	}
-	if kindOf(cmd) == backend.ShardChannel {
+	if kindOf(cmd) == feed.ShardChannel {
 		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
 			return s.refuse(cmd, text)
 		}
@@ -111,7 +112,7 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 }
 
 // add enters a subscription.
-func (b *subscriber) add(kind backend.ChannelKind, name string, sub *backend.Subscription) {
+func (b *subscriber) add(kind feed.ChannelKind, name string, sub *feed.Subscription) {
 	if b.names[kind] == nil {
 		b.names[kind] = map[string]subscription{}
 	}
@@ -147,7 +148,7 @@ func (b *subscriber) end() {
 }
 
 // ofKind lists the client's subscriptions of a kind, the oldest first. Of very many it lists some.
-func (b *subscriber) ofKind(kind backend.ChannelKind) []string {
+func (b *subscriber) ofKind(kind feed.ChannelKind) []string {
 	type aged struct {
 		name string
 		nth  int
@@ -168,12 +169,12 @@ func (b *subscriber) ofKind(kind backend.ChannelKind) []string {
 }
 
 // Moves keeps count of what is on which feed.
-func (b *subscriber) Moves(from, to *backend.Feed) {
+func (b *subscriber) Moves(from, to *feed.Feed) {
 	b.use(to, 1)
 	b.use(from, -1)
 }
 
-func (b *subscriber) use(f *backend.Feed, n int) {
+func (b *subscriber) use(f *feed.Feed, n int) {
 	if f == nil {
 		return
 	}
@@ -188,7 +189,7 @@ func (b *subscriber) use(f *backend.Feed, n int) {
 }
 
 // confirmNothing appends the answer to an UNSUBSCRIBE of all that finds nothing.
-func (b *subscriber) confirmNothing(out []byte, cmd *router.Command, kind backend.ChannelKind) []byte {
+func (b *subscriber) confirmNothing(out []byte, cmd *router.Command, kind feed.ChannelKind) []byte {
 	out = codec.AppendPush(out, 3, b.s.resp())
 	out = codec.AppendBulkString(out, cmd.Name)
 	out = codec.AppendNull(out, b.s.resp())
@@ -196,7 +197,7 @@ func (b *subscriber) confirmNothing(out []byte, cmd *router.Command, kind backen
 }
 
 // afterAll calls then when all that the feeds' nodes have said by now is delivered.
-func afterAll(feeds []*backend.Feed, then func()) {
+func afterAll(feeds []*feed.Feed, then func()) {
 	left := len(feeds)
 	for _, f := range feeds {
 		f.Sync(func() {
@@ -208,7 +209,7 @@ func afterAll(feeds []*backend.Feed, then func()) {
 }
 
 // talking lists the feeds on which messages for the client may be on their way.
-func (b *subscriber) talking() (feeds []*backend.Feed) {
+func (b *subscriber) talking() (feeds []*feed.Feed) {
 	for _, u := range b.feeds {
 		if u.feed.Up() {
 			feeds = append(feeds, u.feed)
@@ -242,7 +243,7 @@ func (s *session) hearFirst(r *request) {
 		return
 	}
 	r.settle = func(r *request, reply []byte) {
-		var feeds []*backend.Feed
+		var feeds []*feed.Feed
 		if s.sub != nil {
 			feeds = s.sub.talking()
 		}

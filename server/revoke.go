@@ -3,7 +3,7 @@ package main
 import (
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 )
 
 // A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back: after watch-max-idle, or
@@ -20,8 +20,8 @@ func (st *stay) idle() time.Duration {
 }
 
 // Revoke gives the lease back because others wait for one, unless its client is at work.
-func (st *stay) Revoke(*backend.Lease) {
-	if st.idle() >= backend.RevokeQuiet {
+func (st *stay) Revoke(*pool.Lease) {
+	if st.idle() >= pool.RevokeQuiet {
 		st.revoke("waiters")
 	}
 }

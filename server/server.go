@@ -19,6 +19,10 @@ import (
 	"github.com/panjf2000/gnet/v2/pkg/logging"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
@@ -27,10 +31,10 @@ import (
 // server is one running berth: listeners in front, loops in the middle, nodes behind.
 type server struct {
 	settings     *config.Settings
-	nodes        *backend.Nodes
-	pools        *backend.Pools
-	poolSettings *backend.PoolSettings
-	pipeSettings backend.PipeSettings
+	nodes        *nodes.Nodes
+	pools        *pool.Pools
+	poolSettings *pool.Settings
+	pipeSettings backend.LinkSettings
 	commands     atomic.Pointer[router.Table]
 	parseLimits  atomic.Pointer[parseLimits]
 
@@ -106,15 +110,15 @@ func (srv *server) redisVersion() string {
 }
 
 // newServer prepares a server over nodes that are connected.
-func newServer(settings *config.Settings, nodes *backend.Nodes) *server {
+func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(),
 		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*loopSnapshot{},
-		poolSettings: backend.NewPoolSettings(poolValues(cfg)),
+		poolSettings: pool.NewSettings(poolValues(cfg)),
 	}
 	srv.heavy.seed = maphash.MakeSeed()
-	srv.pools = backend.NewPools(srv.poolSettings)
+	srv.pools = pool.NewPools(srv.poolSettings)
 	srv.commands.Store(router.WithOwn())
 	srv.learnCommands()
 	srv.configure(cfg)
@@ -138,7 +142,7 @@ func (srv *server) configure(cfg *config.Config) {
 	srv.pipeSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	srv.pipeSettings.SetTimeout(cfg.BackendTimeout)
 	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
-	srv.poolSettings.Change(func(v *backend.PoolValues) { *v = poolValues(cfg) })
+	srv.poolSettings.Change(func(v *pool.Values) { *v = poolValues(cfg) })
 	srv.openPools()
 }
 
@@ -154,8 +158,8 @@ func (srv *server) openPools() {
 }
 
 // poolValues are the pools' part of the configuration.
-func poolValues(cfg *config.Config) backend.PoolValues {
-	v := backend.DefaultPoolValues()
+func poolValues(cfg *config.Config) pool.Values {
+	v := pool.DefaultValues()
 	v.Enabled = cfg.PoolEnabled
 	v.IdleTime = cfg.PoolIdleTime
 	v.MaxIdle, v.MinIdle = cfg.PoolMaxIdle, cfg.PoolMinIdle
@@ -409,9 +413,9 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch x := c.Context().(type) {
 	case *session:
 		x.opened(l, c)
-	case *backend.Pipe:
+	case *pipe.Pipe:
 		x.Opened(c)
-	case *backend.Feed:
+	case *feed.Feed:
 		x.Opened(c)
 	}
 	return nil, gnet.None
@@ -423,9 +427,9 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	case *session:
 		x.loop.Enter()
 		x.traffic(c)
-	case *backend.Pipe:
+	case *pipe.Pipe:
 		x.Traffic(c)
-	case *backend.Feed:
+	case *feed.Feed:
 		x.Traffic(c)
 	}
 	return gnet.None
@@ -436,9 +440,9 @@ func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
 	switch x := c.Context().(type) {
 	case *session:
 		x.gone(c, err)
-	case *backend.Pipe:
+	case *pipe.Pipe:
 		x.Closed(c, err)
-	case *backend.Feed:
+	case *feed.Feed:
 		x.Closed(c, err)
 	}
 	return gnet.None

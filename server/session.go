@@ -10,7 +10,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -67,7 +67,7 @@ type session struct {
 	topology   *router.Topology // by which the unanswered requests were routed
 
 	// who the client is
-	pipes         *backend.PipeSet
+	pipes         *pipe.Set
 	authenticated bool
 
 	// what the client is in the middle of

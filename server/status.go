@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/build"
 )
 
@@ -64,7 +64,7 @@ type leaseTimes struct {
 	Hold leaseCounts `json:"hold"`
 }
 
-type leaseCounts [len(backend.PoolBuckets) + 1]uint64
+type leaseCounts [len(pool.Buckets) + 1]uint64
 
 // loopStatus is what a loop tells.
 type loopStatus struct {
@@ -120,7 +120,7 @@ func (st *status) report() *statusReport {
 
 // poolBounds are the bounds of leaseCounts, in microseconds.
 var poolBounds = func() (us []int64) {
-	for _, b := range backend.PoolBuckets {
+	for _, b := range pool.Buckets {
 		us = append(us, b.Microseconds())
 	}
 	return us
@@ -133,7 +133,7 @@ func leaseTimesByNode(pools []poolFigures) map[string]map[string]leaseTimes {
 		if all[p.node] == nil {
 			all[p.node] = map[string]leaseTimes{}
 		}
-		for _, reason := range backend.Reasons() {
+		for _, reason := range pool.Reasons() {
 			times, seen := all[p.node][reason.String()], uint64(0)
 			for i, n := range p.Wait[reason].Counts {
 				times.Wait[i] += n

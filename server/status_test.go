@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/server/build"
 )
@@ -92,7 +92,7 @@ func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 	for _, n := range r.Nodes[0].Leases["txn"].Hold {
 		held += n
 	}
-	if held != 1 || len(r.Bounds) != len(backend.PoolBuckets) || r.Bounds[0] != 100 {
+	if held != 1 || len(r.Bounds) != len(pool.Buckets) || r.Bounds[0] != 100 {
 		t.Errorf("%d transactions were held for some time, bounds %v", held, r.Bounds)
 	}
 }

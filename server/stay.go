@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -21,10 +23,10 @@ import (
 type stay struct {
 	s        *session
 	addr     string
-	reason   backend.Reason
+	reason   pool.Reason
 	identity backend.Identity // what the lease has been turned to
-	lease    *backend.Lease
-	waiter   *backend.Waiter
+	lease    *pool.Lease
+	waiter   *pool.Waiter
 	err      error      // why there is no lease: for the request that asked
 	owed     []stayOwed // replies the lease owes, oldest first
 	again    *request   // to be sent as soon as attached: it was redirected
@@ -65,7 +67,7 @@ func (st *stay) carries(addr string) bool {
 }
 
 // stayAt gets the session a lease to a node, or tells that it has to wait for one.
-func (s *session) stayAt(addr string, reason backend.Reason) stayState {
+func (s *session) stayAt(addr string, reason pool.Reason) stayState {
 	if st := s.stay; st != nil && st.addr != addr && !st.watching {
 		switch {
 		case len(st.owed) > 0:
@@ -132,7 +134,7 @@ func (st *stay) ask() {
 }
 
 // Attached is the pool's late answer.
-func (st *stay) Attached(l *backend.Lease, err error) {
+func (st *stay) Attached(l *pool.Lease, err error) {
 	st.lease, st.waiter = l, nil
 	r := st.again
 	st.again = nil
@@ -198,7 +200,7 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 }
 
 // LeasePart takes the beginning of a long reply.
-func (st *stay) LeasePart(_ *backend.Lease, part []byte) bool {
+func (st *stay) LeasePart(_ *pool.Lease, part []byte) bool {
 	if len(st.owed) == 0 || st.owed[0].left != 1 {
 		return false
 	}
@@ -214,7 +216,7 @@ func (st *stay) LeasePart(_ *backend.Lease, part []byte) bool {
 }
 
 // LeaseReply takes one whole reply of the lease, or the end of one that came in parts.
-func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
+func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	streams := len(st.owed) > 0 && st.owed[0].r != nil && st.owed[0].r.streams
 	if !streams && reply[0] == '>' {
 		st.pushed(reply)
@@ -248,7 +250,7 @@ func (st *stay) LeaseReply(l *backend.Lease, reply []byte) {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	if r.blob != nil {
-		st.lease.Clear(backend.DirtMulti)
+		st.lease.Clear(pool.DirtMulti)
 	}
 	switch {
 	case r.streams:
@@ -271,7 +273,7 @@ func (st *stay) answer(r *request, reply []byte) {
 			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
 			reply = l.scratch
 		case reply[0] == '-' && !bytes.HasPrefix(reply, execAbort): // perhaps MULTI was refused, and EXEC with it
-			st.lease.Mark(backend.DirtOther)
+			st.lease.Mark(pool.DirtOther)
 		}
 	} else if reply[0] == '-' {
 		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > rested {
@@ -294,7 +296,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 	alone := len(st.owed) == 0
 	switch {
 	case alone && st.watching && r.watches:
-		st.lease.Clear(backend.DirtWatch)
+		st.lease.Clear(pool.DirtWatch)
 	case alone && s.pause == pauseBlocked:
 		st.broken = st.watching
 	case r.cmd.Name == "watch": // its client has sent more already, which it cannot take along
@@ -325,7 +327,7 @@ func (st *stay) resend(r *request) {
 	}
 	raw := r.sent
 	if r.watches {
-		st.lease.Mark(backend.DirtWatch)
+		st.lease.Mark(pool.DirtWatch)
 	} else {
 		raw = st.s.shortened(r)
 	}
@@ -335,7 +337,7 @@ func (st *stay) resend(r *request) {
 var askingCommand = codec.AppendCommandString(nil, "ASKING")
 
 // LeaseLost says that the connection is gone, and with it all that it owed.
-func (st *stay) LeaseLost(_ *backend.Lease, err error) {
+func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	s := st.s
 	owed := st.owed
 	st.lease, st.owed = nil, nil
@@ -390,7 +392,7 @@ func (st *stay) owedFor(now int64) time.Duration {
 // overdue tells that a reply has been waited for too long, which at a node that serves no slot any more is soon.
 func (st *stay) overdue(now int64, patience time.Duration, t *router.Topology) bool {
 	waited := st.owedFor(now)
-	return patience > 0 && waited > patience || waited > backend.RetiredPatience && !t.Serves(st.addr)
+	return patience > 0 && waited > patience || waited > pipe.RetiredPatience && !t.Serves(st.addr)
 }
 
 // giveUp ends a lease that does not answer.
@@ -422,7 +424,7 @@ func (srv *server) noLease(addr string, err error) string {
 	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
 		return lost.Refusal
 	}
-	if errors.Is(err, backend.ErrPoolTimeout) {
+	if errors.Is(err, pool.ErrTimeout) {
 		return "TRYAGAIN berth: no backend connection within " +
 			srv.config().PoolWaitTimeout.String() + ", command not executed"
 	}
@@ -460,7 +462,7 @@ func (st *stay) detach() {
 		lease.Detach()
 	default:
 		st.leaving = false
-		lease.Clear(backend.DirtWatch)
+		lease.Clear(pool.DirtWatch)
 		st.send(nil, unwatchCommand, 1) // whether it watches or not: it is the client's own connection
 		if s.kept == nil {
 			s.kept = map[string]*stay{}
@@ -501,7 +503,7 @@ func (s *session) leaveStay(why string) {
 
 // attach readies the session to send on a lease to the owner of the request's keys. ready false: the request was
 // answered (taken), or has to wait (not taken).
-func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reason) (ready, taken bool) {
+func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason) (ready, taken bool) {
 	t := s.loop.srv.nodes.Topology()
 	shard, text := s.place(t, cmd, args)
 	if text != "" {
@@ -525,7 +527,7 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason backend.Reas
 }
 
 // attachTo is attach for a node that is known already.
-func (s *session) attachTo(cmd *router.Command, addr string, reason backend.Reason) (ready, taken bool) {
+func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason) (ready, taken bool) {
 	switch s.stayAt(addr, reason) {
 	case stayWaiting:
 		return false, s.hold(pauseLease)
@@ -553,7 +555,7 @@ func (s *session) dropKept(why string) {
 
 // blockAlone sends a blocking command on the session's own lease and takes no further request until its reply.
 func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) bool {
-	ready, taken := s.attach(cmd, args, backend.ReasonBlock)
+	ready, taken := s.attach(cmd, args, pool.ReasonBlock)
 	switch {
 	case !ready && taken: // refused
 		if s.stay != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
@@ -25,7 +25,7 @@ func pipelined(c *redistest.Conn, requests ...string) []any {
 
 // exclusiveCounts are the connections of all pools of a berth.
 func exclusiveCounts(b *berthServer) (idle, leased int) {
-	b.srv.pools.Each(func(_, _ string, p *backend.Pool) {
+	b.srv.pools.Each(func(_, _ string, p *pool.Pool) {
 		st := p.Stats()
 		idle, leased = idle+st.Idle, leased+st.Leased
 	})

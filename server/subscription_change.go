@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -25,8 +26,8 @@ type subscriptionChange struct {
 	*subscriber
 	r     *request
 	words bulks // the client's request, as far as it is not dealt with
-	set   *backend.FeedSet
-	asks  []*backend.Channel // claimed so far
+	set   *feed.Set
+	asks  []*feed.Channel // claimed so far
 	stage func(*subscriptionChange) (done bool)
 	early bool   // a confirmation came before its turn: it is to be asked anew
 	said  []byte // confirmations that wait, since they are for the midst of EXEC's reply
@@ -39,7 +40,7 @@ func (b *subscriber) begin(cmd *router.Command, raw []byte, args [][]byte) *subs
 	s.sub = b
 	c := &subscriptionChange{subscriber: b, words: newBulks(s.give(raw)), r: s.newRequest(cmd)}
 	b.underWay = append(b.underWay, c)
-	if kindOf(cmd) == backend.ShardChannel || s.splicing != nil || len(args) > sliceChannels {
+	if kindOf(cmd) == feed.ShardChannel || s.splicing != nil || len(args) > sliceChannels {
 		s.pause = pauseSubscribe // its feed may be another one, what follows is no request of its own, or would overtake it
 	}
 	return c
@@ -50,7 +51,7 @@ func (s *session) maySubscribe(cmd *router.Command) bool {
 	if s.sub == nil || len(s.sub.underWay) == 0 {
 		return true
 	}
-	return cmd != nil && s.txn == nil && strings.HasSuffix(cmd.Name, "subscribe") && kindOf(cmd) != backend.ShardChannel
+	return cmd != nil && s.txn == nil && strings.HasSuffix(cmd.Name, "subscribe") && kindOf(cmd) != feed.ShardChannel
 }
 
 // ask has the node confirm the channels of the request.
@@ -107,7 +108,7 @@ func (c *subscriptionChange) turn(do func()) {
 }
 
 // Subscribed is the node's word that the client may listen, from here on.
-func (c *subscriptionChange) Subscribed(ch *backend.Channel, last bool) {
+func (c *subscriptionChange) Subscribed(ch *feed.Channel, last bool) {
 	switch {
 	case !c.s.closed && !c.early && c.underWay[0] == c:
 		c.listen(ch, last)
@@ -120,7 +121,7 @@ func (c *subscriptionChange) Subscribed(ch *backend.Channel, last bool) {
 }
 
 // listen joins a channel and confirms it.
-func (c *subscriptionChange) listen(ch *backend.Channel, last bool) {
+func (c *subscriptionChange) listen(ch *feed.Channel, last bool) {
 	cmd, l := c.r.cmd, c.s.loop
 	kind := kindOf(cmd)
 	if _, has := c.names[kind][ch.Name()]; !has {
@@ -212,7 +213,7 @@ func (c *subscriptionChange) leaveOne(out []byte, name string) []byte {
 }
 
 // talkingOrAsked lists the feeds on which messages for the client may be on their way, and that of what is under way.
-func (b *subscriber) talkingOrAsked() (feeds []*backend.Feed) {
+func (b *subscriber) talkingOrAsked() (feeds []*feed.Feed) {
 	feeds = b.talking()
 	if len(b.underWay) > 0 {
 		home := b.s.loop.feeds.Of(b.s.pipes.Identity()).Home()

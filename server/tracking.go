@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -74,7 +74,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	if s.tracking == nil && !strings.EqualFold(string(args[2]), "on") {
 		return s.share(cmd, raw, args) // it changes nothing, or is not in order
 	}
-	ready, taken := s.attach(cmd, args, backend.ReasonPin)
+	ready, taken := s.attach(cmd, args, pool.ReasonPin)
 	if !ready {
 		return taken
 	}
@@ -91,7 +91,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	s.pause = pauseBarrier
 	st.endWatchBefore()
 	st.leaving = false
-	st.lease.Mark(backend.DirtTracking)
+	st.lease.Mark(pool.DirtTracking)
 	st.send(r, raw, 1)
 	return true
 }
@@ -123,7 +123,7 @@ func turnedTracking(s *session, c *localInBlob, reply, out []byte) []byte {
 	t.commands = append(t.commands, c.raw...)
 	t.said++
 	st.said, st.leaving = t.said, false
-	st.lease.Mark(backend.DirtTracking)
+	st.lease.Mark(pool.DirtTracking)
 	for i := 3; i < len(c.args); i++ {
 		switch strings.ToLower(string(c.args[i])) {
 		case "prefix":
@@ -146,7 +146,7 @@ func (st *stay) track() {
 		return
 	}
 	st.said = t.said
-	st.lease.Mark(backend.DirtTracking)
+	st.lease.Mark(pool.DirtTracking)
 	st.lease.Send(t.commands, t.said)
 	st.owed = append(st.owed, stayOwed{left: t.said, must: true})
 	st.touch()
@@ -157,7 +157,7 @@ func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topolo
 	if !s.turnTo(onLease, t) {
 		return false
 	}
-	if ready, taken := s.attachTo(cmd, addr, backend.ReasonPin); !ready {
+	if ready, taken := s.attachTo(cmd, addr, pool.ReasonPin); !ready {
 		return taken
 	}
 	return s.sendOnStay(cmd, raw, 1)
@@ -262,6 +262,6 @@ func (s *session) tracksElsewhere(t *router.Topology) bool {
 func (st *stay) endWatchBefore() {
 	if st.leaving {
 		st.send(nil, unwatchCommand, 1)
-		st.lease.Clear(backend.DirtWatch)
+		st.lease.Clear(pool.DirtWatch)
 	}
 }

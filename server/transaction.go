@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -223,7 +223,7 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	if !s.turnTo(onLease, topology) {
 		return false
 	}
-	ready, taken := s.attachTo(cmd, topology.Shards()[shard].Primary, backend.ReasonTxn)
+	ready, taken := s.attachTo(cmd, topology.Shards()[shard].Primary, pool.ReasonTxn)
 	if !ready {
 		return taken
 	}
@@ -258,7 +258,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	r.blob.watched = st.watching
 	s.txn = nil
 	st.lease.Mark(r.blob.dirt())
-	st.lease.Clear(backend.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
+	st.lease.Clear(pool.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
 	t.bytes = append(t.bytes, execCommand...)
 	st.send(r, t.bytes, r.replies())
 	st.watching, st.leaving = false, !st.tracks()
@@ -272,11 +272,11 @@ func (t *transaction) blob() *blob {
 }
 
 // dirt is what a lease has to be marked with that carries the blob.
-func (b *blob) dirt() backend.Dirt {
+func (b *blob) dirt() pool.Dirt {
 	if b.turns {
-		return backend.DirtMulti | backend.DirtOther
+		return pool.DirtMulti | pool.DirtOther
 	}
-	return backend.DirtMulti
+	return pool.DirtMulti
 }
 
 // endTransaction forgets what was queued and watched.
@@ -306,7 +306,7 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 			return s.refuse(cmd, errCrossSlot)
 		}
 	}
-	ready, taken := s.attach(cmd, args, backend.ReasonTxn)
+	ready, taken := s.attach(cmd, args, pool.ReasonTxn)
 	if !ready {
 		return taken
 	}
@@ -316,7 +316,7 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	r.watches = !st.watching
 	st.endWatchBefore()
 	st.watching, st.leaving, st.slot = true, false, slot
-	st.lease.Mark(backend.DirtWatch)
+	st.lease.Mark(pool.DirtWatch)
 	st.send(r, raw, 1)
 	return true
 }

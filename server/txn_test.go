@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/router"
 )
@@ -275,8 +275,8 @@ func nodeClients(t testing.TB, node *redistest.Server, auth ...any) []map[string
 }
 
 // leases sums what all pools of a berth are.
-func (b *berthServer) leases() (sum backend.PoolStats) {
-	b.srv.pools.Each(func(_, _ string, p *backend.Pool) {
+func (b *berthServer) leases() (sum pool.Stats) {
+	b.srv.pools.Each(func(_, _ string, p *pool.Pool) {
 		s := p.Stats()
 		sum.Idle += s.Idle
 		sum.Leased += s.Leased

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -16,7 +18,7 @@ import (
 // cannot be made to, fail ends the matter.
 type unblocking struct {
 	l     *loop
-	set   *backend.PipeSet
+	set   *pipe.Set
 	addr  string
 	words []byte      // CLIENT UNBLOCK …
 	waits func() bool // the command has not been answered
@@ -26,7 +28,7 @@ type unblocking struct {
 
 // unblockLease has a node end what a lease waits for, in the name of a user who may. The question may come late, when the
 // command has been answered: so the connection will not be another client's.
-func (l *loop) unblockLease(lease *backend.Lease, by backend.Identity, withError bool, waits func() bool, fail func()) {
+func (l *loop) unblockLease(lease *pool.Lease, by backend.Identity, withError bool, waits func() bool, fail func()) {
 	reason := "TIMEOUT"
 	if withError {
 		reason = "ERROR"
@@ -35,7 +37,7 @@ func (l *loop) unblockLease(lease *backend.Lease, by backend.Identity, withError
 		l: l, set: l.pipes.Attach(by), addr: lease.Addr(), waits: waits, fail: fail,
 		words: codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10), reason),
 	}
-	lease.Mark(backend.DirtOther)
+	lease.Mark(pool.DirtOther)
 	if lease.NodeID() == 0 {
 		u.end()
 		return

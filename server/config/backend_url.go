@@ -1,10 +1,10 @@
 package config
 
-import "github.com/berth-proxy/berth/backend"
+import "github.com/berth-proxy/berth/backend/nodes"
 
 // BackendURL is what the backend option names, and how it was written.
 type BackendURL struct {
-	backend.Target // without Addrs: the embedded backend
+	nodes.Target // without Addrs: the embedded backend
 
 	raw Secret
 }
@@ -19,7 +19,7 @@ func parseBackendURL(raw string) (BackendURL, error) {
 	if raw == "" {
 		return BackendURL{}, nil
 	}
-	target, err := backend.ParseTarget(raw)
+	target, err := nodes.ParseTarget(raw)
 	return BackendURL{Target: target, raw: Secret(raw)}, err
 }
 

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
 )
 
 // Config is what berth was told, as one immutable snapshot: a change makes a new one.
@@ -69,7 +69,7 @@ type Config struct {
 
 // Target is where the nodes are and as whom berth itself speaks to them (topology, health, clients that never
 // authenticate), put together from backend, backend-user and wherever the password came from.
-func (c *Config) Target() backend.Target {
+func (c *Config) Target() nodes.Target {
 	t := c.Backend.Target
 	if c.BackendUser != "" {
 		t.User = c.BackendUser

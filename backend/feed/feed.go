@@ -1,0 +1,538 @@
+package feed
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/bytedance/gopkg/util/gopool"
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Feed is the connection to a node on which the messages come for all listeners of one user and one loop: each is
+// sent once, however many listen.
+//
+// Every SUBSCRIBE of a listener is passed on, though the node may have sent the same before: so the node judges each
+// time whether the user may, and its confirmation stands at the place in the stream of messages where the new
+// subscription begins. An UNSUBSCRIBE is passed on when nobody is left; else a PING finds that place.
+//
+// Owned by one event loop. Its states are those of a Pipe. It speaks RESP2, whose messages differ from RESP3's in one
+// byte.
+//
+//	Subscribe, Sync ─▶ out ─flush─▶ socket ─▶ node
+//	            └──▶ owed (ring) ◀─confirmed─┐
+//	Listener ◀─ channel ◀─ message ──── Traffic ◀── socket
+type Feed struct {
+	set   *Set
+	addr  string
+	state backend.LinkState
+	conn  gnet.Conn
+	out   []byte // commands that are not on the socket
+	dirty bool   // in feeds.dirty
+	owed  backend.Ring[*order]
+	held  int // channels whose feed this is
+
+	shake   int // handshake replies to come
+	scanner codec.ReplyScanner
+	in      []byte // has arrived and, from inPos on, is not delivered
+	inPos   int
+	at      *Channel // in front of it lies a message to this channel that not all have got; else nil
+	size    int      // of that message
+	listed  bool     // in feeds.behind
+	ended   error    // the socket is gone; what has arrived is still to be delivered
+	losses  int      // connections that this feed has lost
+	proven  bool     // this connection has confirmed a subscription
+
+	heard   int64         // when the node said something last, unix nanoseconds
+	lastUse int64         // unix nanoseconds
+	retryAt int64         // not dialled again before, unix nanoseconds
+	backOff time.Duration // of the next failure
+	lastErr *backend.LostError
+}
+
+// orderVerb is what a feed asks its node.
+type orderVerb uint8
+
+const (
+	orderOn   orderVerb = iota // SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE
+	orderOff                   // UNSUBSCRIBE, …
+	orderPing                  // PING
+)
+
+// order is something asked of a node, and the place of its answers among what the node says.
+type order struct {
+	verb     orderVerb
+	kind     ChannelKind
+	channels []*Channel // each is confirmed, in this order
+	request  []byte     // of a listener, as it came; nil: made of the channels
+	got      int        // confirmations so far
+	to       Subscriber // who asked; nil: nobody, the order is to bring back what was lost
+	done     func()     // what a PING was for
+	tries    uint8      // connections lost and redirects followed
+	at       int64      // when it was asked, unix nanoseconds
+}
+
+// maxOrderTries bounds how often an order goes to another connection.
+const maxOrderTries = 5
+
+// Addr is the node's address.
+func (f *Feed) Addr() string { return f.addr }
+
+// Up tells whether it is connected: what a node has said may be on its way.
+func (f *Feed) Up() bool { return f.state == backend.Up }
+
+// Sync has done called when all that the node had said by now is delivered. done runs on the loop, never inside Sync.
+func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
+
+// ready tells whether the feed may be asked: it is connected, being connected, or allowed to try.
+func (f *Feed) ready() bool { return f.state != backend.Down || f.set.feeds.loop.Now() >= f.retryAt }
+
+// ask queues an order. The caller has seen to it that the feed is ready.
+func (f *Feed) ask(o *order) {
+	if f.state == backend.Down {
+		f.dial()
+	}
+	o.at, o.got = f.set.feeds.loop.Now(), 0
+	f.lastUse = o.at
+	switch o.verb {
+	case orderPing:
+		f.out = append(f.out, pingRequest...)
+	case orderOn:
+		if o.request != nil {
+			f.out = append(f.out, o.request...)
+		} else {
+			f.write(subscribeWords[o.kind], o.channels)
+		}
+		for _, ch := range o.channels {
+			ch.moveTo(f)
+		}
+	case orderOff:
+		f.write(unsubscribeWords[o.kind], o.channels)
+	}
+	f.owed.Push(o)
+	if !f.dirty {
+		f.dirty = true
+		f.set.feeds.touch(f)
+	}
+}
+
+var pingRequest = codec.AppendCommandString(nil, "PING")
+
+// write appends a request about channels.
+func (f *Feed) write(word string, channels []*Channel) {
+	b := codec.AppendArray(f.out, 1+len(channels))
+	b = codec.AppendBulkString(b, word)
+	for _, ch := range channels {
+		b = codec.AppendBulkString(b, ch.name)
+	}
+	f.out = b
+}
+
+// unsubscribe tells the node that a channel is no longer wanted here, if it has been asked for it.
+func (f *Feed) unsubscribe(ch *Channel) {
+	if f.state != backend.Down && f.ended == nil {
+		f.ask(&order{verb: orderOff, kind: ch.kind, channels: []*Channel{ch}})
+	}
+}
+
+// dial connects in a goroutine: a node that does not answer must not hold the loop.
+func (f *Feed) dial() {
+	f.state = backend.Dialing
+	fs := f.set.feeds
+	fs.stats.Dials++
+	timeout := fs.settings.DialTimeout()
+	gopool.Go(func() {
+		err := backend.DialInto(fs.loop.Net(), f, f.addr, timeout)
+		if err != nil {
+			fs.loop.Post(func() { f.lost(err) })
+		}
+	})
+}
+
+// Opened is the loop's word that the socket is connected and enrolled.
+func (f *Feed) Opened(c gnet.Conn) {
+	if f.state != backend.Dialing { // retired while it was dialled
+		_ = f.set.feeds.loop.Net().Close(c)
+		return
+	}
+	f.conn = c
+	hello, replies := backend.Handshake(f.set.identity)
+	f.shake = replies
+	f.state = backend.Shaking
+	if replies == 0 {
+		f.up()
+		return
+	}
+	_, _ = c.Write(hello) // a failed write ends in Closed
+}
+
+// up writes what queued during the handshake.
+func (f *Feed) up() {
+	f.state = backend.Up
+	f.heard = f.set.feeds.loop.Now()
+	f.flush()
+}
+
+// flush writes what was asked since the last flush.
+func (f *Feed) flush() {
+	f.dirty = false
+	if f.state != backend.Up || f.conn == nil || len(f.out) == 0 {
+		return
+	}
+	out := f.out
+	f.out = nil
+	n, _ := f.conn.Write(out) // a failed write ends in Closed
+	f.set.feeds.stats.BytesOut += int64(n)
+	if f.out == nil && cap(out) <= backend.ChunkSize {
+		f.out = out[:0]
+	}
+}
+
+// Traffic takes what the node has said.
+func (f *Feed) Traffic(c gnet.Conn) {
+	fs := f.set.feeds
+	fs.loop.Enter()
+	buf, _ := c.Next(-1)
+	fs.stats.BytesIn += int64(len(buf))
+	f.heard = fs.loop.Now()
+	fs.arrived(f, buf)
+	fs.loop.After()
+}
+
+// take delivers what buf holds, as long as the budget lasts, and returns how many bytes are done with. blocked: there is
+// more that could be delivered.
+func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
+	losses := f.losses
+	for taken < len(buf) || f.at != nil {
+		if f.at == nil {
+			if b.deliveries <= 0 {
+				return taken, true
+			}
+			n, err := f.scanner.Scan(buf[taken:])
+			if err != nil {
+				f.end(err)
+				return len(buf), false
+			}
+			if n == 0 {
+				return taken, false
+			}
+			f.size = n
+			if !f.hear(buf[taken : taken+n]) {
+				return taken, true
+			}
+			if f.losses != losses { // what was said ended the connection
+				return len(buf), false
+			}
+		}
+		if f.at != nil {
+			if !f.set.feeds.spread(f.at, buf[taken:taken+f.size], b) {
+				return taken, true
+			}
+			f.at = nil
+		} else {
+			b.deliveries-- // thousands may be confirmed in one read
+		}
+		taken += f.size
+	}
+	return taken, false
+}
+
+// hear takes one thing that the node said. A message is only begun: at says to whom it goes. false: it cannot be begun,
+// since another feed, from which its channel has come, is delivering to it.
+func (f *Feed) hear(reply []byte) bool {
+	if f.shake > 0 {
+		f.shaken(reply)
+		return true
+	}
+	s := readSaid(reply)
+	switch s.what {
+	case saidMessage:
+		f.set.feeds.stats.Messages++
+		ch := f.set.channels[s.channel][string(s.name)]
+		switch {
+		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // left behind; every node of a cluster says it
+		case ch.due > 0:
+			f.set.feeds.stats.Messages--
+			return false
+		default:
+			f.at, ch.due = ch, len(ch.places)
+		}
+	case saidOn, saidOff:
+		f.confirmed(&s)
+	case saidPong:
+		if o := f.first(orderPing); o != nil {
+			f.owed.Pop()
+			o.synced()
+			return true
+		}
+		f.end(backend.ErrUnowed)
+	case saidError:
+		f.refused(reply)
+	default:
+		f.end(backend.ErrUnowed)
+	}
+	return true
+}
+
+// first is the oldest order, if it is of that verb.
+func (f *Feed) first(verb orderVerb) *order {
+	if f.owed.Len() == 0 || (*f.owed.At(0)).verb != verb {
+		return nil
+	}
+	return *f.owed.At(0)
+}
+
+func (o *order) synced() {
+	if o.done != nil {
+		o.done()
+	}
+}
+
+// shaken takes one reply of the handshake.
+func (f *Feed) shaken(reply []byte) {
+	if reply[0] == '-' {
+		f.end(&backend.LostError{Addr: f.addr, Refusal: errorText(reply)})
+		return
+	}
+	if f.shake--; f.shake == 0 {
+		f.up()
+	}
+}
+
+// errorText is an error reply's words.
+func errorText(reply []byte) string { return string(reply[1 : len(reply)-2]) }
+
+// confirmed takes the node's word that a subscription begins or has ended.
+func (f *Feed) confirmed(s *nodeReply) {
+	verb := orderOn
+	if s.what == saidOff {
+		verb = orderOff
+	}
+	o := f.first(verb)
+	if o == nil || o.kind != s.channel || o.channels[o.got].name != string(s.name) {
+		if s.what == saidOff && s.channel == ShardChannel { // the node has lost the slot
+			f.dropped(s.name)
+			return
+		}
+		f.end(backend.ErrUnowed)
+		return
+	}
+	f.answered(o)
+}
+
+// answered enters that the oldest order is confirmed for its next channel.
+func (f *Feed) answered(o *order) {
+	ch := o.channels[o.got]
+	if o.verb == orderOn {
+		f.confirm(ch)
+	}
+	o.got++
+	last := o.got == len(o.channels)
+	if last {
+		f.owed.Pop()
+	}
+	if o.to != nil {
+		o.to.Subscribed(ch, last)
+		ch.disclaim()
+	}
+}
+
+// confirm enters that the node has subscribed a channel here.
+func (f *Feed) confirm(ch *Channel) {
+	f.proven = true
+	f.set.backOff = 0
+	if ch.feed == nil && ch.wanted() { // another listener's request for it was refused meanwhile
+		ch.moveTo(f)
+	}
+	if ch.feed == f {
+		ch.live, ch.hops = true, 0
+	}
+}
+
+// dropped takes the node's word that it has ended a subscription because the channel's slot has left it.
+func (f *Feed) dropped(name []byte) {
+	ch := f.set.channels[ShardChannel][string(name)]
+	if ch == nil || ch.feed != f {
+		return
+	}
+	ch.away()
+	f.set.feeds.nodes.Refresh()
+	f.set.lose(ch)
+	f.set.restore() // the old owner will say who the new one is
+}
+
+// refused takes an error: the answer to the oldest order.
+func (f *Feed) refused(reply []byte) {
+	host, _, _ := net.SplitHostPort(f.addr)
+	to, moved := router.ParseRedirect(reply, host)
+	if f.owed.Len() == 0 || moved && !(*f.owed.At(0)).about(to.Slot) {
+		if !moved { // "max number of clients reached", for one; the node closes
+			f.end(&backend.LostError{Addr: f.addr, Err: errors.New(errorText(reply))})
+		}
+		return // moved: SUNSUBSCRIBE's answer, which the node's own sunsubscribe was taken for
+	}
+	o := f.owed.Pop()
+	switch o.verb {
+	case orderPing: // a user may lack the permission; it comes at the right place all the same
+		o.synced()
+		return
+	case orderOff:
+		return
+	}
+	for _, ch := range o.channels { // unless it has been live before, or moved on
+		if ch.feed == f && (moved || !ch.live) {
+			ch.away()
+		}
+	}
+	if moved {
+		f.set.feeds.nodes.Moved(to.Slot, to.Addr)
+	}
+	refusal := &backend.LostError{Addr: f.addr, Refusal: errorText(reply)}
+	switch {
+	case o.to == nil:
+		f.set.notRestored(o, refusal, moved)
+	case moved && o.tries < maxOrderTries:
+		o.tries++
+		f.set.askAgain(o, refusal)
+	default:
+		o.refuse(refusal)
+	}
+}
+
+// refuse tells who gave the order that it was in vain.
+func (o *order) refuse(err *backend.LostError) {
+	o.to.Refused(err)
+	for _, ch := range o.channels {
+		if ch.feed == nil && len(ch.places) > 0 {
+			ch.set.lose(ch)
+		}
+	}
+	o.channels[0].set.Disclaim(o.channels)
+}
+
+// about tells whether an order may be answered by an error that speaks of a slot.
+func (o *order) about(slot uint16) bool {
+	return o.verb != orderPing && o.kind == ShardChannel && router.Slot([]byte(o.channels[0].name)) == slot
+}
+
+// forbids tells whether an error means that the user may not, now or later.
+func forbids(refusal string) bool {
+	word, _, _ := strings.Cut(refusal, " ")
+	return word == "NOPERM" || word == "NOAUTH" || word == "WRONGPASS"
+}
+
+// end closes the connection for a reason of ours.
+func (f *Feed) end(err error) {
+	conn := f.conn
+	f.lost(err)
+	if conn != nil {
+		_ = f.set.feeds.loop.Net().Close(conn)
+	}
+}
+
+// Closed is the loop's word that the socket is gone.
+func (f *Feed) Closed(c gnet.Conn, err error) {
+	if f.conn != c { // we ended it ourselves
+		return
+	}
+	fs := f.set.feeds
+	fs.loop.Enter()
+	defer fs.loop.After()
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("closed by the node")
+	}
+	f.conn = nil
+	if f.listed { // the rest of what it said is delivered first
+		f.ended = err
+		return
+	}
+	f.lost(err)
+}
+
+// lost ends this connection, however far it had come, and has its channels and orders looked after. An order of which the
+// node has confirmed a part was allowed as a whole: the rest of it is lost like channels that have been there for long.
+func (f *Feed) lost(err error) {
+	if o := f.first(orderOn); o != nil && o.got > 0 {
+		for o.got < len(o.channels) {
+			f.answered(o)
+		}
+	}
+	fs := f.set.feeds
+	refused, _ := errors.AsType[*backend.LostError](err)
+	if refused == nil {
+		refused = &backend.LostError{Addr: f.addr, Err: err}
+	}
+	again := f.proven
+	retired := errors.Is(err, backend.ErrRetired) || errors.Is(err, backend.ErrShutdown)
+	if again && !retired {
+		slog.Warn("feed down", "node", f.addr, "why", refused, "channels", f.held)
+	}
+	if f.at != nil {
+		f.at.due = 0
+	}
+	f.state, f.conn, f.out, f.in, f.inPos, f.at, f.shake, f.ended = backend.Down, nil, nil, nil, 0, nil, 0, nil
+	f.scanner, f.proven = codec.ReplyScanner{}, false
+	f.lastErr = refused
+	f.losses++
+	switch {
+	case retired:
+		fs.stats.Retired++
+	case again: // a connection that worked is dialled again at once
+		f.backOff = 0
+		fs.stats.Lost++
+	default:
+		fs.stats.Lost++
+		f.backOff = min(max(2*f.backOff, backend.BackOffMin), backend.BackOffMax)
+		f.retryAt = fs.loop.Now() + int64(f.backOff)/2 + rand.Int64N(int64(f.backOff)/2)
+		fs.stats.DialErrors++
+	}
+	queue := f.owed
+	f.owed = backend.Ring[*order]{}
+	f.set.lostFeed(f, refused, again && !retired)
+	for queue.Len() > 0 {
+		switch o := queue.Pop(); {
+		case o.verb == orderPing:
+			o.synced() // nothing more comes that could be before it
+		case o.verb == orderOff || o.to == nil:
+		case refused.Refusal != "" || retired || o.tries >= maxOrderTries:
+			o.refuse(refused)
+		default:
+			o.tries++
+			f.set.askAgain(o, refused)
+		}
+	}
+}
+
+// feedSilence is how long a node may say nothing before it is asked whether it is still there: nothing else would tell a
+// quiet channel from a dead node.
+const feedSilence = 10 * time.Second
+
+// feedIdle is how long a feed outlives its last channel.
+const feedIdle = 5 * time.Second
+
+// tick ends a feed whose node does not answer, or that nobody needs. true: it is gone for good.
+func (f *Feed) tick(now int64, timeout time.Duration) bool {
+	fs := f.set.feeds
+	switch {
+	case f.ended != nil || f.state == backend.Dialing:
+	case timeout > 0 && f.owed.Len() > 0 && !f.listed && now-max((*f.owed.At(0)).at, f.heard) > int64(timeout):
+		fs.stats.Timeouts++
+		f.end(backend.ErrTimeout)
+	case f.held == 0 && f.owed.Len() == 0 && now-f.lastUse > int64(feedIdle):
+		if f.state != backend.Down {
+			f.end(backend.ErrRetired)
+		}
+		return true
+	case f.state == backend.Up && f.owed.Len() == 0 && now-f.heard > int64(feedSilence):
+		f.ask(&order{verb: orderPing})
+	}
+	return false
+}

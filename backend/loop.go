@@ -1,0 +1,42 @@
+package backend
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// Loop is the event loop that owns Pipes. All methods but Post run on it.
+type Loop interface {
+	Enter()              // a visit begins: the clock is read
+	Now() int64          // the clock, unix nanoseconds
+	After()              // a visit ends: replies have been handed out
+	Wake()               // asks for a Flush at the end of this turn
+	Post(f func())       // runs f on the loop; any goroutine may call it
+	Net() gnet.EventLoop // where sockets are enrolled
+}
+
+// PipeSettings are what a pipe looks up while berth runs; shared by all loops.
+type LinkSettings struct {
+	dialTimeout atomic.Int64
+	Timeout     atomic.Int64
+}
+
+// SetDialTimeout bounds connecting to a node.
+func (s *LinkSettings) SetDialTimeout(d time.Duration) { s.dialTimeout.Store(int64(d)) }
+
+// SetTimeout bounds the wait for a reply on a pipe; 0: no bound.
+func (s *LinkSettings) SetTimeout(d time.Duration) { s.Timeout.Store(int64(d)) }
+
+// DialTimeout is what SetDialTimeout set.
+func (s *LinkSettings) DialTimeout() time.Duration { return time.Duration(s.dialTimeout.Load()) }
+
+// Places is who knows which node serves which slot. *Nodes is one.
+type Places interface {
+	Topology() *router.Topology
+	Moved(slot uint16, addr string)
+	Refresh()
+}

@@ -1,0 +1,154 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// maxControlReply bounds what a node may answer to a question of berth's own.
+const maxControlReply = 64 << 20
+
+var (
+	errControlReply  = errors.New("the answer is too large")
+	errControlUnowed = errors.New("more was answered than asked")
+)
+
+// ReplyError is an error reply to a question of berth's own.
+type ReplyError struct {
+	Addr    string
+	Command string // first word only: AUTH's others are secret
+	Text    string // the node's words, "NOAUTH Authentication required."
+}
+
+func (e *ReplyError) Error() string {
+	return fmt.Sprintf("%s answered %s: %s", e.Addr, e.Command, e.Text)
+}
+
+// Control is a connection on which berth asks a node questions of its own, one at a time, in RESP2, blocking. Clients'
+// commands never travel on it.
+//
+// Owned by one goroutine.
+type Control struct {
+	addr    string
+	conn    net.Conn
+	timeout time.Duration
+	release func() bool // ends the watch on the context
+	ctx     context.Context
+}
+
+// DialControl connects to a node. timeout bounds the dial and later each question; the end of ctx closes the connection.
+func DialControl(ctx context.Context, addr string, timeout time.Duration) (*Control, error) {
+	dialer := net.Dialer{Timeout: timeout}
+	conn, err := dialer.DialContext(ctx, backend.Network(addr), addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, backend.DialError(err))
+	}
+	c := &Control{addr: addr, conn: conn, timeout: timeout, ctx: ctx}
+	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return c, nil
+}
+
+// Close closes the connection.
+func (c *Control) Close() {
+	c.release()
+	_ = c.conn.Close()
+}
+
+// Auth authenticates as id says and does nothing if it says nothing.
+func (c *Control) Auth(id backend.Identity) error {
+	var err error
+	switch {
+	case !id.Authenticated():
+	case id.User == "":
+		_, err = c.Do("AUTH", id.Password)
+	default:
+		_, err = c.Do("AUTH", id.User, id.Password)
+	}
+	return err
+}
+
+// Do asks and returns the answer. An error reply is a *ReplyError.
+func (c *Control) Do(args ...string) (codec.Value, error) {
+	raw, err := c.DoRaw(args...)
+	if err != nil {
+		return codec.Value{}, err
+	}
+	v, err := codec.ParseValue(raw)
+	if err != nil {
+		return codec.Value{}, c.fail(args[0], err)
+	}
+	return v, nil
+}
+
+// DoRaw is Do that returns the reply's bytes.
+func (c *Control) DoRaw(args ...string) ([]byte, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(c.timeout)); err != nil {
+		return nil, c.fail(args[0], err)
+	}
+	if _, err := c.conn.Write(codec.AppendCommandString(nil, args...)); err != nil {
+		return nil, c.fail(args[0], err)
+	}
+	raw, err := c.read()
+	if err != nil {
+		return nil, c.fail(args[0], err)
+	}
+	if raw[0] == '-' {
+		return nil, &ReplyError{Addr: c.addr, Command: args[0], Text: string(raw[1 : len(raw)-2])}
+	}
+	return raw, nil
+}
+
+// Await returns the next message on a channel that was subscribed to. Two that come in one are an error: the caller has
+// to look for itself.
+func (c *Control) Await(within time.Duration) (codec.Value, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return codec.Value{}, c.fail("a message", err)
+	}
+	raw, err := c.read()
+	if err != nil {
+		return codec.Value{}, c.fail("a message", err)
+	}
+	return codec.ParseValue(raw)
+}
+
+// read returns the bytes of one reply.
+func (c *Control) read() ([]byte, error) {
+	var scanner codec.ReplyScanner
+	buf := make([]byte, 0, 4<<10)
+	for {
+		if len(buf) == cap(buf) {
+			if len(buf) >= maxControlReply {
+				return nil, errControlReply
+			}
+			buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
+		}
+		n, err := c.conn.Read(buf[len(buf):cap(buf)])
+		if n == 0 && err != nil {
+			return nil, err
+		}
+		buf = buf[:len(buf)+n]
+		whole, err := scanner.Scan(buf)
+		switch {
+		case err != nil:
+			return nil, err
+		case whole == len(buf):
+			return buf, nil
+		case whole > 0:
+			return nil, errControlUnowed
+		}
+	}
+}
+
+// fail names the node and the question, and prefers the reason why the connection was closed to the fact.
+func (c *Control) fail(command string, err error) error {
+	if cause := context.Cause(c.ctx); cause != nil {
+		err = cause
+	}
+	return fmt.Errorf("%s asked for %s: %w", c.addr, command, backend.DialError(err))
+}

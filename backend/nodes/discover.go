@@ -1,0 +1,272 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// Kind is what stands behind berth.
+type Kind string
+
+const (
+	Standalone Kind = "standalone" // one node that owns every slot
+	Cluster    Kind = "cluster"    // a Redis Cluster
+	Embedded   Kind = "embedded"   // the try-out inside berth
+)
+
+// Info is what a node said about itself and what it belongs to.
+type Info struct {
+	Kind         Kind
+	Product      string // "redis", "valkey"; "" when berth may not ask
+	Release      string // the product's own version
+	Version      string // the Redis version it is compatible with (redis_version), "7.0.15"; "" when berth may not ask
+	Mode         string // redis_mode: "standalone", "cluster"
+	Role         string // of the node that was asked: "master", "slave"
+	AuthRequired bool   // a client that gave no password gets NOAUTH
+	MaxClients   int    // the node's maxclients, 0 when it does not say
+	Commands     []byte // the node's raw answer to COMMAND in RESP2, nil when there is none
+}
+
+// ConfigError is a reason for which no later attempt will find the nodes either: somebody has to change a setting.
+type ConfigError struct{ Why string }
+
+func (e *ConfigError) Error() string { return e.Why }
+
+// errNoSlots is said of a cluster node that knows no slot with an owner.
+var errNoSlots = errors.New("the cluster serves no slot")
+
+// finding is what one node answered.
+type finding struct {
+	info     Info
+	topology *router.Topology
+	stateOK  bool // a cluster node says cluster_state:ok; true for others
+	blind    bool // the node answers, but may not be asked: topology is a guess
+}
+
+// inquiry asks one node.
+type inquiry struct {
+	*Control
+	target Target
+	found  finding
+}
+
+// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked again only of another
+// version.
+func inquire(ctx context.Context, target Target, addr string, settings *Settings, known *Info) (finding, error) {
+	c, err := DialControl(ctx, addr, settings.DialTimeout())
+	if err != nil {
+		return finding{}, err
+	}
+	defer c.Close()
+	q := &inquiry{Control: c, target: target}
+	if err := q.introduce(); err != nil {
+		return finding{}, err
+	}
+	err = q.inform()
+	if err == nil && q.found.info.Kind == Cluster {
+		err = q.askTopology()
+	}
+	switch {
+	case refused(err, "NOAUTH", "NOPERM"):
+		err = q.guess(err)
+	case err == nil:
+		err = q.complete(known)
+	}
+	return q.found, err
+}
+
+// introduce finds out whether strangers are let in, authenticates, and checks the database.
+func (q *inquiry) introduce() error {
+	_, err := q.Do("PING")
+	switch {
+	case refused(err, "NOAUTH"):
+		q.found.info.AuthRequired = true
+	case refused(err, "NOPERM", "LOADING", "MASTERDOWN", "BUSY", "MISCONF"): // it is up all the same
+	case err != nil:
+		return err
+	}
+	if err := q.Auth(q.target.Identity()); err != nil {
+		reply, ok := errors.AsType[*ReplyError](err)
+		if !ok {
+			return err
+		}
+		return &ConfigError{fmt.Sprintf("%s refuses the user and password that berth was given: %s", q.addr, reply.Text)}
+	}
+	return nil
+}
+
+// inform finds out what the node is.
+func (q *inquiry) inform() error {
+	fields, err := q.describe()
+	if err != nil {
+		return err
+	}
+	info := &q.found.info
+	info.Version = fields["redis_version"]
+	info.Mode = fields["redis_mode"]
+	info.Role = fields["role"]
+	info.MaxClients, _ = strconv.Atoi(fields["maxclients"]) // absent before 6.0: 0
+	info.Product, info.Release = "redis", info.Version
+	if name := fields["server_name"]; name != "" && fields[name+"_version"] != "" {
+		info.Product, info.Release = name, fields[name+"_version"]
+	}
+	q.found.stateOK = true
+	switch {
+	case info.Mode == "sentinel":
+		return &ConfigError{fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which it watches the primary",
+			q.addr, q.addr)}
+	case info.Mode == "cluster" || fields["cluster_enabled"] == "1":
+		info.Kind = Cluster
+		return q.checkCluster()
+	}
+	info.Kind = Standalone
+	q.found.topology = router.Single(q.addr)
+	return q.checkStandalone()
+}
+
+// describe reads INFO, or, for a user that may not run it, HELLO, which every user may since Redis 6.0.
+func (q *inquiry) describe() (map[string]string, error) {
+	v, err := q.Do("INFO")
+	if err == nil {
+		return infoFields(v.Text()), nil
+	}
+	if !refused(err, "NOPERM") {
+		return nil, err
+	}
+	hello, errHello := q.Do("HELLO")
+	if errHello != nil {
+		return nil, err
+	}
+	field := func(name string) string {
+		v, _ := hello.Lookup(name)
+		return v.Text()
+	}
+	return map[string]string{
+		"redis_version": field("version"), "redis_mode": field("mode"),
+		// HELLO says "replica" where INFO says "slave".
+		"role": strings.Replace(field("role"), "replica", "slave", 1),
+	}, nil
+}
+
+func (q *inquiry) checkCluster() error {
+	if q.target.DB != 0 {
+		return &ConfigError{fmt.Sprintf("%s is a Redis Cluster, which has database 0 only, not %d", q.addr, q.target.DB)}
+	}
+	return nil
+}
+
+func (q *inquiry) checkStandalone() error {
+	switch {
+	case q.target.Master != "" && q.found.info.Role == "slave":
+		return fmt.Errorf("%s, which Sentinels take for the primary, is a replica", q.addr)
+	case q.target.Master == "" && len(q.target.Addrs) > 1:
+		return &ConfigError{fmt.Sprintf("%s is no cluster node; several addresses are taken for seeds of one Redis "+
+			"Cluster: give berth one address", q.addr)}
+	}
+	if q.target.DB == 0 {
+		return nil
+	}
+	_, err := q.Do("SELECT", strconv.Itoa(q.target.DB))
+	switch {
+	case refused(err, "ERR"):
+		return &ConfigError{fmt.Sprintf("%s has no database %d", q.addr, q.target.DB)}
+	case refused(err, "NOPERM"): // clients may come as other users
+		return nil
+	}
+	return err
+}
+
+// askTopology reads who owns which slot: from CLUSTER SHARDS, before Redis 7.0 from CLUSTER SLOTS.
+func (q *inquiry) askTopology() error {
+	state, err := q.Do("CLUSTER", "INFO")
+	if err != nil && !refused(err, "NOPERM") {
+		return err
+	}
+	q.found.stateOK = err != nil || infoFields(state.Text())["cluster_state"] == "ok"
+	parse := router.ParseClusterShards
+	raw, err := q.DoRaw("CLUSTER", "SHARDS")
+	if refused(err, "ERR", "NOPERM") {
+		parse = router.ParseClusterSlots
+		raw, err = q.DoRaw("CLUSTER", "SLOTS")
+	}
+	if err != nil {
+		return err
+	}
+	topology, err := parse(raw, seedHost(q.addr))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", q.addr, err)
+	case topology.Served() == 0:
+		return fmt.Errorf("%s: %w", q.addr, errNoSlots)
+	}
+	q.found.topology = topology
+	return nil
+}
+
+// complete asks for what is worth asking once only.
+func (q *inquiry) complete(known *Info) error {
+	info := &q.found.info
+	if known != nil && known.Commands != nil && known.Product == info.Product && known.Release == info.Release {
+		info.Commands = known.Commands
+	} else if raw, err := q.DoRaw("COMMAND"); err == nil {
+		info.Commands = raw
+	} else if _, ok := errors.AsType[*ReplyError](err); !ok {
+		return err
+	}
+	return nil
+}
+
+// guess is what can be said of a node that refuses to be asked, with why: one address may be one standalone node, where
+// clients give their own passwords. It may be a cluster node too; then MOVED errors tell who owns what.
+func (q *inquiry) guess(why error) error {
+	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
+		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
+			"CLUSTER INFO, CLUSTER SHARDS and CLUSTER SLOTS, in the backend's URL, a password file or the environment", why)}
+	}
+	q.found.info.Kind = Standalone
+	q.found.topology = router.Single(q.addr)
+	q.found.stateOK = true
+	q.found.blind = true
+	return nil
+}
+
+// refused says whether err is an error reply with one of these prefixes.
+func refused(err error, prefixes ...string) bool {
+	reply, ok := errors.AsType[*ReplyError](err)
+	if !ok {
+		return false
+	}
+	first, _, _ := strings.Cut(reply.Text, " ")
+	for _, p := range prefixes {
+		if first == p {
+			return true
+		}
+	}
+	return false
+}
+
+// seedHost is the host that an empty one in a reply of the node at addr stands for.
+func seedHost(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil { // a unix socket
+		return "127.0.0.1"
+	}
+	return host
+}
+
+// infoFields reads "name:value" lines.
+func infoFields(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok && !strings.HasPrefix(line, "#") {
+			fields[name] = value
+		}
+	}
+	return fields
+}

@@ -1,0 +1,244 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-proxy/berth/router"
+)
+
+// The pauses after rounds that failed: doubled each time, with a random half taken off.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// run begins a round whenever one is due, until ctx ends.
+func (n *Nodes) run(ctx context.Context) {
+	defer close(n.done)
+	began := time.Now()
+	pause := n.pause()
+	for {
+		due := began.Add(pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.retimed:
+			pause = n.pause()
+			continue
+		case <-n.asked:
+			due = began.Add(n.shortest())
+		case <-time.After(time.Until(due)):
+		}
+		if !wait(ctx, due) {
+			return
+		}
+		take(n.asked) // all who asked until now are served by this round
+		began = time.Now()
+		n.round(ctx)
+		pause = n.pause()
+	}
+}
+
+// pause is the time from the beginning of this round to the next, when nobody asks.
+func (n *Nodes) pause() time.Duration {
+	if n.backOff > 0 {
+		return max(n.backOff, n.shortest())
+	}
+	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots { // a failover is under way, say
+		return n.shortest()
+	}
+	interval := n.settings.TopologyInterval()
+	return max(interval*9/10+rand.N(interval/5+1), n.shortest())
+}
+
+// shortest is the time from the beginning of this round to the next, when somebody asks. Until a node has answered,
+// only the back-off counts: berth is to be ready soon after its nodes.
+func (n *Nodes) shortest() time.Duration {
+	if n.Health().At.IsZero() {
+		return n.backOff
+	}
+	return n.gap
+}
+
+// round asks, and tells what came of it.
+func (n *Nodes) round(ctx context.Context) {
+	before := n.Health()
+	err := n.discover(ctx)
+	if ctx.Err() != nil {
+		return // closed: the failure is ours
+	}
+	n.settle(err)
+	switch {
+	case err != nil && (before.Err == nil || mistake(err) != mistake(before.Err)):
+		n.logFailure(err)
+	case err == nil && before.Err != nil:
+		slog.Info("backend answers", "backend", n.target, "is", n.Describe())
+	}
+	n.announce()
+	if err == nil {
+		offer(n.weigh)
+	}
+}
+
+func (n *Nodes) logFailure(err error) {
+	slog.Warn("backend cannot be asked", "backend", n.target, "why", err)
+}
+
+// mistake is what somebody has to change before err goes away, "" when it may go by itself.
+func mistake(err error) string {
+	if config, ok := errors.AsType[*ConfigError](err); ok {
+		return config.Why
+	}
+	return ""
+}
+
+// settle keeps how a round went and sets the pause before the next.
+func (n *Nodes) settle(err error) {
+	n.stats.rounds.Add(1)
+	if err == nil {
+		n.backOff = 0
+		n.health.Store(&Health{At: time.Now()})
+		return
+	}
+	n.stats.failures.Add(1)
+	longest := min(retryMax, n.settings.TopologyInterval())
+	doubled := min(max(2*n.backOff, retryMin), longest)
+	n.backOff = doubled/2 + rand.N(doubled/2+1)
+	n.health.Store(&Health{At: n.Health().At, Err: err})
+}
+
+// announce tells of a topology that is another one than was told last.
+func (n *Nodes) announce() {
+	old, now := n.announced, n.Topology()
+	if old.Equal(now) {
+		return
+	}
+	n.announced = now
+	n.stats.changes.Add(1)
+	slog.Info("topology changed", "change", old.Changes(now), "now", now)
+	if f := n.onChange.Load(); f != nil {
+		(*f)(old, now)
+	}
+}
+
+// discover asks one address after the other until one knows the state of things.
+func (n *Nodes) discover(ctx context.Context) error {
+	var reasons []error
+	var best *finding // of the nodes that do not think the cluster is ok
+	for addr := range n.candidates(ctx, &reasons) {
+		found, err := inquire(ctx, n.target, addr, n.settings, n.Info())
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			reasons = append(reasons, err)
+		case found.stateOK:
+			n.adopt(&found)
+			return nil
+		case best == nil || found.topology.Served() > best.topology.Served():
+			best = &found
+		}
+	}
+	if best != nil {
+		n.adopt(best)
+		return nil
+	}
+	return &unansweredError{reasons}
+}
+
+// candidates are the addresses to ask: what Sentinels take for the primary, or else those that own slots in random order,
+// so that a node that hangs does not cost every round its time-out, their replicas, then the seeds. Why a Sentinel has
+// not answered is added to reasons.
+func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
+	if n.target.Master != "" {
+		return n.watchedPrimaries(ctx, reasons)
+	}
+	var primaries, replicas []string
+	for _, s := range n.Topology().Shards() {
+		primaries = append(primaries, s.Primary)
+		replicas = append(replicas, s.Replicas...)
+	}
+	shuffle(primaries)
+	shuffle(replicas)
+	var unique []string
+	for _, addr := range slices.Concat(primaries, replicas, n.target.Addrs) {
+		if !slices.Contains(unique, addr) {
+			unique = append(unique, addr)
+		}
+	}
+	return slices.Values(unique)
+}
+
+// adopt makes a finding the truth.
+func (n *Nodes) adopt(found *finding) {
+	old := n.Topology()
+	guessAgain := found.blind && old.Served() > 0 && n.target.Master == "" // must not undo what MOVED errors have taught
+	if !guessAgain && !old.Equal(found.topology) {
+		n.topology.Store(found.topology)
+	}
+	n.info.Store(&found.info)
+	complaint := ""
+	switch {
+	case found.blind:
+		complaint = "berth may not ask the node what it is; clients must give their own passwords, and if it is a cluster " +
+			"berth needs a user that may run INFO and CLUSTER SHARDS"
+	case found.info.Kind == Standalone && found.info.Role == "slave":
+		complaint = "the node is a replica: it will refuse to write"
+	case !found.stateOK:
+		complaint = "no node says cluster_state:ok"
+	}
+	if complaint != n.warned && complaint != "" {
+		slog.Warn(complaint, "backend", n.target)
+	}
+	n.warned = complaint
+}
+
+// unansweredError is why no address gave an answer, in one line.
+type unansweredError struct{ reasons []error }
+
+func (e *unansweredError) Error() string {
+	words := make([]string, len(e.reasons))
+	for i, r := range e.reasons {
+		words[i] = r.Error()
+	}
+	return strings.Join(words, "; ")
+}
+
+func (e *unansweredError) Unwrap() []error { return e.reasons }
+
+func shuffle(s []string) {
+	rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+}
+
+// offer leaves a token unless one is there.
+func offer(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the token if there is one.
+func take(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
+}
+
+// wait returns true at the time due, false when ctx ends first.
+func wait(ctx context.Context, due time.Time) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Until(due)):
+		return true
+	}
+}

@@ -1,0 +1,389 @@
+package pipe
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/bytedance/gopkg/util/gopool"
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// owed is one place in the queue of replies a node owes on a pipe.
+type owed struct {
+	to      backend.Receiver
+	left    int   // replies still to come for this place
+	at      int64 // when it was queued, unix nanoseconds
+	request place
+}
+
+// Pipe is a shared, pipelined connection to a node, of one identity.
+//
+// Owned by one event loop.
+//
+//	Send ─▶ journal ─flush─▶ socket ─▶ node
+//	  └──▶ owed (ring) ◀──pop── Traffic ◀── socket
+//	                     └──▶ Receiver
+type Pipe struct {
+	set     *Set
+	addr    string
+	state   backend.LinkState
+	conn    gnet.Conn
+	journal journal
+	owed    backend.Ring[owed]
+	unsent  int  // the newest places in owed whose bytes are not on the socket
+	expired int  // the oldest places in owed that were given up
+	dirty   bool // in pipes.dirty
+	retired bool // the node serves no slot any more
+
+	shake   int // handshake replies to come
+	scanner codec.ReplyScanner
+	in      []byte // a reply that has not wholly arrived
+	passing bool   // the beginning of that reply has been handed out
+
+	lastUse int64         // unix nanoseconds
+	retryAt int64         // not dialled again before, unix nanoseconds
+	backOff time.Duration // of the next failure
+	lastErr *backend.LostError
+	lostAt  int64 // when lastErr was, unix nanoseconds
+	since   int64 // when it went up, or down from there; 0: it never was either. Unix nanoseconds
+	wasUp   bool  // since the last failure was logged
+}
+
+// Addr is the node's address.
+func (p *Pipe) Addr() string { return p.addr }
+
+// Set is the identity's pipes this one belongs to.
+func (p *Pipe) Set() *Set { return p.set }
+
+// Send queues a request that is owed so many replies; the bytes are copied. It is written at the end of the loop's
+// turn. An error means that nothing was queued and Lost will not be called.
+func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.LostError {
+	if p.state == backend.Down {
+		if p.set.pipes.loop.Now() < p.retryAt {
+			return p.lastErr
+		}
+		p.dial()
+	}
+	p.owed.Push(owed{to: to, left: replies, at: p.set.pipes.loop.Now(), request: p.journal.append(request)})
+	p.unsent++
+	p.touch()
+	return nil
+}
+
+// Ready dials a pipe that is down, so that a Send soon to come need not wait for it.
+func (p *Pipe) Ready() {
+	if p.state == backend.Down && p.set.pipes.loop.Now() >= p.retryAt {
+		p.lastUse = p.set.pipes.loop.Now()
+		p.dial()
+	}
+}
+
+// SendAsking is Send with ASKING in front, whose reply is swallowed: for a slot that is being moved.
+func (p *Pipe) SendAsking(request []byte, replies int, to backend.Receiver) *backend.LostError {
+	if err := p.Send(asking, 1, swallow{}); err != nil {
+		return err
+	}
+	return p.Send(request, replies, to)
+}
+
+var asking = codec.AppendCommandString(nil, "ASKING")
+
+// swallow takes replies that nobody wants.
+type swallow struct{}
+
+func (swallow) Reply(_, _ []byte, _ int)            {}
+func (swallow) Part(_, _ []byte, _ int) bool        { return true }
+func (swallow) Lost(_ *backend.LostError, _ []byte) {}
+
+func (p *Pipe) touch() {
+	p.lastUse = p.set.pipes.loop.Now()
+	if !p.dirty {
+		p.dirty = true
+		p.set.pipes.touch(p)
+	}
+}
+
+// dial connects in a goroutine: a node that does not answer must not hold the loop.
+func (p *Pipe) dial() {
+	p.state = backend.Dialing
+	ps := p.set.pipes
+	ps.stats.Dials++
+	timeout := ps.settings.DialTimeout()
+	gopool.Go(func() {
+		err := backend.DialInto(ps.loop.Net(), p, p.addr, timeout)
+		if err != nil {
+			ps.loop.Post(func() { p.lost(err) })
+		}
+	})
+}
+
+// Opened is the loop's word that the socket is connected and enrolled.
+func (p *Pipe) Opened(c gnet.Conn) {
+	if p.state != backend.Dialing { // retired while it was dialled
+		_ = p.set.pipes.loop.Net().Close(c)
+		return
+	}
+	p.conn = c
+	hello, replies := backend.Handshake(p.set.identity)
+	p.shake = replies
+	p.state = backend.Shaking
+	if replies == 0 {
+		p.ready()
+		return
+	}
+	_, _ = c.Write(hello) // a failed write ends in Closed
+}
+
+// ready ends the handshake and writes what queued meanwhile.
+func (p *Pipe) ready() {
+	p.state = backend.Up
+	p.since = p.set.pipes.loop.Now()
+	p.backOff = 0
+	if !p.wasUp {
+		p.wasUp = true
+		slog.Info("pipe up", "node", p.addr)
+	}
+	p.flush()
+}
+
+// flush writes what was queued since the last flush, in one system call if there are at most 1024 chunks.
+func (p *Pipe) flush() {
+	p.dirty = false
+	if p.state != backend.Up {
+		return
+	}
+	ps := p.set.pipes
+	ps.iov = p.journal.unwritten(ps.iov[:0])
+	if len(ps.iov) == 0 {
+		return
+	}
+	p.journal.wrote()
+	p.unsent = 0
+	var err error
+	for iov := ps.iov; len(iov) > 0 && err == nil; {
+		part := iov[:min(len(iov), maxIOV)]
+		iov = iov[len(part):]
+		n := 0
+		if len(part) == 1 {
+			n, err = p.conn.Write(part[0])
+		} else {
+			n, err = p.conn.Writev(part)
+		}
+		ps.stats.BytesOut += int64(n)
+	}
+	clear(ps.iov)
+}
+
+// maxIOV is Linux' IOV_MAX: writev with more slices fails.
+const maxIOV = 1024
+
+// Traffic takes the replies that have arrived.
+func (p *Pipe) Traffic(c gnet.Conn) {
+	ps := p.set.pipes
+	ps.loop.Enter()
+	buf, _ := c.Next(-1)
+	ps.stats.BytesIn += int64(len(buf))
+	p.read(buf)
+	ps.loop.After()
+}
+
+// read hands out the whole replies that buf completes and keeps the rest.
+func (p *Pipe) read(buf []byte) {
+	if len(p.in) == 0 {
+		n := p.take(buf)
+		if n += p.pass(buf[n:]); p.conn != nil && n < len(buf) {
+			p.in = append(p.in, buf[n:]...)
+		}
+		return
+	}
+	if cap(p.in)-len(p.in) < len(buf) {
+		p.in = slices.Grow(p.in, max(len(buf), min(p.scanner.Need(), maxGrowth*len(p.in))))
+	}
+	p.in = append(p.in, buf...)
+	n := p.take(p.in)
+	n += p.pass(p.in[n:])
+	switch {
+	case p.conn == nil:
+	case n == len(p.in):
+		p.in = backend.Keep(p.in)
+	case n > 0: // what is left arrived with this read: it is small
+		p.in = append(p.in[:0], p.in[n:]...)
+	}
+}
+
+// maxGrowth is by how much a buffer grows for bytes that were announced and have not come.
+const maxGrowth = 8
+
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+func (p *Pipe) pass(rest []byte) (n int) {
+	if p.conn == nil || p.shake > 0 || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
+		return 0
+	}
+	if !p.passing && (len(rest)+p.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
+		return 0
+	}
+	first := p.owed.At(0)
+	to, streams := first.to.(backend.Streamer)
+	if n = p.scanner.Settled(rest); n == 0 || first.left != 1 || !streams {
+		return 0
+	}
+	if !to.Part(rest[:n], first.request.bytes(), len(rest)-n+p.scanner.Need()) {
+		return 0
+	}
+	p.scanner.Shift(n)
+	p.passing = true
+	first.at = p.set.pipes.loop.Now() // it is not late as long as it comes
+	return n
+}
+
+// take hands out every whole reply in buf and returns how many bytes they were.
+func (p *Pipe) take(buf []byte) (taken int) {
+	for taken < len(buf) {
+		n, err := p.scanner.Scan(buf[taken:])
+		if err != nil {
+			p.end(err)
+			return taken
+		}
+		if n == 0 {
+			return taken
+		}
+		reply := buf[taken : taken+n]
+		taken += n
+		if err := p.answer(reply); err != nil {
+			p.end(err)
+			return taken
+		}
+	}
+	return taken
+}
+
+// answer gives a reply to whom it is owed.
+func (p *Pipe) answer(reply []byte) error {
+	if p.shake > 0 {
+		return p.shaken(reply)
+	}
+	if reply[0] == '>' && !p.passing {
+		return backend.ErrPush
+	}
+	p.passing = false
+	if p.owed.Len() == 0 {
+		return backend.ErrUnowed
+	}
+	first := p.owed.At(0)
+	first.left--
+	to, left, request := first.to, first.left, first.request
+	if left > 0 {
+		to.Reply(reply, request.bytes(), left)
+		return nil
+	}
+	p.owed.Pop()
+	if p.expired > 0 {
+		p.expired--
+	}
+	to.Reply(reply, request.bytes(), 0)
+	p.journal.answered(request)
+	return nil
+}
+
+// shaken takes one reply of the handshake.
+func (p *Pipe) shaken(reply []byte) error {
+	if reply[0] == '-' {
+		return &backend.LostError{Addr: p.addr, Refusal: string(reply[1 : len(reply)-2])}
+	}
+	p.shake--
+	if p.shake == 0 {
+		p.ready()
+	}
+	return nil
+}
+
+// end closes the connection for a reason of ours.
+func (p *Pipe) end(err error) {
+	conn := p.conn
+	p.lost(err)
+	if conn != nil {
+		_ = p.set.pipes.loop.Net().Close(conn)
+	}
+}
+
+// Closed is the loop's word that the socket is gone.
+func (p *Pipe) Closed(c gnet.Conn, err error) {
+	if p.conn != c { // we ended it ourselves
+		return
+	}
+	p.set.pipes.loop.Enter()
+	defer p.set.pipes.loop.After()
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("closed by the node")
+	}
+	p.lost(err)
+}
+
+// lost ends this connection, however far it had come, and tells all who are owed. The next Send after the back-off
+// dials anew.
+func (p *Pipe) lost(err error) {
+	ps := p.set.pipes
+	refused, _ := errors.AsType[*backend.LostError](err)
+	if refused == nil {
+		refused = &backend.LostError{Addr: p.addr, Err: err}
+	}
+	wasUp := p.state == backend.Up
+	if p.wasUp && !errors.Is(err, backend.ErrRetired) && !errors.Is(err, backend.ErrShutdown) {
+		slog.Warn("pipe down", "node", p.addr, "why", refused, "unanswered", p.owed.Len())
+	}
+	p.wasUp = false
+	p.state, p.conn, p.in, p.shake, p.passing = backend.Down, nil, nil, 0, false
+	p.scanner = codec.ReplyScanner{}
+	p.lastErr, p.lostAt = refused, ps.loop.Now()
+	if wasUp || p.since == 0 {
+		p.since = p.lostAt
+	}
+	if !wasUp { // a connection that worked is dialled again at once
+		p.backOff = min(max(2*p.backOff, backend.BackOffMin), backend.BackOffMax)
+		p.retryAt = ps.loop.Now() + int64(p.backOff)/2 + rand.Int64N(int64(p.backOff)/2)
+		ps.stats.DialErrors++
+	}
+	ps.stats.Lost++
+
+	// Receivers may send again at once, into the fresh queue.
+	queue, unsent, expired := p.owed, p.unsent, p.expired
+	p.owed, p.journal, p.unsent, p.expired = backend.Ring[owed]{}, journal{}, 0, 0
+	sentErr := *refused
+	sentErr.Sent = true
+	for queue.Len() > 0 {
+		why := &sentErr
+		if queue.Len() <= unsent {
+			why = refused
+		}
+		place := queue.Pop()
+		if expired > 0 {
+			expired--
+			continue
+		}
+		place.to.Lost(why, place.request.bytes())
+	}
+}
+
+// expire gives up replies that are owed for longer than timeout. Their places stay: the replies, should they come,
+// are swallowed.
+func (p *Pipe) expire(now int64, timeout time.Duration) {
+	for p.expired < p.owed.Len() {
+		place := p.owed.At(p.expired)
+		if now-place.at < int64(timeout) {
+			return
+		}
+		to := place.to
+		place.to = swallow{}
+		p.expired++
+		p.set.pipes.stats.Timeouts++
+		// Also what still waits for a connection counts as sent: it will be, when the connection comes.
+		to.Lost(&backend.LostError{Addr: p.addr, Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
+	}
+}

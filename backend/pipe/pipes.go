@@ -1,0 +1,134 @@
+package pipe
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/router"
+)
+
+// Pipes are all shared connections of one event loop, by identity and node. Owned by that loop.
+type Pipes struct {
+	loop     backend.Loop
+	settings *backend.LinkSettings
+	sets     map[backend.Identity]*Set
+	dirty    []*Pipe
+	iov      [][]byte // scratch of flush
+	stats    Stats
+}
+
+// NewPipes makes the pipes of a loop.
+func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
+	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}}
+}
+
+// Attach returns the identity's set for one more session; Detach gives it back.
+func (ps *Pipes) Attach(id backend.Identity) *Set {
+	set := ps.sets[id]
+	if set == nil {
+		set = &Set{pipes: ps, identity: id, byAddr: map[string]*Pipe{}}
+		ps.sets[id] = set
+	}
+	set.sessions++
+	return set
+}
+
+// verifier is the identity of the pipes that carry nothing but clients' AUTH: each reply speaks of its own AUTH alone, so
+// one connection serves them all, and no other command ever runs as whom such a connection has become.
+var verifier = backend.Identity{DB: -1}
+
+// Verifier is the set on which an AUTH may be sent to find out whether the node accepts it.
+func (ps *Pipes) Verifier() *Set {
+	set := ps.sets[verifier]
+	if set == nil {
+		set = ps.Attach(verifier)
+		set.sessions = 0
+	}
+	return set
+}
+
+// Beside is a set for the same user in no particular database, for commands that must not stand behind what others have sent:
+// SCRIPT KILL behind the script it is to end would wait for ever.
+func (ps *Pipes) Beside(id backend.Identity) *Set {
+	id.DB, id.RESP = -1, 2
+	set := ps.Attach(id)
+	set.Detach()
+	return set
+}
+
+// touch lists a pipe for the next Flush.
+func (ps *Pipes) touch(p *Pipe) {
+	if len(ps.dirty) == 0 {
+		ps.loop.Wake()
+	}
+	ps.dirty = append(ps.dirty, p)
+}
+
+// Flush writes what was queued on any pipe during this turn.
+func (ps *Pipes) Flush() {
+	for i := 0; i < len(ps.dirty); i++ { // flush may lose a pipe, whose receivers send again: dirty grows
+		ps.dirty[i].flush()
+	}
+	clear(ps.dirty)
+	ps.dirty = ps.dirty[:0]
+}
+
+// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go: what is no longer used must
+// not hold a connection.
+const pipeIdle = 60 * time.Second
+
+// RetiredPatience is how long replies of a node that serves no slot any more are waited for: it may have been replaced
+// because it hangs.
+const RetiredPatience = 2 * time.Second
+
+// TopologyChanged says who serves slots now.
+func (ps *Pipes) TopologyChanged(t *router.Topology) {
+	for _, set := range ps.sets {
+		for addr, p := range set.byAddr {
+			p.retired = !t.Serves(addr)
+		}
+	}
+}
+
+// slowAfter is how long a reply may be owed before it is worth asking whether the node still serves its slots: a host that has
+// lost its power says nothing.
+const slowAfter = time.Second
+
+// Tick gives up replies that are overdue and closes pipes that nobody has used for long. slow: a node has owed one for so long
+// that it may have been replaced.
+func (ps *Pipes) Tick() (slow bool) {
+	now := ps.loop.Now()
+	timeout := time.Duration(ps.settings.Timeout.Load())
+	for id, set := range ps.sets {
+		for addr, p := range set.byAddr {
+			if p.owed.Len() > p.expired && now-p.owed.At(p.expired).at > int64(slowAfter) {
+				slow = true
+			}
+			if p.retired {
+				p.expire(now, RetiredPatience)
+			} else if timeout > 0 {
+				p.expire(now, timeout)
+			}
+			if p.owed.Len() == 0 && p.state != backend.Dialing && now-p.lastUse > int64(pipeIdle) {
+				if p.state != backend.Down {
+					p.end(backend.ErrRetired)
+				}
+				delete(set.byAddr, addr)
+				set.forget()
+			}
+		}
+		if set.sessions == 0 && len(set.byAddr) == 0 {
+			delete(ps.sets, id)
+		}
+	}
+	return slow
+}
+
+// Close ends every pipe; all who are owed a reply are told.
+func (ps *Pipes) Close() {
+	for _, set := range ps.sets {
+		for _, p := range set.byAddr {
+			p.end(backend.ErrShutdown)
+		}
+	}
+}

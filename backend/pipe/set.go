@@ -1,0 +1,49 @@
+package pipe
+
+import (
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/router"
+)
+
+// PipeSet is the pipes of one identity, one to a node. Owned by the loop.
+type Set struct {
+	pipes    *Pipes
+	identity backend.Identity
+	sessions int // that send through it
+	byAddr   map[string]*Pipe
+	topology *router.Topology // of byShard
+	byShard  []*Pipe          // nil where not asked for yet
+}
+
+// Identity is as whom these pipes speak.
+func (s *Set) Identity() backend.Identity { return s.identity }
+
+// Detach gives back what Attach gave.
+func (s *Set) Detach() { s.sessions-- }
+
+// Shard is the pipe to a shard's primary.
+func (s *Set) Shard(t *router.Topology, shard int) *Pipe {
+	if s.topology != t {
+		s.topology = t
+		s.byShard = make([]*Pipe, len(t.Shards()))
+	}
+	p := s.byShard[shard]
+	if p == nil {
+		p = s.Node(t.Shards()[shard].Primary)
+		s.byShard[shard] = p
+	}
+	return p
+}
+
+// Node is the pipe to an address.
+func (s *Set) Node(addr string) *Pipe {
+	p := s.byAddr[addr]
+	if p == nil {
+		p = &Pipe{set: s, addr: addr}
+		s.byAddr[addr] = p
+	}
+	return p
+}
+
+// forget drops what byShard remembers, since a pipe was removed.
+func (s *Set) forget() { s.topology, s.byShard = nil, nil }

@@ -1,0 +1,160 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/bytedance/gopkg/util/gopool"
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// mayDial says whether one more dial keeps within the pool's own limits, under mu. The allowance has another.
+func (p *Pool) mayDial(s *Values) bool {
+	return !p.shut.Load() && (s.DialConcurrency == 0 || p.dialing < s.DialConcurrency)
+}
+
+// startDial begins a dial under mu; w is nil for one ahead of any waiter.
+func (p *Pool) startDial(w *Waiter, want backend.Identity) {
+	p.dialing++
+	p.total.Add(1)
+	p.allowance.total.Add(1)
+	p.metrics.dials.Add(1)
+	want.User, want.Password = p.user.User, p.user.Password
+	gopool.Go(func() {
+		c, err := p.dial(want)
+		p.endDial(w, err)
+		if err == nil {
+			p.put(c)
+		}
+		p.allowance.dialForWaiters()
+		p.allowance.relieve(p)
+		p.warmer.look()
+	})
+}
+
+// endDial keeps the accounts of a dial. If it failed, and w has not been served by another connection meanwhile, w
+// hears why.
+func (p *Pool) endDial(w *Waiter, err error) {
+	p.warmer.dialed(err)
+	p.allowance.mu.Lock()
+	defer p.allowance.mu.Unlock()
+	p.dialing--
+	if w != nil {
+		w.dialed = false
+	}
+	if err == nil {
+		return
+	}
+	p.metrics.dialFailed(err)
+	p.total.Add(-1)
+	p.allowance.total.Add(-1)
+	if w != nil && p.dequeue(w) {
+		p.answer(w, nil, err)
+	}
+}
+
+// dial connects and makes the connection the identity's. It is held by the caller then.
+func (p *Pool) dial(id backend.Identity) (*conn, error) {
+	ctx := p.dialCtx
+	if limit := p.settings.Load().DialTimeout; limit > 0 {
+		timed, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = timed
+	}
+	var dialer net.Dialer
+	nc, err := dialer.DialContext(ctx, backend.Network(p.addr), p.addr)
+	if err != nil {
+		return nil, p.dialFailed(err)
+	}
+	defer nc.Close()
+	nodeID, err := p.shake(ctx, nc, id)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := duplicate(nc)
+	if err != nil {
+		return nil, p.dialFailed(err)
+	}
+	c := &conn{pool: p, nodeID: nodeID, ledger: ledger{db: id.DB, resp: id.RESP}}
+	c.alarm.value = c
+	if err := c.wire.open(fd, c); err != nil {
+		return nil, p.dialFailed(err)
+	}
+	p.allowance.seat(c)
+	return c, nil
+}
+
+// shake runs the handshake within the dial's time, and asks in the same write for the number by which the node knows the
+// connection. A node that keeps it to itself (an ACL, an old version) is no failure: nodeID is 0 then.
+func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
+	hello, replies := backend.Handshake(id)
+	hello = codec.AppendCommandString(hello, "CLIENT", "ID")
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := nc.Write(hello); err != nil {
+		return 0, p.dialFailed(err)
+	}
+	var scanner codec.ReplyScanner
+	buf := make([]byte, 0, 512)
+	for left := replies + 1; left > 0; {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := nc.Read(buf[len(buf):cap(buf)])
+		if err != nil {
+			return 0, p.dialFailed(err)
+		}
+		buf = buf[:len(buf)+n]
+		for len(buf) > 0 && left > 0 {
+			n, err := scanner.Scan(buf)
+			if err != nil {
+				return 0, p.dialFailed(err)
+			}
+			if n == 0 {
+				break
+			}
+			left--
+			switch {
+			case buf[0] == '-' && left > 0:
+				return 0, &backend.LostError{Addr: p.addr, Refusal: string(buf[1 : n-2])}
+			case buf[0] == ':' && left == 0:
+				nodeID, _ = strconv.ParseInt(string(buf[1:n-2]), 10, 64)
+			}
+			buf = buf[n:]
+		}
+	}
+	if len(buf) > 0 {
+		return 0, p.dialFailed(backend.ErrUnowed)
+	}
+	return nodeID, nil
+}
+
+// dialFailed says in one line what was dialled and why it failed.
+func (p *Pool) dialFailed(err error) error {
+	err = backend.DialError(err)
+	if call := new(os.SyscallError); errors.As(err, &call) {
+		err = call.Err
+	}
+	return fmt.Errorf("dial %s: %w", p.addr, err)
+}
+
+// duplicate returns a descriptor of the connection's socket that is ours alone: net keeps its own until Close.
+func duplicate(nc net.Conn) (fd int, err error) {
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	controlErr := raw.Control(func(s uintptr) {
+		fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	return fd, errors.Join(controlErr, os.NewSyscallError("fcntl", err))
+}

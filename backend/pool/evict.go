@@ -1,0 +1,145 @@
+package pool
+
+import (
+	"sync"
+	"time"
+)
+
+// wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the default IdleTime.
+const wheelTick = 125 * time.Millisecond
+
+// evictor closes connections that were idle for too long, and sees to it that the others prove now and then that they are
+// alive. Each has one alarm, from when it first becomes idle until it is closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm that rings too
+// early for it is set again for the rest. So an alarm rings at most about once in IdleTime or HealthCheck, however often
+// its connection goes in and out, and the way of a hit stays without a lock.
+type evictor struct {
+	pool *Pool
+
+	mu    sync.Mutex // guards what follows and every connection's alarm; nothing blocks under it
+	wheel *wheel[*conn]
+	timer *time.Timer   // runs while an alarm is set
+	next  time.Duration // when it rings; 0: it does not run
+}
+
+func (e *evictor) init(p *Pool) {
+	e.pool = p
+	e.wheel = newWheel[*conn](wheelTick)
+	e.wheel.advance(clock(), nil)
+	e.timer = idleTimer(e.ring)
+}
+
+// watch sees to it that c, which its owner is about to put, has an alarm.
+func (e *evictor) watch(c *conn) {
+	if c.watched {
+		return
+	}
+	c.watched = true
+	s := e.pool.settings.Load()
+	at := clock() + s.IdleTime
+	if s.HealthCheck > 0 {
+		at = min(at, clock()+s.HealthCheck)
+	}
+	e.mu.Lock()
+	e.wheel.set(&c.alarm, at)
+	e.arm()
+	e.mu.Unlock()
+}
+
+// unwatch forgets a closed connection.
+func (e *evictor) unwatch(c *conn) {
+	if !c.watched {
+		return
+	}
+	e.mu.Lock()
+	e.wheel.clear(&c.alarm)
+	e.mu.Unlock()
+}
+
+// arm makes the timer ring for the next slot that holds an alarm, under mu.
+func (e *evictor) arm() {
+	at, ok := e.wheel.next()
+	if !ok {
+		e.next = 0
+		return // and if it still rings, it finds nothing
+	}
+	if e.next == 0 || at < e.next {
+		e.next = at
+		e.timer.Reset(max(0, at-clock()))
+	}
+}
+
+// ring is the timer's.
+func (e *evictor) ring() {
+	e.mu.Lock()
+	due := e.wheel.advance(clock(), nil)
+	e.next = 0
+	e.mu.Unlock()
+	e.visit(due)
+}
+
+// reschedule looks at every connection again, because the settings have changed.
+func (e *evictor) reschedule() {
+	e.mu.Lock()
+	all := e.wheel.drain(nil)
+	e.mu.Unlock()
+	e.visit(all)
+}
+
+// visit closes those that were idle for too long and sets the alarms of the others.
+func (e *evictor) visit(conns []*conn) {
+	for i, c := range conns {
+		at, alive := e.verdict(c)
+		if !alive {
+			conns[i] = nil
+			continue
+		}
+		e.mu.Lock()
+		e.wheel.set(&c.alarm, at)
+		e.mu.Unlock()
+	}
+	e.mu.Lock()
+	// Closed between its verdict and its alarm: unwatch has run too early.
+	for _, c := range conns {
+		if c != nil && c.state.Load() == int32(exclusiveClosed) {
+			e.wheel.clear(&c.alarm)
+		}
+	}
+	e.arm()
+	e.mu.Unlock()
+}
+
+// verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to look again.
+func (e *evictor) verdict(c *conn) (again time.Duration, alive bool) {
+	p, now := e.pool, clock()
+	s := p.settings.Load()
+	later := s.IdleTime
+	if s.HealthCheck > 0 {
+		later = min(later, s.HealthCheck)
+	}
+	later = now + max(later, wheelTick)
+	switch connState(c.state.Load()) {
+	case exclusiveClosed:
+		return 0, false
+	case exclusiveHeld:
+		return later, true
+	}
+	left := time.Duration(c.idleSince.Load()) + s.IdleTime - now
+	switch {
+	case left > 0:
+		later = now + left
+	case int(p.idle.Load()) <= s.minIdle():
+	case c.closeIdle("idle too long"):
+		p.metrics.evictions.Add(1)
+		return 0, false
+	}
+	if s.HealthCheck == 0 {
+		return later, true
+	}
+	again, alive = c.prove(now, s.HealthCheck)
+	if !alive && c.closeIdle("health check") {
+		return 0, false
+	}
+	return min(later, again), true
+}
+
+func (e *evictor) stop() { e.timer.Stop() }

@@ -1,0 +1,415 @@
+package pool
+
+import (
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+)
+
+// Holder is who waits for, or holds, a lease. Its methods run on its own loop, from Inbox.Drain, never inside a call of
+// its own to Get, Send, Flush, Detach, Close or Cancel.
+type Holder interface {
+	// Attached answers a Get that missed: with a lease, or with the reason why there is none: ErrPoolTimeout,
+	// ErrPoolClosed, a *LostError whose Refusal is the node's own words, or what the dial said
+	// (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
+	Attached(l *Lease, err error)
+	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') comes as it is and counts for
+	// no command; so does everything on a lease marked DirtStream that is owed nothing.
+	LeaseReply(l *Lease, reply []byte)
+	// LeaseLost says, once, that the connection is gone and nothing more comes. Every whole reply that arrived before
+	// has been delivered, and the pool has been told already. err is a *LostError.
+	LeaseLost(l *Lease, err error)
+}
+
+// StreamHolder is a Holder that may take a long reply as it comes; see Streamer.
+type StreamHolder interface {
+	Holder
+	LeasePart(l *Lease, part []byte) bool
+}
+
+// Lease is an exclusive connection while a session holds it. It is used on its holder's loop only. After Detach or
+// Close nothing more is delivered, and calling either again does nothing.
+type Lease struct {
+	conn   *conn
+	holder Holder
+	inbox  *Inbox
+	reason Reason
+
+	revocable Revocable     // the holder of a brief lease, if it is one
+	since     time.Duration // clock() when it was attached
+
+	db, resp int // what the holder wants
+
+	out     *buffer  // sent by the holder, not flushed; nil: nothing
+	parts   [][]byte // the same, behind out: long requests, which are not copied
+	passing bool     // the beginning of the reply that is arriving has been handed out
+	scanner codec.ReplyScanner
+
+	delivering bool    // scan runs
+	taken      int     // bytes of the connection's buffer that it has delivered
+	lent       *buffer // the buffer they lie in, when the lease ended meanwhile
+
+	owed   int  // replies the holder waits for
+	unsent int  // those of them whose commands wait in out
+	skip   int  // replies to commands of the pool's own; they come before all of owed
+	probed bool // the first of the skipped replies answers a PING to the idle connection
+	turned bool // the connection is, or is being, made what the holder wants
+	held   bool // nothing is delivered for now
+	gated  bool // out must wait for the skipped replies: they say in which database we are
+	over   bool
+}
+
+func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason) *Lease {
+	l := &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP}
+	if reason.class() == brief {
+		l.revocable, _ = h.(Revocable)
+	}
+	return l
+}
+
+// Addr is the node's address.
+func (l *Lease) Addr() string { return l.conn.pool.addr }
+
+// NodeID is the number by which the node knows the connection (CLIENT UNBLOCK), 0 when the node would not say.
+func (l *Lease) NodeID() int64 { return l.conn.nodeID }
+
+// Owed is how many replies the holder's commands are still owed.
+func (l *Lease) Owed() int { return l.owed }
+
+// Held is for how long the lease has been attached.
+func (l *Lease) Held() time.Duration { return clock() - l.since }
+
+// Reason is what the lease was asked for.
+func (l *Lease) Reason() Reason { return l.reason }
+
+// Send adds whole commands, which bring so many replies, to what the next Flush writes; cmd is copied. Ahead of the
+// first one goes whatever makes the connection what the holder's Get wanted.
+func (l *Lease) Send(cmd []byte, replies int) {
+	if l.over {
+		panic("a lease was sent to after it was given back")
+	}
+	if l.out == nil {
+		l.out = newBuffer()
+	}
+	if !l.turned {
+		l.turn()
+	}
+	if len(l.parts) > 0 {
+		l.parts = append(l.parts, slices.Clone(cmd))
+	} else {
+		l.out.append(cmd, len(cmd))
+	}
+	if l.owed == 0 && l.revocable != nil {
+		l.conn.quiet.Store(0)
+	}
+	l.owed += replies
+	l.unsent += replies
+}
+
+// SendParts is Send for long commands, in pieces that nobody changes any more.
+func (l *Lease) SendParts(cmd [][]byte, replies int) {
+	l.Send(nil, replies)
+	l.parts = append(l.parts, cmd...)
+}
+
+// turn makes the connection what its holder wants. This is the place for anything that must be so before the holder's
+// first byte: a gate lets no byte pass until the replies to our own commands are in, and a refusal ends the lease with
+// nothing executed.
+func (l *Lease) turn() {
+	l.turned = true
+	g, b := &l.conn.ledger, l.out.b
+	b, undone := g.undo(b)
+	b, turned := g.turn(b, l.db, l.resp)
+	l.out.b = b
+	l.skip += undone + turned
+	if turned > 0 {
+		l.write()
+		l.gated = true
+		l.out = newBuffer()
+	}
+}
+
+// Flush writes what was sent. It never blocks: what the socket does not take is written from a goroutine, in order.
+func (l *Lease) Flush() {
+	if l.over || l.gated || l.out == nil {
+		return
+	}
+	l.unsent = 0
+	l.write()
+}
+
+func (l *Lease) write() {
+	if !l.conn.wire.write(l.out.b) {
+		l.out.free()
+	}
+	l.out = nil
+	for _, part := range l.parts {
+		l.conn.wire.write(part)
+	}
+	l.parts = nil
+}
+
+// Mark enters into the ledger what the holder has told the connection; Clear takes it out when a reply has proven it
+// gone. The database and the protocol have their own SetDB and SetRESP. All four do nothing once the lease is over.
+func (l *Lease) Mark(d Dirt) {
+	if !l.over {
+		l.conn.ledger.dirt |= d
+	}
+}
+
+// Clear is the opposite of Mark.
+func (l *Lease) Clear(d Dirt) {
+	if !l.over {
+		l.conn.ledger.dirt &^= d
+	}
+}
+
+// SetDB enters that the holder's own SELECT went through.
+func (l *Lease) SetDB(n int) {
+	if !l.over {
+		l.conn.ledger.db = n
+	}
+}
+
+// SetRESP enters that the holder's own HELLO went through.
+func (l *Lease) SetRESP(n int) {
+	if !l.over {
+		l.conn.ledger.resp = n
+	}
+}
+
+// Hold stops delivery, from inside LeasePart, until Resume: the client reads more slowly than the node sends.
+func (l *Lease) Hold() { l.held = true }
+
+// Resume ends Hold. It delivers at once.
+func (l *Lease) Resume() {
+	if l.held {
+		l.held = false
+		l.deliver()
+	}
+}
+
+// deliver runs on the holder's loop and hands over what received has left.
+func (l *Lease) deliver() {
+	if l.over || l.held {
+		return
+	}
+	c := l.conn
+	c.mu.Lock()
+	in, lost := c.in, c.lost
+	var view []byte
+	if in != nil {
+		view = in.b // received only appends behind it
+	}
+	c.told = false
+	c.mu.Unlock()
+
+	l.delivering = true
+	err := l.scan(view)
+	l.delivering = false
+	switch {
+	case l.over:
+		l.lent.free()
+		l.lent = nil
+	case err != nil:
+		l.lose(err)
+	default:
+		l.consume(len(view))
+		if lost != nil {
+			l.lose(lost)
+		}
+	}
+}
+
+// scan delivers the whole replies of view.
+func (l *Lease) scan(view []byte) error {
+	for !l.over && l.taken < len(view) {
+		n, err := l.scanner.Scan(view[l.taken:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			l.taken += l.pass(view[l.taken:])
+			return nil
+		}
+		reply := view[l.taken : l.taken+n]
+		l.taken += n
+		if err := l.reply(reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+func (l *Lease) pass(rest []byte) (n int) {
+	holder, streams := l.holder.(StreamHolder)
+	if !streams || l.skip > 0 || l.owed == 0 || !l.scanner.Partial() {
+		return 0
+	}
+	if !l.passing && (len(rest)+l.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
+		return 0
+	}
+	if n = l.scanner.Settled(rest); n == 0 || !holder.LeasePart(l, rest[:n]) || l.over {
+		return 0
+	}
+	l.scanner.Shift(n)
+	l.passing = true
+	return n
+}
+
+// reply finds out whose one reply is.
+func (l *Lease) reply(reply []byte) error {
+	passing := l.passing
+	l.passing = false
+	switch {
+	case passing:
+		l.owed--
+		l.holder.LeaseReply(l, reply)
+	case reply[0] == '>':
+		l.holder.LeaseReply(l, reply)
+	case l.skip > 0:
+		return l.skipped(reply)
+	case l.owed > 0:
+		l.owed--
+		l.holder.LeaseReply(l, reply)
+		if l.owed == 0 && l.revocable != nil && !l.over {
+			l.conn.quiet.Store(int64(clock()))
+		}
+	case l.conn.ledger.dirt&DirtStream != 0:
+		l.holder.LeaseReply(l, reply)
+	default:
+		return backend.ErrUnowed
+	}
+	return nil
+}
+
+// skipped takes a reply to a command of the pool's own.
+func (l *Lease) skipped(reply []byte) error {
+	if reply[0] == '-' && !l.probed {
+		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
+	}
+	l.probed = false
+	l.skip--
+	if l.skip == 0 && l.gated {
+		l.gated = false
+		l.Flush()
+	}
+	return nil
+}
+
+// consume drops what scan has delivered of a view of so many bytes, and tells received how much is missing from a
+// reply that has begun. received may have added to the view meanwhile, silently if it thought that not enough.
+func (l *Lease) consume(viewed int) {
+	c := l.conn
+	c.mu.Lock()
+	in := c.in
+	if in == nil {
+		c.mu.Unlock()
+		return
+	}
+	defer c.mu.Unlock()
+	defer c.setSlow(l.passing)
+	unseen := len(in.b) - viewed
+	c.hint = 0
+	switch {
+	case l.taken == len(in.b):
+		c.in = nil
+		in.free()
+		if l.passing {
+			c.hint = min(l.scanner.Need(), maxAhead/4)
+		}
+	case l.taken > 0: // each byte moves once at most: there is one reply that has begun
+		in.b = in.b[:copy(in.b, in.b[l.taken:])]
+		fallthrough
+	default:
+		c.hint = max(0, l.scanner.Need()-unseen)
+		if l.passing {
+			c.hint = min(c.hint, maxAhead/4)
+		}
+	}
+	l.taken = 0
+	if !c.told && c.hint == 0 && unseen > 0 && !l.held {
+		c.told = true
+		l.inbox.post(l)
+	}
+}
+
+// Detach gives the connection back: to the session that has waited longest, else to the stack of idle ones. It is
+// closed instead if it owes a reply, if the ledger has anything but known dirt, or if the settings want no more.
+func (l *Lease) Detach() {
+	if l.over {
+		return
+	}
+	why := l.unfit()
+	rest, lost := l.leave()
+	switch {
+	case lost != nil:
+		why = "hung up"
+	case why == "" && rest > 0:
+		why = "unexpected bytes"
+	}
+	p := l.conn.pool
+	if why != "" {
+		p.end(l.conn, why)
+		return
+	}
+	l.conn.ledger.recycle()
+	p.put(l.conn)
+	if l.reason.class() == long {
+		p.allowance.settle() // one less of its class: for another pool, perhaps
+	}
+}
+
+func (l *Lease) unfit() string {
+	if l.owed > 0 || l.skip > 0 {
+		return "reply owed"
+	}
+	return l.conn.ledger.unfit()
+}
+
+// Close ends the connection at once; it never returns to the pool. The node sees the end before anything that is
+// pushed to its keys afterwards, so a blocked command takes no element any more. why is a short fixed text for the
+// pool's counters.
+func (l *Lease) Close(why string) {
+	if l.over {
+		return
+	}
+	l.leave()
+	l.conn.pool.end(l.conn, why)
+}
+
+// lose is Close from the other side: the connection is gone, or must go for what it sent.
+func (l *Lease) lose(err error) {
+	if l.over {
+		return
+	}
+	lost, ok := err.(*backend.LostError)
+	if !ok {
+		lost = &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Begun: l.scanner.Partial(), Err: err}
+	}
+	l.leave()
+	l.conn.pool.end(l.conn, "lost")
+	l.holder.LeaseLost(l, lost)
+}
+
+// leave ends the lease but not yet the connection.
+func (l *Lease) leave() (rest int, lost error) {
+	l.over = true
+	c := l.conn
+	if l.revocable != nil {
+		c.quiet.Store(0)
+	}
+	in, rest, lost := c.detach(l.taken)
+	if l.delivering {
+		l.lent = in // the holder may still read the reply that lies in it
+	} else {
+		in.free()
+	}
+	l.out.free()
+	l.out, l.parts = nil, nil
+	c.pool.left(l)
+	return rest, lost
+}

@@ -1,0 +1,124 @@
+package pool
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Reason is what a session wants a connection of its own for.
+type Reason uint8
+
+const (
+	ReasonTxn   Reason = iota // WATCH … EXEC
+	ReasonBlock               // a blocking command
+	ReasonLarge               // a long request, or a read whose reply is expected to be long
+	ReasonPin                 // SUBSCRIBE, MONITOR, CLIENT TRACKING: until the client goes
+	numReasons
+)
+
+func (r Reason) String() string { return [numReasons]string{"txn", "block", "large", "pin"}[r] }
+
+// Reasons lists every Reason, for metrics.
+func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonLarge, ReasonPin} }
+
+// PoolBuckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound, follows them.
+var Buckets = [...]time.Duration{
+	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second,
+	10 * time.Second, 60 * time.Second,
+}
+
+// DurationHistogram counts durations by PoolBuckets.
+type DurationHistogram struct {
+	Counts [len(Buckets) + 1]uint64 // not cumulative
+	Sum    time.Duration
+}
+
+// PoolStats is a pool at one moment. Each number is exact; together they may be a moment apart.
+type Stats struct {
+	Idle, Leased, Dialing, Waiting int
+	LeasedLong, WaitingLong        int           // of those leased and waiting, for blocking commands and pins
+	Limit, LimitLong               int           // of the node, for all its pools together; 0: none
+	OldestWait                     time.Duration // of those who wait, for how long the oldest has
+
+	Hits, Misses       uint64            // Gets answered from the stack at once, and the others
+	Dials, DialErrors  uint64            // begun; failed, the handshake included
+	Evictions          uint64            // idle connections closed by IdleTime
+	Waits, WaitTimeout uint64            // Waiters that were answered in any way; those that got ErrPoolTimeout
+	DialErr            error             // why a dial failed last, nil: none did
+	DialErrAt          time.Time         // when
+	Closes             map[string]uint64 // connections closed, by reason
+	Hold, Wait         [numReasons]DurationHistogram
+}
+
+// poolMetrics is what a pool counts. The exclusive path can afford atomics.
+type metrics struct {
+	hits, misses, dials, dialErrors, evictions, waits, waitTimeouts atomic.Uint64
+
+	hold, wait [numReasons]histogram
+
+	mu        sync.Mutex // guards what follows
+	closes    map[string]uint64
+	dialErr   error
+	dialErrAt time.Time
+}
+
+func (m *metrics) dialFailed(err error) {
+	m.dialErrors.Add(1)
+	m.mu.Lock()
+	m.dialErr, m.dialErrAt = err, time.Now()
+	m.mu.Unlock()
+}
+
+func (m *metrics) closed(why string) {
+	m.mu.Lock()
+	if m.closes == nil {
+		m.closes = make(map[string]uint64)
+	}
+	m.closes[why]++
+	m.mu.Unlock()
+}
+
+func (m *metrics) snapshot() Stats {
+	s := Stats{
+		Hits: m.hits.Load(), Misses: m.misses.Load(),
+		Dials: m.dials.Load(), DialErrors: m.dialErrors.Load(),
+		Evictions: m.evictions.Load(),
+		Waits:     m.waits.Load(), WaitTimeout: m.waitTimeouts.Load(),
+	}
+	for r := range numReasons {
+		s.Hold[r], s.Wait[r] = m.hold[r].snapshot(), m.wait[r].snapshot()
+	}
+	m.mu.Lock()
+	s.Closes = maps.Clone(m.closes)
+	s.DialErr, s.DialErrAt = m.dialErr, m.dialErrAt
+	m.mu.Unlock()
+	return s
+}
+
+type histogram struct {
+	counts [len(Buckets) + 1]atomic.Uint64
+	sum    atomic.Int64
+}
+
+func (h *histogram) observe(d time.Duration) {
+	i := 0
+	for i < len(Buckets) && d > Buckets[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+func (h *histogram) snapshot() (s DurationHistogram) {
+	for i := range h.counts {
+		s.Counts[i] = h.counts[i].Load()
+	}
+	s.Sum = time.Duration(h.sum.Load())
+	return s
+}

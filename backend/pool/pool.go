@@ -1,0 +1,329 @@
+package pool
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and the sessions that
+// wait for one. All loops share it; the way of a Get that hits and of a Detach that nobody waits for has no lock.
+//
+//	           ┌──────────────── waiters (the oldest that may) ◀── Get missed
+//	           │                     ▲
+//	Detach ── put ──▶ stack ── take ─┴──▶ Get hit
+//	           ▲        │
+//	         dial       └──▶ wheel: idle too long
+//
+// put is the one door in, take the one door out.
+type Pool struct {
+	addr      string
+	user      backend.Identity // as whom it dials; DB and RESP are each Get's own
+	settings  *Settings
+	allowance *nodeLimit // of the node, shared with its other users' pools
+	metrics   metrics
+
+	stack   stack[*conn]
+	idle    atomic.Int32 // connections in the stack that are alive
+	leased  [numClasses]atomic.Int32
+	total   atomic.Int32             // all connections there are or are being dialled
+	garbage atomic.Int32             // connections that were closed in the stack since it was swept
+	waiting [numClasses]atomic.Int32 // the queues' len, for those who only look
+	shut    atomic.Bool
+
+	// Guarded by the allowance's mu, as is every queued Waiter.
+	queue    [numClasses]fifo[*Waiter]
+	dialing  int
+	deadline *time.Timer // of the queues
+
+	evictor evictor
+	warmer  warmer
+
+	dialCtx   context.Context // ends with the pool
+	stopDials context.CancelFunc
+}
+
+// NewPool returns the pool of a node's connections as a user: both empty is the node's default user without AUTH, a
+// password without a user is the one-argument AUTH. addr is host:port, or the path of a unix socket.
+func New(addr, user, password string, settings *Settings) *Pool {
+	return newPool(addr, backend.Identity{User: user, Password: password}, settings, newAllowance(settings))
+}
+
+// newPool is NewPool for a node that has pools already.
+func newPool(addr string, user backend.Identity, settings *Settings, a *nodeLimit) *Pool {
+	p := &Pool{addr: addr, user: user, settings: settings, allowance: a}
+	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
+	p.deadline = idleTimer(p.expire)
+	p.evictor.init(p)
+	p.warmer.init(p)
+	a.add(p)
+	settings.add(p)
+	p.warmer.look()
+	return p
+}
+
+// idleTimer returns a timer for f that is not running.
+func idleTimer(f func()) *time.Timer {
+	t := time.AfterFunc(time.Hour, f)
+	t.Stop()
+	return t
+}
+
+// Addr is the node's address.
+func (p *Pool) Addr() string { return p.addr }
+
+// Size is how many connections there are, idle, leased and being dialled.
+func (p *Pool) Size() int { return int(p.total.Load()) }
+
+// Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered through in, with an
+// idle or a freshly dialled connection or with an error. want's DB and RESP are what the connection is made before the
+// holder's first command; its user must be the pool's.
+func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*Lease, *Waiter) {
+	want.RESP = max(want.RESP, 2)
+	s, k := p.settings.Load(), reason.class()
+	if s.Enabled && !p.waitBefore(k, s) && p.allowance.enter(k, s) {
+		for c := p.takeSound(s); c != nil; c = p.takeSound(s) {
+			l := newLease(c, h, in, want, reason)
+			if p.lease(c, l, false) {
+				p.metrics.hits.Add(1)
+				return l, nil
+			}
+			p.discard(c, "hung up")
+		}
+		p.allowance.exit(k)
+	}
+	p.metrics.misses.Add(1)
+	return nil, p.wait(h, in, want, reason)
+}
+
+// take is the one door out: an idle connection becomes the caller's.
+func (p *Pool) take() *conn {
+	for {
+		c, ok := p.stack.pop()
+		if !ok {
+			return nil
+		}
+		if c.move(exclusiveIdle, exclusiveHeld) {
+			p.idle.Add(-1)
+			return c
+		}
+	}
+}
+
+// takeSound is take of a connection that is not known to be dead. Nothing was sent on one that is: the holder goes on
+// to the next.
+func (p *Pool) takeSound(s *Values) *conn {
+	for c := p.take(); c != nil; c = p.take() {
+		why := c.unsound(s)
+		if why == "" {
+			return c
+		}
+		p.discard(c, why)
+	}
+	return nil
+}
+
+// lease attaches a held connection to l, whose class has entered the allowance. It reports false when the connection is
+// lost. announced: a Waiter brings l to its holder, and what happens to it comes behind.
+func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
+	if !c.attach(l, announced) {
+		return false
+	}
+	c.used = true
+	p.leased[l.reason.class()].Add(1)
+	p.warmer.look()
+	return true
+}
+
+// left is a lease's word that it is over. Its connection is still held.
+func (p *Pool) left(l *Lease) {
+	k := l.reason.class()
+	p.leased[k].Add(-1)
+	p.allowance.exit(k)
+	p.metrics.hold[l.reason].observe(l.Held())
+}
+
+// put is the one door in, for detached and for dialled connections: c goes to the oldest waiter, else to the stack if
+// the settings want it there.
+func (p *Pool) put(c *conn) {
+	s := p.settings.Load()
+	if why := p.unwanted(c, s); why != "" {
+		p.discard(c, why)
+		return
+	}
+	switch {
+	case p.allowance.yields(p, s):
+		p.discard(c, "for another user")
+		return
+	case p.waiters() > 0 && p.serve(c, s):
+		return
+	}
+	if why := p.admit(c, s); why != "" {
+		p.discard(c, why)
+		return
+	}
+	c.idleSince.Store(int64(clock()))
+	p.evictor.watch(c)
+	c.move(exclusiveHeld, exclusiveIdle)
+	p.stack.push(c)
+	// From here on c is the pool's, and others may have it already. What changed while it went in, and could not see
+	// it then, is looked at again.
+	if c.isLost() {
+		c.closeIdle("hung up")
+	}
+	if p.settings.Load() != s || p.shut.Load() {
+		p.trim()
+	}
+	p.match()
+	if p.allowance.yields(p, s) {
+		if c := p.take(); c != nil {
+			p.discard(c, "for another user")
+		}
+	}
+}
+
+// unwanted says why c cannot serve anybody.
+func (p *Pool) unwanted(c *conn, s *Values) string {
+	switch {
+	case p.shut.Load():
+		return "pool closed"
+	case c.isLost():
+		return "hung up"
+	case p.allowance.over(s):
+		return "max total"
+	case !s.Enabled && c.used:
+		return "pool disabled"
+	}
+	return ""
+}
+
+// admit counts c among the idle, or says why it may not be.
+func (p *Pool) admit(c *conn, s *Values) string {
+	n := int(p.idle.Add(1))
+	var why string
+	switch {
+	case !s.Enabled:
+		why = "pool disabled"
+	case n > s.MaxIdle:
+		why = "max idle"
+	case s.IdleTime == 0 && n > s.minIdle():
+		why = "no idle time"
+	default:
+		return ""
+	}
+	p.idle.Add(-1)
+	return why
+}
+
+// discard closes a held connection.
+func (p *Pool) discard(c *conn, why string) {
+	c.move(exclusiveHeld, exclusiveClosed)
+	p.closed(c, why)
+}
+
+// closed keeps the accounts of a connection that has just been closed, and ends it.
+func (p *Pool) closed(c *conn, why string) {
+	c.wire.shutdown()
+	p.evictor.unwatch(c)
+	p.metrics.closed(why)
+	p.total.Add(-1)
+	p.allowance.total.Add(-1)
+	p.allowance.unseat(c)
+	p.allowance.dialForWaiters() // there may be room under the limit now
+	p.warmer.look()
+}
+
+// end is discard at the end of a lease, which may have been one too many of its class.
+func (p *Pool) end(c *conn, why string) {
+	p.discard(c, why)
+	p.allowance.settle()
+}
+
+// leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack. When the dead
+// outnumber the living they are swept out, so a storm of hang-ups costs each of them a constant and leaves no more
+// behind than are alive.
+func (p *Pool) leftIdle() {
+	alive := p.idle.Add(-1)
+	if p.garbage.Add(1) > max(64, alive) {
+		p.garbage.Store(0)
+		p.stack.sweep(func(c *conn) bool { return c.state.Load() == int32(exclusiveClosed) })
+	}
+}
+
+// apply puts changed settings in force.
+func (p *Pool) apply() {
+	p.trim()
+	p.evictor.reschedule()
+	p.allowance.mu.Lock()
+	p.armDeadline()
+	p.allowance.mu.Unlock()
+	p.match()
+	p.allowance.dialForWaiters()
+	p.allowance.revoker.wake()
+	p.warmer.look()
+}
+
+// trim closes the idle connections that are more than the settings want.
+func (p *Pool) trim() {
+	for {
+		s := p.settings.Load()
+		idle := int(p.idle.Load())
+		var why string
+		switch {
+		case p.shut.Load():
+			why = "pool closed"
+		case !s.Enabled:
+			why = "pool disabled"
+		case idle > s.MaxIdle:
+			why = "max idle"
+		case p.allowance.over(s):
+			why = "max total"
+		case s.IdleTime == 0 && idle > s.minIdle():
+			why = "no idle time"
+		default:
+			return
+		}
+		c := p.take()
+		if c == nil {
+			return
+		}
+		p.discard(c, why)
+	}
+}
+
+// Stats is what the pool is and has done.
+func (p *Pool) Stats() Stats {
+	s := p.metrics.snapshot()
+	s.Idle, s.LeasedLong = int(p.idle.Load()), int(p.leased[long].Load())
+	s.Leased = s.LeasedLong + int(p.leased[brief].Load())
+	values := p.settings.Load()
+	s.Limit, s.LimitLong = p.allowance.limit(values), p.allowance.longLimit(values)
+	p.allowance.mu.Lock()
+	s.Dialing, s.WaitingLong = p.dialing, p.queue[long].len
+	s.Waiting = s.WaitingLong + p.queue[brief].len
+	for k := range p.queue {
+		if w, ok := p.queue[k].front(); ok {
+			s.OldestWait = max(s.OldestWait, clock()-w.since)
+		}
+	}
+	p.allowance.mu.Unlock()
+	return s
+}
+
+// Close ends the pool and waits for nothing: idle connections and dials end now, those who wait get ErrPoolClosed, and
+// leases are closed when they are detached.
+func (p *Pool) Close() {
+	if p.shut.Swap(true) {
+		return
+	}
+	p.settings.remove(p)
+	p.stopDials()
+	p.allowance.remove(p)
+	p.failAll(ErrClosed)
+	p.trim()
+	p.evictor.stop()
+	p.warmer.stop()
+	p.deadline.Stop()
+}

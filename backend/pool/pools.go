@@ -1,0 +1,115 @@
+package pool
+
+import (
+	"sync"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// Pools are the pools of all nodes and users, made when first asked for. All loops share them.
+type Pools struct {
+	settings *Settings
+
+	mu         sync.RWMutex // guards what follows; nothing blocks under it
+	pools      map[poolKey]*Pool
+	allowances map[string]*nodeLimit // by node
+	closed     bool
+}
+
+// poolKey is what a pool's connections have in common.
+type poolKey struct{ addr, user, password string }
+
+// NewPools makes an empty set of pools that follow the settings.
+func NewPools(settings *Settings) *Pools {
+	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, allowances: map[string]*nodeLimit{}}
+}
+
+// For is the pool of a node for the identity's user; its database and protocol are no matter.
+func (ps *Pools) For(addr string, id backend.Identity) *Pool {
+	key := poolKey{addr, id.User, id.Password}
+	ps.mu.RLock()
+	p := ps.pools[key]
+	ps.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p = ps.pools[key]; p == nil {
+		p = newPool(addr, backend.Identity{User: id.User, Password: id.Password}, ps.settings, ps.allowance(addr))
+		ps.pools[key] = p
+		if ps.closed {
+			p.Close()
+		}
+	}
+	return p
+}
+
+// allowance is what all pools of a node draw from, under mu.
+func (ps *Pools) allowance(addr string) *nodeLimit {
+	a := ps.allowances[addr]
+	if a == nil {
+		a = newAllowance(ps.settings)
+		ps.allowances[addr] = a
+	}
+	return a
+}
+
+// Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's connections included.
+// While the settings give no MaxTotal, what is left, less a margin, is how many exclusive connections berth makes to it.
+func (ps *Pools) Learn(addr string, maxClients, connected int) {
+	ps.mu.Lock()
+	a := ps.allowance(addr)
+	ps.mu.Unlock()
+	a.learn(maxClients, connected)
+}
+
+// Limit is how many exclusive connections berth makes to a node, and how many of them blocking commands and pins may hold;
+// 0: any number.
+func (ps *Pools) Limit(addr string) (all, blocking int) {
+	ps.mu.RLock()
+	a := ps.allowances[addr]
+	ps.mu.RUnlock()
+	s := ps.settings.Load()
+	if a == nil {
+		a = &nodeLimit{}
+	}
+	return a.limit(s), a.longLimit(s)
+}
+
+// Each visits every pool, with its node and user.
+func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	for key, p := range ps.pools {
+		visit(key.addr, key.user, p)
+	}
+}
+
+// Retain closes the pools of nodes that are gone: their idle connections now, their leases when they are detached. A
+// node that comes back gets a new pool.
+func (ps *Pools) Retain(is func(addr string) bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for key, p := range ps.pools {
+		if !is(key.addr) {
+			delete(ps.pools, key)
+			p.Close()
+		}
+	}
+	for addr, a := range ps.allowances {
+		if !is(addr) && a.total.Load() == 0 { // leases that are left count if the node comes back
+			delete(ps.allowances, addr)
+		}
+	}
+}
+
+// Close closes every pool there is and will be.
+func (ps *Pools) Close() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.closed = true
+	for _, p := range ps.pools {
+		p.Close()
+	}
+}
