@@ -14,10 +14,10 @@ import (
 
 func init() {
 	localFuncs["command"] = func(s *session, _ [][]byte, out []byte) []byte {
-		return append(out, s.loop.srv.commandCatalog().whole[s.resp()]...)
+		return append(out, s.loop.srv.commandCatalog().Whole[s.resp()]...)
 	}
 	localFuncs["command|count"] = func(s *session, _ [][]byte, out []byte) []byte {
-		return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().commands))
+		return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().Commands))
 	}
 	localFuncs["command|info"] = commandInfo
 	localFuncs["command|list"] = commandList
@@ -43,12 +43,12 @@ func commandInfo(s *session, args [][]byte, out []byte) []byte {
 	c := s.loop.srv.commandCatalog()
 	names := args[2:]
 	if len(names) == 0 {
-		return append(out, c.whole[s.resp()]...)
+		return append(out, c.Whole[s.resp()]...)
 	}
 	out = codec.AppendArray(out, len(names))
 	for _, name := range names {
-		if row, ok := c.find(name); ok {
-			out = row.append(out, s.resp())
+		if row, ok := c.Find(name); ok {
+			out = row.Append(out, s.resp())
 		} else {
 			out = codec.AppendNull(out, s.resp())
 		}
@@ -59,19 +59,19 @@ func commandInfo(s *session, args [][]byte, out []byte) []byte {
 // commandList names all commands and subcommands, or those a filter admits. Which module a command comes from COMMAND
 // does not tell: by module none is found.
 func commandList(s *session, args [][]byte, out []byte) []byte {
-	admits := func(catalogRow) bool { return true }
+	admits := func(router.CatalogRow) bool { return true }
 	switch words := args[2:]; {
 	case len(words) == 0:
 	case len(words) == 3 && strings.EqualFold(string(words[0]), "filterby"):
 		by := string(words[2])
 		switch strings.ToLower(string(words[1])) {
 		case "module":
-			admits = func(catalogRow) bool { return false }
+			admits = func(router.CatalogRow) bool { return false }
 		case "aclcat":
 			category := "@" + strings.ToLower(by)
-			admits = func(r catalogRow) bool { return slices.Contains(r.categories, category) }
+			admits = func(r router.CatalogRow) bool { return slices.Contains(r.Categories, category) }
 		case "pattern":
-			admits = func(r catalogRow) bool { return glob.Match(by, r.name) }
+			admits = func(r router.CatalogRow) bool { return glob.Match(by, r.Name) }
 		default:
 			return codec.AppendError(out, errSyntax)
 		}
@@ -80,8 +80,8 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 	}
 	c := s.loop.srv.commandCatalog()
 	var names []string
-	for _, name := range c.names {
-		if admits(c.rows[name]) {
+	for _, name := range c.Names {
+		if admits(c.Rows[name]) {
 			names = append(names, name)
 		}
 	}
@@ -140,4 +140,19 @@ func commandHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"    All commands, or those named.",
 		"LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
 		"    The names of all commands, or of those the filter admits.")
+}
+
+// commandCatalog returns the catalog of now. When the nodes have not said, it is the built-in table.
+func (srv *server) commandCatalog() *router.Catalog {
+	reply := srv.nodes.Info().Commands
+	if c := srv.catalog.Load(); c != nil && router.SameBytes(c.Reply, reply) {
+		return c
+	}
+	c := router.CatalogOfNodes(reply)
+	if c == nil {
+		c = router.CatalogOfTable(router.Builtin())
+		c.Reply = reply
+	}
+	srv.catalog.Store(c) // two loops that come here at once have made the same
+	return c
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"strings"
 
 	"github.com/berth-proxy/berth/codec"
@@ -114,104 +112,6 @@ func (s *session) notCommand(args [][]byte, err error) bool {
 		return true
 	}
 	return s.refuse(nil, err.Error())
-}
-
-// slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so malformed that the node
-// must say why; manySlots when they lie in several.
-func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
-	if cmd.Way == router.Refused { // which only DEBUG can get past
-		return debugSlot(args)
-	}
-	l := s.loop
-	slot, keys, err := cmd.SlotOf(args, l.keys)
-	l.keys = keys
-	switch {
-	case errors.Is(err, router.ErrCrossSlot):
-		return manySlots
-	case err != nil:
-		return noSlot
-	}
-	return slot
-}
-
-// What slotOf says besides a slot.
-const (
-	noSlot    = -1
-	manySlots = -2
-)
-
-// place finds the shard for a request: by its slot; any shard for a request without keys. When it cannot, it says
-// why in Redis' words.
-func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) (shard int, text string) {
-	if !t.Sharded() {
-		return shardOf(t, 0, s.id)
-	}
-	return shardOf(t, s.slotOf(cmd, args), s.id)
-}
-
-// shardOf is the shard that serves a slot; one of them all, by the client's number, when there is no slot.
-func shardOf(t *router.Topology, slot int, client int64) (shard int, text string) {
-	switch {
-	case slot == manySlots:
-		return -1, errCrossSlot
-	case len(t.Shards()) == 0:
-		return -1, errNotServed
-	case slot == noSlot:
-		return int(client % int64(len(t.Shards()))), ""
-	}
-	if shard = t.Shard(uint16(slot)); shard < 0 {
-		return -1, errNotServed
-	}
-	return shard, ""
-}
-
-// turnTo readies the session to send by a side, routed by a topology; it holds while replies by the other side, or by
-// another topology, are owed.
-func (s *session) turnTo(side side, t *router.Topology) bool {
-	if s.side == side && s.topology == t {
-		return true
-	}
-	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
-	}
-	s.side, s.topology = side, t
-	return true
-}
-
-// share sends the request on the pipe to the owner of its slot, or on the session's lease if that is to the same
-// node.
-func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
-	t := s.loop.srv.nodes.Topology()
-	shard, text := s.place(t, cmd, args)
-	if text != "" {
-		return s.refuse(cmd, text)
-	}
-	addr := t.Shards()[shard].Primary
-	switch st := s.stay; {
-	case s.large != nil, len(raw) > maxOnPipe, s.heavy(cmd, args):
-		return s.shareLarge(cmd, t, shard, raw, args)
-	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
-		return s.shareTracked(cmd, raw, t, addr)
-	case st.carries(addr):
-		return s.sendOnStay(cmd, raw, 1)
-	}
-	return s.sharePiped(cmd, t, shard, raw)
-}
-
-// sharePiped sends the request on a pipe.
-func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte) bool {
-	if !s.turnTo(onPipes, t) {
-		return false
-	}
-	r := s.newRequest(cmd)
-	s.hearFirst(r)
-	if s.large != nil {
-		raw = bytes.Join(s.large.parts(), nil)
-	}
-	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
-		r.lost(err)
-	}
-	return true
 }
 
 // protected tells whether the command is one that Redis refuses to all, before it asks who the client is.

@@ -351,3 +351,7 @@ func (ln *lane) end() {
 	g.lanes = slices.DeleteFunc(g.lanes, func(o *lane) bool { return o == ln })
 	g.l.srv.unsettled.Add(-1)
 }
+
+// rested is how long a blocking command must have waited at a node for that node's redirect not to count towards
+// max-redirects: the slot it waits for may move many times in its life. Nodes that point at each other answer at once.
+const rested = 10 * time.Millisecond

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/router"
 )
 
 // A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back: after watch-max-idle, or
@@ -36,4 +38,41 @@ func (st *stay) revoke(why string) {
 	lease := st.lease
 	st.lease, st.broken = nil, true
 	lease.Detach() // its ledger knows what to undo
+}
+
+// watch attaches a lease to the node of the keys and watches them there.
+func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
+	slot := noSlot
+	if s.loop.srv.nodes.Topology().Sharded() {
+		slot = s.slotOf(cmd, args)
+	}
+	if st := s.stay; st != nil && st.watching {
+		switch {
+		case st.broken:
+			return s.say(cmd, "OK")
+		case st.slot != slot:
+			return s.refuse(cmd, errCrossSlot)
+		}
+	}
+	ready, taken := s.attach(cmd, args, pool.ReasonTxn)
+	if !ready {
+		return taken
+	}
+	st := s.stay
+	r := s.newRequest(cmd)
+	r.sent = bytes.Clone(raw)
+	r.watches = !st.watching
+	st.endWatchBefore()
+	st.watching, st.leaving, st.slot = true, false, slot
+	st.lease.Mark(pool.DirtWatch)
+	st.send(r, raw, 1)
+	return true
+}
+
+// unwatch ends a WATCH. The lease goes back as it is: its ledger knows what to undo.
+func (s *session) unwatch() {
+	if st := s.stay; st != nil && st.watching {
+		st.broken = false
+		st.leave()
+	}
 }

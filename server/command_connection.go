@@ -1,83 +1,12 @@
 package main
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
-	"github.com/berth-proxy/berth/backend/nodes"
-	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
-
-// localFunc answers a command out of berth's own knowledge: it appends the reply to out.
-type localFunc func(s *session, args [][]byte, out []byte) []byte
-
-// sessionFunc runs a command that changes the session, or that needs a node's word first. As dispatch, it returns
-// false when the request has to wait.
-type sessionFunc func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool
-
-// localFuncs and sessionFuncs hold the handlers of the commands that travel router.Local, by name. A Local command that
-// stands in neither goes to a node.
-var (
-	localFuncs   = map[string]localFunc{}
-	sessionFuncs = map[string]sessionFunc{}
-)
-
-func init() {
-	localFuncs["ping"] = ping
-	localFuncs["echo"] = func(_ *session, args [][]byte, out []byte) []byte { return codec.AppendBulk(out, args[1]) }
-	localFuncs["time"] = func(s *session, _ [][]byte, out []byte) []byte {
-		out = codec.AppendArray(out, 2)
-		out = codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock/1e9, 10))
-		return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
-	}
-	localFuncs["readonly"] = clusterMode(func(s *session) { s.readonly = true })
-	localFuncs["readwrite"] = clusterMode(func(s *session) { s.readonly = false })
-	localFuncs["asking"] = clusterMode(func(*session) {})
-	sessionFuncs["quit"] = quit
-	sessionFuncs["reset"] = reset
-	sessionFuncs["auth"] = auth
-	sessionFuncs["hello"] = hello
-	sessionFuncs["select"] = selectDB
-}
-
-// local answers a command itself.
-func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
-	if f := sessionFuncs[cmd.Name]; f != nil {
-		return f(s, cmd, raw, args)
-	}
-	if localFuncs[cmd.Name] == nil {
-		return s.share(cmd, raw, args)
-	}
-	return s.answerLocal(cmd, args)
-}
-
-// answerLocal answers with berth's own reply.
-func (s *session) answerLocal(cmd *router.Command, args [][]byte) bool {
-	l := s.loop
-	s.forgetCaching(cmd)
-	l.scratch = s.runLocal(cmd, args, l.scratch[:0])
-	s.answer(cmd, l.scratch)
-	return true
-}
-
-// runLocal appends berth's own reply to a command.
-func (s *session) runLocal(cmd *router.Command, args [][]byte, out []byte) []byte {
-	if cmd.Way == router.Refused {
-		return codec.AppendError(out, s.refusal(cmd))
-	}
-	return localFuncs[cmd.Name](s, args, out)
-}
-
-// answersItself tells whether no node sees the command.
-func (s *session) answersItself(cmd *router.Command) bool {
-	if forEmbedded[cmd.Name] && s.loop.srv.nodes.Info().Kind != nodes.Embedded {
-		return false
-	}
-	return cmd.Way == router.Refused && !s.debugs(cmd) || localFuncs[cmd.Name] != nil || sessionFuncs[cmd.Name] != nil
-}
 
 func ping(s *session, args [][]byte, out []byte) []byte {
 	switch {
@@ -147,36 +76,6 @@ func (s *session) become(id backend.Identity) {
 	}
 	if st := s.stay; st != nil { // also one that is only waiting for what it is owed before it goes: it may be used again
 		st.rebind(id)
-	}
-}
-
-// rebind takes a lease along when its client changes protocol, database or user, for what it watches. One that has changed
-// its user is not pooled again.
-func (st *stay) rebind(id backend.Identity) {
-	old := st.identity
-	st.identity = id
-	anotherUser := old.User != id.User || old.Password != id.Password
-	switch {
-	case st.lease == nil:
-	case anotherUser && id.User == "" && id.Password == "": // nobody can become that on a connection
-		st.lease.Close("another user")
-		st.lease, st.owed, st.broken = nil, nil, true // the client is owed nothing
-		if !st.watching && st.s.stay == st {
-			st.s.stay = nil
-		}
-	default:
-		if anotherUser {
-			st.lease.Mark(pool.DirtOther)
-			st.send(nil, authCommand(id.User, id.Password), 1)
-		}
-		if old.RESP != id.RESP {
-			st.send(nil, codec.AppendCommandString(nil, "HELLO", strconv.Itoa(id.RESP)), 1)
-			st.lease.SetRESP(id.RESP)
-		}
-		if old.DB != id.DB {
-			st.send(nil, codec.AppendCommandString(nil, "SELECT", strconv.Itoa(id.DB)), 1)
-			st.lease.SetDB(id.DB)
-		}
 	}
 }
 
@@ -383,5 +282,3 @@ func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	set.Detach()
 	return true
 }
-
-var okReply = codec.AppendSimple(nil, "OK")

@@ -1,8 +1,6 @@
 package main
 
-import (
-	"github.com/berth-proxy/berth/codec"
-)
+import "github.com/berth-proxy/berth/codec"
 
 // longJoin joins the replies to an MGET of very many keys, in slices. Owned by the loop. It is a job.
 type longJoin struct {

@@ -181,3 +181,39 @@ func (s *session) sendTo(to router.Redirect, request []byte, replies int, receiv
 	}
 	return pipe.Send(request, replies, receiver)
 }
+
+// share sends the request on the pipe to the owner of its slot, or on the session's lease if that is to the same
+// node.
+func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
+	t := s.loop.srv.nodes.Topology()
+	shard, text := s.place(t, cmd, args)
+	if text != "" {
+		return s.refuse(cmd, text)
+	}
+	addr := t.Shards()[shard].Primary
+	switch st := s.stay; {
+	case s.large != nil, len(raw) > maxOnPipe, s.heavy(cmd, args):
+		return s.shareLarge(cmd, t, shard, raw, args)
+	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
+		return s.shareTracked(cmd, raw, t, addr)
+	case st.carries(addr):
+		return s.sendOnStay(cmd, raw, 1)
+	}
+	return s.sharePiped(cmd, t, shard, raw)
+}
+
+// sharePiped sends the request on a pipe.
+func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte) bool {
+	if !s.turnTo(onPipes, t) {
+		return false
+	}
+	r := s.newRequest(cmd)
+	s.hearFirst(r)
+	if s.large != nil {
+		raw = bytes.Join(s.large.parts(), nil)
+	}
+	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
+		r.lost(err)
+	}
+	return true
+}

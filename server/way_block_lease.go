@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -137,4 +138,32 @@ func (e *lastEntry) answered() {
 	if e.asked--; e.asked == 0 {
 		e.done(e.ids)
 	}
+}
+
+// blockAlone sends a blocking command on the session's own lease and takes no further request until its reply.
+func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) bool {
+	ready, taken := s.attach(cmd, args, pool.ReasonBlock)
+	switch {
+	case !ready && taken: // refused
+		if s.stay != nil {
+			s.stay.wait = nil
+		}
+		return true
+	case !ready:
+		if s.pause == pauseLease {
+			s.beginWait(cmd, args)
+		}
+		return false
+	}
+	if w := s.stay.wait; w != nil {
+		if w.asking {
+			return s.hold(pauseLease)
+		}
+		s.stay.wait = nil
+		raw = w.rewritten(cmd, raw, args, s.loop.clock)
+	}
+	s.sendOnStay(cmd, raw, 1)
+	s.pause = pauseBlocked
+	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
+	return true
 }

@@ -1,8 +1,6 @@
 package main
 
-import (
-	"github.com/berth-proxy/berth/router"
-)
+import "github.com/berth-proxy/berth/router"
 
 // request is one command in flight. It stands in its session's queue from the moment it is read until its reply is in
 // the session's output; replies that come early wait in it.

@@ -1,68 +1,52 @@
-package main
+package router
 
 import (
 	"strings"
 
 	"github.com/berth-proxy/berth/codec"
-	"github.com/berth-proxy/berth/router"
 )
 
 // catalog is what COMMAND says of the commands there are: the nodes' own words, kept so that clients that ask when they
 // connect cost no node anything. Immutable.
-type catalog struct {
-	reply    []byte // the nodes' reply to COMMAND it was made from; nil: the nodes have not said
-	commands int    // without counting subcommands
-	names    []string
-	rows     map[string]catalogRow // by name, subcommands too
-	whole    [4][]byte             // COMMAND's reply by RESP version
+type Catalog struct {
+	Reply    []byte // the nodes' reply to COMMAND it was made from; nil: the nodes have not said
+	Commands int    // without counting subcommands
+	Names    []string
+	Rows     map[string]CatalogRow // by name, subcommands too
+	Whole    [4][]byte             // COMMAND's reply by RESP version
 }
 
 // catalogRow is one command.
-type catalogRow struct {
-	name       string
-	categories []string // "@read" …
-	append     func(dst []byte, resp int) []byte
-}
-
-// commandCatalog returns the catalog of now. When the nodes have not said, it is the built-in table.
-func (srv *server) commandCatalog() *catalog {
-	reply := srv.nodes.Info().Commands
-	if c := srv.catalog.Load(); c != nil && sameBytes(c.reply, reply) {
-		return c
-	}
-	c := catalogOfNodes(reply)
-	if c == nil {
-		c = catalogOfTable(router.Builtin())
-		c.reply = reply
-	}
-	srv.catalog.Store(c) // two loops that come here at once have made the same
-	return c
+type CatalogRow struct {
+	Name       string
+	Categories []string // "@read" …
+	Append     func(dst []byte, resp int) []byte
 }
 
 // sameBytes tells whether both are one slice, not only of the same content.
-func sameBytes(a, b []byte) bool {
+func SameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // catalogOfNodes reads a reply to COMMAND, nil if it is none.
-func catalogOfNodes(reply []byte) *catalog {
+func CatalogOfNodes(reply []byte) *Catalog {
 	v, err := codec.ParseValue(reply)
 	if err != nil || v.Type != '*' || len(v.Elems) == 0 {
 		return nil
 	}
-	c := &catalog{reply: reply, commands: len(v.Elems), rows: map[string]catalogRow{}}
+	c := &Catalog{Reply: reply, Commands: len(v.Elems), Rows: map[string]CatalogRow{}}
 	var enter func(row codec.Value)
 	enter = func(row codec.Value) {
 		if len(row.Elems) < rowKeys {
 			return
 		}
-		r := catalogRow{
-			name:   strings.ToLower(row.Elems[0].Text()),
-			append: func(dst []byte, resp int) []byte { return appendRow(dst, row, resp) },
+		r := CatalogRow{
+			Name:   strings.ToLower(row.Elems[0].Text()),
+			Append: func(dst []byte, resp int) []byte { return appendRow(dst, row, resp) },
 		}
 		if len(row.Elems) > rowCategories {
 			for _, category := range row.Elems[rowCategories].Elems {
-				r.categories = append(r.categories, category.Text())
+				r.Categories = append(r.Categories, category.Text())
 			}
 		}
 		c.add(r)
@@ -85,29 +69,29 @@ func catalogOfNodes(reply []byte) *catalog {
 	return c
 }
 
-func catalogOfTable(table *router.Table) *catalog {
-	c := &catalog{commands: table.Len(), rows: map[string]catalogRow{}}
+func CatalogOfTable(table *Table) *Catalog {
+	c := &Catalog{Commands: table.Len(), Rows: map[string]CatalogRow{}}
 	for _, cmd := range table.Commands() {
-		c.add(catalogRow{name: cmd.Name, categories: cmd.Categories, append: cmd.AppendInfo})
+		c.add(CatalogRow{Name: cmd.Name, Categories: cmd.Categories, Append: cmd.AppendInfo})
 	}
 	c.fill(table.AppendInfo)
 	return c
 }
 
-func (c *catalog) add(r catalogRow) {
-	c.names = append(c.names, r.name)
-	c.rows[r.name] = r
+func (c *Catalog) add(r CatalogRow) {
+	c.Names = append(c.Names, r.Name)
+	c.Rows[r.Name] = r
 }
 
-func (c *catalog) fill(whole func(dst []byte, resp int) []byte) {
+func (c *Catalog) fill(whole func(dst []byte, resp int) []byte) {
 	for _, resp := range []int{2, 3} {
-		c.whole[resp] = whole(nil, resp)
+		c.Whole[resp] = whole(nil, resp)
 	}
 }
 
 // find is the row of a command's full name, case aside.
-func (c *catalog) find(name []byte) (catalogRow, bool) {
-	r, ok := c.rows[strings.ToLower(string(name))]
+func (c *Catalog) Find(name []byte) (CatalogRow, bool) {
+	r, ok := c.Rows[strings.ToLower(string(name))]
 	return r, ok
 }
 

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/pipe"
+)
+
+// meetLoops has every loop seen before the first client comes: which of them is the home of a group of clients depends on
+// how many there are. gnet does not tell; but it gives a socket to the loop that has the fewest.
+func (srv *server) meetLoops() error {
+	var ends []net.Conn
+	defer func() {
+		for _, c := range ends {
+			_ = c.Close() // gnet sees the end of its own
+		}
+	}()
+	for known := -1; known < len(srv.eachLoop()); {
+		known = len(srv.eachLoop())
+		ours, gnets, err := socketPair()
+		if err != nil {
+			return err
+		}
+		ends = append(ends, ours)
+		c, err := srv.client.Enroll(gnets)
+		if err != nil {
+			return err
+		}
+		srv.seeds = append(srv.seeds, c)
+	}
+	return nil
+}
+
+// socketPair is two sockets that are connected to each other.
+func socketPair() (a, b net.Conn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	var conns [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socket pair")
+		conn, failed := net.FileConn(f)
+		_ = f.Close()
+		conns[i], err = conn, errors.Join(err, failed)
+	}
+	return conns[0], conns[1], err
+}
+
+// loopOf is our side of one of gnet's loops, made when it is first seen.
+func (srv *server) loopOf(el gnet.EventLoop) *loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	l := srv.loops[el]
+	if l == nil {
+		l = newLoop(srv, el)
+		srv.loops[el] = l
+		var homes []*loop
+		if old := srv.homes.Load(); old != nil {
+			homes = slices.Clone(*old)
+		}
+		homes = append(homes, l)
+		srv.homes.Store(&homes)
+	}
+	return l
+}
+
+// eachLoop lists the loops that have been seen.
+func (srv *server) eachLoop() []*loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	all := make([]*loop, 0, len(srv.loops))
+	for _, l := range srv.loops {
+		all = append(all, l)
+	}
+	return all
+}
+
+// handler is gnet's way into our loops. A socket's context says whose it is: a session's or a pipe's.
+type handler struct {
+	gnet.BuiltinEventEngine
+	srv *server
+}
+
+// OnOpen is called when a socket was enrolled.
+func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
+	l := h.srv.loopOf(c.EventLoop())
+	l.Enter()
+	switch x := c.Context().(type) {
+	case *session:
+		x.opened(l, c)
+	case *pipe.Pipe:
+		x.Opened(c)
+	case *feed.Feed:
+		x.Opened(c)
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic is called when a socket has bytes.
+func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
+	switch x := c.Context().(type) {
+	case *session:
+		x.loop.Enter()
+		x.traffic(c)
+	case *pipe.Pipe:
+		x.Traffic(c)
+	case *feed.Feed:
+		x.Traffic(c)
+	}
+	return gnet.None
+}
+
+// OnClose is called when a socket is closed, whoever closed it.
+func (h *handler) OnClose(c gnet.Conn, err error) gnet.Action {
+	switch x := c.Context().(type) {
+	case *session:
+		x.gone(c, err)
+	case *pipe.Pipe:
+		x.Closed(c, err)
+	case *feed.Feed:
+		x.Closed(c, err)
+	}
+	return gnet.None
+}
+
+// tickEvery is how often loops do what time asks for.
+const tickEvery = 100 * time.Millisecond
+
+// OnTick runs on a goroutine of its own.
+func (h *handler) OnTick() (time.Duration, gnet.Action) {
+	h.srv.capClients()
+	h.srv.memory.tick(time.Now().UnixNano())
+	for _, l := range h.srv.eachLoop() {
+		posted := time.Now()
+		l.Post(func() {
+			l.stats.lag.ObserveDuration(time.Since(posted))
+			l.tick()
+		})
+	}
+	return tickEvery, gnet.None
+}
+
+// gnetLog passes gnet's complaints to our log.
+type gnetLog struct{}
+
+func (gnetLog) Debugf(string, ...any) {}
+
+func (gnetLog) Infof(string, ...any) {}
+
+func (gnetLog) Warnf(format string, args ...any) {
+	slog.Debug("gnet: " + fmt.Sprintf(format, args...))
+}
+
+func (gnetLog) Errorf(format string, args ...any) {
+	slog.Warn("gnet: " + fmt.Sprintf(format, args...))
+}
+
+func (gnetLog) Fatalf(format string, args ...any) {
+	slog.Error("gnet: " + fmt.Sprintf(format, args...))
+}

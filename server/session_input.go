@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/codec"
+)
+
+// traffic takes what the client has sent.
+func (s *session) traffic(c gnet.Conn) {
+	buf, _ := c.Next(-1)
+	l := s.loop
+	l.alone.visit(l.clock)
+	l.stats.bytesIn += int64(len(buf))
+	s.seen = l.clock
+	switch {
+	case s.closing || s.closed: // QUIT: the rest is ignored
+	case s.large != nil && s.large.missing > 0:
+		l.srv.memory.pass(len(buf), l.clock)
+		if n := s.large.fill(buf); n < len(buf) {
+			s.keep(buf[n:])
+			s.takeKept()
+		} else {
+			s.checkInput()
+		}
+	case s.pause == goOn && s.inPos == len(s.in) && !s.isReady:
+		if n := s.take(buf); n < len(buf) && !s.closing {
+			s.keep(buf[n:])
+			s.setAside()
+		}
+	default:
+		s.keep(buf)
+		s.takeKept()
+	}
+	l.After()
+}
+
+// keep adds to the input that waits.
+func (s *session) keep(b []byte) {
+	if s.in == nil {
+		s.in = s.loop.buf()
+	}
+	if cap(s.in)-len(s.in) < len(b) {
+		if s.inPos > 0 {
+			s.in = s.in[:copy(s.in, s.in[s.inPos:])]
+			s.inPos = 0
+		}
+		announced := 0
+		if s.parser != nil && s.pause == goOn {
+			announced = min(s.parser.Need(), maxGrowth*len(s.in))
+		}
+		s.in = slices.Grow(s.in, max(len(b), len(s.in), announced))
+	}
+	s.in = append(s.in, b...)
+	s.checkInput()
+}
+
+// maxGrowth is by how much the input grows for bytes that were announced and have not come.
+const maxGrowth = 8
+
+// checkInput ends a client of whom berth would have to hold too much.
+func (s *session) checkInput() {
+	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
+		s.loop.stats.limits["client-query-buffer-limit"]++
+		s.kill("query buffer limit")
+	}
+}
+
+// takeKept takes what it can of the input that waited.
+func (s *session) takeKept() {
+	for s.pause == goOn && !s.closing && !s.isReady && (s.inPos < len(s.in) || s.large.waits()) {
+		if s.large.waits() {
+			if !s.takeLarge() {
+				break
+			}
+			continue
+		}
+		n := s.take(s.in[s.inPos:])
+		s.inPos += n
+		if s.given {
+			rest := s.in[s.inPos:]
+			s.in, s.inPos, s.given = nil, 0, false
+			if len(rest) > 0 {
+				s.keep(rest)
+			}
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if s.in != nil && (s.closing || s.inPos == len(s.in)) {
+		s.loop.drop(s.in)
+		s.in, s.inPos = nil, 0
+	}
+	s.setAside()
+	if s.half != nil {
+		s.touch()
+	}
+}
+
+// give is the request at hand in memory that stays what it is: a long one with the input that it lies in, which is the
+// session's no more, others in a copy.
+func (s *session) give(raw []byte) []byte {
+	if s.inPos < len(s.in) && &raw[0] == &s.in[s.inPos] && len(raw) > maxOnPipe {
+		s.given = true
+		return raw
+	}
+	return bytes.Clone(raw)
+}
+
+// take dispatches the whole requests in buf until one has to wait, and returns how many bytes they were.
+func (s *session) take(buf []byte) (taken int) {
+	l := s.loop
+	p := s.parser
+	if p == nil {
+		p = l.parser()
+	}
+	limits := l.srv.limits(s.authenticated)
+	for slice := sliceWork; taken < len(buf) && s.pause == goOn && !s.closing && !s.given; {
+		if slice <= 0 {
+			s.goOnLater()
+			break
+		}
+		n, err := p.Parse(buf[taken:], limits)
+		if err != nil {
+			s.protocolError(err)
+			taken = len(buf)
+			break
+		}
+		if n == 0 {
+			if p.Begun() {
+				s.goOnLater()
+			}
+			break
+		}
+		if s.large != nil {
+			s.large.complete(buf[taken:taken+n], p.Args())
+			p.Reset()
+			taken += n
+			if !s.takeLarge() {
+				break
+			}
+			continue
+		}
+		slice -= workPerRequest + len(p.Args()) + n/workBytes
+		if args := p.Args(); len(args) > 0 {
+			raw := buf[taken : taken+n]
+			if p.Inline() {
+				l.scratch = codec.AppendCommand(l.scratch[:0], args...)
+				raw = l.scratch
+			}
+			if !s.dispatch(raw, args) {
+				p.Reset()
+				break
+			}
+			limits = l.srv.limits(s.authenticated)
+		}
+		if s.muteNext > 0 { // by an empty request, too
+			s.muteNext--
+		}
+		p.Reset()
+		taken += n
+	}
+	if p.Partial() && !s.closing {
+		s.parser = p
+	} else {
+		l.dropParser(p)
+		s.parser = nil
+	}
+	return taken
+}
+
+// protocolError answers input that is no request and ends the session.
+func (s *session) protocolError(err error) {
+	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+err.Error())
+	s.muteThis = s.muteAll || s.muteNext == 1
+	s.answer(nil, s.loop.scratch)
+	s.end("protocol error")
+}

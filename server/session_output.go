@@ -1,0 +1,102 @@
+package main
+
+import "time"
+
+// write adds to the output; it goes to the socket when the loop has the session's turn.
+func (s *session) write(b []byte) {
+	if len(b) == 0 {
+		s.touch()
+		return
+	}
+	if s.out == nil {
+		s.out = s.loop.buf()
+	}
+	s.out = append(s.out, b...)
+	s.touch()
+}
+
+// touch lists the session for flush.
+func (s *session) touch() {
+	if !s.isDirty {
+		s.isDirty = true
+		s.loop.dirty = append(s.loop.dirty, s)
+	}
+}
+
+// flushComplete writes the output if the client is owed nothing more. What would come later goes out with the next write:
+// a batch of replies for thousands of clients needs one buffer, not thousands.
+func (s *session) flushComplete() {
+	if s.head == nil && len(s.out) > 0 && !s.isReady {
+		s.flush()
+	}
+}
+
+// flush writes the output, and closes a session that has nothing left to say.
+func (s *session) flush() {
+	s.isDirty = false
+	if s.closed {
+		return
+	}
+	if s.half != nil {
+		s.flushHalf()
+		return
+	}
+	switch out := s.out; {
+	case len(out) == 0:
+	case s.holdsBack():
+		if !s.isHeld {
+			s.isHeld = true
+			s.loop.held = append(s.loop.held, s)
+		}
+	default:
+		s.out = nil
+		s.loop.stats.bytesOut += int64(len(out))
+		_, err := s.conn.Write(out) // a failure has closed the session when it returns
+		s.loop.drop(out)
+		if err != nil || s.closed {
+			return
+		}
+		s.checkOutput()
+	}
+	if s.closing && s.head == nil {
+		if s.conn.OutboundBuffered() > 0 {
+			s.loop.linger = append(s.loop.linger, s)
+			return
+		}
+		s.close()
+	}
+}
+
+// holdsBack tells that the output may wait for the reply behind it: a client that has sent EXEC has +OK and +QUEUED to come
+// with it, in one write. A node that takes its time does not hold them up beyond the next tick.
+func (s *session) holdsBack() bool {
+	return s.head != nil && s.head.blob != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
+}
+
+// maxHoldBack is how long, in nanoseconds.
+const maxHoldBack = int64(20 * time.Millisecond)
+
+// checkOutput ends a client that does not read what it asked for.
+func (s *session) checkOutput() {
+	buffered := s.conn.OutboundBuffered()
+	if buffered == 0 {
+		s.overSoft = 0
+		return
+	}
+	limit := s.loop.srv.outputLimit(s)
+	switch {
+	case limit.Hard > 0 && buffered > limit.Hard:
+		s.loop.stats.limits["client-output-buffer-limit"]++
+		s.kill("output buffer hard limit")
+	case limit.Soft > 0 && buffered > limit.Soft:
+		if s.overSoft == 0 {
+			s.overSoft = s.loop.clock
+		}
+		if time.Duration(s.loop.clock-s.overSoft) > limit.SoftFor {
+			s.loop.stats.limits["client-output-buffer-limit"]++
+			s.kill("output buffer soft limit")
+		}
+	default:
+		s.overSoft = 0
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/router"
+)
+
+// shareLarge sends a request on a lease to the owner of its slot, because it is long or its reply will be. Where there is
+// no lease to be had it travels on the pipe like any other.
+func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
+	addr := t.Shards()[shard].Primary
+	if st := s.stay; st != nil && st.watching && !st.carries(addr) || !s.loop.srv.config().PoolEnabled {
+		return s.sharePiped(cmd, t, shard, raw)
+	}
+	if !s.turnTo(onLease, t) {
+		return false
+	}
+	switch s.stayAt(addr, pool.ReasonLarge) {
+	case stayWaiting:
+		return s.hold(pauseLease)
+	case stayBusy:
+		return s.hold(pauseBarrier)
+	case stayFailed:
+		s.stay = nil
+		return s.sharePiped(cmd, t, shard, raw)
+	}
+	s.stay.track()
+	r := s.newRequest(cmd)
+	s.hearFirst(r)
+	r.parts = s.partsOf(raw)
+	if s.large != nil && slices.Contains(cmd.Categories, "@string") {
+		if get, err := s.loop.srv.table().Lookup(getArgs); err == nil {
+			s.loop.srv.heavy.add(get, args[cmd.First])
+		}
+	}
+	s.stay.sendParts(r, 1)
+	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
+	return true
+}
+
+var getArgs = [][]byte{[]byte("get")}
+
+// partsOf is the request at hand in pieces that stay what they are.
+func (s *session) partsOf(raw []byte) [][]byte {
+	if s.large != nil {
+		return s.large.parts()
+	}
+	return [][]byte{s.give(raw)}
+}

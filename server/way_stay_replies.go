@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// send puts a request on the lease.
+func (st *stay) send(r *request, raw []byte, replies int) {
+	if r != nil {
+		st.sendCaching()
+	}
+	st.lease.Send(raw, replies)
+	st.sentAt = st.s.loop.clock
+	st.owed = append(st.owed, stayOwed{r: r, left: replies})
+	st.touch()
+}
+
+// sendParts puts a long request on the lease: r.parts.
+func (st *stay) sendParts(r *request, replies int) {
+	st.sendCaching()
+	st.lease.SendParts(r.parts, replies)
+	st.sentAt = st.s.loop.clock
+	st.owed = append(st.owed, stayOwed{r: r, left: replies})
+	st.touch()
+}
+
+func (st *stay) touch() {
+	if !st.dirty {
+		st.dirty = true
+		st.s.loop.staying = append(st.s.loop.staying, st)
+		st.s.loop.Wake()
+	}
+}
+
+// flush writes what the turn has put on the lease.
+func (st *stay) flush() {
+	st.dirty = false
+	if st.lease != nil {
+		st.lease.Flush()
+	}
+}
+
+// sendOnStay sends a request on the session's lease, in its turn.
+func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool {
+	if !s.turnTo(onLease, s.topology) {
+		return false
+	}
+	r := s.newRequest(cmd)
+	r.sent = append([]byte(nil), raw...)
+	s.hearFirst(r)
+	s.stay.send(r, raw, replies)
+	return true
+}
+
+// LeasePart takes the beginning of a long reply.
+func (st *stay) LeasePart(_ *pool.Lease, part []byte) bool {
+	if len(st.owed) == 0 || st.owed[0].left != 1 {
+		return false
+	}
+	st.movedAt = st.s.loop.clock
+	if r := st.owed[0].r; r != nil && !r.Part(part, nil, 0) {
+		return false
+	}
+	if !st.s.closed && !st.s.hasRoom() {
+		st.lease.Hold()
+		st.s.loop.pour.wait(st.s.loop, st)
+	}
+	return true
+}
+
+// LeaseReply takes one whole reply of the lease, or the end of one that came in parts.
+func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
+	streams := len(st.owed) > 0 && st.owed[0].r != nil && st.owed[0].r.streams
+	if !streams && reply[0] == '>' {
+		st.pushed(reply)
+		return
+	}
+	if len(st.owed) == 0 {
+		return // the lease ends a connection that sends what nobody asked for
+	}
+	first := &st.owed[0]
+	first.left--
+	if first.must && reply[0] == '-' {
+		st.s.end("tracking refused")
+	}
+	r, left := first.r, first.left
+	if left > 0 {
+		if r != nil && r.blob != nil {
+			r.blob.queued(reply)
+		}
+		return
+	}
+	*first = stayOwed{}
+	st.owed = st.owed[1:] // append moves what is left when it needs the room
+	if r != nil {
+		st.answer(r, reply)
+	}
+	if st.leaving && len(st.owed) == 0 && st.lease != nil {
+		st.detach()
+	}
+}
+
+// answer ends a request with the lease's reply, unless the node sends it elsewhere.
+func (st *stay) answer(r *request, reply []byte) {
+	if r.blob != nil {
+		st.lease.Clear(pool.DirtMulti)
+	}
+	switch {
+	case r.streams:
+		r.done(reply)
+		return
+	case r.parts != nil && reply[0] == '-': // it may have to be sent again
+		r.sent = bytes.Join(r.parts, nil)
+	case r.parts != nil:
+		st.s.foundLight(r.cmd, r.parts[0])
+	}
+	if r.blob != nil {
+		_, moved := router.ParseRedirect(reply, "")
+		switch {
+		case r.blob.turns && (moved || r.blob.moved != nil): // not onto a pipe
+			reply = []byte("-TRYAGAIN berth: the slot has moved, transaction not executed\r\n")
+		case !r.blob.watched && reply[0] == '-' && r.redirect(reply, r.sent):
+			return
+		case moved || r.blob.moved != nil: // what was watched has gone elsewhere: nothing was executed
+			l := st.s.loop
+			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
+			reply = l.scratch
+		case reply[0] == '-' && !bytes.HasPrefix(reply, execAbort): // perhaps MULTI was refused, and EXEC with it
+			st.lease.Mark(pool.DirtOther)
+		}
+	} else if reply[0] == '-' {
+		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > rested {
+			r.hops = 0
+		}
+		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
+			st.follow(r, to)
+			return
+		}
+	}
+	r.deliver(reply)
+}
+
+var execAbort = []byte("-EXECABORT")
+
+// follow sends a redirected request to its new node. The first WATCH and a blocking command take the stay along, if the
+// lease owes nothing else; anything else travels on a pipe, and what is watched is lost.
+func (st *stay) follow(r *request, to router.Redirect) {
+	s := st.s
+	alone := len(st.owed) == 0
+	switch {
+	case alone && st.watching && r.watches:
+		st.lease.Clear(pool.DirtWatch)
+	case alone && s.pause == pauseBlocked:
+		st.broken = st.watching
+	case r.cmd.Name == "watch": // its client has sent more already, which it cannot take along
+		st.broken = st.watching
+		r.done(okReply)
+		return
+	default:
+		st.broken = st.watching
+		if err := s.sendTo(to, r.sent, 1, r); err != nil {
+			r.lost(err)
+		}
+		return
+	}
+	st.again, st.asking = r, to.Ask
+	st.move(to.Addr)
+	if st.lease != nil {
+		st.again = nil
+		st.resend(r)
+	}
+}
+
+// resend sends a redirected request on the lease at its new node.
+func (st *stay) resend(r *request) {
+	if st.asking {
+		st.lease.Send(askingCommand, 1)
+		st.owed = append(st.owed, stayOwed{left: 1})
+		st.asking = false
+	}
+	raw := r.sent
+	if r.watches {
+		st.lease.Mark(pool.DirtWatch)
+	} else {
+		raw = st.s.shortened(r)
+	}
+	st.send(r, raw, 1)
+}
+
+var askingCommand = codec.AppendCommandString(nil, "ASKING")
+
+// LeaseLost says that the connection is gone, and with it all that it owed.
+func (st *stay) LeaseLost(_ *pool.Lease, err error) {
+	s := st.s
+	owed := st.owed
+	st.lease, st.owed = nil, nil
+	if st.tracks() {
+		s.kill("tracking connection lost")
+		for _, o := range owed {
+			if o.r != nil {
+				s.loop.dropRequest(o.r)
+			}
+		}
+		return
+	}
+	switch {
+	case s.kept[st.addr] == st:
+		delete(s.kept, st.addr)
+	case st.watching:
+		st.broken = true
+	case s.stay == st:
+		s.stay = nil
+	}
+	lost := asLost(st.addr, err)
+	for _, o := range owed {
+		if o.r != nil {
+			o.r.lost(lost)
+		}
+	}
+}
+
+// asLost is why a lease was lost, in the form that says whether anything was sent.
+func asLost(addr string, err error) *backend.LostError {
+	if lost, ok := errors.AsType[*backend.LostError](err); ok {
+		return lost
+	}
+	return &backend.LostError{Addr: addr, Sent: true, Err: err}
+}
+
+// owesWatch tells whether a WATCH is not answered.
+func (st *stay) owesWatch() bool {
+	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Name == "watch" })
+}
+
+// owedFor is for how long the oldest request on the lease has been waiting.
+func (st *stay) owedFor(now int64) time.Duration {
+	for _, o := range st.owed {
+		if o.r != nil {
+			return time.Duration(now - max(o.r.start, st.movedAt))
+		}
+	}
+	return 0
+}
+
+// overdue tells that a reply has been waited for too long, which at a node that serves no slot any more is soon.
+func (st *stay) overdue(now int64, patience time.Duration, t *router.Topology) bool {
+	waited := st.owedFor(now)
+	return patience > 0 && waited > patience || waited > pipe.RetiredPatience && !t.Serves(st.addr)
+}
+
+// giveUp ends a lease that does not answer.
+func (st *stay) giveUp() {
+	lease := st.lease
+	lease.Close("backend-timeout-ms")
+	st.LeaseLost(lease, errNoReply)
+}
+
+var errNoReply = errors.New("no reply within backend-timeout-ms")
+
+// fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must still learn.
+func (st *stay) fail(r *request, err error) {
+	if !st.broken {
+		st.s.stay = nil
+	}
+	l := st.s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], st.failure(err))
+	r.done(l.scratch)
+}
+
+// failure words why no lease was attached.
+func (st *stay) failure(err error) string { return st.s.noLease(st.addr, err) }
+
+func (s *session) noLease(addr string, err error) string { return s.loop.srv.noLease(addr, err) }
+
+// noLease words why no lease to a node was attached. Nothing was sent: clients may try again.
+func (srv *server) noLease(addr string, err error) string {
+	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
+		return lost.Refusal
+	}
+	if errors.Is(err, pool.ErrTimeout) {
+		return "TRYAGAIN berth: no backend connection within " +
+			srv.config().PoolWaitTimeout.String() + ", command not executed"
+	}
+	return "TRYAGAIN berth: no backend connection to " + addr + " (" + err.Error() + "), command not executed"
+}
