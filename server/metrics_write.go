@@ -224,7 +224,7 @@ func (e *Exposition) writeFamilies(w io.Writer) {
 	m.writeTo(w)
 }
 
-// metricsMarkdown renders the table as the README shows it.
+// metricsMarkdown renders the table as OPERATING.md shows it.
 func metricsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")

@@ -7,7 +7,7 @@ import (
 )
 
 // An option is one row of the one table that drives the configuration file, the flags, the environment,
-// CONFIG GET/SET/REWRITE, -t, --help and the README.
+// CONFIG GET/SET/REWRITE, -t, --help and OPERATING.md.
 type option struct {
 	name  string
 	value optionValue              // its type: how it is read, checked and written, and where it lies in Config
@@ -27,7 +27,7 @@ type optionValue interface {
 	lines(c *Config) []string
 	// many reports whether the value consists of several words.
 	many() bool
-	// unit is the README's column: "bytes", "s", "ms", "yes/no" ...
+	// unit is the column of OPERATING.md: "bytes", "s", "ms", "yes/no" ...
 	unit() string
 	// wants says what would be right: "a whole number from 0 to 65535".
 	wants() string
@@ -156,7 +156,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// optionsMarkdown renders the table as the README shows it.
+// optionsMarkdown renders the table as OPERATING.md shows it.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Option | Default | Unit | Changes while running | Meaning |\n|---|---|---|---|---|\n")

@@ -13,7 +13,7 @@ const (
 )
 
 // options is the table. Names are redis.conf's where the meaning is the same and the pool specification's where
-// it is theirs (private_conn_*). Order is the README's, --help's and that of CONFIG GET *.
+// it is theirs (private_conn_*). Order is that of OPERATING.md, --help and CONFIG GET *.
 var options = []*option{
 	// Where clients come in.
 	{name: "bind", def: "127.0.0.1",
