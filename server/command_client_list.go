@@ -158,7 +158,7 @@ func (s *session) flags() string {
 		{'O', s.monitors()},
 		{'P', s.subscribed()},
 		{'x', s.txn != nil || s.splicing != nil},
-		{'b', s.pause == pauseBlocked || s.pause == pauseByCommand},
+		{'b', s.pause == pauseBlocked || s.pause == pauseGated},
 		{'t', s.tracking != nil},
 		{'B', s.tracking != nil && s.tracking.bcast},
 		{'d', s.stay != nil && s.stay.broken},

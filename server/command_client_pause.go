@@ -14,7 +14,7 @@ func init() {
 	sessionFuncs["client|unpause"] = permitted(unpauseCommand)
 }
 
-// pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause pauseByCommand; when the
+// pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause pauseGated; when the
 // gate opens every loop is told, and looks for them among its own.
 type pauseGate struct {
 	// closed is loaded by every loop at every request, and stored by who changes the pause. A loop that still saw the
@@ -92,8 +92,8 @@ func (srv *server) letGo() {
 	for _, l := range srv.eachLoop() {
 		l.Post(func() {
 			for s := l.first; s != nil; s = s.next {
-				if s.pause == pauseByCommand {
-					s.release()
+				if s.pause == pauseGated {
+					s.resumeFrom(pauseGated)
 				}
 			}
 		})

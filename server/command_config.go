@@ -41,7 +41,7 @@ func (srv *server) configurable() int {
 // configGet answers with berth's settings, and those of a node behind them. When no node can say, berth's are all there are.
 func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	own := s.loop.srv.settings.Match(args[2:])
 	nodes := s.loop.srv.configurable()
@@ -49,7 +49,7 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		own = append(own, settingsOfNone(args[2:])...)
 	}
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	s.poll(raw, min(1, nodes), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) { // NOPERM, NOAUTH
 			r.done(refused)
@@ -94,7 +94,7 @@ func settingsOfNode(reply []byte) (found []config.Setting) {
 // what they were.
 func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	home, settings, nodes := s.loop, s.loop.srv.settings, s.loop.srv.configurable()
 	own, before, theirs := sortSettings(settings.Load(), args[2:])
@@ -106,7 +106,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		return s.refuse(cmd, errSharedClients)
 	}
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	ask := func() {
 		s.poll(theirs, nodes, func(answers [][]byte) {
 			switch refused := firstError(answers); {
@@ -168,11 +168,11 @@ func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, the
 // configRewrite has everybody write a file who was started with one.
 func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	settings := s.loop.srv.settings
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	s.poll(raw, s.loop.srv.configurable(), func(answers [][]byte) {
 		refused := firstError(answers)
 		switch {
@@ -196,11 +196,11 @@ func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool
 // configResetStat begins to count anew, on every loop and every primary.
 func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	srv := s.loop.srv
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	s.poll(raw, srv.configurable(), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) {
 			r.done(refused)

@@ -46,7 +46,7 @@ func quit(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 // reset makes the client one that has just connected.
 func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	s.txn = nil
 	s.unlisten("reset")
@@ -105,7 +105,7 @@ func authCommand(user, password string) []byte {
 // client's reply of the node's +OK. An error goes to the client as it is.
 func (s *session) authenticate(cmd *router.Command, user, password string, answer func(reply []byte) []byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	t := s.loop.srv.nodes.Topology()
 	shard, text := shardOf(t, noSlot, s.id)
@@ -123,7 +123,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		}
 		r.done(reply)
 	}
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(authCommand(user, password), 1, r); err != nil {
 		r.lost(err)
 	}
@@ -141,7 +141,7 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
 	}
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	finish := func() []byte {
 		if h.withName {
@@ -266,7 +266,7 @@ func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	case n < 0:
 		return s.refuse(cmd, "ERR DB index is out of range")
 	case s.waiting > 0:
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	id.DB = int(n)
 	set := s.loop.pipes.Attach(id)
@@ -275,7 +275,7 @@ func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		s.become(id)
 		r.done(okReply)
 	}
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	if err := set.Shard(t, 0).Send(pingCommand, 1, r); err != nil {
 		r.lost(err)
 	}

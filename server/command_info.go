@@ -62,11 +62,11 @@ func readInfo(words [][]byte) infoWanted {
 //	loop: ask the nodes ──▶ goroutine: ask the loops, write ──▶ loop: reply
 func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	report := &infoReport{srv: s.loop.srv, wanted: readInfo(args[1:]), resp: s.resp()}
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	report.nodes.ask(s, report.wanted, func() {
 		switch {
 		case s.closed:

@@ -24,12 +24,12 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
 	if s.queued >= s.loop.srv.config().PipelineLimit {
 		s.loop.stats.limits["client-pipeline-limit"]++
-		return s.hold(pausePipeline)
+		return s.hold(pauseFull)
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)
 	s.lastCmd = cmd
 	if !s.maySubscribe(cmd) {
-		return s.hold(pauseSubscribe)
+		return s.hold(pauseSubscribing)
 	}
 	if err != nil {
 		return s.notCommand(args, err)
@@ -54,7 +54,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, "ERR Replica can't interact with the keyspace") // what MONITOR makes of a client
 	}
 	if s.loop.srv.gate.stops(s, cmd) {
-		return s.hold(pauseByCommand)
+		return s.hold(pauseGated)
 	}
 	if s.txn != nil {
 		if cmd.Flags.Has(router.NoMulti) {

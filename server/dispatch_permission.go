@@ -43,7 +43,7 @@ func permitted(f sessionFunc) sessionFunc {
 		v := s.verdict
 		switch {
 		case v == nil && s.waiting > 0:
-			return s.hold(pauseBarrier)
+			return s.hold(pauseDraining)
 		case v == nil:
 			s.askPermission(cmd)
 			return false
@@ -67,11 +67,11 @@ func (s *session) askPermission(cmd *router.Command) {
 		v.asked = other
 	}
 	s.verdict = v
-	s.pause = pauseHandshake
+	s.pauseFor(pauseVetting)
 	t := s.loop.srv.nodes.Topology()
 	shard, text := shardOf(t, noSlot, s.id)
 	if text != "" {
-		s.release()
+		s.resumeFrom(pauseVetting)
 		return
 	}
 	request, replies := harmless[v.asked], 1
@@ -110,6 +110,6 @@ func (v *verdict) Lost(err *backend.LostError, _ []byte) {
 
 func (v *verdict) said() {
 	if !v.s.closed {
-		v.s.release()
+		v.s.resumeFrom(pauseVetting)
 	}
 }

@@ -62,7 +62,7 @@ func (s *session) turnTo(side side, t *router.Topology) bool {
 		return true
 	}
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	s.side, s.topology = side, t
 	return true

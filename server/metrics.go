@@ -45,7 +45,7 @@ func (l *loop) snapshot() *loopSnapshot {
 		switch s.pause {
 		case pauseBlocked:
 			snap.blocked++
-		case pauseLease:
+		case pauseLeasing:
 			snap.waiting++
 		}
 		if s.sub != nil && s.sub.pin != nil || s.tracking != nil {

@@ -81,9 +81,9 @@ func (s *session) stateWord() string {
 		return "closing"
 	case s.pause == pauseBlocked:
 		return "blocked"
-	case s.pause == pauseLease:
+	case s.pause == pauseLeasing:
 		return "waiting"
-	case s.pause == pauseByCommand:
+	case s.pause == pauseGated:
 		return "paused"
 	case s.sub != nil && s.sub.monitor:
 		return "monitor"

@@ -308,7 +308,7 @@ func (srv *server) awaitClients(ctx context.Context) error {
 func (l *loop) drain() {
 	for s := l.first; s != nil; {
 		next := s.next
-		if s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLease {
+		if s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLeasing {
 			s.kill("shutdown")
 		} else {
 			s.end("shutdown")

@@ -32,7 +32,7 @@ type aside struct {
 
 // setAside begins to keep an argument apart, if that is what the input that waits ends in.
 func (s *session) setAside() {
-	if s.parser == nil || s.pause != goOn || s.closing {
+	if s.parser == nil || s.pause != pauseNone || s.closing {
 		return
 	}
 	index, from, length := s.parser.Long(maxOnPipe)

@@ -50,7 +50,7 @@ func (h *halfClosed) send(last []byte) {
 // blocked client has left, as for Redis; and what gnet could not write before cannot be written by us behind it.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
 	return errors.Is(err, io.EOF) && s.half == nil && !s.closing && s.sub == nil &&
-		(s.waiting > 0 || s.large.waits() || s.inPos < len(s.in) && (s.pause != goOn || s.isReady)) && s.pause != pauseBlocked &&
+		(s.waiting > 0 || s.large.waits() || s.inPos < len(s.in) && (s.pause != pauseNone || s.isReady)) && s.pause != pauseBlocked &&
 		c.OutboundBuffered() == 0
 }
 
@@ -70,7 +70,7 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 
 // flushHalf ends the session when nothing more is to come.
 func (s *session) flushHalf() {
-	waits := s.head != nil || s.pause != goOn || s.isReady
+	waits := s.head != nil || s.pause != pauseNone || s.isReady
 	if waits && s.pause != pauseBlocked && !s.closing && len(s.out) < s.loop.srv.outputLimit(s).Hard {
 		return
 	}

@@ -26,7 +26,7 @@ func (s *session) traffic(c gnet.Conn) {
 		} else {
 			s.checkInput()
 		}
-	case s.pause == goOn && s.inPos == len(s.in) && !s.isReady:
+	case s.pause == pauseNone && s.inPos == len(s.in) && !s.isReady:
 		if n := s.take(buf); n < len(buf) && !s.closing {
 			s.keep(buf[n:])
 			s.setAside()
@@ -49,7 +49,7 @@ func (s *session) keep(b []byte) {
 			s.inPos = 0
 		}
 		announced := 0
-		if s.parser != nil && s.pause == goOn {
+		if s.parser != nil && s.pause == pauseNone {
 			announced = min(s.parser.Need(), maxGrowth*len(s.in))
 		}
 		s.in = slices.Grow(s.in, max(len(b), len(s.in), announced))
@@ -71,7 +71,7 @@ func (s *session) checkInput() {
 
 // takeKept takes what it can of the input that waited.
 func (s *session) takeKept() {
-	for s.pause == goOn && !s.closing && !s.isReady && (s.inPos < len(s.in) || s.large.waits()) {
+	for s.pause == pauseNone && !s.closing && !s.isReady && (s.inPos < len(s.in) || s.large.waits()) {
 		if s.large.waits() {
 			if !s.takeLarge() {
 				break
@@ -119,7 +119,7 @@ func (s *session) take(buf []byte) (taken int) {
 		p = l.parser()
 	}
 	limits := l.srv.limits(s.authenticated)
-	for slice := sliceWork; taken < len(buf) && s.pause == goOn && !s.closing && !s.given; {
+	for slice := sliceWork; taken < len(buf) && s.pause == pauseNone && !s.closing && !s.given; {
 		if slice <= 0 {
 			s.goOnLater()
 			break

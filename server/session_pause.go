@@ -1,44 +1,79 @@
 package main
 
-// pause is why a session takes no further request for now. What the client sends meanwhile waits in its input.
+import "slices"
+
+// pause is why a session takes no further request for now. What the client sends meanwhile waits in
+// its input.
+//
+//	none ─▶ draining     replies owed elsewhere come first              ─▶ none
+//	     ─▶ full         client-pipeline-limit requests are unanswered  ─▶ none
+//	     ─▶ leasing      the pool has no lease yet                      ─▶ none
+//	     ─▶ answering    berth runs the client's own command            ─▶ none
+//	     ─▶ vetting      a node says whether the user may run a command ─▶ none
+//	     ─▶ blocked      a blocking command, or WAIT                    ─▶ none
+//	     ─▶ subscribing  confirmations of a SUBSCRIBE                   ─▶ none
+//	     ─▶ splitting    the parts of a request with very many keys     ─▶ none
+//	     ─▶ gated        CLIENT PAUSE                                   ─▶ none
+//
+//	draining ⇄ assembling   EXEC's reply waits for a command that berth runs itself
+//
+// A command that berth runs for EXEC pauses as it does anywhere else. The session is paused already
+// then, and stays in assembling: the assembly goes on when the command's reply is there.
 type pause uint8
 
 const (
-	goOn           pause = iota
-	pauseBarrier         // until every reply owed elsewhere has come
-	pausePipeline        // until fewer requests than client-pipeline-limit are unanswered
-	pauseLease           // until a lease is attached
-	pauseBlocked         // until the blocking command's reply
-	pauseHandshake       // until the node has checked an AUTH or SELECT
-	pauseSubscribe       // until the confirmations of a SUBSCRIBE have come
-	pauseSplit           // until all parts of a request with very many keys are sent
-	pauseByCommand       // CLIENT PAUSE
+	pauseNone        pause = iota
+	pauseDraining          // until every reply that the session is owed has come
+	pauseFull              // until fewer requests than client-pipeline-limit are unanswered
+	pauseLeasing           // until a lease is attached
+	pauseAnswering         // until the reply to the command that berth runs itself (AUTH, CONFIG, INFO …)
+	pauseVetting           // until a node has said whether the user may run the current request
+	pauseBlocked           // until the reply to a blocking command
+	pauseSubscribing       // until the confirmations of a SUBSCRIBE have come
+	pauseSplitting         // until all parts of a request with very many keys are sent
+	pauseGated             // until CLIENT PAUSE ends
+	pauseAssembling        // until EXEC's reply is put together
 )
 
-// hold pauses the session in front of the request at hand, which is dispatched again when it resumes.
-func (s *session) hold(why pause) bool {
-	s.pause = why
-	return false
+// pauseMoves lists where a pause leads besides pauseNone. Every pause but assembling begins from pauseNone.
+var pauseMoves = [...][]pause{
+	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
+		pauseSplitting, pauseGated},
+	pauseDraining:   {pauseAssembling},
+	pauseAssembling: {pauseDraining},
 }
 
-// answered is called when a reply has come: a session that waited for it may go on.
-func (s *session) answered() {
-	switch {
-	case s.splicing != nil:
-		s.splicing.run()
-	case s.closing:
-		s.touch()
-	case s.pause == pauseHandshake,
-		(s.pause == pauseBarrier || s.pause == pauseBlocked) && s.waiting == 0,
-		s.pause == pausePipeline && s.queued < s.loop.srv.config().PipelineLimit:
-		s.release()
+// move is the only write of a session's pause. A move that is not in the drawing is a mistake of berth's.
+func (p *pause) move(to pause) {
+	from := *p
+	if to != pauseNone && (int(from) >= len(pauseMoves) || !slices.Contains(pauseMoves[from], to)) {
+		panic("session: a pause begins while another one holds")
+	}
+	*p = to
+}
+
+// pauseFor has the session take no further request until resumeFrom names the same reason.
+func (s *session) pauseFor(why pause) {
+	if s.pause != pauseAssembling {
+		s.pause.move(why)
 	}
 }
 
-// release ends a pause; the session goes on in this loop's next turn.
-func (s *session) release() {
-	if s.splicing == nil {
-		s.pause = goOn
+// hold pauses the session before the current request, which is dispatched again when the session resumes.
+func (s *session) hold(why pause) (taken bool) {
+	s.pauseFor(why)
+	return false
+}
+
+// resumeFrom ends the pause that began for this reason. The session goes on in its loop's next turn. A session that is
+// paused for another reason stays paused.
+func (s *session) resumeFrom(why pause) {
+	switch s.pause {
+	case pauseAssembling: // the command that berth runs for EXEC had to wait for this
+	case why:
+		s.pause.move(pauseNone)
+	default:
+		return
 	}
 	if !s.isReady {
 		s.isReady = true
@@ -47,12 +82,53 @@ func (s *session) release() {
 	}
 }
 
+// beginAssembly says that EXEC's reply may have to wait for a command that berth runs. The session has been draining since
+// EXEC was sent.
+func (s *session) beginAssembly() {
+	if s.pause != pauseAssembling {
+		s.pause.move(pauseAssembling)
+	}
+}
+
+// endAssembly has the session wait for its last replies, of which EXEC's is one.
+func (s *session) endAssembly() {
+	if s.pause == pauseAssembling {
+		s.pause.move(pauseDraining)
+	}
+}
+
+// answered is called after each reply to the session: one that waited for the reply may go on.
+func (s *session) answered() {
+	switch {
+	case s.pause == pauseAssembling:
+		s.splicing.run()
+	case s.closing:
+		s.touch()
+	case s.pauseIsOver():
+		s.resumeFrom(s.pause)
+	}
+}
+
+// pauseIsOver reports whether the session waited for the replies that it has had.
+func (s *session) pauseIsOver() bool {
+	switch s.pause {
+	case pauseAnswering:
+		return true
+	case pauseDraining, pauseBlocked:
+		return s.waiting == 0
+	case pauseFull:
+		return s.queued < s.loop.srv.config().PipelineLimit
+	default: // none, or what ends it names it
+		return false
+	}
+}
+
 // resume goes on with the input that waited.
 func (s *session) resume() {
 	s.isReady = false
 	switch {
 	case s.closed:
-	case s.splicing != nil:
+	case s.pause == pauseAssembling:
 		s.splicing.run()
 	default:
 		s.takeKept()

@@ -79,13 +79,13 @@ func firstError(answers [][]byte) []byte {
 // when they run. join does not run when the client has left meanwhile; the questions have been answered all the same.
 func survey[A any](s *session, cmd *router.Command, question func(l *loop) A, join func(answers []A) (reply []byte)) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	home := s.loop
 	loops := home.srv.eachLoop()
 	answers := make([]A, 0, len(loops)) // touched by home only
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	for _, l := range loops {
 		l.Post(func() {
 			answer := question(l)
@@ -128,10 +128,10 @@ func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent
 // not; it must not touch the session. The client is paused until then.
 func (s *session) aside(cmd *router.Command, work func() (reply []byte)) bool {
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	r := s.newRequest(cmd)
-	s.pause = pauseHandshake
+	s.pauseFor(pauseAnswering)
 	r.aside(work)
 	return true
 }

@@ -66,7 +66,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, text)
 	}
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	s.side, s.topology = onLease, t
 	w := s.newWaiter(cmd, args)
@@ -74,7 +74,8 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		w.slot = s.slotOf(cmd, args)
 	}
 	w.r = s.newRequest(cmd)
-	s.blocked, s.pause = w, pauseBlocked
+	s.blocked = w
+	s.pauseFor(pauseBlocked)
 	if cmd.Name == "xread" {
 		last := &lastEntries{s: s, ids: map[int]string{}, done: w.pinned}
 		if last.ask(t.Shards()[shard].Primary, cmd, w.words); last.asked > 0 {

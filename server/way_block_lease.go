@@ -33,8 +33,8 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	last := &lastEntries{s: s, ids: map[int]string{}, done: func(ids map[int]string) {
 		w.ids, w.asking = ids, false
 		// With the lease attached already, or lost again, the session goes on: then it asks for another.
-		if !s.closed && s.pause == pauseLease && (s.stay != st || st.waiter == nil) {
-			s.release()
+		if !s.closed && s.pause == pauseLeasing && (s.stay != st || st.waiter == nil) {
+			s.resumeFrom(pauseLeasing)
 		}
 	}}
 	last.ask(st.addr, cmd, args)
@@ -150,20 +150,20 @@ func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) boo
 		}
 		return true
 	case !ready:
-		if s.pause == pauseLease {
+		if s.pause == pauseLeasing {
 			s.beginWait(cmd, args)
 		}
 		return false
 	}
 	if w := s.stay.wait; w != nil {
 		if w.asking {
-			return s.hold(pauseLease)
+			return s.hold(pauseLeasing)
 		}
 		s.stay.wait = nil
 		raw = w.rewritten(cmd, raw, args, s.loop.clock)
 	}
 	s.sendOnStay(cmd, raw, 1)
-	s.pause = pauseBlocked
+	s.pauseFor(pauseBlocked)
 	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
 	return true
 }

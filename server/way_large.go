@@ -19,9 +19,9 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	}
 	switch s.stayAt(addr, pool.ReasonLarge) {
 	case stayWaiting:
-		return s.hold(pauseLease)
+		return s.hold(pauseLeasing)
 	case stayBusy:
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	case stayFailed:
 		s.stay = nil
 		return s.sharePiped(cmd, t, shard, raw)

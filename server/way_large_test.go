@@ -273,8 +273,8 @@ func TestLongReplyIsPassedOnAsItComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	goOn := make(chan struct{})
-	go halvesGets(ln, 2<<20, goOn)
+	pauseNone := make(chan struct{})
+	go halvesGets(ln, 2<<20, pauseNone)
 	b := startBerth(t, ln.Addr().String())
 	for _, way := range []string{"pipe", "lease"} { // where the second goes, since the first was long
 		c := dial(t, b.Addr())
@@ -283,7 +283,7 @@ func TestLongReplyIsPassedOnAsItComes(t *testing.T) {
 		if got := c.ReadN(early); len(got) != early {
 			t.Fatalf("by %s: %d bytes", way, len(got))
 		}
-		goOn <- struct{}{}
+		pauseNone <- struct{}{}
 		if rest := c.ReadN(len("$2097152\r\n") + 2<<20 + 2 - early); !strings.HasSuffix(rest, "x\r\n") {
 			t.Fatalf("by %s: the rest is %q …", way, rest[:20])
 		}
@@ -295,7 +295,7 @@ func TestLongReplyIsPassedOnAsItComes(t *testing.T) {
 }
 
 // halvesGets is a node that answers a GET with n bytes, the second half when it is told to.
-func halvesGets(ln net.Listener, n int, goOn chan struct{}) {
+func halvesGets(ln net.Listener, n int, pauseNone chan struct{}) {
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
@@ -313,7 +313,7 @@ func halvesGets(ln net.Listener, n int, goOn chan struct{}) {
 				switch strings.ToUpper(words[0]) {
 				case "GET":
 					fmt.Fprintf(nc, "$%d\r\n%s", n, half)
-					<-goOn
+					<-pauseNone
 					fmt.Fprintf(nc, "%s\r\n", half)
 				case "INFO":
 					text := "redis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\n"

@@ -93,7 +93,7 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 		b = &subscriber{s: s}
 	}
 	if s.waiting > len(b.underWay) {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	switch {
 	case cmd.Name == "monitor" || b.pin.subscribed() ||
@@ -135,7 +135,7 @@ func (b *subscriber) finish(reply []byte) {
 	b.end()
 	r.done(reply)
 	if s := b.s; !s.closed {
-		s.release()
+		s.resumeFrom(pauseSubscribing)
 	}
 }
 

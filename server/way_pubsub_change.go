@@ -41,7 +41,7 @@ func (b *subscriber) begin(cmd *router.Command, raw []byte, args [][]byte) *subs
 	c := &subscriptionChange{subscriber: b, words: newBulks(s.give(raw)), r: s.newRequest(cmd)}
 	b.underWay = append(b.underWay, c)
 	if kindOf(cmd) == feed.ShardChannel || s.splicing != nil || len(args) > sliceChannels {
-		s.pause = pauseSubscribe // its feed may be another one, what follows is no request of its own, or would overtake it
+		s.pauseFor(pauseSubscribing) // its feed may be another one, what follows is no request of its own, or would overtake it
 	}
 	return c
 }
@@ -240,9 +240,7 @@ func (c *subscriptionChange) finish(reply []byte) {
 	switch {
 	case s.closed:
 	case len(b.underWay) == 0:
-		if s.pause == pauseSubscribe || s.splicing != nil {
-			s.release()
-		}
+		s.resumeFrom(pauseSubscribing)
 	case b.underWay[0].due != nil:
 		next := b.underWay[0]
 		do := next.due

@@ -267,7 +267,7 @@ func TestClientThatLeavesInTheMidstOfItsSubscriptionsLeavesNothing(t *testing.T)
 	}
 	ends := map[string]func(){"confirmed": l.release, "lost": l.cut}
 	for _, way := range ways {
-		for end, goOn := range ends {
+		for end, pauseNone := range ends {
 			t.Run(way.name+", and then "+end, func(t *testing.T) {
 				goes, stays, direct := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, reference.Addr())
 				stays.Do("SUBSCRIBE", "witness")
@@ -285,7 +285,7 @@ func TestClientThatLeavesInTheMidstOfItsSubscriptionsLeavesNothing(t *testing.T)
 				}
 				way.leave(goes)
 				b.awaitClients(t, 2)
-				goOn()
+				pauseNone()
 				compareToPing(t, stays, direct)
 				eventually(t, "the node to have what is left of the other's", func() bool { return runAt(t, node) == runLeft })
 				stays.Close()

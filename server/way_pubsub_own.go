@@ -49,7 +49,7 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 		b.end()
 		return s.refuse(cmd, text)
 	case p.lease == nil:
-		return s.hold(pauseLease)
+		return s.hold(pauseLeasing)
 	case kindOf(cmd) == feed.ShardChannel && cmd.Name != "monitor" && t.Shards()[shard].Primary != p.addr:
 		return s.refuse(cmd, "ERR berth: without pubsub-sharing all of a client's channels have to be on one node")
 	}
@@ -72,13 +72,13 @@ func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
 	p.lease.Mark(pool.DirtStream)
 	p.lease.Send(raw, 0)
 	p.lease.Flush()
-	b.s.pause = pauseSubscribe
+	b.s.pauseFor(pauseSubscribing)
 }
 
 // Attached is the pool's late answer.
 func (p *pin) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter, p.err = l, nil, err
-	p.b.s.release()
+	p.b.s.resumeFrom(pauseLeasing)
 }
 
 // LeaseReply takes what the node says: a confirmation, or something for the client alone.

@@ -114,7 +114,7 @@ func (s *session) pick(cmd *router.Command, raw []byte) bool {
 			r.lost(err)
 		}
 	}
-	s.pause = pauseBarrier // what comes behind it must not be executed between two shards' answers
+	s.pauseFor(pauseDraining) // what comes behind it must not be executed between two shards' answers
 	if err := s.pipes.Shard(t, first).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

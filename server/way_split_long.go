@@ -38,7 +38,7 @@ func (s *session) splitLong(cmd *router.Command, t *router.Topology, raw []byte,
 	w.next()
 	w.head = w.raw[begin:w.at]
 	w.r = s.newRequest(cmd)
-	s.pause = pauseSplit
+	s.pauseFor(pauseSplitting)
 	l.addJob(w)
 	return true
 }
@@ -154,9 +154,7 @@ func (w *longSplit) send() (done bool) {
 
 // end lets the client's next requests come.
 func (w *longSplit) end() {
-	if s := w.r.s; s.pause == pauseSplit {
-		s.release()
-	}
+	w.r.s.resumeFrom(pauseSplitting)
 }
 
 // abandon ends a split whose client is gone: what was not sent never will be.

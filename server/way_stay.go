@@ -142,9 +142,7 @@ func (st *stay) Attached(l *pool.Lease, err error) {
 	default:
 		st.resend(r)
 	}
-	if st.s.pause == pauseLease {
-		st.s.release()
-	}
+	st.s.resumeFrom(pauseLeasing)
 }
 
 // leave gives the lease back as soon as it owes nothing.
@@ -234,7 +232,7 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason)
 		case !st.broken && t.Sharded() && (st.slot == noSlot || st.slot != s.slotOf(cmd, args)):
 			return false, s.refuse(cmd, errCrossSlot)
 		case len(st.owed) > 0:
-			return false, s.hold(pauseBarrier)
+			return false, s.hold(pauseDraining)
 		}
 		st.broken = true
 		st.move(addr)
@@ -246,9 +244,9 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason)
 func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason) (ready, taken bool) {
 	switch s.stayAt(addr, reason) {
 	case stayWaiting:
-		return false, s.hold(pauseLease)
+		return false, s.hold(pauseLeasing)
 	case stayBusy:
-		return false, s.hold(pauseBarrier)
+		return false, s.hold(pauseDraining)
 	case stayFailed:
 		st := s.stay
 		err := st.err

@@ -69,7 +69,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 		return s.refuse(cmd, text)
 	}
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	if s.tracking == nil && !strings.EqualFold(string(args[2]), "on") {
 		return s.share(cmd, raw, args) // it changes nothing, or is not in order
@@ -88,7 +88,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 		}
 		r.done(reply)
 	}
-	s.pause = pauseBarrier
+	s.pauseFor(pauseDraining)
 	st.endWatchBefore()
 	st.leaving = false
 	st.lease.Mark(pool.DirtTracking)

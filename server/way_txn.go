@@ -209,7 +209,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
 	s.txn = nil
-	s.pauseFor(r.blob)
+	s.pauseForExec(r.blob)
 	t.bytes = append(t.bytes, execCommand...)
 	if err := s.pipes.Shard(topology, shard).Send(t.bytes, r.replies(), r); err != nil {
 		r.lost(err)
@@ -236,7 +236,7 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	st.lease.Mark(r.blob.dirt())
 	st.sendParts(r, r.replies())
 	st.leaving = !st.tracks()
-	s.pauseFor(r.blob)
+	s.pauseForExec(r.blob)
 	return true
 }
 
@@ -248,10 +248,10 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	}
 	t, st := s.txn, s.stay
 	if st.lease == nil { // the WATCH was redirected
-		return s.hold(pauseLease)
+		return s.hold(pauseLeasing)
 	}
 	if st.owesWatch() { // it may be redirected yet, and EXEC must not come before it
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
@@ -262,7 +262,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	t.bytes = append(t.bytes, execCommand...)
 	st.send(r, t.bytes, r.replies())
 	st.watching, st.leaving = false, !st.tracks()
-	s.pauseFor(r.blob)
+	s.pauseForExec(r.blob)
 	s.loop.dropTransaction(t)
 	return true
 }

@@ -53,11 +53,12 @@ func (s *session) hasPartIn(cmd *router.Command) bool {
 	return cmd.Way == router.Pinned || s.answersItself(cmd)
 }
 
-// pauseFor has no further request taken until a transaction's reply, if it may change what requests mean.
-func (s *session) pauseFor(b *blob) {
+// pauseForExec has no further request taken until a transaction's reply, if it may change what requests mean.
+func (s *session) pauseForExec(b *blob) {
 	for i := range b.locals {
 		if localFuncs[b.locals[i].cmd.Name] == nil || b.locals[i].onNode() {
-			s.pause = pauseBarrier
+			s.pauseFor(pauseDraining)
+			return
 		}
 	}
 }
@@ -107,7 +108,6 @@ func (p *splicing) run() {
 	for p.at < p.n && !s.closed {
 		if len(p.locals) > 0 && p.locals[0].at == p.at {
 			if !p.local(&p.locals[0]) {
-				s.pause = pauseBarrier
 				p.running = false
 				return
 			}
@@ -119,7 +119,7 @@ func (p *splicing) run() {
 		p.at++
 	}
 	s.splicing = nil
-	s.pause = pauseBarrier // which EXEC's end releases
+	s.endAssembly()
 	s.waiting++
 	p.r.mute = false // p.out is what is left of it
 	p.r.done(p.out)
@@ -153,6 +153,7 @@ func (p *splicing) local(c *localInBlob) bool {
 		return p.say(s.runLocal(c.cmd, c.args, out))
 	default:
 		s.muteThis = p.mute
+		s.beginAssembly()
 		if p.begun = p.start(c); !p.begun {
 			return false
 		}

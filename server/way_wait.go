@@ -59,11 +59,12 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 		return s.refuse(cmd, errNotServed)
 	}
 	if s.waiting > 0 {
-		return s.hold(pauseBarrier)
+		return s.hold(pauseDraining)
 	}
 	a := &acks{s: s, words: [2]string{string(args[1]), string(args[2])}, since: s.loop.clock, left: len(t.Shards()), least: -1}
 	a.r = s.newRequest(cmd)
-	s.acks, s.pause = a, pauseBlocked
+	s.acks = a
+	s.pauseFor(pauseBlocked)
 	id := s.pipes.Identity()
 	for i := range t.Shards() {
 		a.parts = append(a.parts, &ackPart{a: a, addr: t.Shards()[i].Primary})
