@@ -39,7 +39,7 @@ func parseCommands(file, source string) []*Command {
 	return commands
 }
 
-// parseCommand reads one row: name arity way flags, then keys, categories, tips and version in any order.
+// parseCommand reads one row: name arity way flags, then keys, categories, tips, version and traits in any order.
 func parseCommand(fields []string, category string) (*Command, error) {
 	if len(fields) < 4 {
 		return nil, fmt.Errorf("%d columns, at least 4 are needed", len(fields))
@@ -70,6 +70,12 @@ func parseCommand(fields []string, category string) (*Command, error) {
 			c.Tips = append(c.Tips, tip(f[1:]))
 		case '^':
 			c.Since = f[1:]
+		case '!':
+			i := slices.Index(traitNames[:], f[1:])
+			if i < 0 {
+				return nil, fmt.Errorf("no trait %q", f[1:])
+			}
+			c.Traits |= 1 << i
 		default:
 			s, err := parseKeySpec(f)
 			if err != nil {

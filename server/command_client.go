@@ -11,18 +11,6 @@ import (
 // What a client says of itself with CLIENT, and what it asks of itself. The subcommands that speak of other clients have
 // files of their own.
 
-func init() {
-	localFuncs["client|id"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, s.id) }
-	localFuncs["client|getname"] = clientGetName
-	localFuncs["client|setname"] = clientSetName
-	localFuncs["client|setinfo"] = clientSetInfo
-	localFuncs["client|no-evict"] = clientSwitch(func(s *session, on bool) { s.noEvict = on })
-	localFuncs["client|no-touch"] = clientSwitch(func(*session, bool) {})
-	localFuncs["client|help"] = clientHelp
-	localFuncs["acl|whoami"] = func(s *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, s.user()) }
-	sessionFuncs["client|reply"] = clientReply
-}
-
 const errSyntax = "ERR syntax error"
 
 // user is as whom the client's commands run on the nodes.
@@ -31,6 +19,12 @@ func (s *session) user() string {
 		return user
 	}
 	return "default"
+}
+
+func clientID(s *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, s.id) }
+
+func aclWhoAmI(s *session, _ [][]byte, out []byte) []byte {
+	return codec.AppendBulkString(out, s.user())
 }
 
 func clientGetName(s *session, _ [][]byte, out []byte) []byte {
@@ -70,7 +64,7 @@ func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 
 // clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared connection touches is not
 // one client's to say.
-func clientSwitch(note func(s *session, on bool)) localFunc {
+func clientSwitch(note func(s *session, on bool)) answerFunc {
 	return func(s *session, args [][]byte, out []byte) []byte {
 		word := strings.ToLower(string(args[2]))
 		if word != "on" && word != "off" {

@@ -9,8 +9,6 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func init() { sessionFuncs["client|kill"] = permitted(clientKill) }
-
 // clientKill closes the clients that its words name: one address in the old form, which may be the client's own, or
 // pairs of option and value. A client that kills itself gets its reply first.
 func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {

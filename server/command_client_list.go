@@ -14,11 +14,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func init() {
-	localFuncs["client|info"] = func(s *session, args [][]byte, out []byte) []byte {
-		return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil, sizesOf(args))), s.resp())
-	}
-	sessionFuncs["client|list"] = permitted(clientList)
+func clientInfo(s *session, args [][]byte, out []byte) []byte {
+	return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil, sizesOf(args))), s.resp())
 }
 
 // clientLine is a client as CLIENT LIST shows it.

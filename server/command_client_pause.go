@@ -9,11 +9,6 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func init() {
-	sessionFuncs["client|pause"] = permitted(pauseCommand)
-	sessionFuncs["client|unpause"] = permitted(unpauseCommand)
-}
-
 // pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause pauseGated; when the
 // gate opens every loop is told, and looks for them among its own.
 type pauseGate struct {
@@ -103,13 +98,10 @@ func (srv *server) letGo() {
 // mayReplicate tells what CLIENT PAUSE WRITE holds: commands that write, the ones that would be passed on to replicas
 // without writing, and an EXEC of any of them. (Redis has a flag for the second kind that COMMAND does not show.)
 func (s *session) mayReplicate(cmd *router.Command) bool {
-	switch cmd.Name {
-	case "publish", "spublish", "pfcount", "eval", "evalsha", "fcall":
-		return true
-	case "exec":
+	if cmd.Is(router.Exec) {
 		return s.txn != nil && s.queuedMayReplicate()
 	}
-	return cmd.Flags.Has(router.Write)
+	return cmd.Flags.Has(router.Write) || cmd.Is(router.Replicates)
 }
 
 // queuedMayReplicate is mayReplicate for what was queued since MULTI.
@@ -121,7 +113,7 @@ func (s *session) queuedMayReplicate() bool {
 		if err != nil || n == 0 {
 			return true // never so: berth has written these bytes, or has parsed them before
 		}
-		if cmd, err := s.loop.srv.table().Lookup(p.Args()); err == nil && cmd.Name != "exec" && s.mayReplicate(cmd) {
+		if cmd, err := s.loop.srv.table().Lookup(p.Args()); err == nil && !cmd.Is(router.Exec) && s.mayReplicate(cmd) {
 			return true
 		}
 		p.Reset()

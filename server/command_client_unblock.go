@@ -8,8 +8,6 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func init() { sessionFuncs["client|unblock"] = permitted(clientUnblock) }
-
 // clientUnblock ends the blocking command of a client: as its timeout would, or with an error.
 func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	withError := false

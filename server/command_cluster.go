@@ -17,31 +17,23 @@ import (
 // CLUSTER. Over many shards berth shows itself as a cluster of one node that owns every slot, at the address the client
 // came to: cluster clients send it everything, and berth sends it on. Over a standalone node it says what that node says.
 
-func init() {
-	for name, f := range map[string]localFunc{
-		"slots":                 clusterSlots,
-		"shards":                clusterShards,
-		"nodes":                 clusterNodes,
-		"info":                  clusterInfo,
-		"myid":                  func(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, nodeID) },
-		"myshardid":             func(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendBulkString(out, shardID) },
-		"keyslot":               clusterKeySlot,
-		"links":                 func(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendArray(out, 0) },
-		"replicas":              clusterReplicas,
-		"slaves":                clusterReplicas,
-		"count-failure-reports": clusterFailureReports,
-		"help":                  clusterHelp,
-	} {
-		localFuncs["cluster|"+name] = func(s *session, args [][]byte, out []byte) []byte {
-			if !s.loop.srv.sharded() {
-				return codec.AppendError(out, errNoCluster)
-			}
-			return f(s, args, out)
+// clusterOnly is f for clients that see a cluster.
+func clusterOnly(f answerFunc) answerFunc {
+	return func(s *session, args [][]byte, out []byte) []byte {
+		if !s.loop.srv.sharded() {
+			return codec.AppendError(out, errNoCluster)
 		}
+		return f(s, args, out)
 	}
-	sessionFuncs["cluster|countkeysinslot"] = askSlot
-	sessionFuncs["cluster|getkeysinslot"] = askSlot
 }
+
+func clusterMyID(_ *session, _ [][]byte, out []byte) []byte {
+	return codec.AppendBulkString(out, nodeID)
+}
+func clusterMyShardID(_ *session, _ [][]byte, out []byte) []byte {
+	return codec.AppendBulkString(out, shardID)
+}
+func clusterLinks(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendArray(out, 0) }
 
 const errNoCluster = "ERR This instance has cluster support disabled"
 
@@ -50,7 +42,7 @@ func (srv *server) sharded() bool { return srv.nodes.Info().Kind != nodes.Standa
 
 // refusal words why a Refused command is refused.
 func (s *session) refusal(cmd *router.Command) string {
-	if c := cmd.Container(); c != nil && c.Name == "cluster" && !s.loop.srv.sharded() {
+	if cmd.Within(router.ClusterOnly) && !s.loop.srv.sharded() {
 		return errNoCluster
 	}
 	return cmd.Refusal()

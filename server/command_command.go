@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/glob"
@@ -12,29 +11,17 @@ import (
 
 // COMMAND. What stands in no handler here (GETKEYSANDFLAGS) a node answers: it is local, but has no function.
 
-func init() {
-	localFuncs["command"] = func(s *session, _ [][]byte, out []byte) []byte {
-		return append(out, s.loop.srv.commandCatalog().Whole[s.resp()]...)
-	}
-	localFuncs["command|count"] = func(s *session, _ [][]byte, out []byte) []byte {
-		return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().Commands))
-	}
-	localFuncs["command|info"] = commandInfo
-	localFuncs["command|list"] = commandList
-	localFuncs["command|help"] = commandHelp
-	sessionFuncs["command|getkeys"] = commandGetKeys
-	sessionFuncs["command|docs"] = commandDocs
+func commandAll(s *session, _ [][]byte, out []byte) []byte {
+	return append(out, s.loop.srv.commandCatalog().Whole[s.resp()]...)
 }
 
-// forEmbedded are the commands that only the embedded backend does not know how to answer.
-var forEmbedded = map[string]bool{"command|getkeys": true, "command|docs": true}
+func commandCount(s *session, _ [][]byte, out []byte) []byte {
+	return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().Commands))
+}
 
 // commandDocs has a node answer. The embedded backend has no documentation and would send its COMMAND reply; redis-cli
 // asks this first of all, and helps itself when it is told that there is none.
-func commandDocs(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	if s.loop.srv.nodes.Info().Kind != nodes.Embedded {
-		return s.share(cmd, raw, args)
-	}
+func commandDocs(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return s.refuse(cmd, "ERR unknown subcommand 'DOCS'. Try COMMAND HELP.")
 }
 
@@ -94,10 +81,7 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 
 // commandGetKeys has a node find the keys of a whole command: what it says of arguments that make no sense is its own.
 // The embedded backend does not know how.
-func commandGetKeys(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	if s.loop.srv.nodes.Info().Kind != nodes.Embedded {
-		return s.share(cmd, raw, args)
-	}
+func commandGetKeys(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	s.answer(cmd, appendKeys(nil, s.loop.srv.table(), args[2:]))
 	return true
 }

@@ -16,18 +16,12 @@ import (
 // `maxmemory`, `save`, `notify-keyspace-events` … are read from one primary and set at all. What takes a lock under which
 // the file is written, or calls hooks, runs off the loop.
 
-func init() {
-	localFuncs["config|help"] = func(_ *session, _ [][]byte, out []byte) []byte {
-		return appendHelp(out, "CONFIG",
-			"GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
-			"SET <directive> <value>", "    Set the configuration <directive> to <value>.",
-			"RESETSTAT", "    Reset statistics reported by the INFO command.",
-			"REWRITE", "    Rewrite the configuration file.")
-	}
-	sessionFuncs["config|get"] = configGet
-	sessionFuncs["config|set"] = permitted(configSet)
-	sessionFuncs["config|rewrite"] = configRewrite
-	sessionFuncs["config|resetstat"] = configResetStat
+func configHelp(_ *session, _ [][]byte, out []byte) []byte {
+	return appendHelp(out, "CONFIG",
+		"GET <pattern>", "    Return parameters matching the glob-like <pattern> and their values.",
+		"SET <directive> <value>", "    Set the configuration <directive> to <value>.",
+		"RESETSTAT", "    Reset statistics reported by the INFO command.",
+		"REWRITE", "    Rewrite the configuration file.")
 }
 
 // configurable is how many primaries have settings of their own.

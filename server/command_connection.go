@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
@@ -25,9 +26,18 @@ func ping(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendBulk(out, args[1])
 }
 
+func echo(_ *session, args [][]byte, out []byte) []byte { return codec.AppendBulk(out, args[1]) }
+
+// serverTime is TIME: seconds and microseconds.
+func serverTime(s *session, _ [][]byte, out []byte) []byte {
+	out = codec.AppendArray(out, 2)
+	out = codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock/1e9, 10))
+	return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
+}
+
 // clusterMode answers READONLY, READWRITE and ASKING, of which CLIENT LIST at most shows something: berth itself goes to the
 // right node.
-func clusterMode(note func(s *session)) localFunc {
+func clusterMode(note func(s *session)) answerFunc {
 	return func(s *session, _ [][]byte, out []byte) []byte {
 		if !s.loop.srv.sharded() {
 			return codec.AppendError(out, errNoCluster)

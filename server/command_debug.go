@@ -9,7 +9,7 @@ import (
 
 // debugs tells whether the command is a DEBUG that may pass.
 func (s *session) debugs(cmd *router.Command) bool {
-	return cmd.Name == "debug" && s.loop.srv.config().EnableDebugCommand
+	return cmd.Is(router.Debug) && s.loop.srv.config().EnableDebugCommand
 }
 
 // debugSlot is the slot of the keys that some of DEBUG's subcommands have.

@@ -9,8 +9,6 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func init() { sessionFuncs["info"] = info }
-
 // infoSection is one section of INFO.
 type infoSection struct {
 	title string // its name in lower case asks for it

@@ -12,17 +12,6 @@ import (
 // PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not know it, so who may use
 // it is who may use CLIENT LIST there.
 
-func init() {
-	localFuncs["proxy|help"] = proxyHelp
-	for name, f := range map[string]sessionFunc{
-		"backends": proxyBackends, "clients": proxyClients, "pins": proxyPins,
-		"pools": proxyPools, "slots": proxySlots, "stats": proxyStats,
-	} {
-		standIn["proxy|"+name] = "client|list"
-		sessionFuncs["proxy|"+name] = permitted(f)
-	}
-}
-
 func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return survey(s, cmd, (*loop).holders, func(answers []map[poolName]int) []byte {
 		sum := map[poolName]int{}

@@ -156,7 +156,7 @@ func TestProxyHelpNamesEverySubcommand(t *testing.T) {
 		if !slices.Contains(lines, strings.ToUpper(name)) {
 			t.Errorf("%s: not in HELP", name)
 		}
-		if localFuncs[cmd.Name] == nil && sessionFuncs[cmd.Name] == nil {
+		if own := newOwnIndex(router.WithOwn()).of(cmd); own.answer == nil && own.run == nil {
 			t.Errorf("%s: nobody answers it", name)
 		}
 	}

@@ -46,7 +46,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
 		return s.refuse(cmd, errNoAuth)
 	}
-	if s.subscribed() && s.resp() == 2 && !allowedSubscribed(cmd) {
+	if s.subscribed() && s.resp() == 2 && !cmd.Is(router.WhileSubscribed) {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
@@ -60,15 +60,13 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		if cmd.Flags.Has(router.NoMulti) {
 			return s.refuse(cmd, errNoMulti)
 		}
-		if !endsOrNests(cmd) {
+		if !cmd.Is(router.Unqueued) {
 			return s.queue(cmd, raw, args)
 		}
 	}
 	switch cmd.Travels(args) {
-	case router.Local:
+	case router.Local, router.Txn:
 		return s.local(cmd, raw, args)
-	case router.Txn:
-		return s.transact(cmd, raw, args)
 	case router.Split:
 		return s.split(cmd, raw, args)
 	case router.FanOut:
@@ -91,7 +89,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 // Redis' words for that.
 func (s *session) refuse(cmd *router.Command, text string) bool {
 	switch {
-	case cmd != nil && cmd.Name == "exec":
+	case cmd != nil && cmd.Is(router.Exec):
 		s.endTransaction()
 		if !strings.HasPrefix(text, "EXECABORT") { // wrong arity: the table has the whole sentence
 			text = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(text, "ERR ")

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
-	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -15,18 +14,12 @@ import (
 // permission gets NOPERM before the words are looked at.
 //
 //	dispatch: no verdict ─▶ ask, hold ··· reply: verdict, release ─▶ the same request dispatched again ─▶ run, or refuse
-var harmless = map[string][]byte{
-	"client|kill":    codec.AppendCommandString(nil, "CLIENT", "KILL", "ID", "0"),
-	"client|list":    codec.AppendCommandString(nil, "CLIENT", "LIST", "ID", "0"),
-	"client|pause":   codec.AppendCommandString(nil, "CLIENT", "PAUSE", "never"),
-	"client|unblock": codec.AppendCommandString(nil, "CLIENT", "UNBLOCK", "0"),
-	"config|set":     codec.AppendCommandString(nil, "CONFIG", "SET", "berth", "no"),
-	"client|unpause": nil, // there are no words of it that do nothing
-}
 
-// standIn is the command whose permission counts for one that cannot be asked about.
-var standIn = map[string]string{
-	"client|unpause": "client|pause",
+// question is how a node is asked whether a user may run a command.
+type question struct {
+	request []byte
+	replies int    // that the request is owed
+	about   string // the command whose permission counts
 }
 
 // verdict is what a node said about the request that the session holds.
@@ -37,35 +30,30 @@ type verdict struct {
 	refusal string // "": the user may
 }
 
-// permitted is f for those users who may run the command.
-func permitted(f sessionFunc) sessionFunc {
-	return func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-		v := s.verdict
-		switch {
-		case v == nil && s.waiting > 0:
-			return s.hold(pauseDraining)
-		case v == nil:
-			s.askPermission(cmd)
-			return false
-		case v.refusal != "":
-			s.verdict = nil
-			return s.refuse(cmd, v.refusal)
-		}
-		taken := f(s, cmd, raw, args)
-		if taken {
-			s.verdict = nil
-		}
-		return taken
+// permitted runs a command for a user who may run it.
+func (s *session) permitted(ask *question, run runFunc, cmd *router.Command, raw []byte, args [][]byte) (taken bool) {
+	v := s.verdict
+	switch {
+	case v == nil && s.waiting > 0:
+		return s.hold(pauseDraining)
+	case v == nil:
+		s.askPermission(ask, cmd)
+		return false
+	case v.refusal != "":
+		s.verdict = nil
+		return s.refuse(cmd, v.refusal)
 	}
+	taken = run(s, cmd, raw, args)
+	if taken {
+		s.verdict = nil
+	}
+	return taken
 }
 
-// askPermission pauses the session in front of the request at hand until a node has said whether the user may run it. When
-// no node can say, the user may: these are the commands by which people find out why.
-func (s *session) askPermission(cmd *router.Command) {
-	v := &verdict{s: s, cmd: cmd, asked: cmd.Name}
-	if other := standIn[cmd.Name]; other != "" {
-		v.asked = other
-	}
+// askPermission pauses the session before the current request until a node has said whether the user may run the command.
+// When no node can say, the user may: these are the commands by which people find out why.
+func (s *session) askPermission(ask *question, cmd *router.Command) {
+	v := &verdict{s: s, cmd: cmd, asked: ask.about}
 	s.verdict = v
 	s.pauseFor(pauseVetting)
 	t := s.loop.srv.nodes.Topology()
@@ -74,17 +62,13 @@ func (s *session) askPermission(cmd *router.Command) {
 		s.resumeFrom(pauseVetting)
 		return
 	}
-	request, replies := harmless[v.asked], 1
-	if cmd.Name == "multi" {
-		request, replies = emptyTransaction, 2
-	}
-	if err := s.pipes.Shard(t, shard).Send(request, replies, v); err != nil {
+	if err := s.pipes.Shard(t, shard).Send(ask.request, ask.replies, v); err != nil {
 		v.Lost(err, nil)
 	}
 }
 
-// emptyTransaction asks whether a user may run MULTI. A refused EXEC ends the transaction too.
-var emptyTransaction = append(slices.Clone(multiCommand), execCommand...)
+// mayTransact asks whether a user may run MULTI. A refused EXEC ends the transaction too.
+var mayTransact = &question{append(slices.Clone(multiCommand), execCommand...), 2, "multi"}
 
 // userOf is whom permissions belong to.
 func userOf(id backend.Identity) backend.Identity {

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
 )
 
 // orphan is elements that a node has given to a lane for which no client waits any more: they go back to the end of the key
@@ -35,7 +36,7 @@ const (
 
 // orphaned disposes of a reply that nobody waits for.
 func (l *loop) orphaned(b *blocking, reply []byte) {
-	if b.cmd.Name == "xread" { // nothing was taken
+	if b.cmd.Is(router.Broadcast) { // nothing was taken
 		return
 	}
 	command, takes := b.giveBack(reply)

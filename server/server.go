@@ -31,6 +31,7 @@ type server struct {
 	poolSettings *pool.Settings
 	pipeSettings backend.LinkSettings
 	commands     atomic.Pointer[router.Table]
+	own          ownIndex
 	parseLimits  atomic.Pointer[parseLimits]
 
 	client    *gnet.Client
@@ -114,7 +115,9 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	}
 	srv.heavy.seed = maphash.MakeSeed()
 	srv.pools = pool.NewPools(srv.poolSettings)
-	srv.commands.Store(router.WithOwn())
+	table := router.WithOwn()
+	srv.own = newOwnIndex(table)
+	srv.commands.Store(table)
 	srv.learnCommands()
 	srv.configure(cfg)
 	settings.OnChange(srv.configure)

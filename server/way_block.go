@@ -76,7 +76,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	w.r = s.newRequest(cmd)
 	s.blocked = w
 	s.pauseFor(pauseBlocked)
-	if cmd.Name == "xread" {
+	if cmd.Is(router.Broadcast) {
 		last := &lastEntries{s: s, ids: map[int]string{}, done: w.pinned}
 		if last.ask(t.Shards()[shard].Primary, cmd, w.words); last.asked > 0 {
 			return true
@@ -88,7 +88,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 
 // newWaiter reads what a client asks for.
 func (s *session) newWaiter(cmd *router.Command, args [][]byte) *waiter {
-	b := &blocking{cmd: cmd, identity: s.pipes.Identity(), client: s.id, broadcast: cmd.Name == "xread"}
+	b := &blocking{cmd: cmd, identity: s.pipes.Identity(), client: s.id, broadcast: cmd.Is(router.Broadcast)}
 	b.words = make([][]byte, len(args))
 	size := 0
 	for _, a := range args {
@@ -170,7 +170,7 @@ func (w *waiter) join() {
 
 // sharable tells whether others may wait with the same command.
 func (w *waiter) sharable() bool {
-	if w.opaque || w.cmd.Name == "xreadgroup" || !w.from.srv.config().BlockingShare {
+	if w.opaque || w.cmd.Is(router.Personal) || !w.from.srv.config().BlockingShare {
 		return false
 	}
 	if w.broadcast { // `$` is another entry for each of them

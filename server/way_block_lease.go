@@ -27,7 +27,7 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	}
 	w := &wait{since: s.loop.clock}
 	st.wait = w
-	if cmd.Name != "xread" {
+	if !cmd.Is(router.Broadcast) {
 		return
 	}
 	last := &lastEntries{s: s, ids: map[int]string{}, done: func(ids map[int]string) {

@@ -44,22 +44,15 @@ type subscription struct {
 	nth                int // the client's oldest has the lowest
 }
 
-// channelKinds says which channels a command is about, by its name without "un".
-var channelKinds = map[string]feed.ChannelKind{
-	"subscribe": feed.PlainChannel, "psubscribe": feed.PatternChannel, "ssubscribe": feed.ShardChannel,
-}
-
+// kindOf says which channels a command is about.
 func kindOf(cmd *router.Command) feed.ChannelKind {
-	return channelKinds[strings.Replace(cmd.Name, "unsub", "sub", 1)]
-}
-
-// allowedSubscribed tells the commands of a RESP2 client with subscriptions.
-func allowedSubscribed(cmd *router.Command) bool {
-	switch cmd.Name {
-	case "ping", "quit", "reset", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe":
-		return true
+	switch {
+	case cmd.Channels():
+		return feed.ShardChannel
+	case cmd.Is(router.Patterns):
+		return feed.PatternChannel
 	}
-	return false
+	return feed.PlainChannel
 }
 
 // subscribed tells whether the client has subscriptions.
@@ -96,10 +89,10 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 		return s.hold(pauseDraining)
 	}
 	switch {
-	case cmd.Name == "monitor" || b.pin.subscribed() ||
+	case cmd.Is(router.Monitor) || b.pin.subscribed() ||
 		b.total() == 0 && len(b.underWay) == 0 && !s.loop.srv.config().PubSubSharing:
 		return b.onPin(cmd, raw, args)
-	case strings.HasSuffix(cmd.Name, "unsubscribe"):
+	case cmd.Is(router.Unsubscribes):
 		return b.unsubscribe(cmd, raw, args)
 	}
 	if kindOf(cmd) == feed.ShardChannel {
@@ -218,28 +211,27 @@ func (b *subscriber) talking() (feeds []*feed.Feed) {
 	return feeds
 }
 
-func init() {
-	sessionFuncs["ping"] = func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-		if s.tracking != nil && !s.subscribed() { // what has been invalidated comes first
-			return s.share(cmd, raw, args)
-		}
-		if !s.subscribed() || len(args) > 2 {
-			return s.answerLocal(cmd, args)
-		}
-		feeds := s.sub.talking()
-		if len(feeds) == 0 {
-			return s.answerLocal(cmd, args)
-		}
-		reply := s.runLocal(cmd, args, nil)
-		r := s.newRequest(cmd)
-		afterAll(feeds, func() { r.done(reply) })
-		return true
+// pingInOrder answers PING after what a subscriber, or a client that tracks, has to hear first.
+func pingInOrder(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	if s.tracking != nil && !s.subscribed() { // what has been invalidated comes first
+		return s.share(cmd, raw, args)
 	}
+	if !s.subscribed() || len(args) > 2 {
+		return s.answerLocal(cmd, args)
+	}
+	feeds := s.sub.talking()
+	if len(feeds) == 0 {
+		return s.answerLocal(cmd, args)
+	}
+	reply := s.runLocal(cmd, args, nil)
+	r := s.newRequest(cmd)
+	afterAll(feeds, func() { r.done(reply) })
+	return true
 }
 
 // hearFirst has a subscriber's own PUBLISH answered behind the message, which would come first from Redis.
 func (s *session) hearFirst(r *request) {
-	if !s.subscribed() || r.cmd.Name != "publish" && r.cmd.Name != "spublish" {
+	if !s.subscribed() || !r.cmd.Is(router.Echoes) {
 		return
 	}
 	r.settle = func(r *request, reply []byte) {

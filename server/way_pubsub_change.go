@@ -2,7 +2,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
@@ -51,7 +50,7 @@ func (s *session) maySubscribe(cmd *router.Command) bool {
 	if s.sub == nil || len(s.sub.underWay) == 0 {
 		return true
 	}
-	return cmd != nil && s.txn == nil && strings.HasSuffix(cmd.Name, "subscribe") && kindOf(cmd) != feed.ShardChannel
+	return cmd != nil && s.txn == nil && (cmd.Is(router.Subscribes) || cmd.Is(router.Unsubscribes)) && kindOf(cmd) != feed.ShardChannel
 }
 
 // ask has the node confirm the channels of the request.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -26,7 +24,7 @@ func (p *pin) subscribed() bool { return p != nil && p.holds }
 // onPin sends a request of a subscriber on its own lease, and takes no other until it is confirmed.
 func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool {
 	s := b.s
-	if b.pin == nil && strings.HasSuffix(cmd.Name, "unsubscribe") { // nothing to end
+	if b.pin == nil && cmd.Is(router.Unsubscribes) { // nothing to end
 		return b.unsubscribe(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
@@ -50,7 +48,7 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 		return s.refuse(cmd, text)
 	case p.lease == nil:
 		return s.hold(pauseLeasing)
-	case kindOf(cmd) == feed.ShardChannel && cmd.Name != "monitor" && t.Shards()[shard].Primary != p.addr:
+	case kindOf(cmd) == feed.ShardChannel && !cmd.Is(router.Monitor) && t.Shards()[shard].Primary != p.addr:
 		return s.refuse(cmd, "ERR berth: without pubsub-sharing all of a client's channels have to be on one node")
 	}
 	p.send(cmd, raw, args)
@@ -62,7 +60,7 @@ func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
 	b := p.b
 	p.confirm = 1
 	switch {
-	case cmd.Name == "monitor":
+	case cmd.Is(router.Monitor):
 	case len(args) > 1:
 		p.confirm = len(args) - 1
 	default: // one for each subscription of the kind, but at least one
@@ -94,7 +92,7 @@ func (p *pin) LeaseReply(_ *pool.Lease, reply []byte) {
 		s.write(reply)
 	default:
 		p.confirm = 0
-		b.request.mute = b.request.mute && (reply[0] == '-' || b.request.cmd.Name == "monitor")
+		b.request.mute = b.request.mute && (reply[0] == '-' || b.request.cmd.Is(router.Monitor))
 		b.finish(reply)
 	}
 }
@@ -117,7 +115,7 @@ func (p *pin) confirms(reply []byte) bool {
 		return false
 	}
 	cmd := b.request.cmd
-	if cmd.Name == "monitor" {
+	if cmd.Is(router.Monitor) {
 		b.monitor = reply[0] == '+'
 		return true
 	}
@@ -129,9 +127,9 @@ func (p *pin) confirms(reply []byte) bool {
 		return false
 	}
 	kind, name := kindOf(cmd), string(v.Elems[1].Str)
-	if _, has := b.names[kind][name]; !has && !strings.HasSuffix(cmd.Name, "unsubscribe") {
+	if _, has := b.names[kind][name]; !has && !cmd.Is(router.Unsubscribes) {
 		b.add(kind, name, nil)
-	} else if strings.HasSuffix(cmd.Name, "unsubscribe") {
+	} else if cmd.Is(router.Unsubscribes) {
 		delete(b.names[kind], name)
 	}
 	p.holds = b.total() > 0

@@ -161,7 +161,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 		st.lease.Clear(pool.DirtWatch)
 	case alone && s.pause == pauseBlocked:
 		st.broken = st.watching
-	case r.cmd.Name == "watch": // its client has sent more already, which it cannot take along
+	case r.cmd.Is(router.Watch): // its client has sent more already, which it cannot take along
 		st.broken = st.watching
 		r.done(okReply)
 		return
@@ -238,7 +238,7 @@ func asLost(addr string, err error) *backend.LostError {
 
 // owesWatch tells whether a WATCH is not answered.
 func (st *stay) owesWatch() bool {
-	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Name == "watch" })
+	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Is(router.Watch) })
 }
 
 // owedFor is for how long the oldest request on the lease has been waiting.

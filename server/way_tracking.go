@@ -28,13 +28,6 @@ type tracking struct {
 // forgetAll is the invalidation of all keys.
 const forgetAll = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
 
-func init() {
-	sessionFuncs["client|tracking"] = clientTracking
-	sessionFuncs["client|trackinginfo"] = askTracking
-	sessionFuncs["client|getredir"] = askTracking
-	localFuncs["client|caching"] = clientCaching
-}
-
 // tracks tells whether the stay is its client's because of CLIENT TRACKING.
 func (st *stay) tracks() bool { return st != nil && st.s.tracking != nil }
 
@@ -165,7 +158,7 @@ func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topolo
 
 // forgets adds to a reply that came past a tracking client's own connections that it must forget what it knows.
 func (s *session) forgets(r *request, reply []byte) []byte {
-	if s.tracking == nil || s.resp() < 3 || len(reply) == 0 || !r.cmd.Flags.Has(router.Readonly) && r.cmd.Name != "exec" {
+	if s.tracking == nil || s.resp() < 3 || len(reply) == 0 || !r.cmd.Flags.Has(router.Readonly) && !r.cmd.Is(router.Exec) {
 		return reply
 	}
 	return append(slices.Clone(reply), forgetAll...)
@@ -207,7 +200,7 @@ func (st *stay) sendCaching() {
 
 // forgetCaching ends what CLIENT CACHING has said: it was for this command, which berth answers itself.
 func (s *session) forgetCaching(cmd *router.Command) {
-	if s.tracking != nil && !strings.HasPrefix(cmd.Name, "client|") {
+	if s.tracking != nil && !cmd.Within(router.Connection) {
 		s.tracking.caching = nil
 	}
 }

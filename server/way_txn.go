@@ -54,48 +54,28 @@ func (b *blob) rewind() {
 	}
 }
 
-// endsOrNests tells the commands that are not queued between MULTI and EXEC.
-func endsOrNests(cmd *router.Command) bool {
-	return cmd.Way == router.Txn && cmd.Name != "unwatch" || cmd.Name == "quit" || cmd.Name == "reset"
-}
-
-// transact runs MULTI, EXEC, DISCARD, WATCH and UNWATCH.
-func (s *session) transact(cmd *router.Command, raw []byte, args [][]byte) bool {
-	switch cmd.Name {
-	case "multi":
-		if s.txn != nil {
-			return s.sayError(cmd, "ERR MULTI calls can not be nested")
-		}
-		if !s.loop.transactors[userOf(s.pipes.Identity())] {
-			return permittedMulti(s, cmd, raw, args)
-		}
-		return beginTransaction(s, cmd, raw, args)
-	case "exec":
-		return s.exec(cmd)
-	case "discard":
-		if s.txn == nil {
-			return s.sayError(cmd, "ERR DISCARD without MULTI")
-		}
-		s.txn = nil
-		s.unwatch()
-		return s.say(cmd, "OK")
-	case "watch":
-		if s.txn != nil && s.loop.srv.nodes.Topology().Sharded() && s.slotOf(cmd, args) == manySlots {
-			return s.refuse(cmd, errCrossSlot)
-		}
-		if s.txn != nil {
-			return s.sayError(cmd, "ERR WATCH inside MULTI is not allowed")
-		}
-		return s.watch(cmd, raw, args)
-	default:
-		s.unwatch()
-		return s.say(cmd, "OK")
+// multi begins a transaction. Whether the nodes let the user run MULTI is asked once for each user and loop: after a refused
+// MULTI the queued commands would be executed one by one.
+func multi(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	switch {
+	case s.txn != nil:
+		return s.sayError(cmd, "ERR MULTI calls can not be nested")
+	case !s.loop.transactors[userOf(s.pipes.Identity())]:
+		return s.permitted(mayTransact, beginTransaction, cmd, raw, args)
 	}
+	return beginTransaction(s, cmd, raw, args)
 }
 
-// permittedMulti asks, once for each user and loop, whether the nodes let the user run MULTI: behind a refused one the
-// queued commands would be executed one by one.
-var permittedMulti = permitted(beginTransaction)
+func execTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool { return s.exec(cmd) }
+
+func discard(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	if s.txn == nil {
+		return s.sayError(cmd, "ERR DISCARD without MULTI")
+	}
+	s.txn = nil
+	s.unwatch()
+	return s.say(cmd, "OK")
+}
 
 func beginTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.loop.transactors[userOf(s.pipes.Identity())] = true
@@ -136,18 +116,15 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		s.loop.stats.limits["transaction-max-bytes"]++
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
-	if cmd.Name == "wait" && !s.loop.srv.offsetMoves() {
-		return s.refuse(cmd, "ERR berth: WAIT inside MULTI is not available over Redis "+s.loop.srv.redisVersion())
-	}
-	if cmd.Name == "client|tracking" {
-		if text := s.trackingRefusal(args); text != "" {
+	if own := s.own(cmd); own.refusal != nil {
+		if text := own.refusal(s, args); text != "" {
 			return s.refuse(cmd, text)
 		}
 	}
 	if s.hasPartIn(cmd) {
 		local := newLocalInBlob(t.n, cmd, raw, args)
 		t.locals = append(t.locals, local)
-		if t.turns = t.turns || local.onNode(); !local.onNode() {
+		if t.turns = t.turns || s.onNode(&local); !s.onNode(&local) {
 			raw = pingCommand
 		}
 	} else if topology.Sharded() {

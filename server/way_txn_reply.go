@@ -27,36 +27,21 @@ func newLocalInBlob(at int, cmd *router.Command, raw []byte, args [][]byte) loca
 	return c
 }
 
-// turned are the commands that turn the connection they are run on, with what follows for the client when the node has
-// answered. Each appends the client's reply.
-var turned = map[string]func(s *session, c *localInBlob, reply, out []byte) []byte{}
+// passOn hands the node's reply on.
+func passOn(_ *session, _ *localInBlob, reply, out []byte) []byte { return append(out, reply...) }
 
-func init() {
-	turned["select"] = turnedDB
-	turned["auth"] = turnedUser
-	turned["hello"] = turnedHello
-	turned["client|tracking"] = turnedTracking
-	turned["client|caching"] = func(_ *session, _ *localInBlob, reply, out []byte) []byte { return append(out, reply...) }
-}
-
-func (c *localInBlob) onNode() bool { return turned[c.cmd.Name] != nil }
+// onNode reports whether the node gets the request, too.
+func (s *session) onNode(c *localInBlob) bool { return s.own(c.cmd).inExec != nil }
 
 // hasPartIn tells whether berth has a part in the command when it stands in a transaction.
 func (s *session) hasPartIn(cmd *router.Command) bool {
-	if cmd.Way == router.Shared { // nearly all, and the names are looked up in maps
-		return false
-	}
-	switch cmd.Name {
-	case "wait", "client|trackinginfo", "client|getredir": // the connection knows
-		return false
-	}
-	return cmd.Way == router.Pinned || s.answersItself(cmd)
+	return cmd.Way == router.Pinned || s.answersItself(cmd) && !s.own(cmd).nodeInExec
 }
 
 // pauseForExec has no further request taken until a transaction's reply, if it may change what requests mean.
 func (s *session) pauseForExec(b *blob) {
 	for i := range b.locals {
-		if localFuncs[b.locals[i].cmd.Name] == nil || b.locals[i].onNode() {
+		if c := &b.locals[i]; s.own(c.cmd).answer == nil || s.onNode(c) {
 			s.pauseFor(pauseDraining)
 			return
 		}
@@ -142,14 +127,14 @@ func (p *splicing) local(c *localInBlob) bool {
 	out := p.out
 	switch {
 	case p.begun:
-	case c.onNode():
+	case s.onNode(c):
 		rest := p.rest
-		out = turned[c.cmd.Name](s, c, p.next(), out)
+		out = s.own(c.cmd).inExec(s, c, p.next(), out)
 		p.rest = rest
 		return p.say(out)
-	case c.cmd.Name == "monitor":
+	case c.cmd.Is(router.Monitor):
 		return p.say(codec.AppendError(out, "ERR MONITOR isn't allowed for DENY BLOCKING client"))
-	case c.cmd.Way == router.Refused || localFuncs[c.cmd.Name] != nil:
+	case c.cmd.Way == router.Refused || s.own(c.cmd).answer != nil:
 		return p.say(s.runLocal(c.cmd, c.args, out))
 	default:
 		s.muteThis = p.mute
@@ -157,10 +142,8 @@ func (p *splicing) local(c *localInBlob) bool {
 		if p.begun = p.start(c); !p.begun {
 			return false
 		}
-		if c.cmd.Name == "client|reply" {
-			p.mute = p.mute && s.muteThis || s.muteAll
-			s.muteNext = min(s.muteNext, 1) // EXEC is behind it, too
-		}
+		p.mute = p.mute && s.muteThis || s.muteAll // CLIENT REPLY has changed them
+		s.muteNext = min(s.muteNext, 1)            // EXEC comes after it, too
 	}
 	if s.waiting > 0 {
 		return false
@@ -174,7 +157,7 @@ func (p *splicing) start(c *localInBlob) bool {
 	if c.cmd.Way == router.Pinned {
 		return p.s.subscribe(c.cmd, c.raw, c.args)
 	}
-	return sessionFuncs[c.cmd.Name](p.s, c.cmd, c.raw, c.args)
+	return p.s.runOwn(p.s.own(c.cmd), c.cmd, c.raw, c.args)
 }
 
 // say takes what out has become, unless the client does not want to hear it.

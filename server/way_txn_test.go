@@ -444,9 +444,11 @@ func TestManyCompareAndSetLoopsLoseNothing(t *testing.T) {
 
 // hasPartIn relies on it.
 func TestWhatTravelsOnPipesIsNotAnsweredByBerth(t *testing.T) {
-	for _, cmd := range router.WithOwn().Commands() {
+	table := router.WithOwn()
+	index := newOwnIndex(table)
+	for _, cmd := range table.Commands() {
 		for _, c := range append(cmd.Subcommands(), cmd) {
-			if c.Way == router.Shared && (localFuncs[c.Name] != nil || sessionFuncs[c.Name] != nil) {
+			if own := index.of(c); c.Way == router.Shared && (own.answer != nil || own.run != nil) {
 				t.Errorf("%s is both shared and answered by berth", c.Name)
 			}
 		}

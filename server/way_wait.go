@@ -37,8 +37,6 @@ type ackPart struct {
 	fresh  []byte // the answer to the command in front
 }
 
-func init() { sessionFuncs["wait"] = waitForReplicas }
-
 // propagated is a command that replicas see and that changes nothing. From 7.2 on only such a one moves the offset of a
 // connection; before, each command does, and PING is enough.
 var propagated = codec.AppendCommandString(nil, "SPUBLISH", "berth:wait", "")
@@ -53,6 +51,14 @@ func (srv *server) offsetMoves() bool {
 }
 
 // waitForReplicas runs WAIT.
+// waitInMulti says why WAIT cannot be queued, "" if it can.
+func waitInMulti(s *session, _ [][]byte) (refusal string) {
+	if s.loop.srv.offsetMoves() {
+		return ""
+	}
+	return "ERR berth: WAIT inside MULTI is not available over Redis " + s.loop.srv.redisVersion()
+}
+
 func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	if len(t.Shards()) == 0 {

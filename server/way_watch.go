@@ -41,6 +41,21 @@ func (st *stay) revoke(why string) {
 }
 
 // watch attaches a lease to the node of the keys and watches them there.
+func watchKeys(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	switch {
+	case s.txn == nil:
+		return s.watch(cmd, raw, args)
+	case s.loop.srv.nodes.Topology().Sharded() && s.slotOf(cmd, args) == manySlots:
+		return s.refuse(cmd, errCrossSlot)
+	}
+	return s.sayError(cmd, "ERR WATCH inside MULTI is not allowed")
+}
+
+func unwatchKeys(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	s.unwatch()
+	return s.say(cmd, "OK")
+}
+
 func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	slot := noSlot
 	if s.loop.srv.nodes.Topology().Sharded() {

@@ -1,0 +1,35 @@
+package router
+
+// Traits are what a proxy has to know of a command beyond what COMMAND reports. They are columns of
+// commands.tbl, so that nothing else compares names. A command that was learned from a node has none.
+type Traits uint32
+
+const (
+	Replicates      Traits = 1 << iota // passed on to replicas without being a write: CLIENT PAUSE WRITE holds it
+	Echoes                             // publishes: its client may have subscribed to the channel itself
+	Unqueued                           // runs at once between MULTI and EXEC
+	Exec                               // runs what was queued
+	Watch                              // begins a WATCH
+	Broadcast                          // a blocking read that takes nothing away: all who wait get the reply
+	Personal                           // blocks on behalf of one consumer: nobody else may have the reply
+	Monitor                            // the node then sends what others run
+	Subscribes                         // adds channels to a client
+	Unsubscribes                       // takes channels from a client
+	Patterns                           // its channels are patterns
+	WhileSubscribed                    // allowed to a RESP2 client with subscriptions
+	Debug                              // allowed with enable-debug-command only
+	ClusterOnly                        // a container that a standalone node refuses as a whole
+	Connection                         // a container of commands about the connection itself
+)
+
+// traitNames are the names in commands.tbl, in the order of the bits.
+var traitNames = [...]string{
+	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
+	"patterns", "whilesubscribed", "debug", "cluster", "client",
+}
+
+// Is reports whether the command has all of these traits.
+func (t Traits) Is(want Traits) bool { return t&want == want }
+
+// Within reports whether the command is a subcommand of a container with these traits.
+func (c *Command) Within(want Traits) bool { return c.container != nil && c.container.Is(want) }
