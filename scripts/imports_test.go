@@ -43,12 +43,12 @@ var allowed = map[string][]string{
 
 	"server": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
 		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/config",
-		"server/telemetry", "server/admin", gnet, gopkg, xsys, metrics},
+		"server/telemetry", "server/admin", gnet, gopkg, xsys},
 	"server/glob":   {},
 	"server/build":  {},
 	"server/config": {"backend/nodes", "server/glob", "server/build"},
 	"server/telemetry": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool",
-		"backend/nodes", "backend/lane", "server/build", metrics},
+		"backend/nodes", "backend/lane", "server/build", metrics, xsys},
 	"server/admin": {"server/config", "server/build"},
 
 	"bench":   {"codec", "router", "backend", "backend/nodes", "backend/redistest"},

@@ -48,7 +48,7 @@ func (c *cancel) Reply(reply, _ []byte, _ int) {
 	ln := c.ln
 	unblocked := reply[0] == ':' && reply[1] != '0'
 	if unblocked {
-		ln.g.l.stats.cancels.unblocked++
+		ln.g.l.stats.Cancels.Unblocked++
 	}
 	switch {
 	case reply[0] != ':':

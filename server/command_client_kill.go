@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // clientKill closes the clients that its words name: one address in the old form, which may be the client's own, or
@@ -28,7 +29,7 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 				if c == s {
 					suicide = true
 				} else {
-					c.kill(killReason)
+					c.kill(telemetry.Killed)
 				}
 			}
 			c = next
@@ -41,7 +42,7 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 			total += n
 		}
 		if suicide {
-			s.end(killReason)
+			s.end(telemetry.Killed)
 		}
 		switch {
 		case !oldForm:
@@ -52,8 +53,6 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		return codec.AppendSimple(nil, "OK")
 	})
 }
-
-const killReason = "CLIENT KILL"
 
 // readKill reads the pairs of CLIENT KILL sent by s; it returns what to say to words that are none. Of an option that is given
 // twice the last one counts, as in Redis.

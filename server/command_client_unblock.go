@@ -6,6 +6,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // clientUnblock ends the blocking command of a client: as its timeout would, or with an error.
@@ -81,7 +82,7 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 		lease.Close("client unblocked")
 		st.lease, st.owed = nil, nil
 		if st.tracks() { // on it: what the client has cached would go stale
-			s.end("tracking connection lost")
+			s.end(telemetry.TrackingLost)
 		}
 		st.endBlocked(r, withError)
 	})

@@ -40,6 +40,14 @@ const errNoCluster = "ERR This instance has cluster support disabled"
 // sharded tells whether clients see a cluster. Before a node has answered they do not.
 func (srv *server) sharded() bool { return srv.nodes.Info().Kind != nodes.Standalone }
 
+// mode is what berth is to its clients, in the word of Redis.
+func (srv *server) mode() string {
+	if srv.sharded() {
+		return "cluster"
+	}
+	return "standalone"
+}
+
 // refusal words why a Refused command is refused.
 func (s *session) refusal(cmd *router.Command) string {
 	if cmd.Within(router.ClusterOnly) && !s.loop.srv.sharded() {

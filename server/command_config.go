@@ -9,6 +9,7 @@ import (
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // CONFIG speaks of berth's settings and of the nodes', as of one server's. A name that is an option of berth is berth's: it is
@@ -202,8 +203,8 @@ func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bo
 		}
 		r.aside(func() []byte {
 			askLoops(srv, func(l *loop) struct{} {
-				l.stats = loopStats{}
-				l.stats.init()
+				l.stats = telemetry.Counters{}
+				l.stats.Init()
 				return struct{}{}
 			})
 			srv.accepted.Store(0)

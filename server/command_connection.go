@@ -7,6 +7,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 func ping(s *session, args [][]byte, out []byte) []byte {
@@ -49,7 +50,7 @@ func clusterMode(note func(s *session)) answerFunc {
 
 func quit(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.say(cmd, "OK")
-	s.end("quit")
+	s.end(telemetry.Quit)
 	return true
 }
 

@@ -2,120 +2,129 @@ package main
 
 import (
 	"bytes"
-	"fmt"
-	"strings"
 
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
-
-// infoSection is one section of INFO.
-type infoSection struct {
-	title string // its name in lower case asks for it
-	rare  bool   // only when asked for, by name or by all
-	write func(r *infoReport)
-}
-
-// infoSections are all sections, in the order of Redis, berth's own behind them.
-var infoSections = []infoSection{
-	{title: "Server", write: (*infoReport).server},
-	{title: "Clients", write: (*infoReport).clients},
-	{title: "Memory", write: (*infoReport).memory},
-	{title: "Persistence", write: (*infoReport).persistence},
-	{title: "Stats", write: (*infoReport).stats},
-	{title: "Replication", write: (*infoReport).replication},
-	{title: "CPU", write: (*infoReport).cpu},
-	{title: "Modules", write: func(*infoReport) {}},
-	{title: "Commandstats", rare: true, write: (*infoReport).commandStats},
-	{title: "Errorstats", write: (*infoReport).errorStats},
-	{title: "Cluster", write: (*infoReport).cluster},
-	{title: "Keyspace", write: (*infoReport).keyspace},
-	{title: "Proxy", write: (*infoReport).proxy},
-	{title: "Pools", write: (*infoReport).pools},
-}
-
-// infoWanted is the titles of the sections a client asked for.
-type infoWanted map[string]bool
-
-// readInfo reads the words behind INFO. A name of no section asks for nothing.
-func readInfo(words [][]byte) infoWanted {
-	wanted := infoWanted{}
-	if len(words) == 0 {
-		words = [][]byte{[]byte("default")}
-	}
-	for _, word := range words {
-		name := string(bytes.ToLower(word))
-		for _, section := range infoSections {
-			switch {
-			case name == "all", name == "everything", name == "default" && !section.rare, name == strings.ToLower(section.title):
-				wanted[section.title] = true
-			}
-		}
-	}
-	return wanted
-}
 
 // info asks the nodes for what only they know, if that is wanted, and then every loop, which a loop cannot wait for.
 //
-//	loop: ask the nodes ──▶ goroutine: ask the loops, write ──▶ loop: reply
+//	loop: ask the nodes ──▶ goroutine: look, write ──▶ loop: reply
 func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
-	report := &infoReport{srv: s.loop.srv, wanted: readInfo(args[1:]), resp: s.resp()}
+	srv, resp := s.loop.srv, s.resp()
+	wanted := telemetry.ReadSections(args[1:])
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	report.nodes.ask(s, report.wanted, func() {
+	asked := &nodesInquiry{}
+	asked.ask(s, wanted, func() {
 		switch {
 		case s.closed:
 			r.done(nil)
-		case report.nodes.refusal != nil:
-			r.done(report.nodes.refusal)
+		case asked.refusal != nil:
+			r.done(asked.refusal)
 		default:
-			r.aside(report.reply)
+			r.aside(func() []byte {
+				return codec.AppendVerbatim(nil, "txt", srv.look(0).Info(wanted, &asked.word), resp)
+			})
 		}
 	})
 	return true
 }
 
-// infoReport is one INFO reply being written, on a goroutine of its own.
-type infoReport struct {
-	srv    *server
-	wanted infoWanted
-	resp   int
-	nodes  nodesWord
+// nodesInquiry asks the nodes for what INFO has to hear from them, on the client's own pipes: a user who may not run INFO
+// gets what the node says to that. A node that does not answer is left out.
+//
+// Owned by the loop of the client until all have answered.
+type nodesInquiry struct {
+	word    telemetry.NodesSaid
+	refusal []byte // an error reply that ends the matter
 
-	text strings.Builder
-	sum  *loopSnapshot // of all loops
-	took int           // loops that are in sum
+	left int
+	then func()
 }
 
-// reply writes the sections that are wanted.
-func (r *infoReport) reply() []byte {
-	r.sumLoops()
-	for _, section := range infoSections {
-		if !r.wanted[section.title] {
+// ask asks for what the wanted sections need, and calls then when all has come, perhaps before it returns.
+func (q *nodesInquiry) ask(s *session, wanted telemetry.Sections, then func()) {
+	q.then = then
+	w := &q.word
+	q.left = 1 // until all is sent: the first answers may come at once
+	t := s.loop.srv.nodes.Topology()
+	embedded := s.loop.srv.nodes.Info().Kind == nodes.Embedded
+	for shard := range t.Shards() {
+		pipe := s.pipes.Shard(t, shard)
+		switch {
+		case wanted["Keyspace"] && embedded:
+			q.send(pipe, askSize, w.AddSize)
+		case wanted["Keyspace"]:
+			q.send(pipe, askKeyspace, w.AddKeyspace)
+		}
+		if embedded {
 			continue
 		}
-		if r.text.Len() > 0 {
-			r.text.WriteString("\r\n")
+		if wanted["Memory"] && shard == 0 {
+			q.send(pipe, askMemory, w.TakePolicy)
 		}
-		r.text.WriteString("# " + section.title + "\r\n")
-		section.write(r)
+		if wanted["Stats"] {
+			q.send(pipe, askStats, func(text string) { w.Stats.Add(text, telemetry.Added) })
+		}
+		if wanted["Persistence"] {
+			q.send(pipe, askPersistence, func(text string) { w.Saving.Add(text, telemetry.Greater) })
+		}
 	}
-	return codec.AppendVerbatim(nil, "txt", r.text.String(), r.resp)
+	q.arrived()
 }
 
-// sumLoops adds up what the loops know.
-func (r *infoReport) sumLoops() {
-	r.sum = newLoopSnapshot()
-	for _, snap := range r.srv.snapshots() {
-		r.took++
-		r.sum.add(snap)
+var (
+	askKeyspace = codec.AppendCommandString(nil, "INFO", "keyspace")
+	askMemory   = codec.AppendCommandString(nil, "INFO", "memory")
+	askSize     = codec.AppendCommandString(nil, "DBSIZE")
+
+	askStats       = codec.AppendCommandString(nil, "INFO", "stats")
+	askPersistence = codec.AppendCommandString(nil, "INFO", "persistence")
+)
+
+func (q *nodesInquiry) send(pipe *pipe.Pipe, question []byte, take func(text string)) {
+	q.left++
+	answer := &nodeAnswer{of: q, take: take}
+	if err := pipe.Send(question, 1, answer); err != nil {
+		answer.Lost(err, question)
 	}
 }
 
-// line writes "name:value".
-func (r *infoReport) line(name string, value any) {
-	fmt.Fprintf(&r.text, "%s:%v\r\n", name, value)
+func (q *nodesInquiry) arrived() {
+	if q.left--; q.left == 0 {
+		q.then()
+	}
+}
+
+// nodeAnswer is owed one node's answer. It is a backend.Receiver.
+type nodeAnswer struct {
+	of   *nodesInquiry
+	take func(text string)
+}
+
+// Reply takes the answer.
+func (a *nodeAnswer) Reply(reply, _ []byte, _ int) {
+	switch v, err := codec.ParseValue(reply); {
+	case bytes.HasPrefix(reply, []byte("-NO")): // NOPERM, NOAUTH
+		a.of.refusal = bytes.Clone(reply)
+	case err == nil && !v.IsError():
+		a.take(v.Text())
+	}
+	a.of.arrived()
+}
+
+// Lost is told that there will be none.
+func (a *nodeAnswer) Lost(err *backend.LostError, _ []byte) {
+	if err.Refusal != "" {
+		a.of.refusal = appendLost(nil, err)
+	}
+	a.of.arrived()
 }

@@ -110,20 +110,6 @@ func TestInfoSumsTheKeysOfAllShards(t *testing.T) {
 	}
 }
 
-func TestKeyspaceLinesAreAdded(t *testing.T) {
-	var w nodesWord
-	w.keyspace = map[int]*keyCount{}
-	w.addKeyspace("# Keyspace\r\ndb0:keys=10,expires=1,avg_ttl=1000,subexpiry=2\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n")
-	w.addKeyspace("# Keyspace\r\ndb0:keys=5,expires=3,avg_ttl=5000,subexpiry=1\r\n")
-	w.addKeyspace("# Keyspace\r\n")
-	if got := w.keyspace[0].String(); got != "keys=15,expires=4,avg_ttl=4000,subexpiry=3" {
-		t.Errorf("db0: %s", got)
-	}
-	if got := w.keyspace[3].String(); got != "keys=1,expires=0,avg_ttl=0" || len(w.keyspace) != 2 {
-		t.Errorf("db3: %s, %d databases", got, len(w.keyspace))
-	}
-}
-
 // A node that is down must not take INFO away, by which people would find out.
 func TestInfoAnswersWithoutTheNodes(t *testing.T) {
 	node := redistest.Start(t)
@@ -187,15 +173,5 @@ func TestInfoHasWhatOnlyTheNodesCount(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s:%s, want %s", name, got[name], want)
 		}
-	}
-}
-
-func TestFiguresOfSeveralNodesBecomeOne(t *testing.T) {
-	var f nodeFigures
-	f.add("# Persistence\r\na:1\r\nstatus:ok\r\nshare:0.50\r\nb:7\r\n", greater)
-	f.add("# Persistence\r\na:0\r\nstatus:err\r\nshare:0.75\r\nb:9\r\nc:1\r\n", greater)
-	f.add("a:0\r\nstatus:ok\r\n", greater)
-	if got := fmt.Sprint(f.names, f.values); got != "[a status share b c] map[a:1 b:9 c:1 share:0.50 status:err]" {
-		t.Error(got)
 	}
 }

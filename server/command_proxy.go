@@ -7,66 +7,50 @@ import (
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not know it, so who may use
 // it is who may use CLIENT LIST there.
 
 func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	return survey(s, cmd, (*loop).holders, func(answers []map[poolName]int) []byte {
-		sum := map[poolName]int{}
-		for _, holders := range answers {
-			for name, n := range holders {
-				sum[name] += n
-			}
-		}
-		return appendRecords(nil, poolRows(s.loop.srv.figures(), sum), s.resp())
-	})
+	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).PoolRows)
 }
 
 func proxyPins(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	ask := func(l *loop) []pinRow {
-		rows, _ := l.pins(math.MaxInt)
-		return rows
-	}
-	return survey(s, cmd, ask, func(answers [][]pinRow) []byte {
-		return appendRecords(nil, longestFirst(answers, math.MaxInt), s.resp())
-	})
+	return proxyReport(s, cmd, math.MaxInt, func(snap *telemetry.Snapshot) []telemetry.PinRow { return snap.PinRows(math.MaxInt) })
+}
+
+func proxyBackends(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).BackendRows)
+}
+
+func proxySlots(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).SlotRows)
+}
+
+func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	srv, resp := s.loop.srv, s.resp()
+	return s.aside(cmd, func() []byte { return appendRecord(nil, srv.look(0).StatsRow(), resp) })
+}
+
+// proxyReport answers with rows that are made of a look at the server.
+func proxyReport[R any](s *session, cmd *router.Command, pins int, rows func(*telemetry.Snapshot) []R) bool {
+	srv, resp := s.loop.srv, s.resp()
+	return s.aside(cmd, func() []byte { return appendRecords(nil, rows(srv.look(pins)), resp) })
 }
 
 func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	ask := func(l *loop) (rows []clientRow) {
+	ask := func(l *loop) (rows []telemetry.ClientRow) {
 		for c := l.first; c != nil; c = c.next {
 			rows = append(rows, c.clientRow())
 		}
 		return rows
 	}
-	return survey(s, cmd, ask, func(answers [][]clientRow) []byte {
+	return survey(s, cmd, ask, func(answers [][]telemetry.ClientRow) []byte {
 		rows := slices.Concat(answers...)
-		slices.SortFunc(rows, func(a, b clientRow) int { return int(a.ID - b.ID) })
+		slices.SortFunc(rows, func(a, b telemetry.ClientRow) int { return int(a.ID - b.ID) })
 		return appendRecords(nil, rows, s.resp())
-	})
-}
-
-func proxyBackends(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	return survey(s, cmd, (*loop).figures, func(answers []*loopFigures) []byte {
-		srv := s.loop.srv
-		return appendRecords(nil, srv.backendRows(sumFigures(answers), srv.figures()), s.resp())
-	})
-}
-
-func proxySlots(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	l := s.loop
-	l.scratch = appendRecords(l.scratch[:0], slotRows(l.srv.nodes.Topology()), s.resp())
-	s.answer(cmd, l.scratch)
-	return true
-}
-
-func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	return survey(s, cmd, (*loop).figures, func(answers []*loopFigures) []byte {
-		srv := s.loop.srv
-		sum := sumFigures(answers)
-		return appendRecord(nil, srv.statsRow(sum, srv.figures(), sum.series(srv.started)), s.resp())
 	})
 }
 

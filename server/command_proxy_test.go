@@ -1,19 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/berth-proxy/berth/backend/pipe"
-	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // fields reads a map of RESP3, or the array that stands for it in RESP2.
@@ -96,7 +93,7 @@ func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
 			}
 		}
 		for what, row := range map[string]any{
-			"pools": poolRow{}, "PINS": pinRow{}, "Clients": clientRow{}, "BACKENDS": backendRow{}, "SLOTS": slotRow{},
+			"pools": telemetry.PoolRow{}, "PINS": telemetry.PinRow{}, "Clients": telemetry.ClientRow{}, "BACKENDS": telemetry.BackendRow{}, "SLOTS": telemetry.SlotRow{},
 		} {
 			reply := c.Do("PROXY", what).([]any)
 			if len(reply) == 0 {
@@ -106,7 +103,7 @@ func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
 				check(what, r, row)
 			}
 		}
-		check("STATS", c.Do("proxy", "stats"), statsRow{})
+		check("STATS", c.Do("proxy", "stats"), telemetry.StatsRow{})
 	}
 }
 
@@ -350,46 +347,6 @@ func TestBackendsTellSinceWhenANodeIsDownAndWhy(t *testing.T) {
 	})
 	if r["last_error"] == "" {
 		t.Errorf("up again, but the error is forgotten: %v", r)
-	}
-}
-
-func TestTheLatestErrorOfANodeIsShownWhicheverConnectionHadIt(t *testing.T) {
-	now := time.Now()
-	ago := func(d time.Duration) time.Time { return now.Add(-d) }
-	for _, c := range []struct {
-		pipe, dial time.Duration // ago; 0: never
-		want       string
-		age        int64
-	}{{0, 0, "", 0}, {3 * time.Second, 0, "pipe", 3}, {0, 2 * time.Second, "dial", 2}, {3 * time.Second, 2900 * time.Millisecond, "dial", 2},
-		{time.Second, 2 * time.Second, "pipe", 1}} {
-		sum := sumFigures(nil)
-		if c.pipe > 0 {
-			sum.counts["n:1"] = pipe.Count{LastErr: errors.New("pipe"), LastErrAt: ago(c.pipe).UnixNano()}
-		}
-		pool := poolFigures{poolName: poolName{"n:1", "default"}}
-		if c.dial > 0 {
-			pool.DialErr, pool.DialErrAt = errors.New("dial"), ago(c.dial)
-		}
-		rows := backendRows(router.Single("n:1"), sum, []poolFigures{pool}, now)
-		if len(rows) != 1 || rows[0].LastError != c.want || rows[0].ErrorAge != c.age {
-			t.Errorf("%v: %+v", c, rows)
-		}
-	}
-}
-
-func TestNodesThatServeNothingStandBehindThePrimaries(t *testing.T) {
-	sum := sumFigures(nil)
-	sum.counts["left:2"] = pipe.Count{Up: 1, UpSince: 1}
-	sum.stats.redirects["asked:1"] = redirects{moved: 1, asked: 2}
-	figures := []poolFigures{{poolName: poolName{"b:1", "default"}, Stats: pool.Stats{Leased: 2}}}
-	rows := backendRows(router.Even([]string{"b:1", "a:1"}), sum, figures, time.Now())
-	var got []string
-	for _, r := range rows {
-		got = append(got, fmt.Sprint(r.Node, " ", r.Role, " ", r.State, " ", r.Slots, " ", r.Redirects))
-	}
-	want := []string{"b:1 primary up 8192 0", "a:1 primary idle 8192 0", "asked:1 none idle 0 3", "left:2 none up 0 0"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
 	}
 }
 

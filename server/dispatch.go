@@ -5,6 +5,7 @@ import (
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // Errors of Redis that berth gives itself.
@@ -23,7 +24,7 @@ const (
 func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
 	if s.queued >= s.loop.srv.config().PipelineLimit {
-		s.loop.stats.limits["client-pipeline-limit"]++
+		s.loop.stats.Limits[telemetry.LimitPipeline]++
 		return s.hold(pauseFull)
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)
@@ -106,7 +107,7 @@ func (s *session) refuse(cmd *router.Command, text string) bool {
 // notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to us, would send.
 func (s *session) notCommand(args [][]byte, err error) bool {
 	if router.CrossProtocol(args[0]) {
-		s.end("HTTP request")
+		s.end(telemetry.HTTPRequest)
 		return true
 	}
 	return s.refuse(nil, err.Error())

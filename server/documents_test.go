@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 var updateDocs = flag.Bool("update-docs", false, "write the generated tables of the documents instead of checking them")
 
 func TestDocumentsListEveryOption(t *testing.T) { checkDocument(t, "options", config.Markdown()) }
 
-func TestDocumentsListEveryMetric(t *testing.T) { checkDocument(t, "metrics", metricsMarkdown()) }
+func TestDocumentsListEveryMetric(t *testing.T) { checkDocument(t, "metrics", telemetry.Markdown()) }
 
 // checkDocument compares the table between OPERATING.md's markers with what the code says.
 func checkDocument(t *testing.T, name, want string) {

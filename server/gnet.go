@@ -144,7 +144,7 @@ func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	for _, l := range h.srv.eachLoop() {
 		posted := time.Now()
 		l.Post(func() {
-			l.stats.lag.ObserveDuration(time.Since(posted))
+			l.stats.Lag.ObserveDuration(time.Since(posted))
 			l.tick()
 		})
 	}

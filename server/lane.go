@@ -329,7 +329,7 @@ func (ln *lane) detach() {
 
 // close ends the lane with its connection: the node must not give it an element any more.
 func (ln *lane) close(why string) {
-	ln.g.l.stats.cancels.closed++
+	ln.g.l.stats.Cancels.Closed++
 	ln.lease.Close(why)
 	ln.lease = nil
 	ln.end()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // awaitNoGroups waits until nothing is left of what blocked clients needed.
@@ -24,13 +25,13 @@ func (b *berthServer) awaitNoGroups(t *testing.T) {
 }
 
 // figures are what the loops have counted so far.
-func (b *berthServer) figures(t *testing.T) *loopFigures {
+func (b *berthServer) figures(t *testing.T) *telemetry.Loop {
 	t.Helper()
-	all, silent := askLoops(b.srv, (*loop).figures)
-	if silent > 0 {
-		t.Fatalf("%d loops do not answer", silent)
+	snap := b.srv.look(0)
+	if snap.Silent > 0 {
+		t.Fatalf("%d loops do not answer", snap.Silent)
 	}
-	return sumFigures(all)
+	return snap.Total()
 }
 
 func TestClientsOfOneGroupTimeOutEachByItsOwnClock(t *testing.T) {
@@ -74,7 +75,7 @@ func TestPollingClientCostsTheNodeOneCommandEachTime(t *testing.T) {
 	if !strings.Contains(stats, "cmdstat_blpop:calls=10,") {
 		t.Errorf("after 10 polls: %s", stats)
 	}
-	if n := b.figures(t).stats.cancels; n.unblocked > 5 || n.closed > 0 { // one or two if the machine is starved
+	if n := b.figures(t).Counters.Cancels; n.Unblocked > 5 || n.Closed > 0 { // one or two if the machine is starved
 		t.Errorf("after 10 polls: %+v", n)
 	}
 }
@@ -321,7 +322,7 @@ func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
 		awaitBlocked(t, node, 0)
 		b.awaitNoGroups(t)
 	}
-	if s, n := b.leases(), b.figures(t).stats.cancels; s.Idle != 1 || s.Leased != 0 || n.closed != 0 || n.unblocked != 20 {
+	if s, n := b.leases(), b.figures(t).Counters.Cancels; s.Idle != 1 || s.Leased != 0 || n.Closed != 0 || n.Unblocked != 20 {
 		t.Errorf("after 20 clients have left: %+v, %+v", s, n)
 	}
 }

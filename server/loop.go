@@ -11,6 +11,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // loop is what one gnet event loop owns: its sessions, its pipes, its scratch memory, its counters. Only that loop
@@ -62,8 +63,8 @@ type loop struct {
 
 	transactors map[backend.Identity]bool // users of whom a node has said that they may run MULTI
 
-	stats loopStats
-	rates rates
+	stats telemetry.Counters
+	rates telemetry.Rates
 }
 
 // What a loop keeps for use again.
@@ -84,7 +85,7 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = pipe.New(l, &srv.pipeSettings)
 	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes)
-	l.stats.init()
+	l.stats.Init()
 	return l
 }
 
@@ -232,5 +233,5 @@ func (l *loop) tick() {
 	l.gone = l.gone[:0]
 	l.tickSessions()
 	l.tickLinger()
-	l.rates.tick(l.clock, &l.stats)
+	l.rates.Tick(l.clock, &l.stats)
 }

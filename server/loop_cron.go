@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // A loop looks after its sessions in rounds: at each tick after the next ones, so that each has its turn within a second, and
@@ -41,18 +42,18 @@ func (s *session) lookAfter(topology *router.Topology) {
 	cfg := l.srv.config()
 	switch {
 	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.seen) > cfg.Timeout:
-		l.stats.limits["timeout"]++
-		s.kill("idle timeout")
+		l.stats.Limits[telemetry.LimitTimeout]++
+		s.kill(telemetry.IdleTimeout)
 	case s.overSoft > 0:
 		s.checkOutput()
 	}
 	if s.tracking != nil && s.tracksElsewhere(topology) {
-		s.kill("what it tracked has moved")
+		s.kill(telemetry.TrackingMoved)
 	}
 	if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, cfg.BackendTimeout, topology) {
 		st.giveUp()
 	} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
-		st.revoke("watch-max-idle")
+		st.revoke(telemetry.RevokedIdle)
 	}
 }
 

@@ -42,11 +42,11 @@ func (l *loop) orphaned(b *blocking, reply []byte) {
 	command, takes := b.giveBack(reply)
 	switch {
 	case !takes:
-		l.stats.orphans[orphanKept]++
+		l.stats.Orphans[orphanKept]++
 	case l.srv.config().OrphanDrop:
-		l.stats.orphans[orphanDropped]++
+		l.stats.Orphans[orphanDropped]++
 	case command == nil:
-		l.stats.orphans[orphanLost]++
+		l.stats.Orphans[orphanLost]++
 	default:
 		o := &orphan{l: l, b: b, pipes: l.pipes.Attach(b.identity)}
 		l.srv.unsettled.Add(1)
@@ -162,7 +162,7 @@ func (o *orphan) Lost(err *backend.LostError, sent []byte) {
 }
 
 func (o *orphan) end(outcome string) {
-	o.l.stats.orphans[outcome]++
+	o.l.stats.Orphans[outcome]++
 	o.pipes.Detach()
 	o.l.srv.unsettled.Add(-1)
 }

@@ -149,9 +149,9 @@ func TestElementThatIsPoppedWhileItsClientLeavesGoesBack(t *testing.T) {
 				if pop.look == "LRANGE to 0 -1" {
 					outcome = orphanKept
 				}
-				st := b.figures(t).stats
-				if n := st.orphans[outcome]; n != 1 || len(st.orphans) != 1 || st.cancels.closed != 0 {
-					t.Errorf("RESP%d %s: counted %v, %+v", resp, pop.command, st.orphans, st.cancels)
+				st := b.figures(t).Counters
+				if n := st.Orphans[outcome]; n != 1 || len(st.Orphans) != 1 || st.Cancels.Closed != 0 {
+					t.Errorf("RESP%d %s: counted %v, %+v", resp, pop.command, st.Orphans, st.Cancels)
 				}
 				if s := b.leases(); s.Idle != 1 {
 					t.Errorf("%s: the connection is not back: %+v", pop.command, s)
@@ -172,7 +172,7 @@ func TestOrphansAreDroppedOnDemand(t *testing.T) {
 	arm()
 	c.Close()
 	b.awaitNoGroups(t)
-	if got, n := node.Do(t, "LLEN", "q"), b.figures(t).stats.orphans; got != int64(0) || n[orphanDropped] != 1 {
+	if got, n := node.Do(t, "LLEN", "q"), b.figures(t).Counters.Orphans; got != int64(0) || n[orphanDropped] != 1 {
 		t.Errorf("%v elements are left, counted %v", got, n)
 	}
 }
@@ -198,8 +198,8 @@ func TestElementPoppedForAClientThatLeftGoesToTheNextInItsGroup(t *testing.T) {
 		t.Error(got)
 	}
 	b.awaitNoGroups(t)
-	if st := b.figures(t).stats; len(st.orphans) != 0 {
-		t.Errorf("counted %v", st.orphans)
+	if st := b.figures(t).Counters; len(st.Orphans) != 0 {
+		t.Errorf("counted %v", st.Orphans)
 	}
 }
 
@@ -222,9 +222,9 @@ func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
 	b.awaitLeased(t, 1)
 	c.Close()
 	b.awaitNoGroups(t)
-	st := b.figures(t).stats
-	if s := b.leases(); s.Idle != 1 || st.cancels.closed != 0 || st.cancels.unblocked != 1 {
-		t.Errorf("%+v, %+v", s, st.cancels)
+	st := b.figures(t).Counters
+	if s := b.leases(); s.Idle != 1 || st.Cancels.Closed != 0 || st.Cancels.Unblocked != 1 {
+		t.Errorf("%+v, %+v", s, st.Cancels)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestUnblockInVainClosesTheConnection(t *testing.T) {
 	c.Close()
 	b.awaitNoGroups(t)
 	close(stop)
-	if n := b.figures(t).stats.cancels; n.closed != 1 {
+	if n := b.figures(t).Counters.Cancels; n.Closed != 1 {
 		t.Errorf("%+v", n)
 	}
 }
@@ -292,7 +292,7 @@ func TestOrphanGoesBackToWhereItsSlotHasMoved(t *testing.T) {
 	eventually(t, "the element to be back", func() bool {
 		return fmt.Sprint(cluster.Node(1-from).Do(t, "LRANGE", "q", 0, -1)) == "[a]"
 	})
-	eventually(t, "it to be counted", func() bool { return b.figures(t).stats.orphans[orphanReturned] == 1 })
+	eventually(t, "it to be counted", func() bool { return b.figures(t).Counters.Orphans[orphanReturned] == 1 })
 }
 
 // 2,000 clients are killed at one moment; what is pushed a moment later is there for others, each element once.
@@ -333,7 +333,7 @@ func TestElementsPushedBehindKilledClientsAreNotLost(t *testing.T) {
 		}
 	}
 	figure(t, "%d blocked clients killed, %d elements pushed 50 ms later: lost %d; orphans %v, lanes %+v",
-		clients, lists*pushed, lost, b.figures(t).stats.orphans, b.figures(t).stats.cancels)
+		clients, lists*pushed, lost, b.figures(t).Counters.Orphans, b.figures(t).Counters.Cancels)
 }
 
 // numbers are those from 0 on, as words.

@@ -305,7 +305,7 @@ func TestConnectionsAreThereBeforeTheFirstClientAsks(t *testing.T) {
 	c := dial(t, b.Addr())
 	script(t, c, "WATCH k → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]")
 	var misses uint64
-	for _, f := range b.srv.figures() {
+	for _, f := range b.srv.look(0).Pools {
 		misses += f.Misses
 	}
 	if misses != 0 {
@@ -315,7 +315,7 @@ func TestConnectionsAreThereBeforeTheFirstClientAsks(t *testing.T) {
 
 func TestConnectionsAreMadeAheadWhenTheSettingAsksForThem(t *testing.T) {
 	b := startBerth(t, redistest.Start(t).Addr())
-	if n := len(b.srv.figures()); n != 0 {
+	if n := len(b.srv.look(0).Pools); n != 0 {
 		t.Fatalf("%d pools before anybody came", n)
 	}
 	b.set("private_conn_pool_min_idle_per_db", "2")

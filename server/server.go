@@ -20,7 +20,9 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // server is one running berth: listeners in front, loops in the middle, nodes behind.
@@ -37,7 +39,7 @@ type server struct {
 	client    *gnet.Client
 	listeners []net.Listener
 	seeds     []gnet.Conn // by which all loops were found; closed, but the poller may hold raw pointers
-	admin     *Admin
+	admin     *admin.Endpoint
 	started   time.Time
 	maxFiles  int // descriptors this process may have
 
@@ -60,8 +62,8 @@ type server struct {
 
 	mu      sync.Mutex // guards loops and stale
 	loops   map[gnet.EventLoop]*loop
-	homes   atomic.Pointer[[]*loop] // the same, in the order in which they came; stored under mu
-	stale   map[*loop]*loopSnapshot // each loop's latest, for a scrape that the loop does not answer in time
+	homes   atomic.Pointer[[]*loop]   // the same, in the order in which they came; stored under mu
+	stale   map[*loop]*telemetry.Loop // each loop's latest, for a scrape that the loop does not answer in time
 	accepts sync.WaitGroup
 }
 
@@ -110,7 +112,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(),
-		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*loopSnapshot{},
+		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*telemetry.Loop{},
 		poolSettings: pool.NewSettings(poolValues(cfg)),
 	}
 	srv.heavy.seed = maphash.MakeSeed()
@@ -312,9 +314,9 @@ func (l *loop) drain() {
 	for s := l.first; s != nil; {
 		next := s.next
 		if s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLeasing {
-			s.kill("shutdown")
+			s.kill(telemetry.Shutdown)
 		} else {
-			s.end("shutdown")
+			s.end(telemetry.Shutdown)
 		}
 		s = next
 	}
@@ -323,7 +325,7 @@ func (l *loop) drain() {
 func (l *loop) killAll() {
 	for s := l.first; s != nil; {
 		next := s.next
-		s.kill("shutdown")
+		s.kill(telemetry.Shutdown)
 		s = next
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // session is our side of one client. Owned by its event loop.
@@ -64,8 +65,8 @@ type session struct {
 	isHeld           bool  // in loop.held
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
-	half             *halfClosed // the client has closed its sending side
-	reason           string      // why closing, for log and metric
+	half             *halfClosed      // the client has closed its sending side
+	reason           telemetry.Reason // why closing, for log and metric
 
 	prev, next *session // in loop.first
 	born, seen int64    // unix nanoseconds
@@ -95,11 +96,11 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 	}
 	l.first = s
 	l.sessions++
-	l.stats.opened++
+	l.stats.Opened++
 }
 
 // end reads no further input and closes the session when all that it is owed has been written.
-func (s *session) end(reason string) {
+func (s *session) end(reason telemetry.Reason) {
 	if s.closing {
 		return
 	}
@@ -108,7 +109,7 @@ func (s *session) end(reason string) {
 }
 
 // kill closes the session at once: what it is owed is dropped.
-func (s *session) kill(reason string) {
+func (s *session) kill(reason telemetry.Reason) {
 	if !s.closed {
 		s.reason = reason
 		s.close()
@@ -130,20 +131,20 @@ func (s *session) gone(c gnet.Conn, err error) {
 	if s.closed {
 		return
 	}
-	if s.reason == "" && s.mayLinger(c, err) && s.lingerHalf(c) {
+	if s.reason == telemetry.NotClosed && s.mayLinger(c, err) && s.lingerHalf(c) {
 		return
 	}
 	s.closed, s.closing = true, true
 	l := s.loop
-	if s.reason == "" {
-		s.reason = "client closed"
+	if s.reason == telemetry.NotClosed {
+		s.reason = telemetry.ClientClosed
 		if err != nil && !errors.Is(err, io.EOF) {
-			s.reason = "connection error"
+			s.reason = telemetry.ConnectionError
 		}
 	}
-	l.stats.closed(s.reason)
-	if s.reason != "client closed" && s.reason != "quit" {
-		slog.Debug("client closed", "id", s.id, "addr", s.conn.RemoteAddr(), "why", s.reason)
+	l.stats.Closed(s.reason)
+	if s.reason != telemetry.ClientClosed && s.reason != telemetry.Quit {
+		slog.Debug("client closed", "id", s.id, "addr", s.conn.RemoteAddr(), "why", s.reason.String())
 	}
 	s.abandon()
 	s.leaveGroup()

@@ -10,6 +10,8 @@ import (
 
 	"github.com/bytedance/gopkg/util/gopool"
 	"github.com/panjf2000/gnet/v2"
+
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // halfClosed is the socket of a client that has closed its sending side (printf 'GET a\r\n' | nc -N …) while replies are on
@@ -76,6 +78,6 @@ func (s *session) flushHalf() {
 	}
 	s.half.send(s.out)
 	s.out = nil
-	s.reason = "client closed"
+	s.reason = telemetry.ClientClosed
 	s.gone(s.half, nil)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // traffic takes what the client has sent.
@@ -14,7 +15,7 @@ func (s *session) traffic(c gnet.Conn) {
 	buf, _ := c.Next(-1)
 	l := s.loop
 	l.alone.visit(l.clock)
-	l.stats.bytesIn += int64(len(buf))
+	l.stats.BytesIn += int64(len(buf))
 	s.seen = l.clock
 	switch {
 	case s.closing || s.closed: // QUIT: the rest is ignored
@@ -64,8 +65,8 @@ const maxGrowth = 8
 // checkInput ends a client of whom berth would have to hold too much.
 func (s *session) checkInput() {
 	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
-		s.loop.stats.limits["client-query-buffer-limit"]++
-		s.kill("query buffer limit")
+		s.loop.stats.Limits[telemetry.LimitQueryBuffer]++
+		s.kill(telemetry.QueryBufferLimit)
 	}
 }
 
@@ -178,5 +179,5 @@ func (s *session) protocolError(err error) {
 	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+err.Error())
 	s.muteThis = s.muteAll || s.muteNext == 1
 	s.answer(nil, s.loop.scratch)
-	s.end("protocol error")
+	s.end(telemetry.ProtocolError)
 }

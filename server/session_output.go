@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/server/telemetry"
+)
 
 // write adds to the output; it goes to the socket when the loop has the session's turn.
 func (s *session) write(b []byte) {
@@ -50,7 +54,7 @@ func (s *session) flush() {
 		}
 	default:
 		s.out = nil
-		s.loop.stats.bytesOut += int64(len(out))
+		s.loop.stats.BytesOut += int64(len(out))
 		_, err := s.conn.Write(out) // a failure has closed the session when it returns
 		s.loop.drop(out)
 		if err != nil || s.closed {
@@ -86,15 +90,15 @@ func (s *session) checkOutput() {
 	limit := s.loop.srv.outputLimit(s)
 	switch {
 	case limit.Hard > 0 && buffered > limit.Hard:
-		s.loop.stats.limits["client-output-buffer-limit"]++
-		s.kill("output buffer hard limit")
+		s.loop.stats.Limits[telemetry.LimitOutputBuffer]++
+		s.kill(telemetry.OutputHardLimit)
 	case limit.Soft > 0 && buffered > limit.Soft:
 		if s.overSoft == 0 {
 			s.overSoft = s.loop.clock
 		}
 		if time.Duration(s.loop.clock-s.overSoft) > limit.SoftFor {
-			s.loop.stats.limits["client-output-buffer-limit"]++
-			s.kill("output buffer soft limit")
+			s.loop.stats.Limits[telemetry.LimitOutputBuffer]++
+			s.kill(telemetry.OutputSoftLimit)
 		}
 	default:
 		s.overSoft = 0

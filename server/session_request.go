@@ -57,7 +57,7 @@ func (s *session) newRequest(cmd *router.Command) *request {
 
 // answer gives the client a reply of our own making, in its order.
 func (s *session) answer(cmd *router.Command, reply []byte) {
-	s.loop.stats.count(cmd, 0, reply)
+	s.loop.stats.Answered(cmd, 0, reply)
 	if s.muteThis {
 		return
 	}
@@ -85,9 +85,9 @@ func (r *request) done(reply []byte) {
 		return
 	}
 	if r.streams {
-		l.stats.count(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
+		l.stats.Answered(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
 	} else {
-		l.stats.count(r.cmd, l.clock-r.start, reply)
+		l.stats.Answered(r.cmd, l.clock-r.start, reply)
 	}
 	s.waiting--
 	if !r.cmd.Flags.Has(router.Readonly) {

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // Reply takes what a node answered on a pipe.
@@ -102,7 +103,7 @@ func (r *request) replies() int {
 func (r *request) lost(err *backend.LostError) {
 	l := r.s.loop
 	if r.streams {
-		r.s.kill("reply cut off")
+		r.s.kill(telemetry.ReplyCutOff)
 		r.done(nil)
 		return
 	}
@@ -169,7 +170,7 @@ func (l *loop) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool
 		return to, false
 	}
 	*hops++
-	l.stats.redirected(to)
+	l.stats.Redirected(to)
 	return to, true
 }
 

@@ -2,13 +2,14 @@ package main
 
 import (
 	"cmp"
+	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // subscriber is what a client listens to: channels, and perhaps MONITOR. Its messages come on its loop's feeds, which it
@@ -276,13 +277,9 @@ func (b *subscriber) Flush() {
 // Cut closes a client whose user may no longer listen, as Redis does.
 func (b *subscriber) Cut(why *backend.LostError) {
 	if b.s.sub == b {
-		b.s.kill("subscription refused: " + firstWord(why.Refusal))
+		slog.Debug("subscriptions refused", "id", b.s.id, "why", why.Refusal)
+		b.s.kill(telemetry.SubscriptionRefused)
 	}
-}
-
-func firstWord(text string) string {
-	word, _, _ := strings.Cut(text, " ")
-	return word
 }
 
 // unlisten ends all of a client's subscriptions without a word. From here on it hears nothing.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // subscriptionRun is what a client sends one behind the other. It ends with the last channel it asks for.
@@ -358,7 +359,7 @@ func TestOutputLimitHitInTheMidstOfSubscriptionsLeavesNothing(t *testing.T) {
 	b.feed(c, strings.Repeat(oneBehindTheOther("SUBSCRIBE "+name), heard)+oneBehindTheOther(subscriptionRun...))
 	l.holdFrom(afterAnswers(heard))
 	b.awaitClients(t, 1)
-	if n := b.figures(t).stats.limits["client-output-buffer-limit"]; n != 1 {
+	if n := b.figures(t).Counters.Limits[telemetry.LimitOutputBuffer]; n != 1 {
 		t.Errorf("%d clients were counted as too slow, want 1", n)
 	}
 	other.WriteString(oneBehindTheOther("SUBSCRIBE run:a", "UNSUBSCRIBE"))

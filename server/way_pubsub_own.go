@@ -5,6 +5,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // pin is a lease that stays its client's until it goes: for MONITOR, and for its subscriptions when pubsub-sharing is off. What
@@ -139,7 +140,7 @@ func (p *pin) confirms(reply []byte) bool {
 // LeaseLost says that the connection is gone: the client must not believe that it still listens.
 func (p *pin) LeaseLost(*pool.Lease, error) {
 	p.lease = nil
-	p.b.s.kill("subscription connection lost")
+	p.b.s.kill(telemetry.SubscriptionLost)
 }
 
 // close gives up the lease.

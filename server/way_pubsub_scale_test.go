@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 func TestThousandsOfSubscribersNeedAConnectionPerLoop(t *testing.T) {
@@ -89,8 +90,8 @@ func TestASlowSubscriberIsCutAndTheOthersHearAll(t *testing.T) {
 	reader.Wait()
 	eventually(t, "the slow one to be closed", func() bool { return b.srv.clients.Load() == 2 })
 	limits := int64(0)
-	for _, snap := range b.srv.snapshots() {
-		limits += snap.stats.limits["client-output-buffer-limit"]
+	for _, l := range b.srv.look(0).Loops {
+		limits += l.Counters.Limits[telemetry.LimitOutputBuffer]
 	}
 	if limits != 1 {
 		t.Errorf("%d clients were counted as too slow, want 1", limits)

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // send puts a request on the lease.
@@ -90,7 +91,7 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	first := &st.owed[0]
 	first.left--
 	if first.must && reply[0] == '-' {
-		st.s.end("tracking refused")
+		st.s.end(telemetry.TrackingRefused)
 	}
 	r, left := first.r, first.left
 	if left > 0 {
@@ -204,7 +205,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	owed := st.owed
 	st.lease, st.owed = nil, nil
 	if st.tracks() {
-		s.kill("tracking connection lost")
+		s.kill(telemetry.TrackingLost)
 		for _, o := range owed {
 			if o.r != nil {
 				s.loop.dropRequest(o.r)

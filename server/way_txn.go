@@ -7,6 +7,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // transaction is what a client has queued since MULTI. It needs no connection: EXEC sends it in one piece.
@@ -110,10 +111,10 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case cmd.Way == router.FanOut && topology.Sharded():
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
 	case t.n >= cfg.TransactionMaxCommands:
-		s.loop.stats.limits["transaction-max-commands"]++
+		s.loop.stats.Limits[telemetry.LimitTransactionCommands]++
 		return s.refuse(cmd, "ERR berth: more commands than transaction-max-commands")
 	case len(t.bytes)+len(raw) > cfg.TransactionMaxBytes:
-		s.loop.stats.limits["transaction-max-bytes"]++
+		s.loop.stats.Limits[telemetry.LimitTransactionBytes]++
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
 	if own := s.own(cmd); own.refusal != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back: after watch-max-idle, or
@@ -24,17 +25,17 @@ func (st *stay) idle() time.Duration {
 // Revoke gives the lease back because others wait for one, unless its client is at work.
 func (st *stay) Revoke(*pool.Lease) {
 	if st.idle() >= pool.RevokeQuiet {
-		st.revoke("waiters")
+		st.revoke(telemetry.RevokedForWaiters)
 	}
 }
 
 // revoke ends an idle WATCH. It is as if what it watches had been changed: the client may go on, its reads travel on
 // pipes, and EXEC answers nil. With the pool switched off the connection is the client's own.
-func (st *stay) revoke(why string) {
+func (st *stay) revoke(why telemetry.Revocation) {
 	if !st.s.loop.srv.config().PoolEnabled {
 		return
 	}
-	st.s.loop.stats.revoked[why]++
+	st.s.loop.stats.Revoked[why]++
 	lease := st.lease
 	st.lease, st.broken = nil, true
 	lease.Detach() // its ledger knows what to undo

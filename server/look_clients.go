@@ -6,38 +6,15 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// clientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client; this is what berth
-// knows beyond that.
-type clientRow struct {
-	ID      int64  `json:"id"`
-	Addr    string `json:"addr"`
-	Name    string `json:"name"`
-	User    string `json:"user"`
-	DB      int64  `json:"db"`
-	RESP    int64  `json:"resp"`
-	State   string `json:"state"`
-	Node    string `json:"node"` // to which it holds a lease, or waits for one, or where it blocks
-	Age     int64  `json:"age_seconds"`
-	Idle    int64  `json:"idle_seconds"`
-	Queued  int64  `json:"requests"`        // unanswered ones
-	Owed    int64  `json:"owed"`            // of them, those a node has yet to answer
-	Input   int64  `json:"input_bytes"`     // not taken yet
-	Output  int64  `json:"output_bytes"`    // that it has yet to read
-	Command string `json:"command"`         // the latest
-	Library string `json:"library"`         // as it called itself: name and version
-	Multi   int64  `json:"multi"`           // commands queued since MULTI
-	Watch   int64  `json:"watching"`        // 1 between WATCH and EXEC
-	Lost    int64  `json:"watch_is_broken"` // 1: EXEC will answer nil
-}
-
 // clientRow makes the session's row. On its loop.
-func (s *session) clientRow() clientRow {
+func (s *session) clientRow() telemetry.ClientRow {
 	remote, _ := s.addresses()
 	id := s.pipes.Identity()
 	unread := s.conn.OutboundBuffered()
-	r := clientRow{
+	r := telemetry.ClientRow{
 		ID: s.id, Addr: remote, User: s.user(), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
 		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.seen) / int64(time.Second),
 		Queued: int64(s.queued), Owed: int64(s.waiting), Input: int64(len(s.in) - s.inPos), Output: int64(len(s.out) + unread),
@@ -105,21 +82,6 @@ func (s *session) lastCommand() string {
 	return s.lastCmd.Name
 }
 
-// pinRow is a connection that one client holds for itself, or on which several are blocked together: the client is the one
-// that has waited longest then. A subscriber on a shared feed holds none.
-type pinRow struct {
-	ID      int64  `json:"id"`
-	Addr    string `json:"addr"`
-	Name    string `json:"name"`
-	User    string `json:"user"`
-	Node    string `json:"node"`
-	Reason  string `json:"reason"` // watch, block, subscribe, monitor, tracking; kept: private_conn_pool_enabled is 0
-	Held    int64  `json:"seconds"`
-	Idle    int64  `json:"idle_seconds"` // for how long a WATCH has had nothing under way
-	Waiters int64  `json:"waiters"`      // clients that are blocked together, on this connection and others; else 0
-	Command string `json:"command"`      // the client's latest
-}
-
 // holding is a lease and who holds it: a session, or a lane.
 type holding struct {
 	s      *session
@@ -178,16 +140,10 @@ func (st *stay) holdReason() string {
 	return "block"
 }
 
-// holders is how many of the loop's clients hold a connection of each pool.
-func (l *loop) holders() map[poolName]int {
-	all := map[poolName]int{}
-	l.eachHolding(func(h holding) { all[poolName{h.lease.Addr(), h.user()}]++ })
-	return all
-}
-
-// pins are the rows of the connections that the loop's clients hold: of those held longest, no more than most, in that
-// order; and how many there are in all.
-func (l *loop) pins(most int) (rows []pinRow, total int) {
+// pins walks over the connections that the loop's clients hold: how many clients hold one of each pool, the rows of those
+// held longest, no more than most, in that order, and how many there are in all.
+func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []telemetry.PinRow, total int) {
+	holders = map[telemetry.PoolName]int{}
 	var longest []holding
 	trim := func() {
 		slices.SortFunc(longest, func(a, b holding) int { return cmp.Compare(b.held, a.held) })
@@ -195,6 +151,7 @@ func (l *loop) pins(most int) (rows []pinRow, total int) {
 	}
 	l.eachHolding(func(h holding) {
 		total++
+		holders[telemetry.PoolName{Node: h.lease.Addr(), User: h.user()}]++
 		longest = append(longest, h)
 		if len(longest)/2 >= most { // so a status page costs nobody a sort of all clients
 			trim()
@@ -204,7 +161,7 @@ func (l *loop) pins(most int) (rows []pinRow, total int) {
 	for _, h := range longest {
 		rows = append(rows, h.row())
 	}
-	return rows, total
+	return holders, rows, total
 }
 
 // user is as whom the connection speaks.
@@ -215,13 +172,13 @@ func (h *holding) user() string {
 	return h.s.user()
 }
 
-func (h *holding) row() pinRow {
+func (h *holding) row() telemetry.PinRow {
 	if h.ln != nil {
 		return h.ln.row(h)
 	}
 	s := h.s
 	remote, _ := s.addresses()
-	r := pinRow{
+	r := telemetry.PinRow{
 		ID: s.id, Addr: remote, User: s.user(), Node: h.lease.Addr(), Reason: h.reason,
 		Held: int64(h.held / time.Second), Command: s.lastCommand(),
 	}
@@ -235,20 +192,13 @@ func (h *holding) row() pinRow {
 }
 
 // row is a lane's. One that is leaving may have no client any more.
-func (ln *lane) row(h *holding) pinRow {
+func (ln *lane) row(h *holding) telemetry.PinRow {
 	g := ln.g
-	r := pinRow{
+	r := telemetry.PinRow{
 		User: h.user(), Node: ln.addr, Reason: h.reason, Held: int64(h.held / time.Second), Command: g.cmd.Name, Waiters: int64(g.n),
 	}
 	if w := g.first; w != nil {
 		r.ID, r.Addr, r.Name = w.client, w.addr.String(), w.name
 	}
 	return r
-}
-
-// longestFirst joins the loops' pins, no more than most of them.
-func longestFirst(parts [][]pinRow, most int) []pinRow {
-	all := slices.Concat(parts...)
-	slices.SortStableFunc(all, func(a, b pinRow) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.ID, b.ID)) })
-	return all[:min(len(all), most)]
 }

@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"math"
@@ -112,9 +112,6 @@ func (h *Histogram) Add(o *Histogram) {
 	h.sum += o.sum
 }
 
-// Reset forgets all observations.
-func (h *Histogram) Reset() { *h = Histogram{buckets: h.buckets} }
-
 // Count is the number of observations.
 func (h *Histogram) Count() uint64 {
 	n := uint64(0)
@@ -123,6 +120,3 @@ func (h *Histogram) Count() uint64 {
 	}
 	return n
 }
-
-// Sum is the sum of all observations in the observed unit.
-func (h *Histogram) Sum() uint64 { return h.sum }

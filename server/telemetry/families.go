@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 // The metric families of the server: what a scrape of /metrics may contain, in this order, beside go_* and
 // process_*. Loops count in plain fields; a collector copies and sums them (see MetricsWriter).

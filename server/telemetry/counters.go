@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"bytes"
@@ -7,20 +7,20 @@ import (
 )
 
 // loopStats counts what one loop has done. Plain fields: only the loop touches them; a scrape has the loop copy them.
-type loopStats struct {
-	opened            int64
-	closedBy          map[string]int64
-	bytesIn, bytesOut int64
+type Counters struct {
+	Opened            int64
+	closedBy          [numReasons]int64
+	BytesIn, BytesOut int64
 	commands          []commandStats // by router.Command.ID
 	unknown           commandStats
 	durations         [numWays]Histogram
-	errors            map[string]int64     // by first word
-	limits            map[string]int64     // how often clients ran into one, by its option
-	revoked           map[string]int64     // WATCHes whose lease was taken back, by why
-	redirects         map[string]redirects // by the node they lead to
-	orphans           map[string]int64     // elements that were popped for nobody, by what became of them
-	cancels           cancels
-	lag               Histogram
+	errors            map[string]int64      // by first word
+	Limits            [numLimits]int64      // how often clients ran into each
+	Revoked           [numRevocations]int64 // WATCHes whose lease was taken back
+	redirects         map[string]redirects  // by the node they lead to
+	Orphans           map[string]int64      // elements that were popped for nobody, by what became of them
+	Cancels           cancels
+	Lag               Histogram
 }
 
 // commandStats is how often a command was answered.
@@ -30,23 +30,22 @@ type commandStats struct{ ok, failed int64 }
 type redirects struct{ moved, asked int64 }
 
 // cancels is how lanes ended whose command was still waiting.
-type cancels struct{ unblocked, closed int64 }
+type cancels struct{ Unblocked, Closed int64 }
 
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
-func (st *loopStats) init() {
-	st.closedBy, st.errors, st.limits = map[string]int64{}, map[string]int64{}, map[string]int64{}
-	st.redirects, st.revoked, st.orphans = map[string]redirects{}, map[string]int64{}, map[string]int64{}
+func (st *Counters) Init() {
+	st.errors, st.redirects, st.Orphans = map[string]int64{}, map[string]redirects{}, map[string]int64{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
-	st.lag = NewHistogram(DurationBuckets)
+	st.Lag = NewHistogram(DurationBuckets)
 }
 
-func (st *loopStats) closed(reason string) { st.closedBy[reason]++ }
+func (st *Counters) Closed(reason Reason) { st.closedBy[reason]++ }
 
-func (st *loopStats) redirected(to router.Redirect) {
+func (st *Counters) Redirected(to router.Redirect) {
 	r := st.redirects[to.Addr]
 	if to.Ask {
 		r.asked++
@@ -57,7 +56,7 @@ func (st *loopStats) redirected(to router.Redirect) {
 }
 
 // allRedirects are those to any node.
-func (st *loopStats) allRedirects() (all redirects) {
+func (st *Counters) allRedirects() (all redirects) {
 	for _, r := range st.redirects {
 		all.moved += r.moved
 		all.asked += r.asked
@@ -66,7 +65,7 @@ func (st *loopStats) allRedirects() (all redirects) {
 }
 
 // allCommands is how often any command was answered.
-func (st *loopStats) allCommands() commandStats {
+func (st *Counters) allCommands() commandStats {
 	all := st.unknown
 	for _, c := range st.commands {
 		all.ok += c.ok
@@ -79,7 +78,7 @@ func (st *loopStats) allCommands() commandStats {
 const maxErrorWords = 100
 
 // count enters an answered command; took is 0 for what never left berth.
-func (st *loopStats) count(cmd *router.Command, took int64, reply []byte) {
+func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	c := &st.unknown
 	if cmd != nil {
 		for cmd.ID >= len(st.commands) {
@@ -103,10 +102,10 @@ func (st *loopStats) count(cmd *router.Command, took int64, reply []byte) {
 }
 
 // add sums another loop's counters into st.
-func (st *loopStats) add(o *loopStats) {
-	st.opened += o.opened
-	st.bytesIn += o.bytesIn
-	st.bytesOut += o.bytesOut
+func (st *Counters) Add(o *Counters) {
+	st.Opened += o.Opened
+	st.BytesIn += o.BytesIn
+	st.BytesOut += o.BytesOut
 	st.unknown.ok += o.unknown.ok
 	st.unknown.failed += o.unknown.failed
 	for reason, n := range o.closedBy {
@@ -115,11 +114,11 @@ func (st *loopStats) add(o *loopStats) {
 	for word, n := range o.errors {
 		st.errors[word] += n
 	}
-	for option, n := range o.limits {
-		st.limits[option] += n
+	for limit, n := range o.Limits {
+		st.Limits[limit] += n
 	}
-	for why, n := range o.revoked {
-		st.revoked[why] += n
+	for why, n := range o.Revoked {
+		st.Revoked[why] += n
 	}
 	for addr, r := range o.redirects {
 		all := st.redirects[addr]
@@ -127,11 +126,11 @@ func (st *loopStats) add(o *loopStats) {
 		all.asked += r.asked
 		st.redirects[addr] = all
 	}
-	for outcome, n := range o.orphans {
-		st.orphans[outcome] += n
+	for outcome, n := range o.Orphans {
+		st.Orphans[outcome] += n
 	}
-	st.cancels.unblocked += o.cancels.unblocked
-	st.cancels.closed += o.cancels.closed
+	st.Cancels.Unblocked += o.Cancels.Unblocked
+	st.Cancels.Closed += o.Cancels.Closed
 	if len(o.commands) > len(st.commands) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)
 	}
@@ -142,5 +141,5 @@ func (st *loopStats) add(o *loopStats) {
 	for i := range st.durations {
 		st.durations[i].Add(&o.durations[i])
 	}
-	st.lag.Add(&o.lag)
+	st.Lag.Add(&o.Lag)
 }

@@ -1,7 +1,6 @@
-package main
+package telemetry
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
-	"github.com/berth-proxy/berth/router"
 )
 
 // The rows of which PROXY and the status page are made. The names of their fields are those in the json tags, both in
@@ -17,7 +15,7 @@ import (
 
 // poolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ is of clients, sv_ of
 // connections.
-type poolRow struct {
+type PoolRow struct {
 	Node         string `json:"node"`
 	User         string `json:"user"`
 	ClActive     int64  `json:"cl_active"`           // that hold a connection
@@ -40,32 +38,21 @@ type poolRow struct {
 }
 
 // poolName is what tells pools apart. Two passwords of one user, the old and the new one, make one row.
-type poolName struct{ node, user string }
+type PoolName struct{ Node, User string }
 
 // poolFigures is one pool's, or those of several that are shown as one.
-type poolFigures struct {
-	poolName
+type Pool struct {
+	PoolName
 	pool.Stats
 }
 
-// figures reads all pools, in the order of node and user.
-func (srv *server) figures() []poolFigures {
-	var all []poolFigures
-	srv.pools.Each(func(addr, user string, p *pool.Pool) {
-		all = append(all, poolFigures{poolName{addr, cmp.Or(user, "default")}, p.Stats()})
-	})
-	slices.SortFunc(all, func(a, b poolFigures) int {
-		return cmp.Or(strings.Compare(a.node, b.node), strings.Compare(a.user, b.user))
-	})
-	return all
-}
-
-// poolRows are the pools' rows; holders is how many clients hold a connection of each.
-func poolRows(figures []poolFigures, holders map[poolName]int) []poolRow {
-	var rows []poolRow
-	for _, f := range figures {
-		if n := len(rows); n == 0 || rows[n-1].Node != f.node || rows[n-1].User != f.user {
-			rows = append(rows, poolRow{Node: f.node, User: f.user, ClActive: int64(holders[f.poolName])})
+// poolRows are the pools' rows.
+func (s *Snapshot) PoolRows() []PoolRow {
+	var rows []PoolRow
+	holders := s.Total().Holders
+	for _, f := range s.Pools {
+		if n := len(rows); n == 0 || rows[n-1].Node != f.Node || rows[n-1].User != f.User {
+			rows = append(rows, PoolRow{Node: f.Node, User: f.User, ClActive: int64(holders[f.PoolName])})
 		}
 		r := &rows[len(rows)-1]
 		r.ClWaiting += int64(f.Waiting)
@@ -88,7 +75,7 @@ func poolRows(figures []poolFigures, holders map[poolName]int) []poolRow {
 }
 
 // backendRow is a node: what its pipes and its pools, of all users, are and have done.
-type backendRow struct {
+type BackendRow struct {
 	Node      string `json:"node"`
 	Role      string `json:"role"` // primary; "none": it is in no topology, but there are connections
 	Slots     int64  `json:"slots"`
@@ -118,17 +105,18 @@ type backendRow struct {
 
 // backendRows are the primaries in the order of their slots, and behind them, by address, the other nodes to which
 // there are connections.
-func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, now time.Time) []backendRow {
-	rows := make([]backendRow, len(t.Shards()))
+func (snap *Snapshot) BackendRows() []BackendRow {
+	t, sum, now := snap.Topology, snap.Total(), snap.At
+	rows := make([]BackendRow, len(t.Shards()))
 	place := map[string]int{}
 	for i, s := range t.Shards() {
-		rows[i] = backendRow{Node: s.Primary, Role: "primary", Replicas: strings.Join(s.Replicas, " ")}
+		rows[i] = BackendRow{Node: s.Primary, Role: "primary", Replicas: strings.Join(s.Replicas, " ")}
 		place[s.Primary] = i
 	}
-	row := func(addr string) *backendRow {
+	row := func(addr string) *BackendRow {
 		if _, known := place[addr]; !known {
 			place[addr] = len(rows)
-			rows = append(rows, backendRow{Node: addr, Role: "none"})
+			rows = append(rows, BackendRow{Node: addr, Role: "none"})
 		}
 		return &rows[place[addr]]
 	}
@@ -138,16 +126,16 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 		}
 	}
 	errs := map[string]nodeError{}
-	for addr, c := range sum.counts {
+	for addr, c := range sum.Pipes {
 		row(addr).takePipes(c, now)
 		errs[addr] = nodeError{c.LastErr, c.LastErrAt}
 	}
-	for addr, c := range sum.feedCounts {
+	for addr, c := range sum.Feeds {
 		r := row(addr)
 		r.Feeds, r.Channels = int64(c.Up), int64(c.Channels)
 	}
-	for _, f := range figures {
-		r := row(f.node)
+	for _, f := range snap.Pools {
+		r := row(f.Node)
 		r.Leased += int64(f.Leased)
 		r.Idle += int64(f.Idle)
 		r.Dialing += int64(f.Dialing)
@@ -156,36 +144,28 @@ func backendRows(t *router.Topology, sum *loopFigures, figures []poolFigures, no
 		r.Waiting += int64(f.Waiting)
 		r.DialErrs += int64(f.DialErrors)
 		r.Timeouts += int64(f.WaitTimeout)
-		if at := f.DialErrAt.UnixNano(); f.DialErr != nil && at > errs[f.node].at {
-			errs[f.node] = nodeError{f.DialErr, at}
+		if at := f.DialErrAt.UnixNano(); f.DialErr != nil && at > errs[f.Node].at {
+			errs[f.Node] = nodeError{f.DialErr, at}
 		}
 	}
-	for addr, n := range sum.stats.redirects {
+	for addr, n := range sum.Counters.redirects {
 		row(addr).Redirects = n.moved + n.asked
 	}
 	for i := range rows {
 		rows[i].settle()
+		limit := snap.Limits[rows[i].Node]
+		rows[i].Limit, rows[i].LimitLong = int64(limit.All), int64(limit.Blocking)
 		if e := errs[rows[i].Node]; e.err != nil {
 			rows[i].LastError, rows[i].ErrorAge = e.err.Error(), secondsSince(e.at, now)
 		}
 	}
 	others := rows[len(t.Shards()):]
-	slices.SortFunc(others, func(a, b backendRow) int { return strings.Compare(a.Node, b.Node) })
-	return rows
-}
-
-// backendRows are the rows with what the pools say of each node's limits.
-func (srv *server) backendRows(sum *loopFigures, figures []poolFigures) []backendRow {
-	rows := backendRows(srv.nodes.Topology(), sum, figures, time.Now())
-	for i := range rows {
-		all, blocking := srv.pools.Limit(rows[i].Node)
-		rows[i].Limit, rows[i].LimitLong = int64(all), int64(blocking)
-	}
+	slices.SortFunc(others, func(a, b BackendRow) int { return strings.Compare(a.Node, b.Node) })
 	return rows
 }
 
 // takePipes enters what the pipes tell.
-func (r *backendRow) takePipes(c pipe.Count, now time.Time) {
+func (r *BackendRow) takePipes(c pipe.Count, now time.Time) {
 	r.PipesUp, r.PipesDial, r.Owed, r.Buffered = int64(c.Up), int64(c.Dialing), int64(c.Owed), int64(c.Buffered)
 	since := int64(0)
 	switch {
@@ -206,7 +186,7 @@ type nodeError struct {
 }
 
 // settle words the state of a node without pipes by its other connections.
-func (r *backendRow) settle() {
+func (r *BackendRow) settle() {
 	switch {
 	case r.State != "":
 	case r.Leased+r.Idle+r.Feeds > 0:
@@ -227,7 +207,7 @@ func secondsSince(unixNano int64, now time.Time) int64 {
 }
 
 // slotRow is a range of slots of one owner.
-type slotRow struct {
+type SlotRow struct {
 	From     int64  `json:"from"`
 	To       int64  `json:"to"`
 	Slots    int64  `json:"slots"`
@@ -235,10 +215,11 @@ type slotRow struct {
 	Replicas string `json:"replicas"`
 }
 
-func slotRows(t *router.Topology) []slotRow {
-	var rows []slotRow
+func (s *Snapshot) SlotRows() []SlotRow {
+	t := s.Topology
+	var rows []SlotRow
 	for _, r := range t.Ranges() {
-		row := slotRow{From: int64(r.From), To: int64(r.To), Slots: int64(r.To) - int64(r.From) + 1}
+		row := SlotRow{From: int64(r.From), To: int64(r.To), Slots: int64(r.To) - int64(r.From) + 1}
 		if r.Shard >= 0 {
 			shard := t.Shards()[r.Shard]
 			row.Node, row.Replicas = shard.Primary, strings.Join(shard.Replicas, " ")
@@ -249,7 +230,7 @@ func slotRows(t *router.Topology) []slotRow {
 }
 
 // statsRow is berth as a whole. Counters count since the start, or since CONFIG RESETSTAT.
-type statsRow struct {
+type StatsRow struct {
 	Uptime         int64 `json:"uptime_seconds"`
 	Loops          int64 `json:"loops"`
 	Clients        int64 `json:"clients"`
@@ -289,32 +270,32 @@ type statsRow struct {
 // rateSpan is over how many seconds a rate is the mean.
 const rateSpan = 10
 
-// statsRow makes the row from what the loops know.
-func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rateSeries) statsRow {
-	t, nodes := srv.nodes.Topology(), srv.nodes.Stats()
-	commands, redirects := sum.stats.allCommands(), sum.stats.allRedirects()
-	row := statsRow{
-		Uptime: int64(time.Since(srv.started) / time.Second), Loops: int64(sum.loops),
-		Clients: int64(sum.sessions), ClientsLimit: srv.clientCap.Load(),
-		Blocked: int64(sum.blocked), Waiting: int64(sum.waiting), Subscribed: int64(sum.subscribed), Pinned: int64(sum.pinned),
-		Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
-		Requests: commands.ok + commands.failed, RequestsRate: perSecond(series.Requests),
-		Errors: commands.failed, ErrorsRate: perSecond(series.Errors),
-		BytesIn: sum.stats.bytesIn, BytesOut: sum.stats.bytesOut,
-		NodeBytesIn: sum.pipes.BytesIn, NodeBytesOut: sum.pipes.BytesOut,
-		PipesLost: sum.pipes.Lost, Timeouts: sum.pipes.Timeouts,
+// statsRow is the one row of berth as a whole.
+func (s *Snapshot) StatsRow() StatsRow {
+	sum, t := s.Total(), s.Topology
+	commands, redirects, rates := sum.Counters.allCommands(), sum.Counters.allRedirects(), s.rates()
+	row := StatsRow{
+		Uptime: int64(s.At.Sub(s.Started) / time.Second), Loops: int64(sum.Loops),
+		Clients: int64(sum.Clients), ClientsLimit: s.Berth.ClientsLimit,
+		Blocked: int64(sum.Blocked), Waiting: int64(sum.Waiting), Subscribed: int64(sum.Subscribed), Pinned: int64(sum.Pinned),
+		Accepted: s.Berth.Accepted, Refused: s.Berth.Refused,
+		Requests: commands.ok + commands.failed, RequestsRate: perSecond(rates.Requests),
+		Errors: commands.failed, ErrorsRate: perSecond(rates.Errors),
+		BytesIn: sum.Counters.BytesIn, BytesOut: sum.Counters.BytesOut,
+		NodeBytesIn: sum.PipeStats.BytesIn, NodeBytesOut: sum.PipeStats.BytesOut,
+		PipesLost: sum.PipeStats.Lost, Timeouts: sum.PipeStats.Timeouts,
 		Moved: redirects.moved, Asked: redirects.asked,
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
-		TopologyRounds: nodes.Rounds, Topologies: nodes.Changes,
+		TopologyRounds: s.Nodes.Rounds, Topologies: s.Nodes.Changes,
 	}
-	for _, n := range sum.stats.revoked {
+	for _, n := range sum.Counters.Revoked {
 		row.Revoked += n
 	}
-	for _, c := range sum.counts {
+	for _, c := range sum.Pipes {
 		row.PipesUp += int64(c.Up)
 		row.Owed += int64(c.Owed)
 	}
-	for _, f := range figures {
+	for _, f := range s.Pools {
 		row.Leases += int64(f.Leased)
 		row.LeasesIdle += int64(f.Idle)
 		row.Hits += int64(f.Hits)
@@ -323,6 +304,9 @@ func (srv *server) statsRow(sum *loopFigures, figures []poolFigures, series rate
 	}
 	return row
 }
+
+// rates is what was answered in each of the last seconds.
+func (s *Snapshot) rates() rateSeries { return sumRates(s.Total().Rates, s.Started, s.At) }
 
 // perSecond is the rate of now.
 func perSecond(series []int64) int64 { return int64(math.Round(lastSeconds(series, rateSpan))) }

@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 )
 
 // A MetricFamily is one row of the table in metrics_list.go: a metric's name, type, help and labels.
-type MetricFamily struct {
+type family struct {
 	name   string
 	kind   string // "counter", "gauge", "histogram"
 	help   string
@@ -21,30 +21,30 @@ type MetricFamily struct {
 }
 
 // metricFamilies is the table.
-var metricFamilies []*MetricFamily
+var families []*family
 
-func counterFamily(name, help string, labels ...string) *MetricFamily {
+func counterFamily(name, help string, labels ...string) *family {
 	return addFamily("counter", name, help, labels)
 }
 
-func gaugeFamily(name, help string, labels ...string) *MetricFamily {
+func gaugeFamily(name, help string, labels ...string) *family {
 	return addFamily("gauge", name, help, labels)
 }
 
-func histogramFamily(name, help string, labels ...string) *MetricFamily {
+func histogramFamily(name, help string, labels ...string) *family {
 	return addFamily("histogram", name, help, labels)
 }
 
-func addFamily(kind, name, help string, labels []string) *MetricFamily {
-	f := &MetricFamily{name: name, kind: kind, help: help, labels: labels, row: len(metricFamilies)}
-	metricFamilies = append(metricFamilies, f)
+func addFamily(kind, name, help string, labels []string) *family {
+	f := &family{name: name, kind: kind, help: help, labels: labels, row: len(families)}
+	families = append(families, f)
 	return f
 }
 
 // MetricsWriter gathers one scrape. A series that is written twice is the sum of both, so a collector may write
 // each loop's figures in turn. The order of calls does not matter: families come out whole, in the table's order.
 // Use by one goroutine.
-type MetricsWriter struct {
+type Writer struct {
 	families [][]*series // by row
 	index    map[seriesKey]*series
 }
@@ -61,31 +61,26 @@ type series struct {
 	histogram Histogram
 }
 
-func newMetricsWriter() *MetricsWriter {
-	return &MetricsWriter{families: make([][]*series, len(metricFamilies)), index: map[seriesKey]*series{}}
+func newWriter() *Writer {
+	return &Writer{families: make([][]*series, len(families)), index: map[seriesKey]*series{}}
 }
 
 // Counter adds to a counter. The values of its labels come in the order of its row.
-func (m *MetricsWriter) Counter(f *MetricFamily, value uint64, labels ...string) {
+func (m *Writer) Counter(f *family, value uint64, labels ...string) {
 	m.series(f, "counter", labels).value += float64(value)
 }
 
-// CounterFloat is Counter for what is no whole number.
-func (m *MetricsWriter) CounterFloat(f *MetricFamily, value float64, labels ...string) {
-	m.series(f, "counter", labels).value += value
-}
-
 // Gauge adds to a gauge.
-func (m *MetricsWriter) Gauge(f *MetricFamily, value float64, labels ...string) {
+func (m *Writer) Gauge(f *family, value float64, labels ...string) {
 	m.series(f, "gauge", labels).value += value
 }
 
 // Histogram adds to a histogram. h is only read.
-func (m *MetricsWriter) Histogram(f *MetricFamily, h *Histogram, labels ...string) {
+func (m *Writer) Histogram(f *family, h *Histogram, labels ...string) {
 	m.series(f, "histogram", labels).histogram.Add(h)
 }
 
-func (m *MetricsWriter) series(f *MetricFamily, kind string, values []string) *series {
+func (m *Writer) series(f *family, kind string, values []string) *series {
 	if f.kind != kind || len(values) != len(f.labels) {
 		panic(fmt.Sprintf("metric %s is a %s with labels %v", f.name, f.kind, f.labels))
 	}
@@ -120,13 +115,13 @@ var (
 )
 
 // writeTo writes the scrape in the Prometheus text format, version 0.0.4. Families without a series are left out.
-func (m *MetricsWriter) writeTo(w io.Writer) {
+func (m *Writer) writeTo(w io.Writer) {
 	var b strings.Builder
 	for row, all := range m.families {
 		if len(all) == 0 {
 			continue
 		}
-		f := metricFamilies[row]
+		f := families[row]
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", f.name, helpEscapes.Replace(f.help), f.name, f.kind)
 		for _, s := range all {
 			if f.kind == "histogram" {
@@ -185,26 +180,23 @@ func formatSample(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
-// Exposition is what /metrics shows: what the collectors write, and the Go runtime's and the process' own figures.
+// Exposition is what /metrics shows: what collect writes, and the Go runtime's and the process' own figures.
 type Exposition struct {
 	set *metrics.Set
-
-	mu         sync.Mutex // guards collectors; one scrape at a time
-	collectors []func(*MetricsWriter)
 }
 
-// NewExposition makes one without collectors.
-func NewExposition() *Exposition {
+// NewExposition has collect called at each scrape, on the scraping goroutine.
+func NewExposition(collect func(*Writer)) *Exposition {
 	e := &Exposition{set: metrics.NewSet()}
-	e.set.RegisterMetricsWriter(e.writeFamilies)
+	var scrape sync.Mutex // one at a time
+	e.set.RegisterMetricsWriter(func(w io.Writer) {
+		scrape.Lock()
+		defer scrape.Unlock()
+		m := newWriter()
+		collect(m)
+		m.writeTo(w)
+	})
 	return e
-}
-
-// Collect has fn called at each scrape, on the scraping goroutine. What loops own it must fetch through them.
-func (e *Exposition) Collect(fn func(*MetricsWriter)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.collectors = append(e.collectors, fn)
 }
 
 // Write makes a scrape.
@@ -214,21 +206,11 @@ func (e *Exposition) Write(w io.Writer) {
 	metrics.WriteFDMetrics(w)
 }
 
-func (e *Exposition) writeFamilies(w io.Writer) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m := newMetricsWriter()
-	for _, collect := range e.collectors {
-		collect(m)
-	}
-	m.writeTo(w)
-}
-
 // metricsMarkdown renders the table as OPERATING.md shows it.
-func metricsMarkdown() string {
+func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
-	for _, f := range metricFamilies {
+	for _, f := range families {
 		labels := ""
 		if len(f.labels) > 0 {
 			labels = "`" + strings.Join(f.labels, "` `") + "`"

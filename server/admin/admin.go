@@ -1,10 +1,10 @@
-package main
+package admin
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -15,8 +15,8 @@ import (
 )
 
 // AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
-type AdminSource struct {
-	Metrics *Exposition
+type Source struct {
+	Metrics func(io.Writer)
 	Healthy func() error  // nil: the process works (its loops turn); else why not
 	Ready   func() error  // nil: clients are served; else why not
 	Status  func() []byte // what the status page shows, as JSON
@@ -24,8 +24,8 @@ type AdminSource struct {
 
 // Admin serves /metrics, /healthz, /readyz and the page /status over HTTP, and /debug/pprof on listeners that only this
 // machine can reach: a profile tells much, and taking one costs time.
-type Admin struct {
-	source  AdminSource
+type Endpoint struct {
+	source  Source
 	servers []*http.Server
 	// listeners are closed here too: a server that is closed before its Serve began does not know its own yet.
 	listeners []net.Listener
@@ -33,8 +33,8 @@ type Admin struct {
 
 // ListenAdmin opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr asks the kernel
 // for one) and serves until Close.
-func ListenAdmin(bind []string, port int, source AdminSource) (*Admin, error) {
-	a := &Admin{source: source}
+func Listen(bind []string, port int, source Source) (*Endpoint, error) {
+	a := &Endpoint{source: source}
 	for _, word := range bind {
 		addr, optional := config.BindAddress(word, port)
 		ln, err := net.Listen("tcp", addr)
@@ -50,17 +50,8 @@ func ListenAdmin(bind []string, port int, source AdminSource) (*Admin, error) {
 	return a, nil
 }
 
-// Addrs are the addresses that are listened on.
-func (a *Admin) Addrs() []net.Addr {
-	var addrs []net.Addr
-	for _, ln := range a.listeners {
-		addrs = append(addrs, ln.Addr())
-	}
-	return addrs
-}
-
 // URL is where metrics are found, for the ready line; empty when nothing is listened on.
-func (a *Admin) URL() string {
+func (a *Endpoint) URL() string {
 	if len(a.listeners) == 0 {
 		return ""
 	}
@@ -68,7 +59,7 @@ func (a *Admin) URL() string {
 }
 
 // Close closes listeners and connections.
-func (a *Admin) Close() error {
+func (a *Endpoint) Close() error {
 	var errs []error
 	for _, s := range a.servers {
 		errs = append(errs, s.Close())
@@ -76,16 +67,7 @@ func (a *Admin) Close() error {
 	return errors.Join(append(errs, a.closeListeners())...)
 }
 
-// Shutdown lets requests under way end first, as long as ctx allows.
-func (a *Admin) Shutdown(ctx context.Context) error {
-	var errs []error
-	for _, s := range a.servers {
-		errs = append(errs, s.Shutdown(ctx))
-	}
-	return errors.Join(append(errs, a.closeListeners())...)
-}
-
-func (a *Admin) closeListeners() error {
+func (a *Endpoint) closeListeners() error {
 	var errs []error
 	for _, ln := range a.listeners {
 		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
@@ -95,7 +77,7 @@ func (a *Admin) closeListeners() error {
 	return errors.Join(errs...)
 }
 
-func (a *Admin) serve(ln net.Listener) {
+func (a *Endpoint) serve(ln net.Listener) {
 	host, _, _ := net.SplitHostPort(ln.Addr().String())
 	server := &http.Server{
 		Handler:           a.handler(config.IsLoopback(host)),
@@ -109,7 +91,7 @@ func (a *Admin) serve(ln net.Listener) {
 }
 
 // handler is the paths of one listener.
-func (a *Admin) handler(loopback bool) http.Handler {
+func (a *Endpoint) handler(loopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", a.metrics)
 	mux.HandleFunc("GET /healthz", state(a.source.Healthy))
@@ -132,10 +114,10 @@ func (a *Admin) handler(loopback bool) http.Handler {
 	return mux
 }
 
-func (a *Admin) metrics(w http.ResponseWriter, r *http.Request) {
+func (a *Endpoint) metrics(w http.ResponseWriter, r *http.Request) {
 	// Gathered first, so that a slow reader of the answer does not hold the next scrape up.
 	var text bytes.Buffer
-	a.source.Metrics.Write(&text)
+	a.source.Metrics(&text)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(text.Bytes())
 }

@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"strconv"
@@ -12,11 +12,11 @@ type nodeFigures struct {
 	values map[string]string
 }
 
-func added(a, b int64) int64   { return a + b }
-func greater(a, b int64) int64 { return max(a, b) } // of flags: does any node?
+func Added(a, b int64) int64   { return a + b }
+func Greater(a, b int64) int64 { return max(a, b) } // of flags: does any node?
 
 // add takes one node's section.
-func (f *nodeFigures) add(section string, join func(a, b int64) int64) {
+func (f *nodeFigures) Add(section string, join func(a, b int64) int64) {
 	if f.values == nil {
 		f.values = map[string]string{}
 	}

@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"bufio"
@@ -167,8 +167,8 @@ func (s *scrape) checkHistograms(t *testing.T) {
 var inf, _ = strconv.ParseFloat("+Inf", 64)
 
 // write renders what fn writes.
-func write(fn func(*MetricsWriter)) string {
-	m := newMetricsWriter()
+func write(fn func(*Writer)) string {
+	m := newWriter()
 	fn(m)
 	var b strings.Builder
 	m.writeTo(&b)
@@ -178,7 +178,7 @@ func write(fn func(*MetricsWriter)) string {
 func TestEveryMetricFamilyIsNamedAndExplained(t *testing.T) {
 	name := regexp.MustCompile(`^berth_[a-z]+(_[a-z]+)+$`)
 	seen := map[string]bool{}
-	for _, f := range metricFamilies {
+	for _, f := range families {
 		if !name.MatchString(f.name) || seen[f.name] || f.help == "" || strings.Contains(f.help, "\n") {
 			t.Errorf("%s: bad or second name, or no help in one line", f.name)
 		}
@@ -195,10 +195,10 @@ func TestEveryMetricFamilyIsNamedAndExplained(t *testing.T) {
 func TestEveryFamilyComesOutWhole(t *testing.T) {
 	h := NewHistogram(DurationBuckets)
 	h.Observe(1e6)
-	text := write(func(m *MetricsWriter) {
+	text := write(func(m *Writer) {
 		for round := range 2 { // two series of each, written in turn as two loops would
-			for i := range metricFamilies {
-				f := metricFamilies[len(metricFamilies)-1-i]
+			for i := range families {
+				f := families[len(families)-1-i]
 				values := make([]string, len(f.labels))
 				for j := range values {
 					values[j] = fmt.Sprint("v", round)
@@ -215,11 +215,11 @@ func TestEveryFamilyComesOutWhole(t *testing.T) {
 		}
 	})
 	s := readScrape(t, text)
-	if len(s.types) != len(metricFamilies) {
-		t.Errorf("%d families of %d", len(s.types), len(metricFamilies))
+	if len(s.types) != len(families) {
+		t.Errorf("%d families of %d", len(s.types), len(families))
 	}
 	at := -1
-	for _, f := range metricFamilies {
+	for _, f := range families {
 		next := strings.Index(text, "# HELP "+f.name+" ")
 		if next <= at {
 			t.Errorf("%s is not where the table has it", f.name)
@@ -232,7 +232,7 @@ func TestASeriesWrittenTwiceIsTheSum(t *testing.T) {
 	h := NewHistogram(DurationBuckets)
 	h.Observe(1e6)
 	h.Observe(2e10)
-	s := readScrape(t, write(func(m *MetricsWriter) {
+	s := readScrape(t, write(func(m *Writer) {
 		m.Counter(metricClientsClosed, 2, "eof")
 		m.Counter(metricClientsClosed, 1<<53, "idle")
 		m.Counter(metricClientsClosed, 3, "eof")
@@ -260,7 +260,7 @@ func TestASeriesWrittenTwiceIsTheSum(t *testing.T) {
 
 func TestLabelsAreEscaped(t *testing.T) {
 	odd := "a\"b\\c\nd\xff,}é"
-	text := write(func(m *MetricsWriter) {
+	text := write(func(m *Writer) {
 		m.Counter(metricClientsClosed, 1, odd)
 		m.Histogram(metricPoolHold, &Histogram{}, odd)
 	})
@@ -271,9 +271,9 @@ func TestLabelsAreEscaped(t *testing.T) {
 }
 
 func TestAMetricWrittenAsWhatItIsNotPanics(t *testing.T) {
-	for what, fn := range map[string]func(*MetricsWriter){
-		"kind":   func(m *MetricsWriter) { m.Gauge(metricClientsClosed, 1, "eof") },
-		"labels": func(m *MetricsWriter) { m.Gauge(metricClients, 1, "odd") },
+	for what, fn := range map[string]func(*Writer){
+		"kind":   func(m *Writer) { m.Gauge(metricClientsClosed, 1, "eof") },
+		"labels": func(m *Writer) { m.Gauge(metricClients, 1, "odd") },
 	} {
 		func() {
 			defer func() {
@@ -286,19 +286,13 @@ func TestAMetricWrittenAsWhatItIsNotPanics(t *testing.T) {
 	}
 }
 
-func TestAnExpositionHoldsTheCollectorsTheRuntimeAndTheProcess(t *testing.T) {
-	e := NewExposition()
-	for range 2 {
-		e.Collect(func(m *MetricsWriter) { m.Gauge(metricLoops, 2) })
-	}
+func TestAnExpositionHoldsBerthTheRuntimeAndTheProcess(t *testing.T) {
+	e := NewExposition(func(m *Writer) { m.Gauge(metricLoops, 2); m.Gauge(metricLoops, 2) })
 	var b strings.Builder
 	e.Write(&b)
 	for _, want := range []string{"\nberth_loops_running 4\n", "\ngo_goroutines ", "\nprocess_resident_memory_bytes ", "\nprocess_open_fds "} {
 		if !strings.Contains("\n"+b.String(), want) {
 			t.Errorf("no %q", want)
 		}
-	}
-	if NewExposition().set == e.set {
-		t.Error("two servers of one process share their collectors")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import "time"
 
@@ -7,7 +7,7 @@ const rateSeconds = 300
 
 // rates is how many commands a loop has answered in each of the last seconds. Owned by the loop. A tick enters what came
 // since the tick before it.
-type rates struct {
+type Rates struct {
 	last    commandStats // in all, at the last tick
 	seconds [rateSeconds]rateSecond
 }
@@ -19,7 +19,7 @@ type rateSecond struct {
 }
 
 // tick enters what was answered since the last tick into the second of now, unix nanoseconds.
-func (r *rates) tick(now int64, st *loopStats) {
+func (r *Rates) Tick(now int64, st *Counters) {
 	all := st.allCommands()
 	if all.ok < r.last.ok || all.failed < r.last.failed { // CONFIG RESETSTAT
 		r.last = commandStats{}
@@ -42,7 +42,7 @@ type rateSeries struct {
 }
 
 // sumRates adds up the whole seconds from since (or as far back as loops remember) until now.
-func sumRates(all []rates, since, now time.Time) rateSeries {
+func sumRates(all []Rates, since, now time.Time) rateSeries {
 	until := now.Unix()
 	from := max(since.Unix(), until-rateSeconds+1) // the slot of the oldest second has begun to be the current one's
 	n := max(0, until-from)

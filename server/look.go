@@ -1,0 +1,164 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/server/admin"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+// look reads the whole server, for every report that is made of it: metrics, INFO, PROXY and the status page. It shows no
+// more than pins connections that clients hold, those held longest. A loop is waited for no longer than snapshotWait, then
+// its previous figures are shown; so look blocks, and no loop may call it.
+func (srv *server) look(pins int) *telemetry.Snapshot {
+	t := srv.nodes.Topology()
+	snap := &telemetry.Snapshot{
+		At: time.Now(), Started: srv.started, Topology: t, Nodes: srv.nodes.Stats(), Commands: srv.table(),
+		Berth: telemetry.Berth{
+			RunID: runID, Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: srv.redisVersion(),
+			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
+			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
+			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,
+		},
+		Limits: map[string]telemetry.PoolLimit{},
+	}
+	snap.Loops, snap.Silent = srv.lookAtLoops(pins)
+	srv.pools.Each(func(addr, user string, p *pool.Pool) {
+		snap.Pools = append(snap.Pools, telemetry.Pool{PoolName: telemetry.PoolName{Node: addr, User: cmp.Or(user, "default")}, Stats: p.Stats()})
+		snap.LearnLimit(addr, srv.pools.Limit)
+	})
+	for _, s := range t.Shards() {
+		snap.LearnLimit(s.Primary, srv.pools.Limit)
+	}
+	slices.SortFunc(snap.Pools, func(a, b telemetry.Pool) int {
+		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.User, b.User))
+	})
+	for _, l := range snap.Loops {
+		for addr := range l.Pipes {
+			snap.LearnLimit(addr, srv.pools.Limit)
+		}
+	}
+	return snap
+}
+
+// port is that of the first TCP listener.
+func (srv *server) port() int {
+	if addr := srv.firstTCP(); addr != nil {
+		return addr.Port
+	}
+	return srv.config().Port
+}
+
+// snapshotWait bounds how long a report waits for a loop.
+const snapshotWait = time.Second
+
+// lookAtLoops asks every loop for its figures. silent is how many have not answered in time; of those that ever did, the
+// previous figures are among all.
+func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
+	loops := srv.eachLoop()
+	answers := make([]chan *telemetry.Loop, len(loops))
+	for i, l := range loops {
+		answer := make(chan *telemetry.Loop, 1)
+		answers[i] = answer
+		l.Post(func() { answer <- l.look(pins) })
+	}
+	late := time.After(snapshotWait)
+	for i, l := range loops {
+		var figures *telemetry.Loop
+		select {
+		case figures = <-answers[i]:
+		case <-late:
+			late = time.After(0)
+			silent++
+		}
+		srv.mu.Lock()
+		if figures != nil {
+			srv.stale[l] = figures
+		} else {
+			figures = srv.stale[l]
+		}
+		srv.mu.Unlock()
+		if figures != nil {
+			all = append(all, figures)
+		}
+	}
+	return all, silent
+}
+
+// look copies what the loop knows. On the loop.
+func (l *loop) look(pins int) *telemetry.Loop {
+	f := telemetry.NewLoop()
+	f.Loops, f.Rates = 1, []telemetry.Rates{l.rates}
+	f.Counters.Add(&l.stats)
+	f.PipeStats = l.pipes.Stats()
+	l.pipes.Count(f.Pipes)
+	f.FeedStats = l.feeds.Stats()
+	l.feeds.Count(f.Feeds)
+	for _, g := range l.groups {
+		f.Lanes += len(g.lanes)
+	}
+	for s := l.first; s != nil; s = s.next {
+		s.addTo(f)
+	}
+	f.Holders, f.Pins, f.PinsTotal = l.pins(pins)
+	return f
+}
+
+// addTo counts the session in.
+func (s *session) addTo(f *telemetry.Loop) {
+	f.Clients++
+	switch s.pause {
+	case pauseBlocked:
+		f.Blocked++
+	case pauseLeasing:
+		f.Waiting++
+	}
+	if s.tracking != nil {
+		f.Tracking++
+	}
+	if s.sub != nil && s.sub.pin != nil || s.tracking != nil {
+		f.Pinned++
+	}
+	if s.subscribed() {
+		f.Subscribed++
+	}
+	f.InputBytes += cap(s.in) + s.large.held()
+	f.OutputBytes += cap(s.out) + s.conn.OutboundBuffered()
+}
+
+// healthy reports whether every loop answers.
+func (srv *server) healthy() error {
+	if _, silent := askLoops(srv, func(*loop) struct{} { return struct{}{} }); silent > 0 {
+		return errors.New("an event loop does not answer")
+	}
+	return nil
+}
+
+// ready reports whether clients are served.
+func (srv *server) ready() error {
+	if srv.stopping.Load() {
+		return errors.New("shutting down")
+	}
+	return srv.nodes.Health().Err
+}
+
+// startAdmin serves metrics, health and the status page.
+func (srv *server) startAdmin() error {
+	cfg := srv.config()
+	if cfg.AdminPort == 0 {
+		srv.admin = &admin.Endpoint{}
+		return nil
+	}
+	page := telemetry.NewSharedReport(srv.look)
+	var err error
+	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, admin.Source{
+		Metrics: telemetry.NewExposition(func(m *telemetry.Writer) { srv.look(0).Prometheus(m) }).Write,
+		Healthy: srv.healthy, Ready: srv.ready, Status: page.Json,
+	})
+	return err
+}

@@ -1,0 +1,270 @@
+package telemetry
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/server/build"
+)
+
+// infoSection is one section of INFO.
+type infoSection struct {
+	title string // its name in lower case asks for it
+	rare  bool   // only when asked for, by name or by all
+	write func(r *infoReport)
+}
+
+// infoSections are all sections, in the order of Redis, berth's own behind them.
+var infoSections = []infoSection{
+	{title: "Server", write: (*infoReport).server},
+	{title: "Clients", write: (*infoReport).clients},
+	{title: "Memory", write: (*infoReport).memory},
+	{title: "Persistence", write: (*infoReport).persistence},
+	{title: "Stats", write: (*infoReport).counters},
+	{title: "Replication", write: (*infoReport).replication},
+	{title: "CPU", write: (*infoReport).cpu},
+	{title: "Modules", write: func(*infoReport) {}},
+	{title: "Commandstats", rare: true, write: (*infoReport).commandStats},
+	{title: "Errorstats", write: (*infoReport).errorStats},
+	{title: "Cluster", write: (*infoReport).cluster},
+	{title: "Keyspace", write: (*infoReport).keyspace},
+	{title: "Proxy", write: (*infoReport).proxy},
+	{title: "Pools", write: (*infoReport).privatePools},
+}
+
+// infoWanted is the titles of the sections a client asked for.
+type Sections map[string]bool
+
+// readInfo reads the words behind INFO. A name of no section asks for nothing.
+func ReadSections(words [][]byte) Sections {
+	wanted := Sections{}
+	if len(words) == 0 {
+		words = [][]byte{[]byte("default")}
+	}
+	for _, word := range words {
+		name := string(bytes.ToLower(word))
+		for _, section := range infoSections {
+			switch {
+			case name == "all", name == "everything", name == "default" && !section.rare, name == strings.ToLower(section.title):
+				wanted[section.title] = true
+			}
+		}
+	}
+	return wanted
+}
+
+// infoReport is one INFO reply being written.
+type infoReport struct {
+	*Snapshot
+	nodes *NodesSaid
+	text  strings.Builder
+}
+
+// info writes the sections of INFO that are wanted. said is what the nodes have said.
+func (s *Snapshot) Info(wanted Sections, said *NodesSaid) string {
+	r := &infoReport{Snapshot: s, nodes: said}
+	for _, section := range infoSections {
+		if !wanted[section.title] {
+			continue
+		}
+		if r.text.Len() > 0 {
+			r.text.WriteString("\r\n")
+		}
+		r.text.WriteString("# " + section.title + "\r\n")
+		section.write(r)
+	}
+	return r.text.String()
+}
+
+// line writes "name:value".
+func (r *infoReport) line(name string, value any) {
+	fmt.Fprintf(&r.text, "%s:%v\r\n", name, value)
+}
+
+// mode is what berth is to its clients, in the word of Redis.
+func (r *infoReport) mode() string {
+	if r.Berth.Sharded {
+		return "cluster"
+	}
+	return "standalone"
+}
+
+func (r *infoReport) server() {
+	up := r.At.Sub(r.Started)
+	r.line("redis_version", r.Berth.RedisVersion)
+	r.line("redis_git_sha1", "00000000")
+	r.line("redis_git_dirty", 0)
+	r.line("redis_mode", r.mode())
+	r.line("berth_version", build.Version)
+	r.line("berth_revision", build.Revision())
+	r.line("os", osName())
+	r.line("arch_bits", 32<<(^uint(0)>>63))
+	r.line("go_version", runtime.Version())
+	r.line("process_id", os.Getpid())
+	r.line("process_supervised", "no")
+	r.line("run_id", r.Berth.RunID)
+	r.line("tcp_port", r.Berth.Port)
+	r.line("server_time_usec", r.At.UnixMicro())
+	r.line("uptime_in_seconds", int64(up/time.Second))
+	r.line("uptime_in_days", int64(up/(24*time.Hour)))
+	r.line("hz", r.Berth.TicksPerSecond)
+	r.line("configured_hz", r.Berth.TicksPerSecond)
+	executable, _ := os.Executable() // unknown: empty
+	r.line("executable", executable)
+	r.line("config_file", r.Berth.ConfigFile)
+}
+
+func (r *infoReport) clients() {
+	sum := r.Total()
+	r.line("connected_clients", r.Berth.Clients)
+	r.line("cluster_connections", 0)
+	r.line("maxclients", r.Berth.ClientsLimit)
+	r.line("client_input_bytes", sum.InputBytes)
+	r.line("client_output_bytes", sum.OutputBytes)
+	r.line("blocked_clients", sum.Blocked)
+	r.line("tracking_clients", sum.Tracking)
+	r.line("pinned_clients", sum.Pinned)
+}
+
+// memory is that of this process, but for the policy: by that clients judge the store.
+func (r *infoReport) memory() {
+	m := readMemory()
+	size := func(name string, n uint64) {
+		r.line(name, n)
+		r.line(name+"_human", humanBytes(n))
+	}
+	size("used_memory", m.used)
+	size("used_memory_rss", m.resident)
+	size("used_memory_peak", m.peak)
+	size("total_system_memory", m.system)
+	size("maxmemory", 0)
+	r.line("maxmemory_policy", r.nodes.policyOr("noeviction"))
+	r.line("mem_allocator", "go")
+}
+
+// persistence is the nodes'; clients wait for loading:0.
+func (r *infoReport) persistence() {
+	r.linesOf(r.nodes.Saving, r.text.Len()-1)
+	for _, name := range []string{"loading", "async_loading"} {
+		if r.nodes.Saving.values[name] == "" {
+			r.line(name, 0)
+		}
+	}
+}
+
+// stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits, expired_keys, evicted_keys …
+func (r *infoReport) counters() {
+	begin := r.text.Len() - 1
+	st := &r.Total().Counters
+	all := st.allCommands()
+	r.line("total_connections_received", r.Berth.Accepted)
+	r.line("total_commands_processed", all.ok+all.failed)
+	r.line("total_net_input_bytes", st.BytesIn)
+	r.line("total_net_output_bytes", st.BytesOut)
+	r.line("rejected_connections", r.Berth.Refused)
+	r.line("total_error_replies", all.failed)
+	r.linesOf(r.nodes.Stats, begin)
+}
+
+// replication shows a primary without replicas: berth takes writes, and where they go is not the client's concern.
+func (r *infoReport) replication() {
+	r.line("role", "master")
+	r.line("connected_slaves", 0)
+	r.line("master_failover_state", "no-failover")
+	r.line("master_replid", r.Berth.RunID)
+	r.line("master_replid2", strings.Repeat("0", len(r.Berth.RunID)))
+	r.line("master_repl_offset", 0)
+	r.line("second_repl_offset", -1)
+}
+
+func (r *infoReport) cpu() {
+	system, user := cpuTime()
+	r.line("used_cpu_sys", fmt.Sprintf("%.6f", system.Seconds()))
+	r.line("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	r.line("used_cpu_sys_children", "0.000000")
+	r.line("used_cpu_user_children", "0.000000")
+}
+
+// commandStats has no times: how long commands take is measured by their way, see the metrics.
+func (r *infoReport) commandStats() {
+	commands := r.Commands.Commands()
+	for id, c := range r.Total().Counters.commands {
+		if id < len(commands) && c.ok+c.failed > 0 {
+			r.line("cmdstat_"+commands[id].Name, fmt.Sprintf("calls=%d,failed_calls=%d", c.ok+c.failed, c.failed))
+		}
+	}
+}
+
+func (r *infoReport) errorStats() {
+	errors := r.Total().Counters.errors
+	for _, word := range slices.Sorted(maps.Keys(errors)) {
+		r.line("errorstat_"+word, fmt.Sprintf("count=%d", errors[word]))
+	}
+}
+
+func (r *infoReport) cluster() {
+	enabled := 0
+	if r.Berth.Sharded {
+		enabled = 1
+	}
+	r.line("cluster_enabled", enabled)
+}
+
+func (r *infoReport) keyspace() {
+	for _, db := range slices.Sorted(maps.Keys(r.nodes.keyspace)) {
+		r.line(fmt.Sprintf("db%d", db), r.nodes.keyspace[db])
+	}
+}
+
+func (r *infoReport) proxy() {
+	t, sum := r.Topology, r.Total()
+	ready := 0
+	if r.Berth.Ready == nil {
+		ready = 1
+	}
+	var pipes pipe.Count
+	for _, c := range sum.Pipes {
+		pipes.Add(c)
+	}
+	r.line("ready", ready)
+	r.line("backend", r.Berth.Backend)
+	r.line("loops", len(r.Loops))
+	r.line("shards", len(t.Shards()))
+	r.line("slots_served", t.Served())
+	r.line("topology_changes", r.Nodes.Changes)
+	redirects := sum.Counters.allRedirects()
+	r.line("redirects_moved", redirects.moved)
+	r.line("redirects_ask", redirects.asked)
+	r.line("pipes", pipes.Up)
+	r.line("pipes_dialing", pipes.Dialing)
+	r.line("pipes_dialed", sum.PipeStats.Dials)
+	r.line("pipes_lost", sum.PipeStats.Lost)
+	r.line("pipes_pending_replies", pipes.Owed)
+	r.line("pipes_buffered_bytes", pipes.Buffered)
+}
+
+// pools has a line for each node and user, in an order that does not change from one INFO to the next.
+func (r *infoReport) privatePools() {
+	enabled := 0
+	if r.Berth.PoolEnabled {
+		enabled = 1
+	}
+	r.line("private_conn_pool_enabled", enabled)
+	var lines []string
+	for _, st := range r.Pools {
+		lines = append(lines, fmt.Sprintf("node=%s,user=%s,idle=%d,leased=%d,dialing=%d,waiting=%d,hits=%d,misses=%d,dials=%d,"+
+			"dial_errors=%d,evictions=%d,wait_timeouts=%d", st.Node, st.User, st.Idle, st.Leased, st.Dialing, st.Waiting, st.Hits,
+			st.Misses, st.Dials, st.DialErrors, st.Evictions, st.WaitTimeout))
+	}
+	slices.Sort(lines)
+	for i, line := range lines {
+		r.line(fmt.Sprintf("pool%d", i), line)
+	}
+}

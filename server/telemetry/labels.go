@@ -1,0 +1,70 @@
+package telemetry
+
+// Reason is why a client's connection was closed. Its String is a label of metrics.
+type Reason uint8
+
+const (
+	NotClosed Reason = iota
+	ClientClosed
+	ConnectionError
+	Quit
+	Killed // CLIENT KILL
+	Shutdown
+	IdleTimeout // timeout
+	ProtocolError
+	HTTPRequest
+	QueryBufferLimit
+	OutputHardLimit
+	OutputSoftLimit
+	ReplyCutOff         // the rest of a reply that the client has had the beginning of was lost
+	SubscriptionRefused // the user may not listen any more
+	SubscriptionLost    // the client's own connection for subscriptions
+	TrackingRefused     // a node would not track
+	TrackingLost        // a connection on which a node tracked
+	TrackingMoved       // keys that are tracked have another node
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	NotClosed: "", ClientClosed: "client closed", ConnectionError: "connection error", Quit: "quit", Killed: "CLIENT KILL",
+	Shutdown: "shutdown", IdleTimeout: "idle timeout", ProtocolError: "protocol error", HTTPRequest: "HTTP request",
+	QueryBufferLimit: "query buffer limit", OutputHardLimit: "output buffer hard limit", OutputSoftLimit: "output buffer soft limit",
+	ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
+	TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved",
+}
+
+func (r Reason) String() string { return reasonNames[r] }
+
+// Limit is a limit that clients run into. Its String is the option that sets it.
+type Limit uint8
+
+const (
+	LimitPipeline Limit = iota
+	LimitQueryBuffer
+	LimitOutputBuffer
+	LimitTimeout
+	LimitTransactionCommands
+	LimitTransactionBytes
+	numLimits
+)
+
+var limitNames = [numLimits]string{
+	LimitPipeline: "client-pipeline-limit", LimitQueryBuffer: "client-query-buffer-limit",
+	LimitOutputBuffer: "client-output-buffer-limit", LimitTimeout: "timeout",
+	LimitTransactionCommands: "transaction-max-commands", LimitTransactionBytes: "transaction-max-bytes",
+}
+
+func (l Limit) String() string { return limitNames[l] }
+
+// Revocation is why the lease of a WATCH was taken back. Its String is a label of metrics.
+type Revocation uint8
+
+const (
+	RevokedForWaiters Revocation = iota // others wait for a lease
+	RevokedIdle                         // watch-max-idle
+	numRevocations
+)
+
+var revocationNames = [numRevocations]string{RevokedForWaiters: "waiters", RevokedIdle: "watch-max-idle"}
+
+func (r Revocation) String() string { return revocationNames[r] }

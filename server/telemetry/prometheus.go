@@ -1,0 +1,178 @@
+package telemetry
+
+import (
+	"runtime"
+
+	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/build"
+)
+
+// prometheus writes what a scrape shows.
+func (s *Snapshot) Prometheus(m *Writer) {
+	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
+	m.Gauge(metricStartTime, float64(s.Started.UnixMilli())/1e3)
+	m.Gauge(metricReady, boolGauge(s.Berth.Ready == nil))
+	m.Gauge(metricClientsMax, float64(s.Berth.ClientsLimit))
+	m.Counter(metricClientsAccepted, uint64(s.Berth.Accepted))
+	m.Counter(metricClientsRefused, uint64(s.Berth.Refused))
+	m.Gauge(metricLoops, float64(len(s.Loops)))
+	f := s.Total()
+	f.collectClients(m)
+	f.collectCommands(m, s.Commands)
+	f.collectPipes(m)
+	f.collectFeeds(m)
+	for _, p := range s.Pools {
+		collectPool(m, p.Node, p.Stats)
+	}
+	s.collectNodes(m)
+}
+
+func boolGauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (f *Loop) collectClients(m *Writer) {
+	st := &f.Counters
+	m.Gauge(metricClients, float64(f.Clients))
+	m.Gauge(metricClientsBlocked, float64(f.Blocked))
+	m.Gauge(metricClientsPinned, float64(f.Pinned))
+	m.Gauge(metricClientsSubscribed, float64(f.Subscribed))
+	m.Gauge(metricClientBuffers, float64(f.InputBytes), "input")
+	m.Gauge(metricClientBuffers, float64(f.OutputBytes), "output")
+	m.Counter(metricClientBytes, uint64(st.BytesIn), "in")
+	m.Counter(metricClientBytes, uint64(st.BytesOut), "out")
+	for reason, n := range st.closedBy {
+		if n > 0 {
+			m.Counter(metricClientsClosed, uint64(n), Reason(reason).String())
+		}
+	}
+	for limit, n := range st.Limits {
+		if n > 0 {
+			m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
+		}
+	}
+	m.Histogram(metricLoopLag, &st.Lag)
+	m.Gauge(metricLanes, float64(f.Lanes))
+	m.Counter(metricCancels, uint64(st.Cancels.Unblocked), "unblocked")
+	m.Counter(metricCancels, uint64(st.Cancels.Closed), "closed")
+	for outcome, n := range st.Orphans {
+		m.Counter(metricOrphans, uint64(n), outcome)
+	}
+}
+
+func (f *Loop) collectCommands(m *Writer, table *router.Table) {
+	st := &f.Counters
+	commands := table.Commands()
+	count := func(name string, c commandStats) {
+		if c.ok > 0 {
+			m.Counter(metricCommands, uint64(c.ok), name, "ok")
+		}
+		if c.failed > 0 {
+			m.Counter(metricCommands, uint64(c.failed), name, "error")
+		}
+	}
+	for id, c := range st.commands {
+		if id < len(commands) {
+			count(commands[id].Name, c)
+		}
+	}
+	count("unknown", st.unknown)
+	for way := range st.durations {
+		m.Histogram(metricCommandDuration, &st.durations[way], router.Way(way).String())
+	}
+	for word, n := range st.errors {
+		m.Counter(metricErrors, uint64(n), word)
+	}
+	redirects := st.allRedirects()
+	m.Counter(metricRedirects, uint64(redirects.moved), "moved")
+	m.Counter(metricRedirects, uint64(redirects.asked), "ask")
+	for why, n := range st.Revoked {
+		m.Counter(metricPoolRevoked, uint64(n), Revocation(why).String())
+	}
+}
+
+func (f *Loop) collectPipes(m *Writer) {
+	for addr, c := range f.Pipes {
+		m.Gauge(metricNodeConnections, float64(c.Up), addr, "pipe", "up")
+		m.Gauge(metricNodeConnections, float64(c.Dialing), addr, "pipe", "dialing")
+		m.Gauge(metricNodePending, float64(c.Owed), addr)
+		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
+	}
+	p := f.PipeStats
+	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
+	m.Counter(metricNodeDials, uint64(p.DialErrors), "pipe", "error")
+	m.Counter(metricNodeClosed, uint64(p.Lost-p.DialErrors), "pipe", "lost")
+	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
+	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
+	m.Counter(metricNodeTimeouts, uint64(p.Timeouts))
+}
+
+func (f *Loop) collectFeeds(m *Writer) {
+	for addr, c := range f.Feeds {
+		m.Gauge(metricNodeConnections, float64(c.Up), addr, "feed", "up")
+		m.Gauge(metricNodeConnections, float64(c.Dialing), addr, "feed", "dialing")
+		m.Gauge(metricChannels, float64(c.Channels), addr)
+	}
+	s := f.FeedStats
+	m.Counter(metricNodeDials, uint64(s.Dials-s.DialErrors), "feed", "ok")
+	m.Counter(metricNodeDials, uint64(s.DialErrors), "feed", "error")
+	m.Counter(metricNodeClosed, uint64(s.Lost-s.DialErrors), "feed", "lost")
+	m.Counter(metricNodeClosed, uint64(s.Retired), "feed", "idle")
+	m.Counter(metricNodeTimeouts, uint64(s.Timeouts))
+	m.Counter(metricNodeBytes, uint64(s.BytesIn), "in")
+	m.Counter(metricNodeBytes, uint64(s.BytesOut), "out")
+	m.Counter(metricMessages, uint64(s.Messages), "in")
+	m.Counter(metricMessages, uint64(s.Deliveries), "out")
+}
+
+// leaseBuckets are the pools' own bounds.
+var leaseBuckets = func() *Buckets {
+	bounds := make([]uint64, len(pool.Buckets))
+	for i, b := range pool.Buckets {
+		bounds[i] = uint64(b)
+	}
+	return NewBuckets(1e-9, bounds...)
+}()
+
+func collectPool(m *Writer, addr string, st pool.Stats) {
+	m.Gauge(metricNodeConnections, float64(st.Idle), addr, "lease", "idle")
+	m.Gauge(metricNodeConnections, float64(st.Leased), addr, "lease", "leased")
+	m.Gauge(metricNodeConnections, float64(st.Dialing), addr, "lease", "dialing")
+	m.Counter(metricNodeDials, st.Dials-st.DialErrors, "lease", "ok")
+	m.Counter(metricNodeDials, st.DialErrors, "lease", "error")
+	for reason, n := range st.Closes {
+		m.Counter(metricNodeClosed, n, "lease", reason)
+	}
+	m.Counter(metricPoolHits, st.Hits, addr)
+	m.Counter(metricPoolMisses, st.Misses, addr)
+	m.Counter(metricPoolEvictions, st.Evictions, addr)
+	m.Counter(metricPoolWaits, st.Waits-st.WaitTimeout, addr, "answered")
+	m.Counter(metricPoolWaits, st.WaitTimeout, addr, "timeout")
+	m.Gauge(metricPoolWaiting, float64(st.Waiting-st.WaitingLong), addr, "transaction")
+	m.Gauge(metricPoolWaiting, float64(st.WaitingLong), addr, "blocking")
+	for _, reason := range pool.Reasons() {
+		wait := HistogramOf(leaseBuckets, st.Wait[reason].Counts[:], uint64(st.Wait[reason].Sum))
+		m.Histogram(metricPoolWait, &wait, reason.String())
+		hold := HistogramOf(leaseBuckets, st.Hold[reason].Counts[:], uint64(st.Hold[reason].Sum))
+		m.Histogram(metricPoolHold, &hold, reason.String())
+	}
+}
+
+func (s *Snapshot) collectNodes(m *Writer) {
+	t := s.Topology
+	m.Gauge(metricShards, float64(len(t.Shards())))
+	m.Gauge(metricSlotsServed, float64(t.Served()))
+	for _, shard := range t.Shards() {
+		limit := s.Limits[shard.Primary]
+		m.Gauge(metricPoolLimit, float64(limit.All), shard.Primary, "all")
+		m.Gauge(metricPoolLimit, float64(limit.Blocking), shard.Primary, "blocking")
+	}
+	st := s.Nodes
+	m.Counter(metricRefreshes, uint64(st.Rounds-st.Failures-st.Changes), "same")
+	m.Counter(metricRefreshes, uint64(st.Changes), "changed")
+	m.Counter(metricRefreshes, uint64(st.Failures), "error")
+}

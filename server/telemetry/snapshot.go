@@ -1,0 +1,128 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/router"
+)
+
+// snapshot is berth at one moment: what every report of it is made from. The server makes it, and every report is a
+// function of it alone.
+type Snapshot struct {
+	At, Started time.Time
+	Berth       Berth
+	Loops       []*Loop
+	Silent      int    // loops that have not answered
+	Pools       []Pool // by node and user
+	Limits      map[string]PoolLimit
+	Topology    *router.Topology
+	Nodes       nodes.Stats
+	Commands    *router.Table
+
+	sum *Loop // see total
+}
+
+// berthFigures is what the process knows of itself.
+type Berth struct {
+	RunID          string
+	Backend        string // what stands behind berth, in words
+	Ready          error  // nil: clients are served
+	Sharded        bool   // clients see a cluster
+	RedisVersion   string // that clients are told
+	Port           int
+	ConfigFile     string // empty: none
+	TicksPerSecond int64
+	Clients        int64 // accepted and not closed
+	ClientsLimit   int64
+	Accepted       int64
+	Refused        int64
+	PoolEnabled    bool
+	PoolMaxTotal   int
+}
+
+// poolLimit is how many exclusive connections berth makes to a node at most, and how many of them blocking commands and the
+// like may hold; 0: no limit.
+type PoolLimit struct{ All, Blocking int }
+
+// learnLimit enters the limit of a node.
+func (s *Snapshot) LearnLimit(addr string, limit func(addr string) (all, blocking int)) {
+	all, blocking := limit(addr)
+	s.Limits[addr] = PoolLimit{all, blocking}
+}
+
+// total is what all loops know, added up.
+func (s *Snapshot) Total() *Loop {
+	if s.sum == nil {
+		s.sum = NewLoop()
+		for _, l := range s.Loops {
+			s.sum.add(l)
+		}
+	}
+	return s.sum
+}
+
+// loopFigures is what a loop, or several, are and have done.
+type Loop struct {
+	Loops     int
+	Counters  Counters
+	Rates     []Rates // of each loop
+	PipeStats pipe.Stats
+	Pipes     map[string]pipe.Count // by node
+	FeedStats feed.Stats
+	Feeds     map[string]feed.Count // by node
+	Holders   map[PoolName]int      // clients that hold a connection
+	Pins      []PinRow              // the connections held longest
+	PinsTotal int                   // of all that are held
+
+	InputBytes, OutputBytes int // memory held for clients
+
+	Clients    int
+	Blocked    int // in a blocking command
+	Waiting    int // for a lease
+	Pinned     int // hold a connection until they leave
+	Subscribed int // to channels
+	Tracking   int // with CLIENT TRACKING on
+	Lanes      int // connections on which clients are blocked together
+}
+
+func NewLoop() *Loop {
+	f := &Loop{Pipes: map[string]pipe.Count{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
+	f.Counters.Init()
+	return f
+}
+
+// add counts in what another loop knows.
+func (f *Loop) add(o *Loop) {
+	f.Loops += o.Loops
+	f.Counters.Add(&o.Counters)
+	f.Rates = append(f.Rates, o.Rates...)
+	f.PipeStats.Add(o.PipeStats)
+	for addr, c := range o.Pipes {
+		all := f.Pipes[addr]
+		all.Add(c)
+		f.Pipes[addr] = all
+	}
+	f.FeedStats.Add(o.FeedStats)
+	for addr, c := range o.Feeds {
+		all := f.Feeds[addr]
+		all.Add(c)
+		f.Feeds[addr] = all
+	}
+	for name, n := range o.Holders {
+		f.Holders[name] += n
+	}
+	f.Pins = append(f.Pins, o.Pins...)
+	f.PinsTotal += o.PinsTotal
+	f.InputBytes += o.InputBytes
+	f.OutputBytes += o.OutputBytes
+	f.Clients += o.Clients
+	f.Blocked += o.Blocked
+	f.Waiting += o.Waiting
+	f.Pinned += o.Pinned
+	f.Subscribed += o.Subscribed
+	f.Tracking += o.Tracking
+	f.Lanes += o.Lanes
+}
