@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -192,7 +191,7 @@ func (c *diffConn) rest(count int, within time.Duration) (a diffAnswer) {
 // diffClient is one client: the same to a redis-server and to berth.
 type diffClient struct {
 	direct, berth *diffConn
-	seen          *atomic.Int64 // bytes that berth has read of it
+	seen          *clientReads
 	view          clientView
 }
 
@@ -206,7 +205,7 @@ func (d *differ) client() (*diffClient, error) {
 		direct.Close()
 		return nil, err
 	}
-	seen := new(atomic.Int64)
+	seen := newClientReads()
 	d.berth.reads.Store(berth.LocalAddr().String(), seen)
 	return &diffClient{direct: direct, berth: berth, seen: seen}, nil
 }
@@ -217,10 +216,9 @@ func (c *diffClient) send(in string) {
 	cut := crc32.ChecksumIEEE([]byte(in))
 	if cut%3 == 0 {
 		first := in[:cut/3%uint32(len(in))]
-		due := c.seen.Load() + int64(len(first))
+		due := c.seen.bytes.Load() + int64(len(first))
 		_, _ = io.WriteString(c.berth, first)
-		for limit := time.Now().Add(diffPatience); c.seen.Load() < due && time.Now().Before(limit); runtime.Gosched() {
-		}
+		c.seen.await(due, diffPatience)
 		in = in[len(first):]
 	}
 	_, _ = io.WriteString(c.berth, in)

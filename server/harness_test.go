@@ -31,7 +31,7 @@ type berthServer struct {
 	t     testing.TB
 	addr  string
 	once  sync.Once
-	fed   sync.Map // *atomic.Int64, bytes that were read, by *redistest.Conn
+	fed   sync.Map // *clientReads by *redistest.Conn
 	reads sync.Map // the same by the client's address
 	solo  bool     // no other berth ran when this one started
 	age   int      // how many had been started before it
@@ -159,21 +159,49 @@ func eventually(t testing.TB, what string, cond func() bool) {
 func (b *berthServer) feed(c *redistest.Conn, bytes string) {
 	b.t.Helper()
 	seen := b.readsOf(c)
-	due := seen.Load() + int64(len(bytes))
+	due := seen.bytes.Load() + int64(len(bytes))
 	if due > goneFar || c.TryWrite([]byte(bytes)) != nil {
 		return
 	}
-	for deadline := time.Now().Add(10 * time.Second); seen.Load() < due; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("berth has not read what %s sent", c.LocalAddr())
-		}
+	if !seen.await(due, 10*time.Second) {
+		b.t.Fatalf("berth has not read what %s sent", c.LocalAddr())
 	}
 }
 
-// readsOf is how many bytes berth has read of a client, from now on.
-func (b *berthServer) readsOf(c *redistest.Conn) *atomic.Int64 {
-	v, known := b.fed.LoadOrStore(c, new(atomic.Int64))
-	seen := v.(*atomic.Int64)
+// clientReads counts the bytes that berth has read of a client.
+type clientReads struct {
+	bytes atomic.Int64
+	more  chan struct{} // holds one token when there are more
+}
+
+func newClientReads() *clientReads { return &clientReads{more: make(chan struct{}, 1)} }
+
+// await reports whether so many bytes have been read in time.
+func (r *clientReads) await(due int64, patience time.Duration) bool {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for r.bytes.Load() < due {
+		select {
+		case <-r.more:
+		case <-late.C:
+			return false
+		}
+	}
+	return true
+}
+
+func (r *clientReads) add(n int64) {
+	r.bytes.Add(n)
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
+}
+
+// readsOf counts what berth reads of a client, from now on.
+func (b *berthServer) readsOf(c *redistest.Conn) *clientReads {
+	v, known := b.fed.LoadOrStore(c, newClientReads())
+	seen := v.(*clientReads)
 	if !known {
 		b.reads.Store(c.LocalAddr(), seen)
 	}
@@ -199,7 +227,7 @@ func (p poisoner) OnTraffic(c gnet.Conn) gnet.Action {
 		seen[i] = '!'
 	}
 	if reads != nil {
-		reads.Add(int64(n))
+		reads.add(int64(n))
 	}
 	return action
 }
@@ -208,13 +236,13 @@ func (p poisoner) OnClose(c gnet.Conn, err error) gnet.Action {
 	reads := p.reads(c)
 	action := p.EventHandler.OnClose(c, err)
 	if reads != nil {
-		reads.Add(goneFar)
+		reads.add(goneFar)
 	}
 	return action
 }
 
 // reads counts the bytes of a client that is fed, else it is nil.
-func (p poisoner) reads(c gnet.Conn) *atomic.Int64 {
+func (p poisoner) reads(c gnet.Conn) *clientReads {
 	if _, ok := c.Context().(*session); !ok {
 		return nil
 	}
@@ -222,7 +250,7 @@ func (p poisoner) reads(c gnet.Conn) *atomic.Int64 {
 	if !ok {
 		return nil
 	}
-	return v.(*atomic.Int64)
+	return v.(*clientReads)
 }
 
 // running knows the berths of this process, to tell when a leak can be told from a neighbour.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,9 +118,7 @@ func (q *queue) leavers(addr string, clients int, done chan struct{}) (left *ato
 
 // pace lets so much time pass for the others.
 func pace(d time.Duration) {
-	for until := time.Now().Add(d); time.Now().Before(until); {
-		runtime.Gosched()
-	}
+	<-time.After(d)
 }
 
 // Clients that leave while elements come lose what was already on its way to them, and nothing else. That is no more than

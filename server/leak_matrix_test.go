@@ -112,7 +112,7 @@ func (l *leftState) end(t *testing.T, b *berthServer, c *redistest.Conn, how str
 		b.set("timeout", "1")
 		eventually(t, "berth to find its client idle", func() bool { // not as long as it is owed a reply
 			b.letIdle(c)
-			return seen.Load() >= goneFar
+			return seen.bytes.Load() >= goneFar
 		})
 		b.set("timeout", "0")
 	case "CLIENT KILL":
@@ -126,7 +126,7 @@ func (l *leftState) end(t *testing.T, b *berthServer, c *redistest.Conn, how str
 	case how != "RST":
 		_ = c.ReadAll()
 	}
-	eventually(t, "berth to see its client go", func() bool { return seen.Load() >= goneFar })
+	eventually(t, "berth to see its client go", func() bool { return seen.bytes.Load() >= goneFar })
 }
 
 // letIdle makes berth believe that a client has been silent for long.

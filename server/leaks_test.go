@@ -30,7 +30,7 @@ func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
 	case "RST":
 		c.Reset()
 	}
-	eventually(t, "berth to see its client go", func() bool { return seen.Load() >= goneFar })
+	eventually(t, "berth to see its client go", func() bool { return seen.bytes.Load() >= goneFar })
 }
 
 var waysToLeave = []string{"QUIT", "FIN", "RST"}

@@ -67,27 +67,37 @@ func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
 		answers[i] = answer
 		l.Post(func() { answer <- l.look(pins) })
 	}
-	late := time.After(snapshotWait)
+	late := time.NewTimer(snapshotWait)
+	defer late.Stop()
 	for i, l := range loops {
-		var figures *telemetry.Loop
 		select {
-		case figures = <-answers[i]:
-		case <-late:
-			late = time.After(0)
+		case figures := <-answers[i]:
+			all = append(all, srv.remember(l, figures))
+			continue
+		case <-late.C:
+			late.Reset(0) // for those after it: they have had their time
+		}
+		select {
+		case figures := <-answers[i]: // both were ready
+			all = append(all, srv.remember(l, figures))
+		default:
 			silent++
-		}
-		srv.mu.Lock()
-		if figures != nil {
-			srv.stale[l] = figures
-		} else {
-			figures = srv.stale[l]
-		}
-		srv.mu.Unlock()
-		if figures != nil {
-			all = append(all, figures)
+			if figures := srv.remember(l, nil); figures != nil {
+				all = append(all, figures)
+			}
 		}
 	}
 	return all, silent
+}
+
+// remember keeps a loop's latest figures, and returns them; nil stands for those that it has not told.
+func (srv *server) remember(l *loop, figures *telemetry.Loop) *telemetry.Loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if figures != nil {
+		srv.stale[l] = figures
+	}
+	return srv.stale[l]
 }
 
 // look copies what the loop knows. On the loop.
