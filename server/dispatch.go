@@ -3,19 +3,8 @@ package main
 import (
 	"strings"
 
-	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
-)
-
-// Errors of Redis that berth gives itself.
-const (
-	errNoAuth     = "NOAUTH Authentication required."
-	errWrongPass  = "WRONGPASS invalid username-password pair or user is disabled."
-	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
-	errNotServed  = "CLUSTERDOWN Hash slot not served"
-	errNoMulti    = "ERR Command not allowed inside a transaction"
-	errManyShards = "ERR berth: '%s' speaks of all shards and cannot run inside MULTI"
 )
 
 // dispatch sends one request on its way. raw is the request as multibulk, args are its words; both are valid during
@@ -84,24 +73,6 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	default:
 		return s.share(cmd, raw, args)
 	}
-}
-
-// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused EXEC ends it, in
-// Redis' words for that.
-func (s *session) refuse(cmd *router.Command, text string) bool {
-	switch {
-	case cmd != nil && cmd.Is(router.Exec):
-		s.endTransaction()
-		if !strings.HasPrefix(text, "EXECABORT") { // wrong arity: the table has the whole sentence
-			text = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(text, "ERR ")
-		}
-	case s.txn != nil:
-		s.txn.spoilt = true
-	}
-	l := s.loop
-	l.scratch = codec.AppendError(l.scratch[:0], text)
-	s.answer(cmd, l.scratch)
-	return true
 }
 
 // notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to us, would send.

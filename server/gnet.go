@@ -75,17 +75,6 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	return l
 }
 
-// eachLoop lists the loops that have been seen.
-func (srv *server) eachLoop() []*loop {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	all := make([]*loop, 0, len(srv.loops))
-	for _, l := range srv.loops {
-		all = append(all, l)
-	}
-	return all
-}
-
 // handler is gnet's way into our loops. A socket's context says whose it is: a session's or a pipe's.
 type handler struct {
 	gnet.BuiltinEventEngine

@@ -15,15 +15,15 @@ import (
 
 // Log is berth's log: one line per life event, none per request, to standard error or a file that can be
 // opened again after it was moved away. Safe for any goroutine.
-type Log struct {
+type eventLog struct {
 	*slog.Logger
 	level slog.LevelVar
 	out   logOutput
 }
 
 // OpenLog opens the log at path (empty: standard error), which is created and appended to.
-func OpenLog(path string, level slog.Level) (*Log, error) {
-	l := &Log{out: logOutput{path: path}}
+func openEventLog(path string, level slog.Level) (*eventLog, error) {
+	l := &eventLog{out: logOutput{path: path}}
 	l.level.Set(level)
 	if err := l.out.open(); err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func redisLevelNames(groups []string, a slog.Attr) slog.Attr {
 }
 
 // SetLevel changes what is logged from now on.
-func (l *Log) SetLevel(level slog.Level) { l.level.Set(level) }
+func (l *eventLog) setLevel(level slog.Level) { l.level.Set(level) }
 
 // Reopen opens the log file anew, for when it was moved away. If that fails the old file stays in use.
-func (l *Log) Reopen() error { return l.out.open() }
+func (l *eventLog) reopen() error { return l.out.open() }
 
 // limited logs an event that may come in floods, as often as the gate lets it. The attribute "suppressed" says how many
 // events the gate has held back since the last one.

@@ -13,9 +13,9 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-func openLog(t *testing.T, path string, level slog.Level) *Log {
+func openLog(t *testing.T, path string, level slog.Level) *eventLog {
 	t.Helper()
-	l, err := OpenLog(path, level)
+	l, err := openEventLog(path, level)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,9 +42,9 @@ func TestTheLogLevelDecidesWhatIsLoggedAndChanges(t *testing.T) {
 		l.Warn(round)
 	}
 	all("first")
-	l.SetLevel(config.LevelVerbose)
+	l.setLevel(config.LevelVerbose)
 	all("second")
-	l.SetLevel(config.LevelWarning)
+	l.setLevel(config.LevelWarning)
 	all("third")
 	var got []string
 	for _, line := range strings.Split(strings.TrimSpace(readLog(t, path)), "\n") {
@@ -65,7 +65,7 @@ func TestAMovedLogFileIsOpenedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Info("two")
-	if err := l.Reopen(); err != nil {
+	if err := l.reopen(); err != nil {
 		t.Fatal(err)
 	}
 	l.Info("three")
@@ -84,7 +84,7 @@ func TestALogThatCannotBeOpenedAgainStaysOpen(t *testing.T) {
 	if err := os.Rename(dir, dir+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if l.Reopen() == nil {
+	if l.reopen() == nil {
 		t.Fatal("opened a file in a directory that is gone")
 	}
 	l.Info("still here")

@@ -54,9 +54,6 @@ func (srv *server) port() int {
 	return srv.config().Port
 }
 
-// snapshotWait bounds how long a report waits for a loop.
-const snapshotWait = time.Second
-
 // lookAtLoops asks every loop for its figures. silent is how many have not answered in time; of those that ever did, the
 // previous figures are among all.
 func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {

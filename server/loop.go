@@ -235,3 +235,14 @@ func (l *loop) tick() {
 	l.tickLinger()
 	l.rates.Tick(l.clock, &l.stats)
 }
+
+// eachLoop lists the loops that have been seen.
+func (srv *server) eachLoop() []*loop {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	all := make([]*loop, 0, len(srv.loops))
+	for _, l := range srv.loops {
+		all = append(all, l)
+	}
+	return all
+}

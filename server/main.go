@@ -24,13 +24,13 @@ func run() int {
 		return exit
 	}
 	cfg := settings.Load()
-	log, err := OpenLog(cfg.LogFile, cfg.LogLevel)
+	log, err := openEventLog(cfg.LogFile, cfg.LogLevel)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
 	slog.SetDefault(log.Logger)
-	settings.OnChange(func(now *config.Config) { log.SetLevel(now.LogLevel) }, "loglevel")
+	settings.OnChange(func(now *config.Config) { log.setLevel(now.LogLevel) }, "loglevel")
 	for _, w := range settings.Warnings() {
 		slog.Warn(w)
 	}
@@ -40,7 +40,7 @@ func run() int {
 	signal.Notify(reopen, syscall.SIGHUP)
 	go func() {
 		for range reopen {
-			if err := log.Reopen(); err != nil {
+			if err := log.reopen(); err != nil {
 				slog.Error("log file not opened again", "why", err)
 			}
 		}

@@ -144,3 +144,6 @@ func (r *request) aside(work func() (reply []byte)) {
 		home.Post(func() { r.done(reply) })
 	})
 }
+
+// snapshotWait bounds how long a report waits for a loop.
+const snapshotWait = time.Second

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -37,3 +39,47 @@ func (s *session) runLocal(cmd *router.Command, args [][]byte, out []byte) []byt
 }
 
 var okReply = codec.AppendSimple(nil, "OK")
+
+// Errors of Redis that berth gives itself.
+const (
+	errNoAuth     = "NOAUTH Authentication required."
+	errWrongPass  = "WRONGPASS invalid username-password pair or user is disabled."
+	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
+	errNotServed  = "CLUSTERDOWN Hash slot not served"
+	errNoMulti    = "ERR Command not allowed inside a transaction"
+	errManyShards = "ERR berth: '%s' speaks of all shards and cannot run inside MULTI"
+)
+
+// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused EXEC ends it, in
+// Redis' words for that.
+func (s *session) refuse(cmd *router.Command, text string) bool {
+	switch {
+	case cmd != nil && cmd.Is(router.Exec):
+		s.endTransaction()
+		if !strings.HasPrefix(text, "EXECABORT") { // wrong arity: the table has the whole sentence
+			text = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(text, "ERR ")
+		}
+	case s.txn != nil:
+		s.txn.spoilt = true
+	}
+	l := s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// say answers with a simple string.
+func (s *session) say(cmd *router.Command, text string) bool {
+	l := s.loop
+	l.scratch = codec.AppendSimple(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}
+
+// sayError answers with an error that does not spoil a transaction.
+func (s *session) sayError(cmd *router.Command, text string) bool {
+	l := s.loop
+	l.scratch = codec.AppendError(l.scratch[:0], text)
+	s.answer(cmd, l.scratch)
+	return true
+}

@@ -84,22 +84,6 @@ func beginTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) boo
 	return s.say(cmd, "OK")
 }
 
-// say answers with a simple string.
-func (s *session) say(cmd *router.Command, text string) bool {
-	l := s.loop
-	l.scratch = codec.AppendSimple(l.scratch[:0], text)
-	s.answer(cmd, l.scratch)
-	return true
-}
-
-// sayError answers with an error that does not spoil a transaction.
-func (s *session) sayError(cmd *router.Command, text string) bool {
-	l := s.loop
-	l.scratch = codec.AppendError(l.scratch[:0], text)
-	s.answer(cmd, l.scratch)
-	return true
-}
-
 // queue keeps a request until EXEC.
 func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.txn
