@@ -19,11 +19,17 @@ const (
 	BackOffMax = 2 * time.Second
 )
 
-// dialInto connects to addr and enrols the socket in the loop with owner as its context.
-func DialInto(loop gnet.EventLoop, owner any, addr string, timeout time.Duration) error {
-	conn, err := net.DialTimeout(Network(addr), addr, timeout)
+// DialInto connects to addr and enrols the socket in the loop with owner as its context.
+func (s *LinkSettings) DialInto(loop gnet.EventLoop, owner any, addr string) error {
+	conn, err := net.DialTimeout(Network(addr), addr, s.DialTimeout())
 	if err != nil {
 		return DialError(err)
+	}
+	s.loops.RLock()
+	defer s.loops.RUnlock()
+	if s.ended {
+		_ = conn.Close()
+		return ErrShutdown
 	}
 	enrolled, err := loop.Enroll(gnet.NewContext(context.Background(), owner), conn)
 	if err != nil {
@@ -31,6 +37,15 @@ func DialInto(loop gnet.EventLoop, owner any, addr string, timeout time.Duration
 		return err
 	}
 	return (<-enrolled).Err
+}
+
+// EndDials waits until no socket is between being connected and being enrolled. No socket is enrolled
+// from then on. It must return before the loops end, because a loop that has ended never answers
+// Enroll.
+func (s *LinkSettings) EndDials() {
+	s.loops.Lock()
+	defer s.loops.Unlock()
+	s.ended = true
 }
 
 // network is the name net.Dial wants for a node's address: a path is a unix socket.

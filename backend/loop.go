@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,10 +20,13 @@ type Loop interface {
 	Net() gnet.EventLoop // where sockets are enrolled
 }
 
-// PipeSettings are what a pipe looks up while berth runs; shared by all loops.
+// LinkSettings are what pipes and feeds look up while berth runs; shared by all loops.
 type LinkSettings struct {
 	dialTimeout atomic.Int64
 	Timeout     atomic.Int64
+
+	loops sync.RWMutex // read-locked while a socket is enrolled; guards ended
+	ended bool         // the loops end, or have ended
 }
 
 // SetDialTimeout bounds connecting to a node.

@@ -280,6 +280,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 		}
 	}
 	srv.pools.Close()
+	srv.pipeSettings.EndDials()
 	if srv.client != nil {
 		_ = srv.client.Stop()
 	}

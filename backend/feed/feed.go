@@ -148,9 +148,8 @@ func (f *Feed) dial() {
 	f.state = backend.Dialing
 	fs := f.set.feeds
 	fs.stats.Dials++
-	timeout := fs.settings.DialTimeout()
 	gopool.Go(func() {
-		err := backend.DialInto(fs.loop.Net(), f, f.addr, timeout)
+		err := fs.settings.DialInto(fs.loop.Net(), f, f.addr)
 		if err != nil {
 			fs.loop.Post(func() { f.lost(err) })
 		}

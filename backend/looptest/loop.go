@@ -109,6 +109,9 @@ func Start(t testing.TB) *Loop {
 	if _, err := l.client.EnrollContext(conn, func(c gnet.Conn) { l.el = c.EventLoop() }); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.client.Stop() })
+	t.Cleanup(func() {
+		l.Set.EndDials()
+		_ = l.client.Stop()
+	})
 	return l
 }

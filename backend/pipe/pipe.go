@@ -115,9 +115,8 @@ func (p *Pipe) dial() {
 	p.state = backend.Dialing
 	ps := p.set.pipes
 	ps.stats.Dials++
-	timeout := ps.settings.DialTimeout()
 	gopool.Go(func() {
-		err := backend.DialInto(ps.loop.Net(), p, p.addr, timeout)
+		err := ps.settings.DialInto(ps.loop.Net(), p, p.addr)
 		if err != nil {
 			ps.loop.Post(func() { p.lost(err) })
 		}
