@@ -1,26 +1,24 @@
 package backend
 
 import (
-	"context"
 	"errors"
 	"net"
 	"strconv"
-	"time"
-
-	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/codec"
 )
 
-// The first and the longest pause before a node that failed is dialled again; each failure doubles it and a
-// random half is taken off, so that many pipes do not come back in one instant.
-const (
-	BackOffMin = 50 * time.Millisecond
-	BackOffMax = 2 * time.Second
-)
+// Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop, and
+// enrolls the socket in the loop for owner. lost runs on the loop if that fails.
+func (s *LinkSettings) Dial(loop Loop, addr string, owner any, lost func(error)) {
+	go func() {
+		if err := s.dial(loop, addr, owner); err != nil {
+			loop.Post(func() { lost(err) })
+		}
+	}()
+}
 
-// DialInto connects to addr and enrols the socket in the loop with owner as its context.
-func (s *LinkSettings) DialInto(loop gnet.EventLoop, owner any, addr string) error {
+func (s *LinkSettings) dial(loop Loop, addr string, owner any) error {
 	conn, err := net.DialTimeout(Network(addr), addr, s.DialTimeout())
 	if err != nil {
 		return DialError(err)
@@ -31,12 +29,7 @@ func (s *LinkSettings) DialInto(loop gnet.EventLoop, owner any, addr string) err
 		_ = conn.Close()
 		return ErrShutdown
 	}
-	enrolled, err := loop.Enroll(gnet.NewContext(context.Background(), owner), conn)
-	if err != nil {
-		_ = conn.Close()
-		return err
-	}
-	return (<-enrolled).Err
+	return loop.Enroll(conn, owner)
 }
 
 // EndDials waits until no socket is between being connected and being enrolled. No socket is enrolled
@@ -48,7 +41,7 @@ func (s *LinkSettings) EndDials() {
 	s.ended = true
 }
 
-// network is the name net.Dial wants for a node's address: a path is a unix socket.
+// Network is the name net.Dial wants for a node's address: a path is a unix socket.
 func Network(addr string) string {
 	if len(addr) > 0 && addr[0] == '/' {
 		return "unix"
@@ -56,7 +49,7 @@ func Network(addr string) string {
 	return "tcp"
 }
 
-// dialError takes off what net puts around the reason, since the address is said once by LostError.
+// DialError takes off what net puts around the reason, since the address is said once by LostError.
 func DialError(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -65,7 +58,7 @@ func DialError(err error) error {
 	return err
 }
 
-// handshake is what makes a fresh connection one of the identity, and how many replies it is owed.
+// Handshake is what makes a fresh connection one of the identity, and how many replies it is owed.
 func Handshake(id Identity) (b []byte, replies int) {
 	if id.Authenticated() {
 		if id.User != "" {

@@ -30,6 +30,22 @@ func (e *ending) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
+// endedLoop is a backend.Loop that enrolls sockets in a loop of gnet's and runs what is posted at once.
+type endedLoop struct {
+	backend.Loop
+	gnetLoop gnet.EventLoop
+}
+
+func (l endedLoop) Post(f func()) { f() }
+
+func (l endedLoop) Enroll(conn net.Conn, owner any) error {
+	enrolled, err := l.gnetLoop.Enroll(gnet.NewContext(context.Background(), owner), conn)
+	if err != nil {
+		return err
+	}
+	return (<-enrolled).Err
+}
+
 func TestDialIntoALoopThatHasEndedIsRefused(t *testing.T) {
 	node := looptest.StartNode(t)
 	e := &ending{opened: make(chan gnet.EventLoop, 2), ended: make(chan gnet.EventLoop, 2)}
@@ -74,14 +90,14 @@ func TestDialIntoALoopThatHasEndedIsRefused(t *testing.T) {
 	}
 
 	dialled := make(chan error, 1)
-	go func() { dialled <- links.DialInto(loops[0], nil, node.Addr()) }()
+	links.Dial(endedLoop{gnetLoop: loops[0]}, node.Addr(), nil, func(err error) { dialled <- err })
 	select {
 	case err := <-dialled:
 		if !errors.Is(err, backend.ErrShutdown) {
-			t.Errorf("DialInto: %v", err)
+			t.Errorf("Dial: %v", err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Error("DialInto waits for a loop that has ended")
+		t.Error("Dial waits for a loop that has ended")
 	}
 	close(held)
 	<-stopped

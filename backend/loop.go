@@ -1,23 +1,25 @@
 package backend
 
 import (
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-
 	"github.com/berth-proxy/berth/router"
 )
 
-// Loop is the event loop that owns Pipes. All methods but Post run on it.
+// Loop is the event loop that owns Pipes. All methods but Post and Enroll run on it.
 type Loop interface {
-	Enter()              // a visit begins: the clock is read
-	Now() int64          // the clock, unix nanoseconds
-	After()              // a visit ends: replies have been handed out
-	Wake()               // asks for a Flush at the end of this turn
-	Post(f func())       // runs f on the loop; any goroutine may call it
-	Net() gnet.EventLoop // where sockets are enrolled
+	Enter()        // a visit begins: the clock is read
+	Now() int64    // the clock, unix nanoseconds
+	After()        // a visit ends: replies have been handed out
+	Wake()         // asks for a Flush at the end of this turn
+	Post(f func()) // runs f on the loop; any goroutine may call it
+
+	// Enroll gives the loop a connected socket, whose events are owner's. Any goroutine but the loop's
+	// may call it. It waits for the loop, and must not be called when the loop may have ended.
+	Enroll(conn net.Conn, owner any) error
 }
 
 // LinkSettings are what pipes and feeds look up while berth runs; shared by all loops.

@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"codec":  {},
 	"router": {"codec"},
 
-	"backend":          {"codec", "router", gnet},
+	"backend":          {"codec", "router"},
 	"backend/pipe":     {"codec", "router", "backend", gnet, gopkg},
 	"backend/feed":     {"codec", "router", "backend", gnet, gopkg},
 	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},

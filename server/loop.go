@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -89,8 +90,15 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 	return l
 }
 
-// Net is the loop as gnet knows it.
-func (l *loop) Net() gnet.EventLoop { return l.el }
+// Enroll gives the loop a connected socket, whose events are owner's.
+func (l *loop) Enroll(conn net.Conn, owner any) error {
+	enrolled, err := l.el.Enroll(gnet.NewContext(context.Background(), owner), conn)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	return (<-enrolled).Err
+}
 
 // Now is the loop's clock, in unix nanoseconds.
 func (l *loop) Now() int64 { return l.clock }

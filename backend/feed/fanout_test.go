@@ -50,7 +50,10 @@ func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	fs := New(loop, &backend.LinkSettings{}, onePlace{router.Single("node:1")})
 	set := fs.Of(backend.Identity{})
 	f := set.node("node:1")
-	f.state, set.home = backend.Up, f
+	f.link.Begin()
+	f.link.Opened(backend.Identity{})
+	f.link.Up(0)
+	set.home = f
 	byName := map[string]*Channel{}
 	for _, name := range channels {
 		ch := &Channel{set: set, name: name, claims: 1} // somebody is about to listen: it stays

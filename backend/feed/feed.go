@@ -3,13 +3,10 @@ package feed
 import (
 	"errors"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"time"
 
-	"github.com/bytedance/gopkg/util/gopool"
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend"
@@ -32,15 +29,13 @@ import (
 //	Listener ◀─ channel ◀─ message ──── Traffic ◀── socket
 type Feed struct {
 	set   *Set
-	addr  string
-	state backend.LinkState
-	conn  gnet.Conn
-	out   []byte // commands that are not on the socket
-	dirty bool   // in feeds.dirty
+	link  backend.Link
+	conn  gnet.Conn // while the link is shaking or up
+	out   []byte    // commands that are not on the socket
+	dirty bool      // in feeds.dirty
 	owed  backend.Ring[*order]
 	held  int // channels whose feed this is
 
-	shake   int // handshake replies to come
 	scanner codec.ReplyScanner
 	in      []byte // has arrived and, from inPos on, is not delivered
 	inPos   int
@@ -51,11 +46,8 @@ type Feed struct {
 	losses  int      // connections that this feed has lost
 	proven  bool     // this connection has confirmed a subscription
 
-	heard   int64         // when the node said something last, unix nanoseconds
-	lastUse int64         // unix nanoseconds
-	retryAt int64         // not dialled again before, unix nanoseconds
-	backOff time.Duration // of the next failure
-	lastErr *backend.LostError
+	heard   int64 // when the node said something last, unix nanoseconds
+	lastUse int64 // unix nanoseconds
 }
 
 // orderVerb is what a feed asks its node.
@@ -84,20 +76,22 @@ type order struct {
 const maxOrderTries = 5
 
 // Addr is the node's address.
-func (f *Feed) Addr() string { return f.addr }
+func (f *Feed) Addr() string { return f.link.Addr() }
 
 // Up tells whether it is connected: what a node has said may be on its way.
-func (f *Feed) Up() bool { return f.state == backend.Up }
+func (f *Feed) Up() bool { return f.link.State() == backend.Up }
 
 // Sync has done called when all that the node had said by now is delivered. done runs on the loop, never inside Sync.
 func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
 
 // ready tells whether the feed may be asked: it is connected, being connected, or allowed to try.
-func (f *Feed) ready() bool { return f.state != backend.Down || f.set.feeds.loop.Now() >= f.retryAt }
+func (f *Feed) ready() bool {
+	return f.link.State() != backend.Down || f.link.MayBegin(f.set.feeds.loop.Now())
+}
 
 // ask queues an order. The caller has seen to it that the feed is ready.
 func (f *Feed) ask(o *order) {
-	if f.state == backend.Down {
+	if f.link.State() == backend.Down {
 		f.dial()
 	}
 	o.at, o.got = f.set.feeds.loop.Now(), 0
@@ -138,35 +132,27 @@ func (f *Feed) write(word string, channels []*Channel) {
 
 // unsubscribe tells the node that a channel is no longer wanted here, if it has been asked for it.
 func (f *Feed) unsubscribe(ch *Channel) {
-	if f.state != backend.Down && f.ended == nil {
+	if f.link.State() != backend.Down && f.ended == nil {
 		f.ask(&order{verb: orderOff, kind: ch.kind, channels: []*Channel{ch}})
 	}
 }
 
-// dial connects in a goroutine: a node that does not answer must not hold the loop.
 func (f *Feed) dial() {
-	f.state = backend.Dialing
+	f.link.Begin()
 	fs := f.set.feeds
 	fs.stats.Dials++
-	gopool.Go(func() {
-		err := fs.settings.DialInto(fs.loop.Net(), f, f.addr)
-		if err != nil {
-			fs.loop.Post(func() { f.lost(err) })
-		}
-	})
+	fs.settings.Dial(fs.loop, f.Addr(), f, f.lost)
 }
 
 // Opened is the loop's word that the socket is connected and enrolled.
 func (f *Feed) Opened(c gnet.Conn) {
-	if f.state != backend.Dialing { // retired while it was dialled
-		_ = f.set.feeds.loop.Net().Close(c)
+	hello, opened := f.link.Opened(f.set.identity)
+	if !opened {
+		_ = c.EventLoop().Close(c)
 		return
 	}
 	f.conn = c
-	hello, replies := backend.Handshake(f.set.identity)
-	f.shake = replies
-	f.state = backend.Shaking
-	if replies == 0 {
+	if len(hello) == 0 {
 		f.up()
 		return
 	}
@@ -175,15 +161,15 @@ func (f *Feed) Opened(c gnet.Conn) {
 
 // up writes what queued during the handshake.
 func (f *Feed) up() {
-	f.state = backend.Up
 	f.heard = f.set.feeds.loop.Now()
+	f.link.Up(f.heard)
 	f.flush()
 }
 
 // flush writes what was asked since the last flush.
 func (f *Feed) flush() {
 	f.dirty = false
-	if f.state != backend.Up || f.conn == nil || len(f.out) == 0 {
+	if f.link.State() != backend.Up || f.conn == nil || len(f.out) == 0 {
 		return
 	}
 	out := f.out
@@ -247,7 +233,7 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 // hear takes one thing that the node said. A message is only begun: at says to whom it goes. false: it cannot be begun,
 // since another feed, from which its channel has come, is delivering to it.
 func (f *Feed) hear(reply []byte) bool {
-	if f.shake > 0 {
+	if f.link.Shakes() {
 		f.shaken(reply)
 		return true
 	}
@@ -297,11 +283,10 @@ func (o *order) synced() {
 
 // shaken takes one reply of the handshake.
 func (f *Feed) shaken(reply []byte) {
-	if reply[0] == '-' {
-		f.end(&backend.LostError{Addr: f.addr, Refusal: errorText(reply)})
-		return
-	}
-	if f.shake--; f.shake == 0 {
+	switch last, err := f.link.Shaken(reply); {
+	case err != nil:
+		f.end(err)
+	case last:
 		f.up()
 	}
 }
@@ -370,11 +355,11 @@ func (f *Feed) dropped(name []byte) {
 
 // refused takes an error: the answer to the oldest order.
 func (f *Feed) refused(reply []byte) {
-	host, _, _ := net.SplitHostPort(f.addr)
+	host, _, _ := net.SplitHostPort(f.Addr())
 	to, moved := router.ParseRedirect(reply, host)
 	if f.owed.Len() == 0 || moved && !(*f.owed.At(0)).about(to.Slot) {
 		if !moved { // "max number of clients reached", for one; the node closes
-			f.end(&backend.LostError{Addr: f.addr, Err: errors.New(errorText(reply))})
+			f.end(&backend.LostError{Addr: f.Addr(), Err: errors.New(errorText(reply))})
 		}
 		return // moved: SUNSUBSCRIBE's answer, which the node's own sunsubscribe was taken for
 	}
@@ -394,7 +379,7 @@ func (f *Feed) refused(reply []byte) {
 	if moved {
 		f.set.feeds.nodes.Moved(to.Slot, to.Addr)
 	}
-	refusal := &backend.LostError{Addr: f.addr, Refusal: errorText(reply)}
+	refusal := &backend.LostError{Addr: f.Addr(), Refusal: errorText(reply)}
 	switch {
 	case o.to == nil:
 		f.set.notRestored(o, refusal, moved)
@@ -433,7 +418,7 @@ func (f *Feed) end(err error) {
 	conn := f.conn
 	f.lost(err)
 	if conn != nil {
-		_ = f.set.feeds.loop.Net().Close(conn)
+		_ = conn.EventLoop().Close(conn)
 	}
 }
 
@@ -465,43 +450,33 @@ func (f *Feed) lost(err error) {
 		}
 	}
 	fs := f.set.feeds
-	refused, _ := errors.AsType[*backend.LostError](err)
-	if refused == nil {
-		refused = &backend.LostError{Addr: f.addr, Err: err}
-	}
 	again := f.proven
-	retired := errors.Is(err, backend.ErrRetired) || errors.Is(err, backend.ErrShutdown)
-	if again && !retired {
-		slog.Warn("feed down", "node", f.addr, "why", refused, "channels", f.held)
-	}
+	given := backend.Given(err)
+	refused := f.link.Lost(err, again || given, fs.loop.Now(), "channels", f.held)
 	if f.at != nil {
 		f.at.due = 0
 	}
-	f.state, f.conn, f.out, f.in, f.inPos, f.at, f.shake, f.ended = backend.Down, nil, nil, nil, 0, nil, 0, nil
+	f.conn, f.out, f.in, f.inPos, f.at, f.ended = nil, nil, nil, 0, nil, nil
 	f.scanner, f.proven = codec.ReplyScanner{}, false
-	f.lastErr = refused
 	f.losses++
 	switch {
-	case retired:
+	case given:
 		fs.stats.Retired++
-	case again: // a connection that worked is dialled again at once
-		f.backOff = 0
+	case again:
 		fs.stats.Lost++
 	default:
 		fs.stats.Lost++
-		f.backOff = min(max(2*f.backOff, backend.BackOffMin), backend.BackOffMax)
-		f.retryAt = fs.loop.Now() + int64(f.backOff)/2 + rand.Int64N(int64(f.backOff)/2)
 		fs.stats.DialErrors++
 	}
 	queue := f.owed
 	f.owed = backend.Ring[*order]{}
-	f.set.lostFeed(f, refused, again && !retired)
+	f.set.lostFeed(f, refused, again && !given)
 	for queue.Len() > 0 {
 		switch o := queue.Pop(); {
 		case o.verb == orderPing:
 			o.synced() // nothing more comes that could be before it
 		case o.verb == orderOff || o.to == nil:
-		case refused.Refusal != "" || retired || o.tries >= maxOrderTries:
+		case refused.Refusal != "" || given || o.tries >= maxOrderTries:
 			o.refuse(refused)
 		default:
 			o.tries++
@@ -521,16 +496,16 @@ const feedIdle = 5 * time.Second
 func (f *Feed) tick(now int64, timeout time.Duration) bool {
 	fs := f.set.feeds
 	switch {
-	case f.ended != nil || f.state == backend.Dialing:
+	case f.ended != nil || f.link.State() == backend.Dialing:
 	case timeout > 0 && f.owed.Len() > 0 && !f.listed && now-max((*f.owed.At(0)).at, f.heard) > int64(timeout):
 		fs.stats.Timeouts++
 		f.end(backend.ErrTimeout)
 	case f.held == 0 && f.owed.Len() == 0 && now-f.lastUse > int64(feedIdle):
-		if f.state != backend.Down {
+		if f.link.State() != backend.Down {
 			f.end(backend.ErrRetired)
 		}
 		return true
-	case f.state == backend.Up && f.owed.Len() == 0 && now-f.heard > int64(feedSilence):
+	case f.link.State() == backend.Up && f.owed.Len() == 0 && now-f.heard > int64(feedSilence):
 		f.ask(&order{verb: orderPing})
 	}
 	return false

@@ -63,7 +63,7 @@ func (l *feedListener) checkFeeds(t *testing.T, loop *feedLoop) {
 		}
 		for f, n := range l.on {
 			if f != nil && on[f] != n {
-				t.Errorf("told of %d subscriptions on %s, there are %d", n, f.addr, on[f])
+				t.Errorf("told of %d subscriptions on %s, there are %d", n, f.Addr(), on[f])
 			}
 		}
 		if len(on) == 0 {

@@ -140,7 +140,7 @@ func (fs *Feeds) Count(counts map[string]Count) {
 	for _, s := range fs.sets {
 		for addr, f := range s.byAddr {
 			c := counts[addr]
-			switch f.state {
+			switch f.link.State() {
 			case backend.Up:
 				c.Up++
 			case backend.Dialing, backend.Shaking:
@@ -236,7 +236,8 @@ func (s *Set) feedFor(ch *Channel) (*Feed, *backend.LostError) {
 	}
 	f := s.node(addr)
 	if !f.ready() {
-		return nil, f.lastErr
+		err, _ := f.link.Err()
+		return nil, err
 	}
 	return f, nil
 }
@@ -260,7 +261,7 @@ func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 			s.home = f
 			return f, nil
 		}
-		err = f.lastErr
+		err, _ = f.link.Err()
 	}
 	return nil, err
 }
@@ -276,7 +277,7 @@ func (s *Set) Home() *Feed {
 func (s *Set) node(addr string) *Feed {
 	f := s.byAddr[addr]
 	if f == nil {
-		f = &Feed{set: s, addr: addr, lastUse: s.feeds.loop.Now()}
+		f = &Feed{set: s, link: backend.NewLink("feed", addr), lastUse: s.feeds.loop.Now()}
 		s.byAddr[addr] = f
 	}
 	return f
@@ -368,7 +369,7 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 
 // follow moves channels to where they belong by a new topology: first they are asked for there, then given up here.
 func (s *Set) follow(t *router.Topology) {
-	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.addr }) {
+	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.Addr() }) {
 		s.home = nil
 	}
 	for kind, channels := range s.channels {
@@ -378,7 +379,7 @@ func (s *Set) follow(t *router.Topology) {
 			}
 			if ChannelKind(kind) == ShardChannel {
 				owner := t.Primary(router.Slot([]byte(ch.name)))
-				if owner == "" || owner == ch.feed.addr {
+				if owner == "" || owner == ch.feed.Addr() {
 					continue
 				}
 			} else if ch.feed == s.home {

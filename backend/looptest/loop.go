@@ -35,7 +35,15 @@ func (l *Loop) After() {}
 
 func (l *Loop) Now() int64 { return time.Now().Add(l.Ahead).UnixNano() }
 
-func (l *Loop) Net() gnet.EventLoop { return l.el }
+// Enroll gives the loop a connected socket, whose events are owner's.
+func (l *Loop) Enroll(conn net.Conn, owner any) error {
+	enrolled, err := l.el.Enroll(gnet.NewContext(context.Background(), owner), conn)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	return (<-enrolled).Err
+}
 
 func (l *Loop) Wake() {
 	if !l.woken {

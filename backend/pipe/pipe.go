@@ -3,12 +3,9 @@ package pipe
 import (
 	"errors"
 	"io"
-	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/bytedance/gopkg/util/gopool"
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend"
@@ -32,9 +29,8 @@ type owed struct {
 //	                     └──▶ Receiver
 type Pipe struct {
 	set     *Set
-	addr    string
-	state   backend.LinkState
-	conn    gnet.Conn
+	link    backend.Link
+	conn    gnet.Conn // while the link is shaking or up
 	journal journal
 	owed    backend.Ring[owed]
 	unsent  int  // the newest places in owed whose bytes are not on the socket
@@ -42,22 +38,15 @@ type Pipe struct {
 	dirty   bool // in pipes.dirty
 	retired bool // the node serves no slot any more
 
-	shake   int // handshake replies to come
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived
 	passing bool   // the beginning of that reply has been handed out
 
-	lastUse int64         // unix nanoseconds
-	retryAt int64         // not dialled again before, unix nanoseconds
-	backOff time.Duration // of the next failure
-	lastErr *backend.LostError
-	lostAt  int64 // when lastErr was, unix nanoseconds
-	since   int64 // when it went up, or down from there; 0: it never was either. Unix nanoseconds
-	wasUp   bool  // since the last failure was logged
+	lastUse int64 // unix nanoseconds
 }
 
 // Addr is the node's address.
-func (p *Pipe) Addr() string { return p.addr }
+func (p *Pipe) Addr() string { return p.link.Addr() }
 
 // Set is the identity's pipes this one belongs to.
 func (p *Pipe) Set() *Set { return p.set }
@@ -65,9 +54,10 @@ func (p *Pipe) Set() *Set { return p.set }
 // Send queues a request that is owed so many replies; the bytes are copied. It is written at the end of the loop's
 // turn. An error means that nothing was queued and Lost will not be called.
 func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.LostError {
-	if p.state == backend.Down {
-		if p.set.pipes.loop.Now() < p.retryAt {
-			return p.lastErr
+	if p.link.State() == backend.Down {
+		if !p.link.MayBegin(p.set.pipes.loop.Now()) {
+			err, _ := p.link.Err()
+			return err
 		}
 		p.dial()
 	}
@@ -79,7 +69,7 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 
 // Ready dials a pipe that is down, so that a Send soon to come need not wait for it.
 func (p *Pipe) Ready() {
-	if p.state == backend.Down && p.set.pipes.loop.Now() >= p.retryAt {
+	if p.link.MayBegin(p.set.pipes.loop.Now()) {
 		p.lastUse = p.set.pipes.loop.Now()
 		p.dial()
 	}
@@ -110,52 +100,38 @@ func (p *Pipe) touch() {
 	}
 }
 
-// dial connects in a goroutine: a node that does not answer must not hold the loop.
 func (p *Pipe) dial() {
-	p.state = backend.Dialing
+	p.link.Begin()
 	ps := p.set.pipes
 	ps.stats.Dials++
-	gopool.Go(func() {
-		err := ps.settings.DialInto(ps.loop.Net(), p, p.addr)
-		if err != nil {
-			ps.loop.Post(func() { p.lost(err) })
-		}
-	})
+	ps.settings.Dial(ps.loop, p.Addr(), p, p.lost)
 }
 
 // Opened is the loop's word that the socket is connected and enrolled.
 func (p *Pipe) Opened(c gnet.Conn) {
-	if p.state != backend.Dialing { // retired while it was dialled
-		_ = p.set.pipes.loop.Net().Close(c)
+	hello, opened := p.link.Opened(p.set.identity)
+	if !opened {
+		_ = c.EventLoop().Close(c)
 		return
 	}
 	p.conn = c
-	hello, replies := backend.Handshake(p.set.identity)
-	p.shake = replies
-	p.state = backend.Shaking
-	if replies == 0 {
-		p.ready()
+	if len(hello) == 0 {
+		p.up()
 		return
 	}
 	_, _ = c.Write(hello) // a failed write ends in Closed
 }
 
-// ready ends the handshake and writes what queued meanwhile.
-func (p *Pipe) ready() {
-	p.state = backend.Up
-	p.since = p.set.pipes.loop.Now()
-	p.backOff = 0
-	if !p.wasUp {
-		p.wasUp = true
-		slog.Info("pipe up", "node", p.addr)
-	}
+// up writes what queued during the handshake.
+func (p *Pipe) up() {
+	p.link.Up(p.set.pipes.loop.Now())
 	p.flush()
 }
 
 // flush writes what was queued since the last flush, in one system call if there are at most 1024 chunks.
 func (p *Pipe) flush() {
 	p.dirty = false
-	if p.state != backend.Up {
+	if p.link.State() != backend.Up {
 		return
 	}
 	ps := p.set.pipes
@@ -222,7 +198,7 @@ const maxGrowth = 8
 
 // pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
 func (p *Pipe) pass(rest []byte) (n int) {
-	if p.conn == nil || p.shake > 0 || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
+	if p.conn == nil || p.link.Shakes() || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
 		return 0
 	}
 	if !p.passing && (len(rest)+p.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
@@ -265,7 +241,7 @@ func (p *Pipe) take(buf []byte) (taken int) {
 
 // answer gives a reply to whom it is owed.
 func (p *Pipe) answer(reply []byte) error {
-	if p.shake > 0 {
+	if p.link.Shakes() {
 		return p.shaken(reply)
 	}
 	if reply[0] == '>' && !p.passing {
@@ -293,14 +269,11 @@ func (p *Pipe) answer(reply []byte) error {
 
 // shaken takes one reply of the handshake.
 func (p *Pipe) shaken(reply []byte) error {
-	if reply[0] == '-' {
-		return &backend.LostError{Addr: p.addr, Refusal: string(reply[1 : len(reply)-2])}
+	last, err := p.link.Shaken(reply)
+	if last {
+		p.up()
 	}
-	p.shake--
-	if p.shake == 0 {
-		p.ready()
-	}
-	return nil
+	return err
 }
 
 // end closes the connection for a reason of ours.
@@ -308,7 +281,7 @@ func (p *Pipe) end(err error) {
 	conn := p.conn
 	p.lost(err)
 	if conn != nil {
-		_ = p.set.pipes.loop.Net().Close(conn)
+		_ = conn.EventLoop().Close(conn)
 	}
 }
 
@@ -329,24 +302,11 @@ func (p *Pipe) Closed(c gnet.Conn, err error) {
 // dials anew.
 func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
-	refused, _ := errors.AsType[*backend.LostError](err)
-	if refused == nil {
-		refused = &backend.LostError{Addr: p.addr, Err: err}
-	}
-	wasUp := p.state == backend.Up
-	if p.wasUp && !errors.Is(err, backend.ErrRetired) && !errors.Is(err, backend.ErrShutdown) {
-		slog.Warn("pipe down", "node", p.addr, "why", refused, "unanswered", p.owed.Len())
-	}
-	p.wasUp = false
-	p.state, p.conn, p.in, p.shake, p.passing = backend.Down, nil, nil, 0, false
+	worked := p.link.State() == backend.Up
+	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
+	p.conn, p.in, p.passing = nil, nil, false
 	p.scanner = codec.ReplyScanner{}
-	p.lastErr, p.lostAt = refused, ps.loop.Now()
-	if wasUp || p.since == 0 {
-		p.since = p.lostAt
-	}
-	if !wasUp { // a connection that worked is dialled again at once
-		p.backOff = min(max(2*p.backOff, backend.BackOffMin), backend.BackOffMax)
-		p.retryAt = ps.loop.Now() + int64(p.backOff)/2 + rand.Int64N(int64(p.backOff)/2)
+	if !worked {
 		ps.stats.DialErrors++
 	}
 	ps.stats.Lost++
@@ -383,6 +343,6 @@ func (p *Pipe) expire(now int64, timeout time.Duration) {
 		p.expired++
 		p.set.pipes.stats.Timeouts++
 		// Also what still waits for a connection counts as sent: it will be, when the connection comes.
-		to.Lost(&backend.LostError{Addr: p.addr, Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
+		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
 	}
 }

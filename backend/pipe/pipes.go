@@ -109,8 +109,8 @@ func (ps *Pipes) Tick() (slow bool) {
 			} else if timeout > 0 {
 				p.expire(now, timeout)
 			}
-			if p.owed.Len() == 0 && p.state != backend.Dialing && now-p.lastUse > int64(pipeIdle) {
-				if p.state != backend.Down {
+			if p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle) {
+				if p.link.State() != backend.Down {
 					p.end(backend.ErrRetired)
 				}
 				delete(set.byAddr, addr)

@@ -39,7 +39,7 @@ func (s *Set) Shard(t *router.Topology, shard int) *Pipe {
 func (s *Set) Node(addr string) *Pipe {
 	p := s.byAddr[addr]
 	if p == nil {
-		p = &Pipe{set: s, addr: addr}
+		p = &Pipe{set: s, link: backend.NewLink("pipe", addr)}
 		s.byAddr[addr] = p
 	}
 	return p

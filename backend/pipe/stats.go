@@ -62,21 +62,22 @@ func (ps *Pipes) Count(counts map[string]Count) {
 
 // count is the pipe alone.
 func (p *Pipe) count() Count {
-	c := Count{LastErrAt: p.lostAt}
+	lastErr, at := p.link.Err()
+	c := Count{LastErrAt: at}
 	for i := range p.owed.Len() {
 		c.Owed += p.owed.At(i).left
 	}
-	if p.lastErr != nil {
-		c.LastErr = p.lastErr
+	if lastErr != nil {
+		c.LastErr = lastErr
 	}
-	switch p.state {
+	switch p.link.State() {
 	case backend.Up:
-		c.Up, c.UpSince = 1, p.since
+		c.Up, c.UpSince = 1, p.link.Since()
 		c.Buffered = p.conn.OutboundBuffered()
 		return c
 	case backend.Dialing, backend.Shaking:
 		c.Dialing = 1
 	}
-	c.DownSince = p.since
+	c.DownSince = p.link.Since()
 	return c
 }
