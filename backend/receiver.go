@@ -3,6 +3,8 @@ package backend
 import (
 	"errors"
 	"fmt"
+
+	"github.com/berth-proxy/berth/codec"
 )
 
 // Receiver is owed replies by a pipe. Its methods run on the pipe's loop, never inside Send.
@@ -60,3 +62,14 @@ var (
 	ErrRetired  = errors.New("no longer used")
 	ErrShutdown = errors.New("berth is shutting down")
 )
+
+// AsLost returns why a lease was lost as a LostError, which it mostly is.
+func AsLost(addr string, err error) *LostError {
+	if lost, ok := errors.AsType[*LostError](err); ok {
+		return lost
+	}
+	return &LostError{Addr: addr, Sent: true, Err: err}
+}
+
+// AskingCommand goes before a request for a slot that is being moved to the node.
+var AskingCommand = codec.AppendCommandString(nil, "ASKING")

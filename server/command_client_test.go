@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
@@ -519,7 +520,7 @@ func TestUnblockEndsWaitWithTheCountAsItIs(t *testing.T) {
 		_, _ = fmt.Sscan(rest, &n)
 		return n
 	}
-	for reason, want := range map[string]string{"TIMEOUT": ":1\r\n", "ERROR": "-" + errUnblocked + "\r\n"} {
+	for reason, want := range map[string]string{"TIMEOUT": ":1\r\n", "ERROR": "-" + lane.ErrUnblocked + "\r\n"} {
 		c, other := dial(t, b.Addr()), dial(t, b.Addr())
 		id := c.Do("CLIENT", "ID")
 		c.Send("WAIT", 2, 0)

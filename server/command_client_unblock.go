@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -30,7 +31,7 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 	}
 	by := s.loop.srv.asUser(s.pipes.Identity())
 	unblock := func(l *loop) int64 {
-		if l.unblock(id, withError) {
+		if l.lanes.Unblock(id, withError) {
 			return 1
 		}
 		for c := l.first; c != nil; c = c.next {
@@ -48,8 +49,6 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 		return codec.AppendInt(nil, total)
 	})
 }
-
-const errUnblocked = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
 // unblock ends the command that the client blocks in by itself, on leases of its own: WAIT, or one behind WATCH or CLIENT
 // TRACKING. false: it does not block, or its command has not gone out yet.
@@ -77,7 +76,7 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 	waits := func() bool {
 		return !s.closed && s.stay == st && st.lease == lease && st.sentAt == sentAt && s.pause == pauseBlocked && len(st.owed) > 0
 	}
-	s.loop.unblockLease(lease, by, withError, waits, func() {
+	s.loop.lanes.UnblockLease(lease, by, withError, waits, func() {
 		r := st.owed[len(st.owed)-1].r
 		lease.Close("client unblocked")
 		st.lease, st.owed = nil, nil
@@ -98,7 +97,7 @@ func (st *stay) endBlocked(r *request, withError bool) {
 	}
 	reply := codec.AppendNullArray(nil, st.s.resp())
 	if withError {
-		reply = codec.AppendError(nil, errUnblocked)
+		reply = codec.AppendError(nil, lane.ErrUnblocked)
 	}
 	r.done(reply)
 }

@@ -205,6 +205,7 @@ func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bo
 			askLoops(srv, func(l *loop) struct{} {
 				l.stats = telemetry.Counters{}
 				l.stats.Init()
+				l.lanes.ResetStats()
 				return struct{}{}
 			})
 			srv.accepted.Store(0)

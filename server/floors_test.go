@@ -29,7 +29,7 @@ var floors = []struct {
 	{"look", []string{"look"}},
 	{"command", []string{"command"}},
 	{"dispatch", []string{"dispatch"}},
-	{"way", []string{"way_", "group.", "lane.", "orphan.", "cancel.", "unblocking."}},
+	{"way", []string{"way_"}},
 	{"session", []string{"session"}},
 	{"loop", []string{"loop"}},
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -65,12 +64,6 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	if l == nil {
 		l = newLoop(srv, el)
 		srv.loops[el] = l
-		var homes []*loop
-		if old := srv.homes.Load(); old != nil {
-			homes = slices.Clone(*old)
-		}
-		homes = append(homes, l)
-		srv.homes.Store(&homes)
 	}
 	return l
 }

@@ -155,7 +155,7 @@ func TestElementsReachOneClientWhileOthersLeave(t *testing.T) {
 		t.Errorf("%d elements lost by %d clients that left", lost, left)
 	}
 	figure(t, "%d elements, clients that leave while they wait: through berth %d left and %d elements were lost, directly %d and %d; had twice: %d and %d; orphans %v",
-		elements, left, lost, leftDirect, lostDirect, ours.twice.Load(), theirs.twice.Load(), b.figures(t).Counters.Orphans)
+		elements, left, lost, leftDirect, lostDirect, ours.twice.Load(), theirs.twice.Load(), b.figures(t).LaneStats.Orphans)
 }
 
 // wakeUps is how long elements took from their push to their client, and how long clients waited for one.

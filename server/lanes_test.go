@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -14,13 +15,13 @@ import (
 func (b *berthServer) awaitNoGroups(t *testing.T) {
 	t.Helper()
 	eventually(t, "all groups and lanes to be gone", func() bool {
-		left, _ := askLoops(b.srv, func(l *loop) int { return len(l.groups) + len(l.waiters) })
+		left, _ := askLoops(b.srv, func(l *loop) int { n := l.lanes.Load(); return n.Groups + n.Waiters })
 		for _, n := range left {
 			if n > 0 {
 				return false
 			}
 		}
-		return b.srv.unsettled.Load() == 0
+		return b.srv.lanes.Unsettled() == 0
 	})
 }
 
@@ -75,7 +76,7 @@ func TestPollingClientCostsTheNodeOneCommandEachTime(t *testing.T) {
 	if !strings.Contains(stats, "cmdstat_blpop:calls=10,") {
 		t.Errorf("after 10 polls: %s", stats)
 	}
-	if n := b.figures(t).Counters.Cancels; n.Unblocked > 5 || n.Closed > 0 { // one or two if the machine is starved
+	if n := b.figures(t).LaneStats; n.Unblocked > 5 || n.Closed > 0 { // one or two if the machine is starved
 		t.Errorf("after 10 polls: %+v", n)
 	}
 }
@@ -267,7 +268,7 @@ func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 	reader.Send("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
 	awaitBlocked(t, node, 2)
 	for _, trouble := range []string{"killed", "demoted", "restarted"} {
-		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > 2*laneDoubt })
+		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > 2*lane.Doubt })
 		switch trouble {
 		case "killed":
 			other.Do("CLIENT", "KILL", "TYPE", "normal")
@@ -322,7 +323,7 @@ func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
 		awaitBlocked(t, node, 0)
 		b.awaitNoGroups(t)
 	}
-	if s, n := b.leases(), b.figures(t).Counters.Cancels; s.Idle != 1 || s.Leased != 0 || n.Closed != 0 || n.Unblocked != 20 {
+	if s, n := b.leases(), b.figures(t).LaneStats; s.Idle != 1 || s.Leased != 0 || n.Closed != 0 || n.Unblocked != 20 {
 		t.Errorf("after 20 clients have left: %+v, %+v", s, n)
 	}
 }
@@ -342,7 +343,7 @@ func TestBlockedClientsFollowTheirSlotToTheReplica(t *testing.T) {
 			clients[i].Send("BLPOP", key, []any{0, 60}[i%2])
 		}
 		awaitBlocked(t, cluster.Node(hurt), 1)
-		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > 2*laneDoubt })
+		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > 2*lane.Doubt })
 		if how == "killed" {
 			cluster.Node(hurt).Kill()
 		} else {

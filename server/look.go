@@ -106,9 +106,8 @@ func (l *loop) look(pins int) *telemetry.Loop {
 	l.pipes.Count(f.Pipes)
 	f.FeedStats = l.feeds.Stats()
 	l.feeds.Count(f.Feeds)
-	for _, g := range l.groups {
-		f.Lanes += len(g.lanes)
-	}
+	f.Lanes = l.lanes.Load().Lanes
+	f.LaneStats = l.lanes.Stats()
 	for s := l.first; s != nil; s = s.next {
 		s.addTo(f)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -37,7 +38,7 @@ func (s *session) clientRow() telemetry.ClientRow {
 	}
 	if s.blocked != nil {
 		t := s.loop.srv.nodes.Topology()
-		if shard, text := shardOf(t, s.blocked.slot, s.id); text == "" {
+		if shard, text := shardOf(t, s.blocked.Slot(), s.id); text == "" {
 			r.Node = t.Shards()[shard].Primary
 		}
 	}
@@ -85,7 +86,7 @@ func (s *session) lastCommand() string {
 // holding is a lease and who holds it: a session, or a lane.
 type holding struct {
 	s      *session
-	ln     *lane
+	shared *lane.Holding // of clients that are blocked together; then there is no s
 	lease  *pool.Lease
 	reason string
 	held   time.Duration
@@ -117,13 +118,9 @@ func (l *loop) eachHolding(visit func(h holding)) {
 			visit(holding{s: s, lease: b.pin.lease, reason: reason, held: b.pin.lease.Held()})
 		}
 	}
-	for _, g := range l.groups {
-		for _, ln := range g.lanes {
-			if ln.lease != nil {
-				visit(holding{ln: ln, lease: ln.lease, reason: "block", held: ln.lease.Held()})
-			}
-		}
-	}
+	l.lanes.Each(func(h lane.Holding) {
+		visit(holding{shared: &h, lease: h.Lease, reason: "block", held: h.Lease.Held()})
+	})
 }
 
 // holdReason is why the stay's lease is not in the pool.
@@ -166,15 +163,15 @@ func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []teleme
 
 // user is as whom the connection speaks.
 func (h *holding) user() string {
-	if h.ln != nil {
-		return cmp.Or(h.ln.g.identity.User, "default")
+	if h.shared != nil {
+		return cmp.Or(h.shared.User, "default")
 	}
 	return h.s.user()
 }
 
 func (h *holding) row() telemetry.PinRow {
-	if h.ln != nil {
-		return h.ln.row(h)
+	if h.shared != nil {
+		return h.sharedRow()
 	}
 	s := h.s
 	remote, _ := s.addresses()
@@ -191,14 +188,15 @@ func (h *holding) row() telemetry.PinRow {
 	return r
 }
 
-// row is a lane's. One that is leaving may have no client any more.
-func (ln *lane) row(h *holding) telemetry.PinRow {
-	g := ln.g
+// sharedRow is that of a connection on which clients are blocked together.
+func (h *holding) sharedRow() telemetry.PinRow {
+	of := h.shared
 	r := telemetry.PinRow{
-		User: h.user(), Node: ln.addr, Reason: h.reason, Held: int64(h.held / time.Second), Command: g.cmd.Name, Waiters: int64(g.n),
+		ID: of.Client, Name: of.Name, User: h.user(), Node: h.lease.Addr(), Reason: h.reason, Held: int64(h.held / time.Second),
+		Command: of.Command, Waiters: int64(of.Waiters),
 	}
-	if w := g.first; w != nil {
-		r.ID, r.Addr, r.Name = w.client, w.addr.String(), w.name
+	if of.Addr != nil {
+		r.Addr = of.Addr.String()
 	}
 	return r
 }

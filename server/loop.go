@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -59,8 +60,7 @@ type loop struct {
 	cutting  uint64
 	pieces   [][]byte // by shard, scratch of sendParts
 
-	groups  map[string]*group // of clients that block, by signature: those whose home is here
-	waiters map[int64]*waiter // of all these groups, by client
+	lanes *lane.Lanes // on which clients block together
 
 	transactors map[backend.Identity]bool // users of whom a node has said that they may run MULTI
 
@@ -81,11 +81,11 @@ const (
 )
 
 func newLoop(srv *server, el gnet.EventLoop) *loop {
-	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{},
-		groups: map[string]*group{}, waiters: map[int64]*waiter{}}
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{}}
 	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = pipe.New(l, &srv.pipeSettings)
 	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes)
+	l.lanes = lane.New(l, &srv.lanes, l.stats.Redirected)
 	l.stats.Init()
 	return l
 }
@@ -99,6 +99,12 @@ func (l *loop) Enroll(conn net.Conn, owner any) error {
 	}
 	return (<-enrolled).Err
 }
+
+// Pipes are the loop's.
+func (l *loop) Pipes() *pipe.Pipes { return l.pipes }
+
+// Inbox is how leases reach the loop.
+func (l *loop) Inbox() *pool.Inbox { return l.inbox }
 
 // Now is the loop's clock, in unix nanoseconds.
 func (l *loop) Now() int64 { return l.clock }

@@ -16,6 +16,7 @@ import (
 	"github.com/panjf2000/gnet/v2/pkg/logging"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -46,13 +47,12 @@ type server struct {
 	clients   atomic.Int64 // accepted and not closed
 	clientCap atomic.Int64 // how many there may be; set by each tick
 	lastID    atomic.Int64
-	loners    atomic.Int64 // numbers for groups of one
-	unsettled atomic.Int64 // lanes, and elements on their way back: a stop waits for them
-	refusals  flood        // of lines in the log
+	refusals  flood // of lines in the log
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
 
+	lanes   lane.Shared
 	heavy   heavyReads
 	memory  memory
 	gate    pauseGate
@@ -62,7 +62,6 @@ type server struct {
 
 	mu      sync.Mutex // guards loops and stale
 	loops   map[gnet.EventLoop]*loop
-	homes   atomic.Pointer[[]*loop]   // the same, in the order in which they came; stored under mu
 	stale   map[*loop]*telemetry.Loop // each loop's latest, for a scrape that the loop does not answer in time
 	accepts sync.WaitGroup
 }
@@ -122,6 +121,9 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	srv.commands.Store(table)
 	srv.learnCommands()
 	srv.configure(cfg)
+	srv.lanes.Nodes, srv.lanes.Pools, srv.lanes.Settings = nodes, srv.pools, srv.laneSettings
+	srv.lanes.Shard, srv.lanes.AsUser, srv.lanes.NoLease = shardOf, srv.asUser, srv.noLease
+	srv.lanes.Lost = func(err *backend.LostError) []byte { return appendLost(nil, err) }
 	settings.OnChange(srv.configure)
 	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })
 	nodes.OnLoad(srv.pools.Learn)
@@ -131,6 +133,11 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	}
 	srv.capClients()
 	return srv
+}
+
+func (srv *server) laneSettings() lane.Settings {
+	c := srv.config()
+	return lane.Settings{MaxLanes: c.BlockingLanesMax, Share: c.BlockingShare, DropOrphans: c.OrphanDrop, MaxRedirects: c.MaxRedirects}
 }
 
 // configure hands the settings to all that keep a copy.
@@ -188,7 +195,7 @@ func (srv *server) topologyChanged() {
 		l.Post(func() {
 			l.pipes.TopologyChanged(t)
 			l.feeds.TopologyChanged()
-			l.recheckLanes()
+			l.lanes.TopologyChanged()
 		})
 	}
 	srv.learnCommands()
@@ -271,7 +278,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 		l.Post(func() {
 			l.pipes.Close()
 			l.feeds.Close()
-			l.closeLanes()
+			l.lanes.Close()
 			close(done)
 		})
 		select {
@@ -297,7 +304,7 @@ var errStillBusy = errors.New("some clients were still waiting for replies")
 func (srv *server) awaitClients(ctx context.Context) error {
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
-	for srv.clients.Load() > 0 || srv.unsettled.Load() > 0 {
+	for srv.clients.Load() > 0 || srv.lanes.Unsettled() > 0 {
 		select {
 		case <-ctx.Done():
 			for _, l := range srv.eachLoop() {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -52,9 +53,9 @@ type session struct {
 
 	tracking *tracking
 
-	acks     *acks     // WAIT, while it waits
-	splicing *splicing // EXEC's reply, while it is put together
-	blocked  *waiter   // its blocking command, when that waits with others
+	acks     *acks        // WAIT, while it waits
+	splicing *splicing    // EXEC's reply, while it is put together
+	blocked  *lane.Waiter // its blocking command, when that waits with others
 
 	verdict *verdict // whether the user may run the request at hand, once a node has been asked
 

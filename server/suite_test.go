@@ -164,11 +164,9 @@ func (b *berthServer) blockedNow() (clients, connections int, settled bool) {
 		moving               bool
 	}
 	counts, silent := askLoops(b.srv, func(l *loop) (n count) {
-		n.clients = len(l.waiters)
-		for _, g := range l.groups {
-			n.connections += len(g.lanes)
-			n.moving = n.moving || len(g.lanes) == 0 || slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state != laneArmed })
-		}
+		load := l.lanes.Load()
+		n.clients, n.connections = load.Waiters, load.Lanes
+		n.moving = load.Armed < load.Lanes || load.Lanes < load.Groups
 		for s := l.first; s != nil; s = s.next {
 			if s.pause == pauseBlocked && s.blocked == nil { // on its own
 				n.clients++

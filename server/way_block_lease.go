@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -39,45 +38,6 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	}}
 	last.ask(st.addr, cmd, args)
 	w.asking = last.asked > 0
-}
-
-// rewritten is the command as it goes out after the wait.
-func (w *wait) rewritten(cmd *router.Command, raw []byte, args [][]byte, now int64) []byte {
-	timeout, unit := cmd.BlockTimeout(args)
-	left := ""
-	if timeout >= 0 {
-		left = shortened(string(args[timeout]), unit, time.Duration(now-w.since))
-	}
-	if left == "" && len(w.ids) == 0 {
-		return raw
-	}
-	out := codec.AppendArray(nil, len(args))
-	for i, a := range args {
-		id, isLast := w.ids[i]
-		switch {
-		case i == timeout && left != "":
-			out = codec.AppendBulkString(out, left)
-		case isLast:
-			out = codec.AppendBulkString(out, id)
-		default:
-			out = codec.AppendBulk(out, a)
-		}
-	}
-	return out
-}
-
-// shortened is what is left of a timeout, at least a millisecond; empty when it is none, is for ever, or nothing to
-// speak of is gone.
-func shortened(timeout string, unit, gone time.Duration) string {
-	v, err := strconv.ParseFloat(timeout, 64)
-	if err != nil || !(v > 0) || v > 1e9 || gone < time.Millisecond {
-		return ""
-	}
-	left := max(time.Duration(v*float64(unit))-gone, time.Millisecond)
-	if unit == time.Millisecond {
-		return strconv.FormatInt(left.Milliseconds(), 10)
-	}
-	return strconv.FormatFloat(left.Seconds(), 'f', 3, 64)
 }
 
 // lastEntries finds out, when an XREAD arrives, which entry each `$` in it stands for. Owned by the session's loop.
@@ -160,7 +120,7 @@ func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) boo
 			return s.hold(pauseLeasing)
 		}
 		s.stay.wait = nil
-		raw = w.rewritten(cmd, raw, args, s.loop.clock)
+		raw = withTimeLeft(cmd, raw, args, time.Duration(s.loop.clock-w.since), w.ids)
 	}
 	s.sendOnStay(cmd, raw, 1)
 	s.pauseFor(pauseBlocked)

@@ -42,30 +42,3 @@ func TestTimeSpentWaitingForAConnectionCountsAgainstTheTimeout(t *testing.T) {
 		}
 	}
 }
-
-func TestShortenedTimeoutsNeverBecomeEndless(t *testing.T) {
-	for _, c := range []struct {
-		timeout string
-		unit    time.Duration
-		gone    time.Duration
-		want    string
-	}{
-		{"1", time.Second, 400 * time.Millisecond, "0.600"},
-		{"0.5", time.Second, 2 * time.Second, "0.001"},
-		{"500", time.Millisecond, 200 * time.Millisecond, "300"},
-		{"5", time.Millisecond, time.Second, "1"},
-		{"0", time.Second, time.Second, ""},
-		{"0", time.Millisecond, time.Second, ""},
-		{"0.0", time.Second, time.Second, ""},
-		{"-1", time.Second, time.Second, ""},
-		{"never", time.Second, time.Second, ""},
-		{"nan", time.Second, time.Second, ""},
-		{"inf", time.Second, time.Second, ""},
-		{"1e300", time.Second, time.Second, ""},
-		{"1", time.Second, time.Microsecond, ""},
-	} {
-		if got := shortened(c.timeout, c.unit, c.gone); got != c.want {
-			t.Errorf("%s %v, %v gone: %q, want %q", c.timeout, c.unit, c.gone, got, c.want)
-		}
-	}
-}

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
 )
 
 // blockingCommands are all commands of Redis 7.0 that block, on keys l, m (lists), z (sorted sets) and s (streams), and
@@ -229,7 +233,7 @@ func (b *berthServer) awaitWaiters(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d waiting clients", n), func() bool {
 		total := 0
-		counts, _ := askLoops(b.srv, func(l *loop) int { return len(l.waiters) })
+		counts, _ := askLoops(b.srv, func(l *loop) int { return l.lanes.Load().Waiters })
 		for _, c := range counts {
 			total += c
 		}
@@ -290,4 +294,38 @@ func TestBlockedClientsDoNotHoldOthersUp(t *testing.T) {
 		}
 		c.Do("DEL", "hold:k")
 	})
+}
+
+func TestAShortenedRequestAsksForWhatIsLeft(t *testing.T) {
+	table := router.Builtin()
+	for _, c := range []struct {
+		words, want string
+		gone        time.Duration
+	}{
+		{"BLPOP k 1", "BLPOP k 0.6", 400 * time.Millisecond},
+		{"BLPOP k 0.5", "BLPOP k 0.001", 2 * time.Second},
+		{"XREAD BLOCK 500 STREAMS s $", "XREAD BLOCK 300 STREAMS s 5-1", 200 * time.Millisecond},
+		{"XREAD BLOCK 5 STREAMS s $", "XREAD BLOCK 1 STREAMS s 5-1", time.Second},
+		{"XREAD BLOCK 0 STREAMS s $", "XREAD BLOCK 0 STREAMS s 5-1", time.Second},
+		{"BLPOP k 0", "BLPOP k 0", time.Second},
+		{"BLPOP k never", "BLPOP k never", time.Second},
+		{"BLPOP k 1", "BLPOP k 1", time.Microsecond},
+	} {
+		var args [][]byte
+		ids := map[int]string{}
+		for i, word := range strings.Fields(c.words) {
+			args = append(args, []byte(word))
+			if word == "$" {
+				ids[i] = "5-1"
+			}
+		}
+		cmd, err := table.Lookup(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := withTimeLeft(cmd, codec.AppendCommand(nil, args...), args, c.gone, ids)
+		if want := codec.AppendCommandString(nil, strings.Fields(c.want)...); !bytes.Equal(got, want) {
+			t.Errorf("%s, %v gone: %q, want %q", c.words, c.gone, got, want)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
@@ -151,27 +150,11 @@ func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok b
 }
 
 func (l *loop) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
-	to, ok = router.ParseRedirect(reply, "")
-	if !ok {
-		return to, false
+	to, ok = backend.Follow(reply, hops, l.srv.config().MaxRedirects, l.srv.nodes)
+	if ok {
+		l.stats.Redirected(to)
 	}
-	nodes := l.srv.nodes
-	if to.Addr[0] == ':' { // no host: that of the node which answered, all of one announce the same way
-		host, _, err := net.SplitHostPort(nodes.Topology().Primary(to.Slot))
-		if err != nil {
-			return to, false
-		}
-		to.Addr = host + to.Addr
-	}
-	if !to.Ask {
-		nodes.Moved(to.Slot, to.Addr)
-	}
-	if int(*hops) >= l.srv.config().MaxRedirects {
-		return to, false
-	}
-	*hops++
-	l.stats.Redirected(to)
-	return to, true
+	return to, ok
 }
 
 // sendTo sends a request on the pipe to the node of a redirect.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -139,7 +140,7 @@ func (st *stay) answer(r *request, reply []byte) {
 			st.lease.Mark(pool.DirtOther)
 		}
 	} else if reply[0] == '-' {
-		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > rested {
+		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > lane.Rested {
 			r.hops = 0
 		}
 		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
@@ -184,7 +185,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 // resend sends a redirected request on the lease at its new node.
 func (st *stay) resend(r *request) {
 	if st.asking {
-		st.lease.Send(askingCommand, 1)
+		st.lease.Send(backend.AskingCommand, 1)
 		st.owed = append(st.owed, stayOwed{left: 1})
 		st.asking = false
 	}
@@ -196,8 +197,6 @@ func (st *stay) resend(r *request) {
 	}
 	st.send(r, raw, 1)
 }
-
-var askingCommand = codec.AppendCommandString(nil, "ASKING")
 
 // LeaseLost says that the connection is gone, and with it all that it owed.
 func (st *stay) LeaseLost(_ *pool.Lease, err error) {
@@ -221,20 +220,12 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	case s.stay == st:
 		s.stay = nil
 	}
-	lost := asLost(st.addr, err)
+	lost := backend.AsLost(st.addr, err)
 	for _, o := range owed {
 		if o.r != nil {
 			o.r.lost(lost)
 		}
 	}
-}
-
-// asLost is why a lease was lost, in the form that says whether anything was sent.
-func asLost(addr string, err error) *backend.LostError {
-	if lost, ok := errors.AsType[*backend.LostError](err); ok {
-		return lost
-	}
-	return &backend.LostError{Addr: addr, Sent: true, Err: err}
 }
 
 // owesWatch tells whether a WATCH is not answered.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -97,9 +98,9 @@ func (p *ackPart) Attached(l *pool.Lease, err error) {
 // send sends WAIT. The time that its client has waited for the connection is taken off the timeout.
 func (p *ackPart) send() {
 	a := p.a
-	timeout := a.words[1]
-	if left := shortened(timeout, time.Millisecond, time.Duration(a.s.loop.clock-a.since)); left != "" {
-		timeout = left
+	timeout := []byte(a.words[1])
+	if t := router.ParseTimeout([][]byte{timeout}, 0, time.Millisecond); t.Asked > 0 {
+		timeout = t.Append(nil, t.Left(time.Duration(a.s.loop.clock-a.since)))
 	}
 	first := pingCommand
 	if !a.s.loop.srv.offsetMoves() {
@@ -107,7 +108,7 @@ func (p *ackPart) send() {
 	}
 	p.owed = 2
 	p.lease.Send(first, 1)
-	p.lease.Send(codec.AppendCommandString(nil, "WAIT", a.words[0], timeout), 1)
+	p.lease.Send(codec.AppendCommandString(nil, "WAIT", a.words[0], string(timeout)), 1)
 	p.lease.Flush()
 }
 
@@ -183,7 +184,7 @@ func (a *acks) unblock(by backend.Identity, withError bool) {
 	s := a.s
 	if withError {
 		s.leaveAcks("client unblocked")
-		a.r.done(codec.AppendError(nil, errUnblocked))
+		a.r.done(codec.AppendError(nil, lane.ErrUnblocked))
 		return
 	}
 	for _, p := range a.parts {
@@ -194,7 +195,7 @@ func (a *acks) unblock(by backend.Identity, withError bool) {
 			p.answer(noReplica)
 		case p.lease != nil:
 			lease := p.lease
-			s.loop.unblockLease(lease, by, false, func() bool { return s.acks == a && p.lease == lease }, func() {
+			s.loop.lanes.UnblockLease(lease, by, false, func() bool { return s.acks == a && p.lease == lease }, func() {
 				lease.Close("client unblocked")
 				p.lease = nil
 				p.answer(noReplica)

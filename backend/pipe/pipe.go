@@ -77,13 +77,11 @@ func (p *Pipe) Ready() {
 
 // SendAsking is Send with ASKING in front, whose reply is swallowed: for a slot that is being moved.
 func (p *Pipe) SendAsking(request []byte, replies int, to backend.Receiver) *backend.LostError {
-	if err := p.Send(asking, 1, swallow{}); err != nil {
+	if err := p.Send(backend.AskingCommand, 1, swallow{}); err != nil {
 		return err
 	}
 	return p.Send(request, replies, to)
 }
-
-var asking = codec.AppendCommandString(nil, "ASKING")
 
 // swallow takes replies that nobody wants.
 type swallow struct{}

@@ -18,8 +18,6 @@ type Counters struct {
 	Limits            [numLimits]int64      // how often clients ran into each
 	Revoked           [numRevocations]int64 // WATCHes whose lease was taken back
 	redirects         map[string]redirects  // by the node they lead to
-	Orphans           map[string]int64      // elements that were popped for nobody, by what became of them
-	Cancels           cancels
 	Lag               Histogram
 }
 
@@ -29,14 +27,11 @@ type commandStats struct{ ok, failed int64 }
 // redirects is how often a node's MOVED and ASK were followed.
 type redirects struct{ moved, asked int64 }
 
-// cancels is how lanes ended whose command was still waiting.
-type cancels struct{ Unblocked, Closed int64 }
-
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
 func (st *Counters) Init() {
-	st.errors, st.redirects, st.Orphans = map[string]int64{}, map[string]redirects{}, map[string]int64{}
+	st.errors, st.redirects = map[string]int64{}, map[string]redirects{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
@@ -126,11 +121,6 @@ func (st *Counters) Add(o *Counters) {
 		all.asked += r.asked
 		st.redirects[addr] = all
 	}
-	for outcome, n := range o.Orphans {
-		st.Orphans[outcome] += n
-	}
-	st.Cancels.Unblocked += o.Cancels.Unblocked
-	st.Cancels.Closed += o.Cancels.Closed
 	if len(o.commands) > len(st.commands) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)
 	}

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"runtime"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/build"
@@ -57,10 +58,12 @@ func (f *Loop) collectClients(m *Writer) {
 	}
 	m.Histogram(metricLoopLag, &st.Lag)
 	m.Gauge(metricLanes, float64(f.Lanes))
-	m.Counter(metricCancels, uint64(st.Cancels.Unblocked), "unblocked")
-	m.Counter(metricCancels, uint64(st.Cancels.Closed), "closed")
-	for outcome, n := range st.Orphans {
-		m.Counter(metricOrphans, uint64(n), outcome)
+	m.Counter(metricCancels, uint64(f.LaneStats.Unblocked), "unblocked")
+	m.Counter(metricCancels, uint64(f.LaneStats.Closed), "closed")
+	for outcome, n := range f.LaneStats.Orphans {
+		if n > 0 {
+			m.Counter(metricOrphans, uint64(n), lane.Outcome(outcome).String())
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/feed"
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/router"
@@ -73,9 +74,10 @@ type Loop struct {
 	Pipes     map[string]pipe.Count // by node
 	FeedStats feed.Stats
 	Feeds     map[string]feed.Count // by node
-	Holders   map[PoolName]int      // clients that hold a connection
-	Pins      []PinRow              // the connections held longest
-	PinsTotal int                   // of all that are held
+	LaneStats lane.Stats
+	Holders   map[PoolName]int // clients that hold a connection
+	Pins      []PinRow         // the connections held longest
+	PinsTotal int              // of all that are held
 
 	InputBytes, OutputBytes int // memory held for clients
 
@@ -111,6 +113,7 @@ func (f *Loop) add(o *Loop) {
 		all.Add(c)
 		f.Feeds[addr] = all
 	}
+	f.LaneStats.Add(o.LaneStats)
 	for name, n := range o.Holders {
 		f.Holders[name] += n
 	}

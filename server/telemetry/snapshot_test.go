@@ -37,7 +37,6 @@ func filled() *Loop {
 	l.Counters.commands = []commandStats{{1, 1}}
 	l.Counters.errors["ERR"] = 1
 	l.Counters.redirects["n:1"] = redirects{1, 1}
-	l.Counters.Orphans["lost"] = 1
 	l.Rates, l.Pins = make([]Rates, 1), make([]PinRow, 1)
 	return l
 }
@@ -90,7 +89,7 @@ func TestLoopsAddUpInEveryFigure(t *testing.T) {
 	}
 	if sum.Pipes["n:1"].Up != 2 || sum.Feeds["n:1"].Up != 2 || sum.Holders[PoolName{"n:1", "default"}] != 2 ||
 		sum.Counters.commands[0] != (commandStats{2, 2}) || sum.Counters.errors["ERR"] != 2 ||
-		sum.Counters.redirects["n:1"] != (redirects{2, 2}) || sum.Counters.Orphans["lost"] != 2 || len(sum.Rates) != 2 || len(sum.Pins) != 2 {
+		sum.Counters.redirects["n:1"] != (redirects{2, 2}) || len(sum.Rates) != 2 || len(sum.Pins) != 2 {
 		t.Errorf("%+v", sum)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package lane
 
 import (
 	"slices"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
 )
 
 // group is the clients of all loops that wait with the same blocking command on the same keys, and the lanes on which that
@@ -18,10 +19,10 @@ import (
 //	   └──withdraw────▶ │                             ▲
 //	                    └── adjust: as many lanes as are wanted
 type group struct {
-	*blocking
-	l       *loop
-	first   *waiter
-	last    *waiter
+	*command
+	ls      *Lanes
+	first   *Waiter
+	last    *Waiter
 	n       int // waiters
 	late    int // of them, those whose time is up: a lane that is leaving has their answer
 	endless int // of them, those without a deadline
@@ -31,11 +32,11 @@ type group struct {
 }
 
 const (
-	// laneFast is how soon a lane's command must have been answered for one more lane to be worth having: elements come
+	// fast is how soon a lane's command must have been answered for one more lane to be worth having: elements come
 	// faster than one lane fetches them.
-	laneFast = 5 * time.Millisecond
-	// laneSlow is for how long a command must have waited for one lane less to be enough.
-	laneSlow = time.Second
+	fast = 5 * time.Millisecond
+	// slow is for how long a command must have waited for one lane less to be enough.
+	slow = time.Second
 	// timeoutGrace is how late a node may be with the nil of a timeout before berth says it. A node that has nothing to do
 	// looks at its clock each 100 ms (hz 10).
 	timeoutGrace = 150 * time.Millisecond
@@ -43,16 +44,16 @@ const (
 	timeoutTolerance = 5 * time.Millisecond
 )
 
-// joinGroup adds a waiter to the group of its command.
-func (l *loop) joinGroup(w *waiter) {
-	g := l.groups[w.signature]
+// join adds a waiter to the group of its command.
+func (ls *Lanes) join(w *Waiter) {
+	g := ls.groups[w.signature]
 	if g == nil {
-		g = &group{blocking: w.blocking, l: l, width: 1}
-		g.pipes = l.pipes.Attach(l.srv.asUser(w.identity))
-		l.groups[w.signature] = g
+		g = &group{command: w.command, ls: ls, width: 1}
+		g.pipes = ls.loop.Pipes().Attach(ls.shared.AsUser(w.identity))
+		ls.groups[w.signature] = g
 	}
 	w.g = g
-	l.waiters[w.client] = w
+	ls.waiters[w.id] = w
 	w.prev = g.last
 	if g.last == nil {
 		g.first = w
@@ -64,18 +65,21 @@ func (l *loop) joinGroup(w *waiter) {
 	if w.deadline == 0 {
 		g.endless++
 	} else {
-		w.timer = time.AfterFunc(time.Duration(w.deadline-l.clock), func() { l.Post(func() { g.due(w) }) })
+		w.timer = time.AfterFunc(time.Duration(w.deadline-ls.loop.Now()), func() { ls.loop.Post(func() { g.due(w) }) })
 	}
 	g.adjust()
 }
 
+// ErrUnblocked is what Redis says to a client whose wait CLIENT UNBLOCK has ended with an error.
+const ErrUnblocked = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+
 // remove takes a waiter out of the group. false: it has been answered already.
-func (g *group) remove(w *waiter) bool {
+func (g *group) remove(w *Waiter) bool {
 	if w.g == nil {
 		return false
 	}
 	w.g = nil
-	delete(g.l.waiters, w.client)
+	delete(g.ls.waiters, w.id)
 	if w.prev == nil {
 		g.first = w.next
 	} else {
@@ -100,22 +104,23 @@ func (g *group) remove(w *waiter) bool {
 }
 
 // withdraw is the word of a waiter's session that its client is gone.
-func (l *loop) withdraw(w *waiter) {
+func (ls *Lanes) withdraw(w *Waiter) {
 	if g := w.g; g != nil {
 		g.remove(w)
 		g.adjust()
 	}
 }
 
-// unblock ends the wait of a client as its timeout would, or with an error. false: the client does not wait.
-func (l *loop) unblock(client int64, withError bool) bool {
-	w := l.waiters[client]
+// Unblock ends the wait of a client as its timeout would, or with an error. It returns false if the client does not wait in
+// any group of this loop.
+func (ls *Lanes) Unblock(client int64, withError bool) bool {
+	w := ls.waiters[client]
 	if w == nil {
 		return false
 	}
 	reply := w.timedOut()
 	if withError {
-		reply = codec.AppendError(nil, errUnblocked)
+		reply = codec.AppendError(nil, ErrUnblocked)
 	}
 	g := w.g
 	g.answer(w, reply)
@@ -124,9 +129,9 @@ func (l *loop) unblock(client int64, withError bool) bool {
 }
 
 // answer gives a waiter its reply.
-func (g *group) answer(w *waiter, reply []byte) {
+func (g *group) answer(w *Waiter, reply []byte) {
 	g.remove(w)
-	w.deliver(g, reply)
+	w.deliver(reply)
 }
 
 // answerAll gives every waiter the same reply.
@@ -139,19 +144,19 @@ func (g *group) answerAll(reply []byte) {
 // due is a waiter's timer. That there is nothing for it only the node can know: where a lane's command ends by now the node
 // says so itself, which costs nothing. A lane that would go on for nobody is cancelled, and its last reply is the waiter's. Of
 // the keys that a lane still waits at for others it is known that they are empty.
-func (g *group) due(w *waiter) {
+func (g *group) due(w *Waiter) {
 	if w.g != g || w.late {
 		return
 	}
-	late := time.Duration(g.l.clock - w.deadline)
+	late := time.Duration(g.ls.loop.Now() - w.deadline)
 	switch {
-	case g.only(laneAsking):
+	case g.only(asking):
 		w.timer.Reset(timeoutGrace) // with the lease, or without one, it hears more
 		return
 	case late < timeoutGrace && g.endsBy(w.deadline):
 		w.timer.Reset(timeoutGrace - late)
 		return
-	case g.serving() < g.n || !g.any(laneArmed):
+	case g.serving() < g.n || !g.any(armed):
 		g.answer(w, w.timedOut())
 	default:
 		w.late = true
@@ -161,23 +166,23 @@ func (g *group) due(w *waiter) {
 }
 
 // only tells whether all lanes that fetch replies are in one state.
-func (g *group) only(state laneState) bool {
+func (g *group) only(s state) bool {
 	for _, ln := range g.lanes {
-		if ln.state != state && ln.state != laneLeaving {
+		if ln.state != s && ln.state != leaving {
 			return false
 		}
 	}
 	return g.serving() > 0
 }
 
-func (g *group) any(state laneState) bool {
-	return slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state == state })
+func (g *group) any(s state) bool {
+	return slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state == s })
 }
 
 // endsBy tells whether the node will time out a lane's command by a waiter's deadline.
 func (g *group) endsBy(deadline int64) bool {
 	for _, ln := range g.lanes {
-		if ln.state == laneArmed && ln.until != 0 && ln.until <= deadline+int64(timeoutTolerance) {
+		if ln.state == armed && ln.until != 0 && ln.until <= deadline+int64(timeoutTolerance) {
 			return true
 		}
 	}
@@ -186,10 +191,10 @@ func (g *group) endsBy(deadline int64) bool {
 
 // expire answers those whose time is up, when a node has said that its is.
 func (g *group) expire() {
-	now := g.l.clock + int64(timeoutTolerance)
+	now := g.ls.loop.Now() + int64(timeoutTolerance)
 	for w := g.first; w != nil; {
 		next := w.next
-		if w.deadline != 0 && w.deadline <= now || w.opaque {
+		if w.deadline != 0 && w.deadline <= now || w.timeout.Opaque {
 			g.answer(w, w.timedOut())
 		}
 		w = next
@@ -210,68 +215,37 @@ func (g *group) until() (latest int64) {
 // serve hands a reply to the waiter that has waited longest, or to all if all may have it.
 func (g *group) serve(reply []byte) {
 	switch {
-	case g.broadcast:
+	case g.cmd.Is(router.Broadcast):
 		g.answerAll(reply)
 	case g.first != nil:
 		g.answer(g.first, reply)
 	default:
-		g.l.orphaned(g.blocking, reply)
-	}
-}
-
-// recheckLanes takes lanes along whose slot belongs to another node now: the old one may be beyond saying so.
-func (l *loop) recheckLanes() {
-	t := l.srv.nodes.Topology()
-	for _, g := range l.groups {
-		shard, text := shardOf(t, g.slot, g.client)
-		if text != "" {
-			continue
-		}
-		for _, ln := range slices.Clone(g.lanes) {
-			if ln.state == laneArmed && ln.addr != t.Shards()[shard].Primary {
-				ln.stray = true
-				ln.leave()
-			}
-		}
-		g.adjust()
-	}
-}
-
-// closeLanes ends what is left when berth ends.
-func (l *loop) closeLanes() {
-	for _, g := range l.groups {
-		for len(g.lanes) > 0 {
-			ln := g.lanes[0]
-			if ln.cancel != nil {
-				ln.cancel.stop()
-			}
-			ln.end()
-		}
+		g.ls.orphaned(g.command, reply)
 	}
 }
 
 // returned takes back a reply whose client was gone when it came: to the next in its group, which may be another by now.
-func (l *loop) returned(b *blocking, reply []byte) {
-	if g := l.groups[b.signature]; g != nil {
+func (ls *Lanes) returned(c *command, reply []byte) {
+	if g := ls.groups[c.signature]; g != nil {
 		g.serve(reply)
 		g.adjust()
 		return
 	}
-	l.orphaned(b, reply)
+	ls.orphaned(c, reply)
 }
 
 // wanted is how many lanes the group is to have.
 func (g *group) wanted() int {
-	return min(g.n-g.late, g.width, g.l.srv.config().BlockingLanesMax)
+	return min(g.n-g.late, g.width, g.ls.shared.Settings().MaxLanes)
 }
 
 // pace learns from an element that came after a lane's command had waited for so long.
 func (g *group) pace(waited time.Duration) {
 	switch {
-	case g.broadcast:
-	case waited < laneFast && g.n > len(g.lanes):
-		g.width = min(g.width+1, g.l.srv.config().BlockingLanesMax)
-	case waited > laneSlow:
+	case g.cmd.Is(router.Broadcast):
+	case waited < fast && g.n > len(g.lanes):
+		g.width = min(g.width+1, g.ls.shared.Settings().MaxLanes)
+	case waited > slow:
 		g.width = max(1, g.width-1)
 	}
 }
@@ -279,7 +253,7 @@ func (g *group) pace(waited time.Duration) {
 // serving is how many lanes fetch, or will fetch, replies for waiters.
 func (g *group) serving() (n int) {
 	for _, ln := range g.lanes {
-		if ln.state != laneLeaving {
+		if ln.state != leaving {
 			n++
 		}
 	}
@@ -299,7 +273,7 @@ func (g *group) connections() (n int) {
 // newest is the lane that was begun last of those that fetch replies.
 func (g *group) newest() *lane {
 	for i := len(g.lanes) - 1; ; i-- {
-		if g.lanes[i].state != laneLeaving {
+		if g.lanes[i].state != leaving {
 			return g.lanes[i]
 		}
 	}
@@ -311,14 +285,14 @@ func (g *group) adjust() {
 	for g.serving() > g.n-g.late {
 		g.newest().leave()
 	}
-	for g.serving() < g.wanted() && g.connections() < g.l.srv.config().BlockingLanesMax {
+	for g.serving() < g.wanted() && g.connections() < g.ls.shared.Settings().MaxLanes {
 		ln := &lane{g: g}
 		g.lanes = append(g.lanes, ln)
-		g.l.srv.unsettled.Add(1)
+		g.ls.shared.unsettled.Add(1)
 		ln.attach()
 	}
-	if g.n == 0 && len(g.lanes) == 0 && g.l.groups[g.signature] == g {
-		delete(g.l.groups, g.signature)
+	if g.n == 0 && len(g.lanes) == 0 && g.ls.groups[g.signature] == g {
+		delete(g.ls.groups, g.signature)
 		g.pipes.Detach()
 	}
 }

@@ -1,8 +1,9 @@
-package main
+package lane
 
 import (
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -14,20 +15,12 @@ import (
 // orphan is elements that a node has given to a lane for which no client waits any more: they go back to the end of the key
 // that they came from. It is a backend.Receiver on the loop of the group.
 type orphan struct {
-	l     *loop
-	b     *blocking
+	ls    *Lanes
+	c     *command
 	pipes *pipe.Set
 	hops  uint8
 	tries int
 }
-
-// What becomes of orphans, in berth_orphan_pops_total.
-const (
-	orphanReturned = "returned" // pushed back
-	orphanKept     = "kept"     // lies where the command itself has put it: BLMOVE, BRPOPLPUSH, XREADGROUP
-	orphanDropped  = "dropped"  // orphan-pop drop
-	orphanLost     = "lost"     // the node would not take it back
-)
 
 const (
 	orphanTries = 20
@@ -35,29 +28,29 @@ const (
 )
 
 // orphaned disposes of a reply that nobody waits for.
-func (l *loop) orphaned(b *blocking, reply []byte) {
-	if b.cmd.Is(router.Broadcast) { // nothing was taken
+func (ls *Lanes) orphaned(c *command, reply []byte) {
+	if c.cmd.Is(router.Broadcast) { // nothing was taken
 		return
 	}
-	command, takes := b.giveBack(reply)
+	command, takes := c.giveBack(reply)
 	switch {
 	case !takes:
-		l.stats.Orphans[orphanKept]++
-	case l.srv.config().OrphanDrop:
-		l.stats.Orphans[orphanDropped]++
+		ls.stats.Orphans[Kept]++
+	case ls.shared.Settings().DropOrphans:
+		ls.stats.Orphans[Dropped]++
 	case command == nil:
-		l.stats.Orphans[orphanLost]++
+		ls.stats.Orphans[LostOrphan]++
 	default:
-		o := &orphan{l: l, b: b, pipes: l.pipes.Attach(b.identity)}
-		l.srv.unsettled.Add(1)
+		o := &orphan{ls: ls, c: c, pipes: ls.loop.Pipes().Attach(c.identity)}
+		ls.shared.unsettled.Add(1)
 		o.send(command)
 	}
 }
 
 // giveBack is the command that undoes a reply. takes is false when the reply took nothing away.
-func (b *blocking) giveBack(reply []byte) (command []byte, takes bool) {
+func (c *command) giveBack(reply []byte) (command []byte, takes bool) {
 	v, err := codec.ParseValue(reply)
-	switch b.cmd.Name {
+	switch c.cmd.Name {
 	case "blpop", "brpop", "blmpop", "bzpopmin", "bzpopmax", "bzmpop":
 	default:
 		return nil, false
@@ -66,14 +59,14 @@ func (b *blocking) giveBack(reply []byte) (command []byte, takes bool) {
 		return nil, true
 	}
 	key, rest := v.Elems[0].Str, v.Elems[1:]
-	switch b.cmd.Name {
+	switch c.cmd.Name {
 	case "blpop":
 		return codec.AppendCommand(nil, []byte("LPUSH"), key, rest[0].Str), true
 	case "brpop":
 		return codec.AppendCommand(nil, []byte("RPUSH"), key, rest[0].Str), true
 	case "blmpop":
 		words := [][]byte{[]byte("RPUSH"), key}
-		if b.fromLeft() {
+		if c.fromLeft() {
 			words[0] = []byte("LPUSH")
 		}
 		for _, e := range slices.Backward(rest[0].Elems) { // popped first, pushed last
@@ -97,17 +90,17 @@ func (b *blocking) giveBack(reply []byte) (command []byte, takes bool) {
 }
 
 // fromLeft tells from which end a BLMPOP pops: its word stands behind the keys.
-func (b *blocking) fromLeft() bool {
-	n, _ := parseInt(b.words[2])
-	at := 3 + int(n)
-	return at < len(b.words) && (b.words[at][0] == 'L' || b.words[at][0] == 'l')
+func (c *command) fromLeft() bool {
+	n, _ := strconv.Atoi(string(c.words[2]))
+	at := 3 + n
+	return at < len(c.words) && (c.words[at][0] == 'L' || c.words[at][0] == 'l')
 }
 
 // send sends the command to the owner of the slot.
 func (o *orphan) send(command []byte) {
 	o.tries++
-	t := o.l.srv.nodes.Topology()
-	shard, text := shardOf(t, o.b.slot, o.b.client)
+	t := o.ls.shared.Nodes.Topology()
+	shard, text := o.ls.shared.Shard(t, o.c.slot, o.c.client)
 	if text != "" {
 		o.again(command)
 		return
@@ -120,20 +113,20 @@ func (o *orphan) send(command []byte) {
 // again sends the command later: no node has seen it.
 func (o *orphan) again(command []byte) {
 	if o.tries == orphanTries {
-		o.end(orphanLost)
+		o.end(LostOrphan)
 		return
 	}
 	command = slices.Clone(command)
-	time.AfterFunc(orphanPause*time.Duration(o.tries), func() { o.l.Post(func() { o.send(command) }) })
+	time.AfterFunc(orphanPause*time.Duration(o.tries), func() { o.ls.loop.Post(func() { o.send(command) }) })
 }
 
 // Reply takes the node's answer.
 func (o *orphan) Reply(reply, sent []byte, _ int) {
 	if reply[0] != '-' {
-		o.end(orphanReturned)
+		o.end(Returned)
 		return
 	}
-	to, ok := o.l.mayFollow(reply, &o.hops)
+	to, ok := o.ls.follow(reply, &o.hops)
 	switch {
 	case ok:
 		pipe := o.pipes.Node(to.Addr)
@@ -147,22 +140,22 @@ func (o *orphan) Reply(reply, sent []byte, _ int) {
 	case passes(reply):
 		o.again(sent)
 	default:
-		slog.Warn("an element that no client waits for was not taken back", "command", o.b.cmd.Name, "why", string(reply[1:len(reply)-2]))
-		o.end(orphanLost)
+		slog.Warn("an element that no client waits for was not taken back", "command", o.c.cmd.Name, "why", string(reply[1:len(reply)-2]))
+		o.end(LostOrphan)
 	}
 }
 
 // Lost says that no answer will come. What the node may have executed is not sent again: nothing is ever there twice.
 func (o *orphan) Lost(err *backend.LostError, sent []byte) {
 	if err.Sent || err.Refusal != "" {
-		o.end(orphanLost)
+		o.end(LostOrphan)
 		return
 	}
 	o.again(sent)
 }
 
-func (o *orphan) end(outcome string) {
-	o.l.stats.Orphans[outcome]++
+func (o *orphan) end(outcome Outcome) {
+	o.ls.stats.Orphans[outcome]++
 	o.pipes.Detach()
-	o.l.srv.unsettled.Add(-1)
+	o.ls.shared.unsettled.Add(-1)
 }

@@ -1,4 +1,4 @@
-package main
+package lane
 
 import (
 	"bytes"
@@ -6,11 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
 )
 
-// laneState is where a lane is.
+// state is where a lane is.
 //
 //	          ┌─────────── moved, unblocked, lost ◀──┐
 //	          ▼                                      │
@@ -18,61 +20,61 @@ import (
 //	        ▲  │                  │
 //	        │  └─no lease─┐       └─one too many─▶ leaving ──both replies──▶ armed again, or over
 //	        └── resting ◀─┘                           └─refused, no answer──▶ over, closed
-type laneState uint8
+type state uint8
 
 const (
-	laneAsking  laneState = iota // a lease is on the way
-	laneArmed                    // its command waits at the node
-	laneLeaving                  // the node was asked to unblock it; it owes one reply or two
-	laneResting                  // the owner of the slot was not to be had, and is tried again soon
-	laneOver
+	asking  state = iota // a lease is on the way
+	armed                // its command waits at the node
+	leaving              // the node was asked to unblock it; it owes one reply or two
+	resting              // the owner of the slot was not to be had, and is tried again soon
+	over
 )
 
-var laneMoves = [...][]laneState{
-	laneAsking:  {laneAsking, laneArmed, laneResting, laneOver},
-	laneArmed:   {laneArmed, laneLeaving, laneAsking, laneResting, laneOver},
-	laneLeaving: {laneArmed, laneOver},
-	laneResting: {laneAsking, laneOver},
-	laneOver:    {},
+var moves = [...][]state{
+	asking:  {asking, armed, resting, over},
+	armed:   {armed, leaving, asking, resting, over},
+	leaving: {armed, over},
+	resting: {asking, over},
+	over:    {},
 }
 
 // lane is one connection on which a group's command waits at the node. It is a backend.Holder on the group's home loop.
 type lane struct {
 	g      *group
-	state  laneState
+	state  state
 	addr   string
 	lease  *pool.Lease
 	waiter *pool.Waiter
 
 	sentAt   int64 // when the command was sent, unix nanoseconds
 	until    int64 // when the node will time it out; 0: never
-	answered bool  // in laneLeaving: the command's reply has come
-	stray    bool  // in laneLeaving: the slot belongs to another node now
-	cancel   *cancel
+	answered bool  // in leaving: the command's reply has come
+	stray    bool  // in leaving: the slot belongs to another node now
+	unblock  *unblocking
 
 	target  string // where a redirect leads; "": to the owner of the slot
-	asking  bool   // with ASKING in front
+	ask     bool   // with ASKING first
 	swallow int    // replies to ASKING to come
 	hops    uint8
 	trouble int64         // since when there has been no node for it, unix nanoseconds; 0: all is well
-	pause   time.Duration // of laneResting, the last
-	timer   *time.Timer   // of laneResting
+	pause   time.Duration // of resting, the last
+	timer   *time.Timer   // of resting
 }
 
 const (
-	// laneRestMin and laneRestMax bound the pauses before the owner of a slot is tried again.
-	laneRestMin = 10 * time.Millisecond
-	laneRestMax = 500 * time.Millisecond
-	// laneDoubt is for how long a command must have waited at a node that is lost for it to be sure that it found nothing
+	// restMin and restMax bound the pauses before the owner of a slot is tried again.
+	restMin = 10 * time.Millisecond
+	restMax = 500 * time.Millisecond
+	// Doubt is for how long a command must have waited at a node that is lost for it to be sure that it found nothing
 	// there: what is executed at once is answered sooner.
-	laneDoubt = 100 * time.Millisecond
-	// lanePatience is how long clients that already wait go on waiting for a node that was lost.
-	lanePatience = 30 * time.Second
+	Doubt = 100 * time.Millisecond
+	// trust is how long clients that already wait go on waiting for a node that was lost.
+	trust = 30 * time.Second
 )
 
 // move changes the state.
-func (ln *lane) move(to laneState) {
-	if !slices.Contains(laneMoves[ln.state], to) {
+func (ln *lane) move(to state) {
+	if !slices.Contains(moves[ln.state], to) {
 		panic(fmt.Sprintf("a lane went from state %d to %d", ln.state, to))
 	}
 	ln.state = to
@@ -81,19 +83,19 @@ func (ln *lane) move(to laneState) {
 // attach asks for a lease to the node that owns the slot, or to which a redirect leads.
 func (ln *lane) attach() {
 	g := ln.g
-	srv := g.l.srv
-	ln.move(laneAsking)
+	sh := g.ls.shared
+	ln.move(asking)
 	ln.addr, ln.target = ln.target, ""
 	if ln.addr == "" {
-		t := srv.nodes.Topology()
-		shard, text := shardOf(t, g.slot, g.client)
+		t := sh.Nodes.Topology()
+		shard, text := sh.Shard(t, g.slot, g.client)
 		if text != "" {
 			ln.failed(text)
 			return
 		}
 		ln.addr = t.Shards()[shard].Primary
 	}
-	ln.lease, ln.waiter = srv.pools.For(ln.addr, g.identity).Get(ln, g.l.inbox, g.identity, pool.ReasonBlock)
+	ln.lease, ln.waiter = sh.Pools.For(ln.addr, g.identity).Get(ln, g.ls.loop.Inbox(), g.identity, pool.ReasonBlock)
 	if ln.lease != nil {
 		ln.arm()
 	}
@@ -110,7 +112,7 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 		g.width = max(1, g.serving()-1)
 		ln.end()
 	default:
-		ln.failed(g.l.srv.noLease(ln.addr, err))
+		ln.failed(g.ls.shared.NoLease(ln.addr, err))
 	}
 	g.adjust()
 }
@@ -118,8 +120,8 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 // failed says that there is no lease, and nothing was sent. Those who wait already do not notice for a while.
 func (ln *lane) failed(text string) {
 	g := ln.g
-	if ln.trouble != 0 && time.Duration(g.l.clock-ln.trouble) < lanePatience {
-		g.l.srv.nodes.Refresh()
+	if ln.trouble != 0 && time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
+		g.ls.shared.Nodes.Refresh()
 		ln.rest()
 		return
 	}
@@ -129,16 +131,16 @@ func (ln *lane) failed(text string) {
 
 // rest waits before the owner of the slot is tried again.
 func (ln *lane) rest() {
-	l := ln.g.l
+	loop := ln.g.ls.loop
 	if ln.trouble == 0 {
-		ln.trouble = l.clock
+		ln.trouble = loop.Now()
 		ln.pause = 0
 	}
-	ln.move(laneResting)
-	ln.pause = min(max(2*ln.pause, laneRestMin), laneRestMax)
+	ln.move(resting)
+	ln.pause = min(max(2*ln.pause, restMin), restMax)
 	ln.timer = time.AfterFunc(ln.pause, func() {
-		l.Post(func() {
-			if ln.state == laneResting {
+		loop.Post(func() {
+			if ln.state == resting {
 				ln.attach()
 				ln.g.adjust()
 			}
@@ -149,16 +151,16 @@ func (ln *lane) rest() {
 // arm sends the command, which waits at the node until the last of the group's deadlines.
 func (ln *lane) arm() {
 	g := ln.g
-	ln.move(laneArmed)
-	ln.answered, ln.cancel = false, nil
-	ln.sentAt, ln.until = g.l.clock, g.until()
-	if ln.asking {
-		ln.asking = false
-		ln.lease.Send(askingCommand, 1)
+	ln.move(armed)
+	ln.answered, ln.unblock = false, nil
+	ln.sentAt, ln.until = g.ls.loop.Now(), g.until()
+	if ln.ask {
+		ln.ask = false
+		ln.lease.Send(backend.AskingCommand, 1)
 		ln.swallow++
 	}
-	g.l.scratch = g.appendCommand(g.l.scratch[:0], ln.until, g.l.clock)
-	ln.lease.Send(g.l.scratch, 1)
+	g.ls.scratch = g.append(g.ls.scratch[:0], ln.until, g.ls.loop.Now())
+	ln.lease.Send(g.ls.scratch, 1)
 	ln.lease.Flush()
 	g.pipes.Node(ln.addr).Ready()
 }
@@ -173,10 +175,10 @@ func (ln *lane) LeaseReply(_ *pool.Lease, reply []byte) {
 		ln.swallow--
 		return
 	}
-	leaving := ln.state == laneLeaving
-	waited := time.Duration(g.l.clock - ln.sentAt)
+	isLeaving := ln.state == leaving
+	waited := time.Duration(g.ls.loop.Now() - ln.sentAt)
 	switch {
-	case reply[0] == '-' && leaving:
+	case reply[0] == '-' && isLeaving:
 		g.expire()
 	case reply[0] == '-':
 		if ln.refused(reply, waited) {
@@ -192,13 +194,13 @@ func (ln *lane) LeaseReply(_ *pool.Lease, reply []byte) {
 		g.pace(waited)
 	}
 	switch {
-	case !leaving:
+	case !isLeaving:
 		ln.proceed()
-	case ln.cancel.owed:
+	case ln.unblock.owed:
 		ln.answered = true
 	default:
 		ln.answered = true
-		ln.cancel.stop()
+		ln.unblock.stop()
 		ln.proceed()
 	}
 	g.adjust()
@@ -212,7 +214,7 @@ func (ln *lane) proceed() {
 		return
 	}
 	others := g.serving()
-	if ln.state != laneLeaving {
+	if ln.state != leaving {
 		others--
 	}
 	if others < g.wanted() {
@@ -225,26 +227,26 @@ func (ln *lane) proceed() {
 // refused takes an error. false: it is for a client, and the lane may go on.
 func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	g := ln.g
-	if waited > rested {
+	if waited > Rested {
 		ln.hops = 0
 	}
 	ln.calm(waited)
-	if to, ok := g.l.mayFollow(reply, &ln.hops); ok {
+	if to, ok := g.ls.follow(reply, &ln.hops); ok {
 		ln.detach()
-		ln.target, ln.asking = to.Addr, to.Ask
+		ln.target, ln.ask = to.Addr, to.Ask
 		ln.attach()
 		return true
 	}
 	if bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
-		if ln.trouble == 0 || time.Duration(g.l.clock-ln.trouble) < lanePatience {
-			g.l.srv.nodes.Refresh()
+		if ln.trouble == 0 || time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
+			g.ls.shared.Nodes.Refresh()
 			ln.detach()
 			ln.rest()
 			return true
 		}
 	}
 	ln.hops = 0
-	if g.broadcast {
+	if g.cmd.Is(router.Broadcast) {
 		g.answerAll(reply)
 	} else if g.first != nil {
 		g.answer(g.first, reply)
@@ -258,7 +260,7 @@ var demoted = []byte("-UNBLOCKED force unblock")
 
 // calm ends a trouble: the command has waited at a node for a while since.
 func (ln *lane) calm(waited time.Duration) {
-	if waited > laneSlow {
+	if waited > slow {
 		ln.trouble = 0
 	}
 }
@@ -283,22 +285,22 @@ func isNil(reply []byte) bool {
 func (ln *lane) LeaseLost(_ *pool.Lease, err error) {
 	g := ln.g
 	ln.lease, ln.swallow = nil, 0
-	lost := asLost(ln.addr, err)
-	waited := time.Duration(g.l.clock - ln.sentAt)
+	lost := backend.AsLost(ln.addr, err)
+	waited := time.Duration(g.ls.loop.Now() - ln.sentAt)
 	ln.calm(waited)
-	doubt := lost.Begun || lost.Sent && waited < laneDoubt
-	g.l.srv.nodes.Refresh()
+	doubt := lost.Begun || lost.Sent && waited < Doubt
+	g.ls.shared.Nodes.Refresh()
 	switch {
-	case ln.state == laneLeaving:
-		ln.cancel.stop()
+	case ln.state == leaving:
+		ln.unblock.stop()
 		ln.end()
 		g.expire()
 	case lost.Refusal != "":
 		ln.end()
-		g.answerAll(appendLost(nil, lost))
-	case doubt && !g.broadcast && g.first != nil:
+		g.answerAll(g.ls.shared.Lost(lost))
+	case doubt && !g.cmd.Is(router.Broadcast) && g.first != nil:
 		ln.end()
-		g.answer(g.first, appendLost(nil, lost))
+		g.answer(g.first, g.ls.shared.Lost(lost))
 	default:
 		ln.rest()
 	}
@@ -308,14 +310,35 @@ func (ln *lane) LeaseLost(_ *pool.Lease, err error) {
 // leave ends a lane that is one too many.
 func (ln *lane) leave() {
 	switch {
-	case ln.state != laneArmed:
+	case ln.state != armed:
 		ln.end()
 	case ln.lease.NodeID() == 0:
 		ln.close("client left")
 	default:
-		ln.move(laneLeaving)
-		ln.cancel = &cancel{ln: ln}
-		ln.cancel.ask()
+		ln.move(leaving)
+		ln.unblock = newUnblocking(ln.g.ls.loop, ln.g.pipes, ln.lease, func() bool { return !ln.answered }, ln.unblocked)
+		ln.unblock.settled = ln.g.adjust
+		ln.unblock.ask()
+	}
+}
+
+// unblocked says what came of asking the node to end the command.
+func (ln *lane) unblocked(how unblockOutcome) {
+	if how == unblocked {
+		ln.g.ls.stats.Unblocked++
+	}
+	switch {
+	case how == notSent:
+		ln.close("client left")
+	case how == unanswered: // the question may come to the node later, when the connection is another client's
+		ln.close("unblock lost")
+	case how == refusedTo:
+		ln.close("unblock refused")
+	case how == inVain:
+		ln.close("unblock in vain")
+	case ln.answered:
+		ln.proceed()
+	default: // the command's nil is on its way
 	}
 }
 
@@ -329,7 +352,7 @@ func (ln *lane) detach() {
 
 // close ends the lane with its connection: the node must not give it an element any more.
 func (ln *lane) close(why string) {
-	ln.g.l.stats.Cancels.Closed++
+	ln.g.ls.stats.Closed++
 	ln.lease.Close(why)
 	ln.lease = nil
 	ln.end()
@@ -339,7 +362,7 @@ func (ln *lane) close(why string) {
 // end takes the lane out of its group. The lease goes back; one that owes a reply is closed with that.
 func (ln *lane) end() {
 	g := ln.g
-	ln.move(laneOver)
+	ln.move(over)
 	if ln.timer != nil {
 		ln.timer.Stop()
 	}
@@ -349,9 +372,5 @@ func (ln *lane) end() {
 	}
 	ln.detach()
 	g.lanes = slices.DeleteFunc(g.lanes, func(o *lane) bool { return o == ln })
-	g.l.srv.unsettled.Add(-1)
+	g.ls.shared.unsettled.Add(-1)
 }
-
-// rested is how long a blocking command must have waited at a node for that node's redirect not to count towards
-// max-redirects: the slot it waits for may move many times in its life. Nodes that point at each other answer at once.
-const rested = 10 * time.Millisecond

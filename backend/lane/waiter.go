@@ -1,0 +1,199 @@
+package lane
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// command is a blocking command as it is shared by those who wait with it. Immutable once it has joined a group.
+type command struct {
+	signature string // clients with the same one are a group
+	identity  backend.Identity
+	cmd       *router.Command
+	words     [][]byte
+	timeout   router.Timeout
+	slot      int
+	client    int64 // whose command made the group: it chooses the shard of a command without keys
+}
+
+// Waiter is one client's blocking command. Its home, the loop of its group, decides what it gets.
+//
+//	client's loop ─Join─▶ home ─deliver─▶ client's loop ─▶ Answer
+//	            └─Leave─▶            └─ client gone: returned ─▶ home
+type Waiter struct {
+	*command
+	home     *Lanes
+	from     *Lanes // the client's
+	id       int64
+	addr     net.Addr // the client's
+	name     string
+	deadline int64 // unix nanoseconds; 0: it waits for ever
+
+	// owned by the client's loop
+	client Client // nil: it has left, or has its reply
+	joined bool
+
+	// owned by home
+	g          *group // nil: it has been answered or has left
+	prev, next *Waiter
+	timer      *time.Timer
+	late       bool // its time is up
+}
+
+// Asker is who asks for a Waiter.
+type Asker struct {
+	Client
+	ID       int64
+	Addr     net.Addr
+	Name     string
+	Identity backend.Identity
+	Slot     int // of the command's keys, in the caller's terms: see Shared.Shard
+}
+
+// NewWaiter reads what a client asks for. The words are copied.
+func (ls *Lanes) NewWaiter(by Asker, cmd *router.Command, args [][]byte) *Waiter {
+	c := &command{cmd: cmd, identity: by.Identity, client: by.ID, slot: by.Slot}
+	c.words = make([][]byte, len(args))
+	size := 0
+	for _, a := range args {
+		size += len(a)
+	}
+	bytes := make([]byte, 0, size)
+	for i, a := range args {
+		bytes = append(bytes, a...)
+		c.words[i] = bytes[len(bytes)-len(a) : len(bytes) : len(bytes)]
+	}
+	c.timeout, _ = cmd.Timeout(args)
+	w := &Waiter{command: c, from: ls, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client}
+	if c.timeout.Asked > 0 {
+		w.deadline = ls.loop.Now() + int64(c.timeout.Asked)
+	}
+	return w
+}
+
+// Words are the command's. A caller may replace one before Join.
+func (w *Waiter) Words() [][]byte { return w.words }
+
+// Slot is that of the command's keys.
+func (w *Waiter) Slot() int { return w.slot }
+
+// Waits reports whether the client is there and has no reply yet.
+func (w *Waiter) Waits() bool { return w.client != nil }
+
+// Join takes the waiter to the group of its command, which may be another loop's.
+func (w *Waiter) Join() {
+	sh := w.from.shared
+	w.joined = true
+	w.home = w.from
+	if w.sharable() {
+		w.signature = w.sign()
+		w.home = sh.homeOf(w.signature)
+	} else { // a group that nobody else finds
+		w.signature = "alone " + strconv.FormatInt(sh.loners.Add(1), 10)
+	}
+	if w.home == w.from {
+		w.home.join(w)
+		return
+	}
+	w.home.loop.Post(func() { w.home.join(w) })
+}
+
+// sharable reports whether others may wait with the same command.
+func (w *Waiter) sharable() bool {
+	if w.timeout.Opaque || w.cmd.Is(router.Personal) || !w.from.shared.Settings().Share {
+		return false
+	}
+	if w.cmd.Is(router.Broadcast) { // `$` is another entry for each of them
+		for _, word := range w.words {
+			if len(word) == 1 && word[0] == '$' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sign makes the signature: all that decides what the command gets, but for its timeout.
+func (w *Waiter) sign() string {
+	id := w.identity
+	b := make([]byte, 0, 128)
+	for _, word := range []string{id.User, id.Password, w.cmd.Name} {
+		b = binary.AppendUvarint(b, uint64(len(word)))
+		b = append(b, word...)
+	}
+	b = binary.AppendUvarint(b, uint64(id.DB))
+	b = binary.AppendUvarint(b, uint64(id.RESP))
+	for i, word := range w.words[1:] {
+		if i+1 == w.timeout.Arg {
+			word = nil
+		}
+		b = binary.AppendUvarint(b, uint64(len(word)))
+		b = append(b, word...)
+	}
+	return string(b)
+}
+
+// append appends the command with what is left of the time until a deadline; 0: it waits for ever.
+func (c *command) append(dst []byte, until, now int64) []byte {
+	dst = codec.AppendArray(dst, len(c.words))
+	for i, word := range c.words {
+		if i != c.timeout.Arg || c.timeout.Opaque {
+			dst = codec.AppendBulk(dst, word)
+			continue
+		}
+		left := time.Duration(0)
+		if until != 0 {
+			left = max(time.Millisecond, time.Duration(until-now))
+		}
+		var text [32]byte
+		dst = codec.AppendBulk(dst, c.timeout.Append(text[:0], left))
+	}
+	return dst
+}
+
+// timedOut is the reply to a client whose time is up.
+func (w *Waiter) timedOut() []byte { return codec.AppendNullArray(nil, w.identity.RESP) }
+
+// deliver takes a reply to the client. On home.
+func (w *Waiter) deliver(reply []byte) {
+	if w.from == w.home {
+		w.receive(reply)
+		return
+	}
+	reply = bytes.Clone(reply)
+	w.from.loop.Post(func() { w.receive(reply) })
+}
+
+// receive ends the command with its reply. On the client's loop. An element whose client has left meanwhile goes back to
+// those who still wait for it.
+func (w *Waiter) receive(reply []byte) {
+	if c := w.client; c != nil {
+		w.client = nil
+		c.Answer(reply)
+		return
+	}
+	if reply[0] != '-' && !isNil(reply) && !w.cmd.Is(router.Broadcast) {
+		w.home.loop.Post(func() { w.home.returned(w.command, reply) })
+	}
+}
+
+// Leave ends the command of a client that is gone, and returns the client; nil: it has had its reply.
+func (w *Waiter) Leave() Client {
+	c := w.client
+	w.client = nil
+	switch {
+	case !w.joined:
+	case w.home == w.from:
+		w.home.withdraw(w)
+	default:
+		w.home.loop.Post(func() { w.home.withdraw(w) })
+	}
+	return c
+}
