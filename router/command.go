@@ -87,6 +87,7 @@ type Command struct {
 	Way   Way
 	Join  Join
 	Traits
+	Undo  Undo
 	Since string // the Redis version that brought it, when later than 7.0; "" before, and for learned commands
 
 	// First, Last and Step are the key positions as COMMAND reports them: 0 0 0 without keys; a negative Last counts

@@ -77,6 +77,14 @@ func parseCommand(fields []string, category string) (*Command, error) {
 			}
 			c.Traits |= 1 << i
 		default:
+			if word, ok := strings.CutPrefix(f, "undo:"); ok {
+				i := slices.Index(undoNames[:], word)
+				if i <= 0 {
+					return nil, fmt.Errorf("no undo %q", word)
+				}
+				c.Undo = Undo(i)
+				continue
+			}
 			s, err := parseKeySpec(f)
 			if err != nil {
 				return nil, err

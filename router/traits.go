@@ -33,3 +33,18 @@ func (t Traits) Is(want Traits) bool { return t&want == want }
 
 // Within reports whether the command is a subcommand of a container with these traits.
 func (c *Command) Within(want Traits) bool { return c.container != nil && c.container.Is(want) }
+
+// Undo is how an element that a blocking command has popped goes back to where it came from.
+type Undo uint8
+
+const (
+	UndoNone       Undo = iota // nothing is popped, or the command itself puts it elsewhere
+	UndoLeft                   // LPUSH
+	UndoRight                  // RPUSH
+	UndoSide                   // LPUSH or RPUSH, by the command's own LEFT or RIGHT
+	UndoScore                  // ZADD of one member
+	UndoManyScores             // ZADD of several
+)
+
+// undoNames are the names in commands.tbl.
+var undoNames = [...]string{"", "lpush", "rpush", "push", "zadd", "zaddall"}

@@ -47,46 +47,46 @@ func (ls *Lanes) orphaned(c *command, reply []byte) {
 	}
 }
 
-// giveBack is the command that undoes a reply. takes is false when the reply took nothing away.
+// giveBack returns the command that undoes a reply. takes is false when the reply took nothing away; command is nil when the
+// reply cannot be read.
 func (c *command) giveBack(reply []byte) (command []byte, takes bool) {
-	v, err := codec.ParseValue(reply)
-	switch c.cmd.Name {
-	case "blpop", "brpop", "blmpop", "bzpopmin", "bzpopmax", "bzmpop":
-	default:
+	if c.cmd.Undo == router.UndoNone {
 		return nil, false
 	}
+	v, err := codec.ParseValue(reply)
 	if err != nil || len(v.Elems) < 2 {
 		return nil, true
 	}
 	key, rest := v.Elems[0].Str, v.Elems[1:]
-	switch c.cmd.Name {
-	case "blpop":
-		return codec.AppendCommand(nil, []byte("LPUSH"), key, rest[0].Str), true
-	case "brpop":
-		return codec.AppendCommand(nil, []byte("RPUSH"), key, rest[0].Str), true
-	case "blmpop":
-		words := [][]byte{[]byte("RPUSH"), key}
+	var words [][]byte
+	switch c.cmd.Undo {
+	case router.UndoLeft:
+		words = append(words, []byte("LPUSH"), key, rest[0].Str)
+	case router.UndoRight:
+		words = append(words, []byte("RPUSH"), key, rest[0].Str)
+	case router.UndoSide:
+		words = append(words, []byte("RPUSH"), key)
 		if c.fromLeft() {
 			words[0] = []byte("LPUSH")
 		}
 		for _, e := range slices.Backward(rest[0].Elems) { // popped first, pushed last
 			words = append(words, e.Str)
 		}
-		return codec.AppendCommand(nil, words...), true
-	case "bzmpop":
-		words := [][]byte{[]byte("ZADD"), key, []byte("NX")}
+	case router.UndoManyScores:
+		words = append(words, []byte("ZADD"), key, []byte("NX"))
 		for _, pair := range rest[0].Elems {
 			if len(pair.Elems) == 2 {
 				words = append(words, []byte(pair.Elems[1].Text()), pair.Elems[0].Str)
 			}
 		}
-		return codec.AppendCommand(nil, words...), true
+	case router.UndoScore:
+		if len(rest) < 2 {
+			return nil, true
+		}
+		// NX: a member that has been added again meanwhile has its new score.
+		words = append(words, []byte("ZADD"), key, []byte("NX"), []byte(rest[1].Text()), rest[0].Str)
 	}
-	if len(rest) < 2 {
-		return nil, true
-	}
-	// NX: a member that has been added again meanwhile has its new score.
-	return codec.AppendCommand(nil, []byte("ZADD"), key, []byte("NX"), []byte(rest[1].Text()), rest[0].Str), true
+	return codec.AppendCommand(nil, words...), true
 }
 
 // fromLeft tells from which end a BLMPOP pops: its word stands behind the keys.
