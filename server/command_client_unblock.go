@@ -67,6 +67,8 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 		st.again = nil
 		st.waiter.Cancel()
 		st.waiter = nil
+		st.giveUpAsking()
+		st.broken = st.watching
 		st.endBlocked(r, withError)
 		return true
 	case st.lease == nil || s.waiting != 1 || len(st.owed) == 0:
@@ -79,7 +81,7 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 	s.loop.lanes.UnblockLease(lease, by, withError, waits, func() {
 		r := st.owed[len(st.owed)-1].r
 		lease.Close("client unblocked")
-		st.lease, st.owed = nil, nil
+		st.lose()
 		if st.tracks() { // on it: what the client has cached would go stale
 			s.end(telemetry.TrackingLost)
 		}
@@ -90,11 +92,6 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 
 // endBlocked answers a blocking command for which there is no connection any more.
 func (st *stay) endBlocked(r *request, withError bool) {
-	if st.watching {
-		st.broken = true
-	} else {
-		st.s.stay = nil
-	}
 	reply := codec.AppendNullArray(nil, st.s.resp())
 	if withError {
 		reply = codec.AppendError(nil, lane.ErrUnblocked)

@@ -124,6 +124,5 @@ func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) boo
 	}
 	s.sendOnStay(cmd, raw, 1)
 	s.pauseFor(pauseBlocked)
-	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
 	return true
 }

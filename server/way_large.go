@@ -18,12 +18,12 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 		return false
 	}
 	switch s.stayAt(addr, pool.ReasonLarge) {
-	case stayWaiting:
+	case leaseWaiting:
 		return s.hold(pauseLeasing)
-	case stayBusy:
+	case leaseBusy:
 		return s.hold(pauseDraining)
-	case stayFailed:
-		s.stay = nil
+	case leaseFailed:
+		s.stay.giveUpAsking()
 		return s.sharePiped(cmd, t, shard, raw)
 	}
 	s.stay.track()
@@ -36,7 +36,6 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 		}
 	}
 	s.stay.sendParts(r, 1)
-	s.stay.leaving = !s.stay.watching && !s.stay.tracks()
 	return true
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/berth-proxy/berth/backend"
@@ -9,16 +11,16 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// stay is a session's time on a lease, from asking the pool to giving back. Owned by the session's loop.
+// stay is a session's use of a lease, from asking the pool to giving back.
 //
-//	ask ──hit──────────────▶ attached ──leave, nothing owed──▶ detached
-//	 └──miss──▶ waiting ──▶    │  │                              ▲
-//	               │           │  └─ pool off: kept for the client ┘ when it goes
-//	               ▼           ▼
-//	             failed       lost or revoked (a WATCH is broken: its EXEC answers nil)
+// A WATCH and CLIENT TRACKING hold the lease. Without them it goes back with the last reply that it owes: that of a blocking
+// command, of a long request, of a transaction.
+//
+// Owned by the session's loop.
 type stay struct {
 	s        *session
 	addr     string
+	state    stayState
 	reason   pool.Reason
 	identity backend.Identity // what the lease has been turned to
 	lease    *pool.Lease
@@ -32,7 +34,6 @@ type stay struct {
 	slot     int        // of the watched keys
 	watching bool       // between WATCH and EXEC, DISCARD, UNWATCH
 	broken   bool       // what was watched is lost: EXEC answers nil
-	leaving  bool       // to be given back as soon as nothing is owed
 	dirty    bool       // in loop.staying
 	wait     *wait      // the blocking command that waits for the lease
 	said     int        // commands of the client's CLIENT TRACKING that the node was told
@@ -45,14 +46,55 @@ type stayOwed struct {
 	must bool // none of them may be an error
 }
 
-// What stayAt says.
+// stayState is where a stay is.
+//
+//	new ─▶ asking ◀───── another node ─────┐
+//	        │  └──────────▶ attached ──────┤◀─▶ kept (pool off, or the client tracks at several nodes)
+//	        ▼                  │ └─▶ ended │
+//	      failed ──▶ ended     ▼           │
+//	        └────────────────▶ lost ───────┘ (a WATCH is broken: its EXEC answers nil)
 type stayState uint8
 
 const (
-	stayReady   stayState = iota
-	stayWaiting           // for the pool
-	stayBusy              // for the replies of a lease to another node
-	stayFailed            // stay.err says why
+	stayNew      stayState = iota
+	stayAsking             // the pool has no lease yet
+	stayAttached           // there is a lease
+	stayKept               // there is one, which the session does not use now
+	stayFailed             // the pool had none: err says why
+	stayLost               // the lease was lost, or taken back
+	stayEnded              // the lease was given back, or is not wanted any more
+)
+
+// stayMoves lists where each state leads.
+var stayMoves = [...][]stayState{
+	stayNew:      {stayAsking, stayAttached},
+	stayAsking:   {stayAsking, stayAttached, stayFailed, stayLost, stayEnded},
+	stayAttached: {stayAsking, stayAttached, stayKept, stayLost, stayEnded},
+	stayKept:     {stayAttached, stayLost, stayEnded},
+	stayFailed:   {stayAsking, stayAttached, stayLost, stayEnded},
+	stayLost:     {stayAsking, stayAttached, stayEnded},
+	stayEnded:    {},
+}
+
+// move is the only write of a stay's state.
+func (st *stay) move(to stayState) {
+	if !slices.Contains(stayMoves[st.state], to) {
+		panic(fmt.Sprintf("a stay went from state %d to %d", st.state, to))
+	}
+	st.state = to
+}
+
+// leaves reports whether the lease goes back as soon as it owes nothing.
+func (st *stay) leaves() bool { return st.state == stayAttached && !st.watching && !st.tracks() }
+
+// leaseAnswer is what stayAt says.
+type leaseAnswer uint8
+
+const (
+	leaseReady   leaseAnswer = iota
+	leaseWaiting             // for the pool
+	leaseBusy                // for the replies of a lease to another node
+	leaseFailed              // stay.err says why
 )
 
 // carries tells that the session's shared commands for a node go on its lease: what was sent behind WATCH in one
@@ -63,15 +105,15 @@ func (st *stay) carries(addr string) bool {
 }
 
 // stayAt gets the session a lease to a node, or tells that it has to wait for one.
-func (s *session) stayAt(addr string, reason pool.Reason) stayState {
+func (s *session) stayAt(addr string, reason pool.Reason) leaseAnswer {
 	if st := s.stay; st != nil && st.addr != addr && !st.watching {
 		switch {
 		case len(st.owed) > 0:
-			return stayBusy
+			return leaseBusy
 		case st.tracks() && st.lease != nil:
 			st.keep()
 		default:
-			st.leave()
+			st.endWatch()
 		}
 	}
 	st := s.stay
@@ -80,7 +122,7 @@ func (s *session) stayAt(addr string, reason pool.Reason) stayState {
 	case s.kept[addr] != nil:
 		st = s.kept[addr]
 		delete(s.kept, addr)
-		st.leaving = false
+		st.move(stayAttached)
 		s.stay = st
 		st.rebind(s.pipes.Identity())
 	default:
@@ -88,19 +130,19 @@ func (s *session) stayAt(addr string, reason pool.Reason) stayState {
 		s.stay = st
 		st.ask()
 	}
-	switch {
-	case st.lease != nil:
-		return stayReady
-	case st.err != nil:
-		return stayFailed
+	switch st.state {
+	case stayAttached:
+		return leaseReady
+	case stayFailed:
+		return leaseFailed
 	}
-	return stayWaiting
+	return leaseWaiting
 }
 
 // gone tells that there is no lease for the stay at a node, and none on the way: what it watched is lost, but its
 // client does not know yet.
 func (st *stay) gone(addr string) bool {
-	return st.addr != addr || st.lease == nil && st.waiter == nil && st.err == nil
+	return st.addr != addr || st.state == stayLost
 }
 
 // replaced tells that another node is the primary now, where there are no slots. Nobody will say MOVED: the old one would
@@ -109,8 +151,8 @@ func (st *stay) replaced(t *router.Topology) bool {
 	return !t.Sharded() && st.lease != nil && st.addr != t.Primary(0)
 }
 
-// move gives up the lease, with what it watches, for one to another node.
-func (st *stay) move(addr string) {
+// goTo gives up the lease, with what it watches, for one to another node.
+func (st *stay) goTo(addr string) {
 	switch {
 	case st.waiter != nil:
 		st.waiter.Cancel()
@@ -127,6 +169,11 @@ func (st *stay) ask() {
 	st.identity = s.pipes.Identity()
 	pool := s.loop.srv.pools.For(st.addr, st.identity)
 	st.lease, st.waiter = pool.Get(st, s.loop.inbox, st.identity, st.reason)
+	if st.lease == nil {
+		st.move(stayAsking)
+	} else {
+		st.move(stayAttached)
+	}
 }
 
 // Attached is the pool's late answer.
@@ -135,27 +182,36 @@ func (st *stay) Attached(l *pool.Lease, err error) {
 	r := st.again
 	st.again = nil
 	switch {
-	case r == nil:
-		st.err = err
-	case err != nil:
+	case err != nil && r != nil:
 		st.fail(r, err)
+	case err != nil:
+		st.err = err
+		st.move(stayFailed)
 	default:
-		st.resend(r)
+		st.move(stayAttached)
+		if r != nil {
+			st.resend(r)
+		}
 	}
 	st.s.resumeFrom(pauseLeasing)
 }
 
-// leave gives the lease back as soon as it owes nothing.
-func (st *stay) leave() {
-	if st.tracks() {
-		st.watching, st.leaving = false, true
-		st.endWatchBefore()
-		st.leaving = false
-		return
-	}
-	st.watching, st.leaving = false, true
-	if len(st.owed) == 0 {
+// endWatch ends the WATCH. A lease that nothing else holds goes back when it owes nothing; its ledger knows what to undo.
+func (st *stay) endWatch() {
+	st.watching = false
+	switch {
+	case st.tracks():
+		st.unwatchNode()
+	case len(st.owed) == 0:
 		st.detach()
+	}
+}
+
+// unwatchNode has the node forget a WATCH that its client has ended, on a lease that is used further.
+func (st *stay) unwatchNode() {
+	if st.lease != nil && !st.watching && st.lease.Has(pool.DirtWatch) {
+		st.send(nil, unwatchCommand, 1)
+		st.lease.Clear(pool.DirtWatch)
 	}
 }
 
@@ -167,22 +223,51 @@ func (st *stay) detach() {
 	}
 	lease := st.lease
 	switch {
-	case st.waiter != nil:
-		st.waiter.Cancel()
-		st.waiter = nil
 	case lease == nil:
+		if st.waiter != nil {
+			st.waiter.Cancel()
+			st.waiter = nil
+		}
+		st.move(stayEnded)
 	case s.loop.srv.config().PoolEnabled:
 		st.lease = nil
 		lease.Detach()
+		st.move(stayEnded)
 	default:
-		st.leaving = false
 		lease.Clear(pool.DirtWatch)
 		st.send(nil, unwatchCommand, 1) // whether it watches or not: it is the client's own connection
-		if s.kept == nil {
-			s.kept = map[string]*stay{}
-		}
-		s.kept[st.addr] = st
+		st.keep()
 	}
+}
+
+// keep sets the lease aside: with the pool switched off it is the client's own, and a client that tracks has one to each node.
+func (st *stay) keep() {
+	s := st.s
+	if s.kept == nil {
+		s.kept = map[string]*stay{}
+	}
+	st.move(stayKept)
+	s.kept[st.addr] = st
+	if s.stay == st {
+		s.stay = nil
+	}
+}
+
+// lose says that the lease is gone, and returns what it owed. A WATCH on it is broken; nothing else is left to do.
+func (st *stay) lose() (owed []stayOwed) {
+	s := st.s
+	owed = st.owed
+	st.lease, st.owed = nil, nil
+	st.move(stayLost)
+	switch {
+	case s.kept[st.addr] == st:
+		delete(s.kept, st.addr)
+	case st.watching:
+		st.broken = true
+	case s.stay == st:
+		s.stay = nil
+	}
+	return owed
 }
 
 var unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
@@ -235,7 +320,7 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason)
 			return false, s.hold(pauseDraining)
 		}
 		st.broken = true
-		st.move(addr)
+		st.goTo(addr)
 	}
 	return s.attachTo(cmd, addr, reason)
 }
@@ -243,26 +328,34 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason)
 // attachTo is attach for a node that is known already.
 func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason) (ready, taken bool) {
 	switch s.stayAt(addr, reason) {
-	case stayWaiting:
+	case leaseWaiting:
 		return false, s.hold(pauseLeasing)
-	case stayBusy:
+	case leaseBusy:
 		return false, s.hold(pauseDraining)
-	case stayFailed:
-		st := s.stay
-		err := st.err
-		if st.err = nil; !st.watching {
-			s.stay = nil
-		}
-		return false, s.refuse(cmd, st.failure(err))
+	case leaseFailed:
+		return false, s.refuse(cmd, s.stay.failure(s.stay.giveUpAsking()))
 	}
 	s.stay.track()
 	return true, true
+}
+
+// giveUpAsking ends a stay for which the pool had no lease, and returns why. A WATCH is remembered: EXEC must answer nil.
+func (st *stay) giveUpAsking() (why error) {
+	why, st.err = st.err, nil
+	if st.watching {
+		st.move(stayLost)
+	} else {
+		st.move(stayEnded)
+		st.s.stay = nil
+	}
+	return why
 }
 
 // dropKept closes the connections that the client kept because the pool was off.
 func (s *session) dropKept(why string) {
 	for _, st := range s.kept {
 		st.lease.Close(why)
+		st.move(stayEnded)
 	}
 	s.kept = nil
 }
@@ -277,10 +370,7 @@ func (st *stay) rebind(id backend.Identity) {
 	case st.lease == nil:
 	case anotherUser && id.User == "" && id.Password == "": // nobody can become that on a connection
 		st.lease.Close("another user")
-		st.lease, st.owed, st.broken = nil, nil, true // the client is owed nothing
-		if !st.watching && st.s.stay == st {
-			st.s.stay = nil
-		}
+		st.lose() // the client is owed nothing
 	default:
 		if anotherUser {
 			st.lease.Mark(pool.DirtOther)

@@ -106,7 +106,7 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	if r != nil {
 		st.answer(r, reply)
 	}
-	if st.leaving && len(st.owed) == 0 && st.lease != nil {
+	if st.leaves() && len(st.owed) == 0 {
 		st.detach()
 	}
 }
@@ -175,7 +175,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 		return
 	}
 	st.again, st.asking = r, to.Ask
-	st.move(to.Addr)
+	st.goTo(to.Addr)
 	if st.lease != nil {
 		st.again = nil
 		st.resend(r)
@@ -201,9 +201,9 @@ func (st *stay) resend(r *request) {
 // LeaseLost says that the connection is gone, and with it all that it owed.
 func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	s := st.s
-	owed := st.owed
-	st.lease, st.owed = nil, nil
-	if st.tracks() {
+	tracks := st.tracks()
+	owed := st.lose()
+	if tracks {
 		s.kill(telemetry.TrackingLost)
 		for _, o := range owed {
 			if o.r != nil {
@@ -211,14 +211,6 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 			}
 		}
 		return
-	}
-	switch {
-	case s.kept[st.addr] == st:
-		delete(s.kept, st.addr)
-	case st.watching:
-		st.broken = true
-	case s.stay == st:
-		s.stay = nil
 	}
 	lost := backend.AsLost(st.addr, err)
 	for _, o := range owed {
@@ -260,7 +252,10 @@ var errNoReply = errors.New("no reply within backend-timeout-ms")
 
 // fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must still learn.
 func (st *stay) fail(r *request, err error) {
-	if !st.broken {
+	if st.broken {
+		st.move(stayLost)
+	} else {
+		st.move(stayEnded)
 		st.s.stay = nil
 	}
 	l := st.s.loop

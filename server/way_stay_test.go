@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,5 +121,24 @@ func TestBlockingCommandAfterALostWatchGetsAConnection(t *testing.T) {
 	}
 	if got := pipelined(c, "WATCH k", "MULTI", "SET k 2", "EXEC", "GET k"); got[4] != "2" {
 		t.Fatalf("the next transaction: %v", got)
+	}
+}
+
+func TestAStayMovesAlongItsDrawingOnly(t *testing.T) {
+	for from := stayNew; from <= stayEnded; from++ {
+		for to := stayNew; to <= stayEnded; to++ {
+			moved := func() (ok bool) {
+				defer func() { ok = recover() == nil }()
+				st := stay{state: from}
+				st.move(to)
+				return st.state == to
+			}()
+			if moved != slices.Contains(stayMoves[from], to) {
+				t.Errorf("from %d to %d: moved %v", from, to, moved)
+			}
+		}
+	}
+	if len(stayMoves[stayEnded]) != 0 {
+		t.Error("a stay that has ended goes on")
 	}
 }

@@ -75,15 +75,10 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	words := newLocalInBlob(0, cmd, raw, args)
 	r := s.newRequest(cmd)
 	r.settle = func(r *request, reply []byte) {
-		reply = turnedTracking(s, &words, reply, nil)
-		if !st.tracks() && !st.watching {
-			st.leaving = true
-		}
-		r.done(reply)
+		r.done(turnedTracking(s, &words, reply, nil))
 	}
 	s.pauseFor(pauseDraining)
-	st.endWatchBefore()
-	st.leaving = false
+	st.unwatchNode()
 	st.lease.Mark(pool.DirtTracking)
 	st.send(r, raw, 1)
 	return true
@@ -103,9 +98,7 @@ func turnedTracking(s *session, c *localInBlob, reply, out []byte) []byte {
 		}
 	}
 	if strings.EqualFold(string(c.args[2]), "off") {
-		if s.tracking != nil {
-			s.tracking, st.leaving = nil, !st.watching
-		}
+		s.tracking = nil
 		return out
 	}
 	t := s.tracking
@@ -115,7 +108,7 @@ func turnedTracking(s *session, c *localInBlob, reply, out []byte) []byte {
 	}
 	t.commands = append(t.commands, c.raw...)
 	t.said++
-	st.said, st.leaving = t.said, false
+	st.said = t.said
 	st.lease.Mark(pool.DirtTracking)
 	for i := 3; i < len(c.args); i++ {
 		switch strings.ToLower(string(c.args[i])) {
@@ -221,18 +214,9 @@ func (s *session) endTracking(why string) {
 	s.dropKept(why)
 	if st := s.stay; st != nil && st.lease != nil {
 		st.lease.Close(why)
-		st.lease, st.owed, st.watching = nil, nil, false
-		s.stay = nil
+		st.watching = false
+		st.lose()
 	}
-}
-
-// keep sets a tracking client's lease aside while it uses that to another node.
-func (st *stay) keep() {
-	s := st.s
-	if s.kept == nil {
-		s.kept = map[string]*stay{}
-	}
-	s.kept[st.addr], s.stay = st, nil
 }
 
 // tracksElsewhere tells whether the client has a lease to a node that is no primary any more.
@@ -249,12 +233,4 @@ func (s *session) tracksElsewhere(t *router.Topology) bool {
 		}
 	}
 	return false
-}
-
-// endWatchBefore ends the WATCH of a stay that was about to leave: its client has ended it, but the lease not yet.
-func (st *stay) endWatchBefore() {
-	if st.leaving {
-		st.send(nil, unwatchCommand, 1)
-		st.lease.Clear(pool.DirtWatch)
-	}
 }

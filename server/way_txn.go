@@ -190,14 +190,13 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 		return taken
 	}
 	t, st := s.txn, s.stay
-	st.endWatchBefore()
+	st.unwatchNode()
 	r := s.newRequest(cmd)
 	r.blob = t.blob()
 	r.parts = [][]byte{append(t.bytes, execCommand...)}
 	s.txn = nil
 	st.lease.Mark(r.blob.dirt())
 	st.sendParts(r, r.replies())
-	st.leaving = !st.tracks()
 	s.pauseForExec(r.blob)
 	return true
 }
@@ -223,7 +222,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	st.lease.Clear(pool.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
 	t.bytes = append(t.bytes, execCommand...)
 	st.send(r, t.bytes, r.replies())
-	st.watching, st.leaving = false, !st.tracks()
+	st.watching = false
 	s.pauseForExec(r.blob)
 	s.loop.dropTransaction(t)
 	return true

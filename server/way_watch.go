@@ -37,7 +37,7 @@ func (st *stay) revoke(why telemetry.Revocation) {
 	}
 	st.s.loop.stats.Revoked[why]++
 	lease := st.lease
-	st.lease, st.broken = nil, true
+	st.lose()
 	lease.Detach() // its ledger knows what to undo
 }
 
@@ -78,8 +78,8 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	r := s.newRequest(cmd)
 	r.sent = bytes.Clone(raw)
 	r.watches = !st.watching
-	st.endWatchBefore()
-	st.watching, st.leaving, st.slot = true, false, slot
+	st.unwatchNode()
+	st.watching, st.slot = true, slot
 	st.lease.Mark(pool.DirtWatch)
 	st.send(r, raw, 1)
 	return true
@@ -89,6 +89,6 @@ func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 func (s *session) unwatch() {
 	if st := s.stay; st != nil && st.watching {
 		st.broken = false
-		st.leave()
+		st.endWatch()
 	}
 }

@@ -166,6 +166,9 @@ func (l *Lease) Clear(d Dirt) {
 	}
 }
 
+// Has reports whether the holder has told the connection all of d, and no Clear has taken it out.
+func (l *Lease) Has(d Dirt) bool { return !l.over && l.conn.ledger.dirt&d == d }
+
 // SetDB enters that the holder's own SELECT went through.
 func (l *Lease) SetDB(n int) {
 	if !l.over {
