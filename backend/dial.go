@@ -8,8 +8,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop, and
-// enrolls the socket in the loop for owner. lost runs on the loop if that fails.
+// Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop,
+// and enrolls the socket in the loop for owner. lost runs on the loop if that fails.
 func (s *LinkSettings) Dial(loop Loop, addr string, owner any, lost func(error)) {
 	go func() {
 		if err := s.dial(loop, addr, owner); err != nil {
@@ -32,9 +32,9 @@ func (s *LinkSettings) dial(loop Loop, addr string, owner any) error {
 	return loop.Enroll(conn, owner)
 }
 
-// EndDials waits until no socket is between being connected and being enrolled. No socket is enrolled
-// from then on. It must return before the loops end, because a loop that has ended never answers
-// Enroll.
+// EndDials waits until no socket is between being connected and being enrolled. No socket is
+// enrolled from then on. It must return before the loops end, because a loop that has ended never
+// answers Enroll.
 func (s *LinkSettings) EndDials() {
 	s.loops.Lock()
 	defer s.loops.Unlock()

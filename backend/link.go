@@ -45,8 +45,8 @@ type Link struct {
 // NewLink returns a link that is down. kind is its owner's in the log.
 func NewLink(kind, addr string) Link { return Link{kind: kind, addr: addr} }
 
-// The first and the longest pause before a node that failed is dialled again. Each failure doubles it
-// and a random half is taken off, so that many links do not come back in one instant.
+// The first and the longest pause before a node that failed is dialled again. Each failure doubles
+// it and a random half is taken off, so that many links do not come back in one instant.
 const (
 	BackOffMin = 50 * time.Millisecond
 	BackOffMax = 2 * time.Second
@@ -78,9 +78,9 @@ func (k *Link) move(to LinkState) {
 // Begin says that the owner dials.
 func (k *Link) Begin() { k.move(Dialing) }
 
-// Opened says that the socket is connected, and returns what to write on it first. The link is up at
-// once when there is nothing to write. opened is false for a link that was given up meanwhile: the
-// socket is to be closed.
+// Opened says that the socket is connected, and returns what to write on it first. The link is up
+// at once when there is nothing to write. opened is false for a link that was given up meanwhile:
+// the socket is to be closed.
 func (k *Link) Opened(id Identity) (hello []byte, opened bool) {
 	if k.state != Dialing {
 		return nil, false
@@ -112,9 +112,9 @@ func (k *Link) Up(now int64) {
 	}
 }
 
-// Lost ends the link, however far it had come, and returns err in the words for those who are owed a
-// reply. A link that has worked may begin again at once, another one after a pause. details go to the
-// log.
+// Lost ends the link, however far it had come, and returns err in the words for those who are owed
+// a reply. A link that has worked may begin again at once, another one after a pause. details go to
+// the log.
 func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostError {
 	why, ok := errors.AsType[*LostError](err)
 	if !ok {

@@ -17,8 +17,9 @@ type Loop interface {
 	Wake()         // asks for a Flush at the end of this turn
 	Post(f func()) // runs f on the loop; any goroutine may call it
 
-	// Enroll gives the loop a connected socket, whose events are owner's. Any goroutine but the loop's
-	// may call it. It waits for the loop, and must not be called when the loop may have ended.
+	// Enroll gives the loop a connected socket, whose events are owner's. Any goroutine but the
+	// loop's may call it. It waits for the loop, and must not be called when the loop may have
+	// ended.
 	Enroll(conn net.Conn, owner any) error
 }
 

@@ -9,28 +9,30 @@ import (
 
 // Receiver is owed replies by a pipe. Its methods run on the pipe's loop, never inside Send.
 type Receiver interface {
-	// Reply delivers one whole reply. sent is the request it answers, as it was given to Send; more is how many
-	// replies the same Send is still owed. Both slices are valid during the call only.
+	// Reply delivers one whole reply. sent is the request it answers, as it was given to Send; more
+	// is how many replies the same Send is still owed. Both slices are valid during the call only.
 	Reply(reply, sent []byte, more int)
-	// Lost says that this reply and those behind it of the same Send will not come. sent is as in Reply.
+	// Lost says that this reply and those after it of the same Send will not come. sent is as in
+	// Reply.
 	Lost(err *LostError, sent []byte)
 }
 
 // Streamer is a Receiver that may take a long reply as it comes, instead of having it gathered.
 type Streamer interface {
 	Receiver
-	// Part offers the next bytes of a reply that has begun, valid during the call. If it takes them, all that follows
-	// comes the same way and the last bytes as Reply, or Lost tells that there is no end. If not, they are offered
-	// again with the bytes behind them. sent is as in Reply; left is how many bytes are known to be missing behind the
-	// part. A reply that begins with an error's or a push's first byte is never offered.
+	// Part offers the next bytes of a reply that has begun, valid during the call. If it takes
+	// them, all that follows comes the same way and the last bytes as Reply, or Lost reports that
+	// there is no end. If not, they are offered again with the bytes after them. sent is as in
+	// Reply; left is how many bytes are known to be missing after the part. A reply that begins
+	// with an error's or a push's first byte is never offered.
 	Part(part, sent []byte, left int) bool
 }
 
-// streamFrom is how long a reply is known to be before it is offered in parts: for a shorter one the many small writes cost
-// more than gathering it.
+// StreamFrom is how long a reply is known to be before it is offered in parts: for a shorter one
+// the many small writes cost more than gathering it.
 const StreamFrom = 1 << 20
 
-// streamable tells whether a reply that begins so may be handed out before its end is seen.
+// Streamable reports whether a reply that begins so may be handed out before its end is seen.
 func Streamable(first byte) bool { return first != '-' && first != '>' && first != '|' && first != '!' }
 
 // LostError is why a reply will not come.
@@ -51,7 +53,7 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// Timeout tells that berth gave up the reply; the connection is there still.
+// Timeout reports that berth gave up the reply; the connection is there still.
 func (e *LostError) Timeout() bool { return errors.Is(e.Err, ErrTimeout) }
 
 // Reasons for which berth itself ends a pipe or gives up a reply.

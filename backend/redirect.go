@@ -6,8 +6,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Follow reads a MOVED or ASK reply and records a MOVED in the topology. ok is false if the reply is no
-// redirect, or if the request has been redirected most times already; hops counts them.
+// Follow reads a MOVED or ASK reply and records a MOVED in the topology. ok is false if the reply
+// is no redirect, or if the request has been redirected most times already; hops counts them.
 func Follow(reply []byte, hops *uint8, most int, nodes Places) (to router.Redirect, ok bool) {
 	to, ok = router.ParseRedirect(reply, "")
 	if !ok {

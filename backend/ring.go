@@ -1,6 +1,6 @@
 package backend
 
-// ring is a growing first-in-first-out queue on one slice. The zero value is ready.
+// Ring is a growing first-in-first-out queue on one slice. The zero value is ready.
 type Ring[T any] struct {
 	buf  []T // a power of two long
 	head int // of the oldest
@@ -20,10 +20,10 @@ func (r *Ring[T]) Push(v T) {
 	r.n++
 }
 
-// at is the i-th oldest; 0 <= i < len.
+// At is the i-th oldest; 0 <= i < len.
 func (r *Ring[T]) At(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
-// pop removes the oldest; the ring must not be empty.
+// Pop removes the oldest; the ring must not be empty.
 func (r *Ring[T]) Pop() T {
 	var zero T
 	v := r.buf[r.head]

@@ -218,7 +218,8 @@ func (b *bench) try(s *Scenario, e *endpoint) string {
 	return ""
 }
 
-// setRate makes a rate of a share: of what the slowest endpoint reaches when nothing holds the clients back.
+// setRate makes a rate of a share: of what the slowest endpoint reaches when nothing holds the
+// clients back.
 func (b *bench) setRate(s *Scenario, endpoints []*endpoint, r *scenarioResults) error {
 	lowest := math.Inf(1)
 	for i, e := range endpoints {

@@ -1,5 +1,5 @@
-// Command bench measures Redis endpoints side by side: a redis-server by itself, berth, nutcracker, haproxy, or
-// whatever else listens at an address.
+// Command bench measures Redis endpoints side by side: a redis-server by itself, berth, nutcracker,
+// haproxy, or whatever else listens at an address.
 //
 //	                 ┌────────────┐     ┌─────────┐     ┌──────────────┐
 //	 one thread,     │ direct     │────────────────────▶│ redis-server │
@@ -11,14 +11,15 @@
 //
 //	scenario   what is measured: a workload with numbers (clients, pipeline, value, rate)
 //	workload   what one client does, and which replies are right
-//	endpoint   one address with the processes behind it
+//	endpoint   one address with the processes after it
 //	round      one scenario at one endpoint, once
 //	figures    what a round found
 //
-// Rounds are interleaved: every endpoint has its turn before any has its second, so that a noisy neighbour
-// disturbs all of them alike, and ratios are taken within a turn. Every value names its key, so a reply that
-// belongs to somebody else is an error and not a fast reply.
+// Rounds are interleaved: every endpoint has its turn before any has its second, so that a noisy
+// neighbour disturbs all of them alike, and ratios are taken within a turn. Every value names its
+// key, so a reply that belongs to somebody else is an error and not a fast reply.
 //
-// bench knows nothing of berth's insides: it starts it as a process and talks to it over a socket. Of the
-// repository it uses codec alone. What it reads from /proc and how it drives sockets is Linux'.
+// bench knows nothing of berth's insides: it starts it as a process and talks to it over a socket.
+// Of the repository it uses codec alone. What it reads from /proc and how it drives sockets is
+// Linux'.
 package main

@@ -39,8 +39,8 @@ const (
 	errorWords  = 80                   // length of an error's text that is kept
 )
 
-// driver is one thread that plays many clients. Its fields belong to that thread; what others read meanwhile is atomic,
-// and the rest is read when the thread is done.
+// driver is one thread that plays many clients. Its fields belong to that thread; what others read
+// meanwhile is atomic, and the rest is read when the thread is done.
 type driver struct {
 	work     workload
 	clients  []*client

@@ -42,7 +42,8 @@ func (e *endpoint) stop() {
 	stopNodes(e.nodes)
 }
 
-// explain adds to an error that one of the endpoint's processes has ended, if so, and what it said last.
+// explain adds to an error that one of the endpoint's processes has ended, if so, and what it said
+// last.
 func (e *endpoint) explain(err error) error {
 	procs := []*process{e.proc}
 	for _, n := range e.nodes {
@@ -92,8 +93,9 @@ type launcher struct {
 	count int      // for names of files
 }
 
-// start starts the endpoint with this name on this bed: direct, berth, nutcracker, haproxy, or "name=host:port", with
-// "@PID" behind it when the proxy's figures are wanted, and "/host:port" for each node behind it.
+// start starts the endpoint with this name on this bed: direct, berth, nutcracker, haproxy, or
+// "name=host:port", with "@PID" after it when the proxy's figures are wanted, and "/host:port" for
+// each node after it.
 func (l *launcher) start(name string, on bed) (*endpoint, error) {
 	var e *endpoint
 	var err error
@@ -121,7 +123,8 @@ func (l *launcher) start(name string, on bed) (*endpoint, error) {
 	return e, nil
 }
 
-// nodesFor starts what a proxy has behind it. sharding: the proxy cuts the keys up by itself and knows no Cluster.
+// nodesFor starts what a proxy has after it. sharding: the proxy cuts the keys up by itself and
+// knows no Cluster.
 func (l *launcher) nodesFor(on bed, sharding bool) ([]*node, error) {
 	switch {
 	case on == cluster && sharding:
@@ -144,7 +147,8 @@ func (l *launcher) direct(on bed) (*endpoint, error) {
 	return e, nil
 }
 
-// proxied starts a proxy in front of nodes; program returns what to run, given the port for clients.
+// proxied starts a proxy in front of nodes; program returns what to run, given the port for
+// clients.
 func (l *launcher) proxied(nodes []*node, name, bin string, args func(port, other int) ([]string, error)) (*endpoint, error) {
 	e, err := func() (*endpoint, error) {
 		ports, err := freePorts(2)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// outcome is a round's figures with what stands behind them.
+// outcome is a round's figures with what they are.
 type outcome struct {
 	figures figures
 	hist    histogram
@@ -195,7 +195,8 @@ func (f *field) processes() []int {
 // stuckAfter is how long nothing may happen in a round that waits for a number of requests.
 const stuckAfter = 5 * time.Second
 
-// awaitEnough returns when the time is over, the requests are made, well or badly, or nobody makes any.
+// awaitEnough returns when the time is over, the requests are made, well or badly, or nobody makes
+// any.
 func (f *field) awaitEnough() {
 	if f.scenario.Requests == 0 {
 		time.Sleep(f.scenario.Duration)

@@ -13,9 +13,10 @@ const (
 	histogramBuckets = 2*histogramHalf + (64-histogramBits)*histogramHalf
 )
 
-// histogram counts durations in buckets whose width is at most 1/128 of what they hold: a percentile read from it is
-// less than 0.8 % above the true one, at any magnitude. The layout is HdrHistogram's (http://hdrhistogram.org): powers
-// of two, each cut evenly. The zero value is empty. Owned by one goroutine.
+// histogram counts durations in buckets whose width is at most 1/128 of what they hold: a
+// percentile read from it is less than 0.8 % above the true one, at any magnitude. The layout is
+// HdrHistogram's (http://hdrhistogram.org): powers of two, each cut evenly. The zero value is
+// empty. Owned by one goroutine.
 type histogram struct {
 	counts [histogramBuckets]uint64
 	total  uint64
@@ -58,7 +59,8 @@ func (h *histogram) merge(other *histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// quantile is the duration that the share q (0 … 1) of all recorded ones do not exceed; 0 when there are none.
+// quantile is the duration that the share q (0 … 1) of all recorded ones do not exceed; 0 when
+// there are none.
 func (h *histogram) quantile(q float64) time.Duration {
 	if h.total == 0 {
 		return 0

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// queue is pairs of clients: the first half block in BLPOP, each on a list of its own, and the second half push to
-// them. A request is an element's way from the RPUSH to the client that waited.
+// queue is pairs of clients: the first half block in BLPOP, each on a list of its own, and the
+// second half push to them. A request is an element's way from the RPUSH to the client that waited.
 type queue struct {
 	plain
 	names [][]byte // by consumer
@@ -52,7 +52,8 @@ func (q *queue) judge(_ *driver, c *client, w want, raw []byte) bool {
 	return bytes.Equal(raw, want)
 }
 
-// answered sends the next element when the last one has arrived and its RPUSH is answered, whichever is later.
+// answered sends the next element when the last one has arrived and its RPUSH is answered,
+// whichever is later.
 func (q *queue) answered(d *driver, c *client, now int64) {
 	if c.parked {
 		q.count[c.id]++
@@ -69,8 +70,9 @@ func (q *queue) answered(d *driver, c *client, now int64) {
 	}
 }
 
-// pubsub is one client that publishes and many that listen, each to one channel. A request is a message's way to one of
-// them. The next messages follow when all have got the last; pipeline many are under way, to as many channels in turn.
+// pubsub is one client that publishes and many that listen, each to one channel. A request is a
+// message's way to one of them. The next messages follow when all have got the last; pipeline many
+// are under way, to as many channels in turn.
 type pubsub struct {
 	channels int
 	names    [][]byte // of the channels

@@ -48,8 +48,9 @@ pubsub ch channels.
 
 `
 
-// parseOptions reads the command line. Two scenarios in one list are told apart from two values of one number by what
-// stands in front of the comma: "get/P=1,16" are two pipelines, "get/P=1,set" two workloads.
+// parseOptions reads the command line. Two scenarios in one list are told apart from two values of
+// one number by what stands in front of the comma: "get/P=1,16" are two pipelines, "get/P=1,set"
+// two workloads.
 func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)

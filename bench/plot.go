@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// palette is told apart also by people who see few colours (Okabe and Ito, "Color Universal Design"). The peers have
-// theirs in every report.
+// palette is told apart also by people who see few colours (Okabe and Ito, "Color Universal
+// Design"). The peers have theirs in every report.
 var palette = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a7a00", "#999999"}
 
 func colour(endpoint string, others []string) string {
@@ -32,8 +32,8 @@ type bar struct {
 	value         spread
 }
 
-// bars is a chart of horizontal bars from 0 on, with a whisker from the lowest to the highest round. Bars without a
-// value are left out.
+// bars is a chart of horizontal bars from 0 on, with a whisker from the lowest to the highest
+// round. Bars without a value are left out.
 func bars(title string, show func(float64) string, all []bar) string {
 	const left, wide, line, right = 84, 190, 22, 74
 	top := 0.0
@@ -82,8 +82,8 @@ type mark struct {
 	label string
 }
 
-// lines is a chart of curves; x is between 0 and 1 and marked as told, y is marked by itself, by powers of ten when
-// logarithmic and else from 0 on.
+// lines is a chart of curves; x is between 0 and 1 and marked as told, y is marked by itself, by
+// powers of ten when logarithmic and else from 0 on.
 func lines(title string, marks []mark, logarithmic bool, show func(float64) string, curves []curve) string {
 	const left, wide, top, high, bottom, right = 58, 330, 24, 170, 36, 96
 	lo, hi := math.Inf(1), math.Inf(-1)

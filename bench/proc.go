@@ -13,7 +13,8 @@ import (
 // tick is the unit of the times in /proc/PID/stat; USER_HZ is 100 on every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpuTime is what the processes have used so far, user and system time of all their threads, from /proc/PID/stat.
+// cpuTime is what the processes have used so far, user and system time of all their threads, from
+// /proc/PID/stat.
 func cpuTime(pids []int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
@@ -30,8 +31,8 @@ func cpuTime(pids []int) (time.Duration, error) {
 	return sum, nil
 }
 
-// parseStat adds up utime and stime, the 14th and 15th field. The 2nd is the program's name in parentheses and may
-// hold anything, so fields are counted from its end.
+// parseStat adds up utime and stime, the 14th and 15th field. The 2nd is the program's name in
+// parentheses and may hold anything, so fields are counted from its end.
 func parseStat(b []byte) (time.Duration, error) {
 	i := bytes.LastIndexByte(b, ')')
 	fields := bytes.Fields(b[i+1:])
@@ -46,8 +47,8 @@ func parseStat(b []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, err
 }
 
-// memory is the processes' resident memory in bytes. smaps_rollup counts pages; the cheaper files only batches of
-// them, which is too coarse for a kilobyte a client.
+// memory is the processes' resident memory in bytes. smaps_rollup counts pages; the cheaper files
+// only batches of them, which is too coarse for a kilobyte a client.
 func memory(pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {

@@ -30,8 +30,9 @@ var running struct {
 	all        map[*process]bool
 }
 
-// spawn starts a program with its output in dir/name.log. It dies with this one, also if this one is killed: the
-// kernel sees to it. A child told so dies with the thread that forked it, so one locked thread waits for it.
+// spawn starts a program with its output in dir/name.log. It dies with this one, also if this one
+// is killed: the kernel sees to it. A child told so dies with the thread that forked it, so one
+// locked thread waits for it.
 func spawn(dir, name, bin string, args ...string) (*process, error) {
 	path, err := exec.LookPath(bin)
 	if err != nil {
@@ -85,7 +86,8 @@ func (p *process) stop() {
 	delete(running.all, p)
 }
 
-// ended tells whether the process is gone. One that is about to be, since its sockets are, has a moment for it.
+// ended reports whether the process is gone. One that is about to be, since its sockets are, has a
+// moment for it.
 func (p *process) ended() bool {
 	select {
 	case <-p.exited:

@@ -63,8 +63,8 @@ func (d *driver) consume(c *client, buf []byte, now int64) int {
 	return pos
 }
 
-// longHeader is the length of the first line of a value that is too long to be collected; it is then received piece
-// by piece. 0: buf begins with something else.
+// longHeader is the length of the first line of a value that is too long to be collected; it is
+// then received piece by piece. 0: buf begins with something else.
 func (d *driver) longHeader(c *client, buf []byte) int {
 	if buf[0] != '$' || c.scan.Need() < streamFrom || c.head == len(c.wants) || c.wants[c.head].kind != wantValue {
 		return 0

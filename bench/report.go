@@ -114,7 +114,8 @@ func latencyPlot(s *scenarioResults, endpoints []string) string {
 	return lines("latency by percentile", marks, true, microText, curves)
 }
 
-// sweepNumbers are the numbers of a scenario over which a figure is drawn when enough scenarios differ in it alone.
+// sweepNumbers are the numbers of a scenario over which a figure is drawn when enough scenarios
+// differ in it alone.
 var sweepNumbers = []struct {
 	name string
 	of   func(*Scenario) *int

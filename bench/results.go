@@ -60,7 +60,8 @@ func (r *row) spread(c *column) spread {
 	return spreadOf(values)
 }
 
-// ratio is a figure over that of another endpoint, turn by turn: what disturbed the machine meanwhile disturbed both.
+// ratio is a figure over that of another endpoint, turn by turn: what disturbed the machine
+// meanwhile disturbed both.
 func (r *row) ratio(c *column, against *row) spread {
 	var values []float64
 	for i := range min(len(r.Rounds), len(against.Rounds)) {

@@ -68,8 +68,8 @@ func prepare(s *Scenario, e *endpoint) error {
 	return nil
 }
 
-// roundIdle finds what a client costs that does nothing, in processes that have done nothing else: memory grows with
-// what a connection once did, and is not given back.
+// roundIdle finds what a client costs that does nothing, in processes that have done nothing else:
+// memory grows with what a connection once did, and is not given back.
 func roundIdle(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 	young, err := e.fresh()
 	if err == nil {
@@ -127,8 +127,8 @@ func settledMemory(pids []int) (int64, error) {
 	return last, err
 }
 
-// roundBig measures small reads first by themselves and then beside a huge value, in a process that has seen no such
-// value yet, so that its peak of memory is this one's.
+// roundBig measures small reads first by themselves and then beside a huge value, in a process that
+// has seen no such value yet, so that its peak of memory is this one's.
 func roundBig(s *Scenario, e *endpoint) (*outcome, error) {
 	if young, err := e.fresh(); err == nil {
 		defer young.stop()
@@ -163,8 +163,8 @@ func roundHog(s *Scenario, e *endpoint) (*outcome, error) {
 	return out, nil
 }
 
-// beside measures clients by themselves, and then beside one that does what is not usual. It tells by how much that one
-// is felt.
+// beside measures clients by themselves, and then beside one that does what is not usual. It tells
+// by how much that one is felt.
 func beside(s *Scenario, e *endpoint, quiet, loud workload) (*outcome, *field, error) {
 	f, err := newField(s, e, 1, func() workload { return quiet })
 	if err != nil {

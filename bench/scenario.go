@@ -13,7 +13,7 @@ import (
 // Scenario is a workload with its numbers.
 type Scenario struct {
 	Name     string        // of the workload
-	Bed      bed           // what stands behind the endpoints
+	Bed      bed           // what follows the endpoints
 	Clients  int           // connections
 	Pipeline int           // requests sent at once
 	Value    int           // bytes of a value
@@ -27,7 +27,7 @@ type Scenario struct {
 	Rounds   int           // turns of every endpoint
 }
 
-// bed is what stands behind an endpoint.
+// bed is what follows an endpoint.
 type bed string
 
 const (
@@ -83,8 +83,8 @@ func (s *Scenario) String() string {
 	return text
 }
 
-// parseScenario reads "get", or "get/c=50/P=16/d=1k/on=cluster": what is not said is as in usual. Several values for
-// one number, "P=1,16,128", make as many scenarios.
+// parseScenario reads "get", or "get/c=50/P=16/d=1k/on=cluster": what is not said is as in usual.
+// Several values for one number, "P=1,16,128", make as many scenarios.
 func parseScenario(text string, usual Scenario) ([]Scenario, error) {
 	words := strings.Split(text, "/")
 	usual.Name = words[0]
@@ -179,7 +179,7 @@ func positive(text string) (int, error) {
 	return n, err
 }
 
-// parseSize reads a number of bytes; k and m behind it are 2^10 and 2^20.
+// parseSize reads a number of bytes; k and m after it are 2^10 and 2^20.
 func parseSize(text string) (int, error) {
 	unit := 1
 	switch {

@@ -29,7 +29,8 @@ func (d *driver) exchange(c *client, n int) {
 	d.push(c)
 }
 
-// next lets a client go on after it has got all replies: at once, or when its next request falls due.
+// next lets a client go on after it has got all replies: at once, or when its next request falls
+// due.
 func (d *driver) next(c *client, now int64) {
 	if c.busy {
 		c.busy = false
@@ -49,8 +50,9 @@ func (d *driver) next(c *client, now int64) {
 	}
 }
 
-// fallDue sends the requests whose time has come. A client that still waits for a reply sends its own later, and its
-// duration is counted from when it was due: a slow endpoint cannot hide by being asked less.
+// fallDue sends the requests whose time has come. A client that still waits for a reply sends its
+// own later, and its duration is counted from when it was due: a slow endpoint cannot hide by being
+// asked less.
 func (d *driver) fallDue() {
 	if !d.going() {
 		return

@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-// The sockets of the driver never block, so reads and writes go to the kernel without telling Go's scheduler. That
-// and one epoll for all of them is what keeps the load generator light.
+// The sockets of the driver never block, so reads and writes go to the kernel without telling Go's
+// scheduler. That and one epoll for all of them is what keeps the load generator light.
 
 func readSocket(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
@@ -72,8 +72,9 @@ func newTarget(addr string) (target, error) {
 	return target{family: syscall.AF_INET6, addr: &syscall.SockaddrInet6{Port: a.Port, Addr: [16]byte(a.IP.To16())}}, nil
 }
 
-// connect opens a socket that does not block; the connection may still be under way. With a source other than 0 it
-// comes from 127.0.x.y, where x and y are that number's bytes: one address has ports for some 28,000 connections only.
+// connect opens a socket that does not block; the connection may still be under way. With a source
+// other than 0 it comes from 127.0.x.y, where x and y are that number's bytes: one address has
+// ports for some 28,000 connections only.
 func (t target) connect(source uint16) (int, error) {
 	fd, err := syscall.Socket(t.family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -95,15 +96,16 @@ func (t target) connect(source uint16) (int, error) {
 	return fd, nil
 }
 
-// allowManyFiles raises the limit of descriptors to what is allowed, here and for the processes started from here,
-// and returns it.
+// allowManyFiles raises the limit of descriptors to what is allowed, here and for the processes
+// started from here, and returns it.
 func allowManyFiles() (int, error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}
 	limit.Cur = limit.Max
-	// Go has raised its own limit already but would give children the old one, unless it is set like this.
+	// Go has raised its own limit already but would give children the old one, unless it is set
+	// like this.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, err
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// countSyscalls lets strace count a proxy's system calls during a round that is not measured otherwise: being watched
-// makes the proxy slow, so more requests share a call than usual.
+// countSyscalls lets strace count a proxy's system calls during a round that is not measured
+// otherwise: being watched makes the proxy slow, so more requests share a call than usual.
 func (b *bench) countSyscalls(s *Scenario, e *endpoint, r *scenarioResults) {
 	f, err := newField(s, e, b.o.drivers, func() workload { return newWorkload(s) })
 	if err != nil || s.Name == "idle" || s.Name == "big" || s.Name == "hog" {
@@ -49,7 +49,8 @@ func (b *bench) countSyscalls(s *Scenario, e *endpoint, r *scenarioResults) {
 	}
 }
 
-// parseStrace finds the number of calls in the last line of strace -c, the one that ends in "total".
+// parseStrace finds the number of calls in the last line of strace -c, the one that ends in
+// "total".
 func parseStrace(out []byte) (int, error) {
 	for line := range bytes.Lines(out) {
 		fields := bytes.Fields(line)

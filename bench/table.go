@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// writeTables writes the results as Markdown that can also be read as it is: a table of figures for each scenario,
-// and one of ratios against each of the chosen endpoints.
+// writeTables writes the results as Markdown that can also be read as it is: a table of figures for
+// each scenario, and one of ratios against each of the chosen endpoints.
 func writeTables(w io.Writer, r *results, against []string) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s. %s.\n\n", r.Machine, r.Begun)
@@ -62,7 +62,8 @@ func figureRows(s *scenarioResults) [][]string {
 	return rows
 }
 
-// ratioRows is a scenario's table of ratios against one endpoint; only the head when there is nothing to compare.
+// ratioRows is a scenario's table of ratios against one endpoint; only the head when there is
+// nothing to compare.
 func ratioRows(s *scenarioResults, other string) [][]string {
 	against := s.rowOf(other)
 	rows := [][]string{{"endpoint"}}
@@ -157,8 +158,8 @@ func plainText(v float64) string {
 	return countText(v)
 }
 
-// markdown lays a table out so that its columns also line up on a screen. The first row is the head; the first column
-// is to the left, all others to the right.
+// markdown lays a table out so that its columns also line up on a screen. The first row is the
+// head; the first column is to the left, all others to the right.
 func markdown(rows [][]string) string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {

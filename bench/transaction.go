@@ -40,7 +40,8 @@ func (t *txnBlob) judge(_ *driver, c *client, w want, raw []byte) bool {
 		c.shape.isReply(raw[len(head):][:value+2], w.key) && string(raw[len(head)+value:]) == string(t.want)
 }
 
-// txnWatch is optimistic locking as clients do it, one exchange after the other: WATCH; GET; MULTI SET EXEC.
+// txnWatch is optimistic locking as clients do it, one exchange after the other: WATCH; GET; MULTI
+// SET EXEC.
 type txnWatch struct {
 	plain
 	key []uint32 // by client: of its present transaction
@@ -82,7 +83,8 @@ func (t *txnWatch) answered(d *driver, c *client, now int64) {
 	d.next(c, now)
 }
 
-// judge accepts a transaction that was refused because the key had changed: that is right, and counted.
+// judge accepts a transaction that was refused because the key had changed: that is right, and
+// counted.
 func (t *txnWatch) judge(d *driver, _ *client, _ want, raw []byte) bool {
 	if string(raw) == "*-1\r\n" {
 		if d.measuring() {

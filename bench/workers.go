@@ -9,9 +9,9 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// workers are clients that wait in BLPOP, many on each of a few lists, and one, the first, that pushes to these lists in
-// turn: at the scenario's rate, or again as soon as its RPUSH is answered. A request is an element's way from its RPUSH
-// (from when that fell due) to the client that waited.
+// workers are clients that wait in BLPOP, many on each of a few lists, and one, the first, that
+// pushes to these lists in turn: at the scenario's rate, or again as soon as its RPUSH is answered.
+// A request is an element's way from its RPUSH (from when that fell due) to the client that waited.
 type workers struct {
 	plain
 	lists int

@@ -8,12 +8,13 @@ import (
 	"slices"
 )
 
-// workload is what the clients of one driver do. All its methods run on the driver's thread. now is driver time.
+// workload is what the clients of one driver do. All its methods run on the driver's thread. now is
+// driver time.
 type workload interface {
 	// start is called once when all clients are connected: it begins their first exchanges.
 	start(d *driver)
-	// request writes a client's next request (or what belongs together, such as MULTI to EXEC) behind dst and notes
-	// the replies it is owed.
+	// request writes a client's next request (or what belongs together, such as MULTI to EXEC)
+	// behind dst and notes the replies it is owed.
 	request(d *driver, c *client, dst []byte) []byte
 	// answered is called when a client has got all replies of an exchange.
 	answered(d *driver, c *client, now int64)
@@ -23,7 +24,8 @@ type workload interface {
 	pushed(d *driver, c *client, raw []byte, now int64) bool
 }
 
-// plain is a workload's methods for those that need none of their own: every client does the same, over and over.
+// plain is a workload's methods for those that need none of their own: every client does the same,
+// over and over.
 type plain struct{}
 
 func (plain) start(d *driver) {
@@ -169,7 +171,7 @@ func appendMget(d *driver, c *client, dst []byte, n int) []byte {
 	return dst
 }
 
-// isMget tells whether raw is the reply to what appendMget wrote.
+// isMget reports whether raw is the reply to what appendMget wrote.
 func isMget(d *driver, c *client, w want, raw []byte, n int) bool {
 	head := fmt.Sprintf("*%d\r\n", n)
 	each := len(c.shape.header) + c.shape.size + 2
@@ -201,8 +203,8 @@ type idle struct{ plain }
 func (idle) start(*driver)                                   {}
 func (idle) request(_ *driver, _ *client, dst []byte) []byte { return dst }
 
-// big lets the first client move huge values back and forth; all others read small ones. It is the others whose
-// requests count.
+// big lets the first client move huge values back and forth; all others read small ones. It is the
+// others whose requests count.
 type big struct {
 	plain
 	size  int // 0: the first client does as the others do

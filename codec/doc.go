@@ -14,7 +14,7 @@
 //	                                                   └─ ParseValue, for berth's own questions
 //
 // Both finders may be interrupted after any byte and go on where they stopped,
-// with the same bytes in front and more behind: input that has been looked at is
+// with the same bytes before and more after: input that has been looked at is
 // not looked at again (but for the few digits of a length that was cut). Neither
 // follows nesting by recursion: the end of a reply needs only the number of
 // elements still to come. Neither allocates because of a length or a count

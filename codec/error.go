@@ -2,7 +2,7 @@ package codec
 
 import "fmt"
 
-// ProtocolError says that bytes are not RESP. Nothing behind them can be
+// ProtocolError says that bytes are not RESP. Nothing after them can be
 // understood any more: a client gets "-ERR " and the message and is closed, a
 // connection to a node is closed.
 type ProtocolError struct {
@@ -41,7 +41,7 @@ var (
 	errReplyLineEnd  = &ProtocolError{"Protocol error: expected CR LF in reply"}
 	errReplyScalar   = &ProtocolError{"Protocol error: invalid number, boolean or null in reply"}
 	errReplyShort    = &ProtocolError{"Protocol error: reply ends too early"}
-	errReplyTrailing = &ProtocolError{"Protocol error: bytes behind the end of the reply"}
+	errReplyTrailing = &ProtocolError{"Protocol error: bytes after the end of the reply"}
 )
 
 func errExpectedBulk(got byte) error {

@@ -19,7 +19,7 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 		return 0, nil
 	}
 	i += p.seen
-	// A CR in front of the newline is a blank like others.
+	// A CR before the newline is a blank like others.
 	line := buf[:i]
 	p.inline = true
 	p.scratch = p.scratch[:0]
@@ -35,9 +35,9 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 	return i + 1, nil
 }
 
-// splitWords cuts the line into words, one behind the other in p.scratch, and
+// splitWords cuts the line into words, one after the other in p.scratch, and
 // reports whether its quotes balance. It follows Redis' sdssplitargs, odd rules
-// included: a vertical tab or form feed is a blank in front of a word and a letter
+// included: a vertical tab or form feed is a blank before a word and a letter
 // inside it; quotes may begin in the middle of a word, and a closing one ends it.
 func (p *RequestParser) splitWords(line []byte) bool {
 	for i := 0; ; {
@@ -84,7 +84,7 @@ func (p *RequestParser) viewWords() {
 	}
 }
 
-// unquoteDouble appends what stands in front of the closing double quote to
+// unquoteDouble appends what stands before the closing double quote to
 // p.scratch. It answers how many bytes of b that took, the quote included; 0: the
 // quote is missing.
 func (p *RequestParser) unquoteDouble(b []byte) int {
@@ -119,7 +119,7 @@ func (p *RequestParser) unquoteSingle(b []byte) int {
 	return 0
 }
 
-// escaped is the byte that a backslash in front of c means.
+// escaped is the byte that a backslash before c means.
 func escaped(c byte) byte {
 	switch c {
 	case 'n':

@@ -14,7 +14,7 @@ const (
 )
 
 // parseInt reads a decimal integer as Redis' string2ll does: no space, no plus
-// sign, no leading zero, no "-0", nothing behind it.
+// sign, no leading zero, no "-0", nothing after it.
 func parseInt(b []byte) (int64, bool) {
 	if len(b) == 1 && b[0] == '0' {
 		return 0, true

@@ -29,7 +29,7 @@ const (
 // is reported as a reply of its own, whose first byte is '>'.
 type ReplyScanner struct {
 	pos     int   // offset of what has not been looked at yet
-	end     int   // offset behind the string being read and its CR LF; 0: a type byte comes next
+	end     int   // offset after the string being read and its CR LF; 0: a type byte comes next
 	pending int64 // elements still to come; 0: between replies
 	seen    int   // up to here no line end was found
 	need    int   // bytes missing at least; 0: between replies
@@ -39,8 +39,8 @@ type ReplyScanner struct {
 //
 // n > 0: buf[:n] is one whole reply, and the scanner is ready for the next. n == 0
 // without an error: more bytes are needed; call again with the same bytes and more
-// behind them (they may have moved). The error is a *ProtocolError; there is no
-// way to go on behind it.
+// after them (they may have moved). The error is a *ProtocolError; there is no
+// way to go on after it.
 func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 	if len(buf) == 0 {
 		return 0, nil
@@ -102,7 +102,7 @@ func isFrequent(b []byte) bool {
 	return b[0] == '+' && b[1] == 'O' && b[2] == 'K' || b[0] == '$' && b[1] == '-' && b[2] == '1'
 }
 
-// element reads the line that an element begins with. next is the offset behind
+// element reads the line that an element begins with. next is the offset after
 // it; 0: it is not there yet, or err. If a string follows, body is its length with
 // its CR LF; otherwise the element is over, and more is by how much the number of
 // elements to come changes.
@@ -146,8 +146,8 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 	return cr + 2, 0, -1, nil
 }
 
-// length reads the length or count behind the type byte at buf[pos]. next is the
-// offset behind its CR LF; 0: not there yet, or err. It is -1 for RESP2's nulls.
+// length reads the length or count after the type byte at buf[pos]. next is the
+// offset after its CR LF; 0: not there yet, or err. It is -1 for RESP2's nulls.
 func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next int, err error) {
 	if short, width := shortLength(buf[pos+1:]); width > 0 {
 		return int64(short), pos + 1 + width, nil
@@ -197,16 +197,17 @@ func (s *ReplyScanner) Need() int { return max(s.need, 1) }
 // Partial reports whether the scanner is in the middle of a reply.
 func (s *ReplyScanner) Partial() bool { return s.need > 0 }
 
-// Settled is how many bytes at the front of buf, the buffer of the last Scan, will not be looked at again: they may be
-// passed on, and taken out of buf, as long as Shift says so. Only in the middle of a reply.
+// Settled is how many bytes at the front of buf, the buffer of the last Scan, will not be looked at
+// again: they may be passed on, and taken out of buf, as long as Shift says so. Only in the middle
+// of a reply.
 func (s *ReplyScanner) Settled(buf []byte) int {
 	if s.end > 0 {
-		return min(len(buf), s.end-2) // Scan judges the CR LF behind a string when both are there
+		return min(len(buf), s.end-2) // Scan judges the CR LF after a string when both are there
 	}
 	return s.pos
 }
 
-// Shift tells that n settled bytes were taken out of the buffer.
+// Shift reports that n settled bytes were taken out of the buffer.
 func (s *ReplyScanner) Shift(n int) {
 	s.pos, s.seen = max(0, s.pos-n), max(0, s.seen-n)
 	if s.end > 0 {

@@ -35,14 +35,14 @@ const (
 // share a parser as long as one with a Partial request keeps it to itself.
 type RequestParser struct {
 	pos  int // offset of what has not been parsed yet
-	end  int // offset behind the argument being read, or viewed, and its CR LF; 0: its length comes next
+	end  int // offset after the argument being read, or viewed, and its CR LF; 0: its length comes next
 	left int // arguments still missing; 0: between requests, or in a first line
 	seen int // up to here no line end was found
 	need int // bytes missing at least; 0: not in the middle of a request
 
 	viewed *byte // where the buffer lies of which the first arguments are views; nil: none are
 
-	begun   bool // Parse has looked at a slice of the arguments, and has the next at hand
+	begun   bool // Parse has looked at a slice of the arguments, and keeps the next
 	inline  bool
 	aside   bool     // the argument being read was set aside; its length is the last of lens already
 	lens    []int    // lengths of the arguments so far, ^length of one set aside; empty if the request arrived whole
@@ -54,8 +54,8 @@ type RequestParser struct {
 //
 // n > 0: buf[:n] is one whole request; Args and Inline tell about it. n == 0
 // without an error: more bytes are needed; call again with the same bytes and more
-// behind them (they may have moved), and Parse goes on where it stopped. The error
-// is a *ProtocolError; the parser is of no use behind it until Reset.
+// after them (they may have moved), and Parse goes on where it stopped. The error
+// is a *ProtocolError; the parser is of no use after it until Reset.
 //
 // Of a request with very many arguments a call takes a slice only: n == 0, and
 // Begun says that the next call goes on without any more bytes.
@@ -175,7 +175,7 @@ func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
 }
 
 // multibulkLength reads "*<count> CR LF" at buf[0], at leisure. width counts the
-// bytes behind the '*'; 0: not there yet, or err.
+// bytes after the '*'; 0: not there yet, or err.
 func (p *RequestParser) multibulkLength(buf []byte, lim *Limits) (count, width int, err error) {
 	line, err := p.line(buf, 0, lim.maxHeader(), errMultibulkLineSize)
 	if line < 0 {
@@ -195,7 +195,7 @@ func (p *RequestParser) multibulkLength(buf []byte, lim *Limits) (count, width i
 }
 
 // bulkLength reads "$<length> CR LF" at buf[pos], at leisure. width counts the
-// bytes behind the '$'; 0: not there yet, or err.
+// bytes after the '$'; 0: not there yet, or err.
 func (p *RequestParser) bulkLength(buf []byte, pos int, lim *Limits) (length, width int, err error) {
 	line, err := p.line(buf, pos, lim.maxHeader(), errBulkLineSize)
 	if line < 0 {
@@ -204,7 +204,7 @@ func (p *RequestParser) bulkLength(buf []byte, pos int, lim *Limits) (length, wi
 	if buf[pos] != '$' {
 		return 0, 0, errExpectedBulk(buf[pos])
 	}
-	// The offset behind the bulk must be an int, too, whatever MaxBulk says.
+	// The offset after the bulk must be an int, too, whatever MaxBulk says.
 	longest := min(int64(lim.maxBulk()), math.MaxInt-int64(line)-4)
 	v, ok := parseInt(buf[pos+1 : line])
 	switch {
@@ -218,7 +218,7 @@ func (p *RequestParser) bulkLength(buf []byte, pos int, lim *Limits) (length, wi
 	return int(v), line + 1 - pos, nil
 }
 
-// line finds the CR of the line that begins at pos and waits for the byte behind
+// line finds the CR of the line that begins at pos and waits for the byte after
 // it, as Redis does before it judges a line. It answers the CR's offset, or -1
 // with the error if more than longest bytes have no CR among them.
 func (p *RequestParser) line(buf []byte, pos, longest int, tooLong error) (int, error) {
@@ -268,8 +268,9 @@ func (p *RequestParser) viewBulks(buf []byte) {
 	p.end, p.begun, p.need = pos, last < len(p.lens), 0
 }
 
-// Long tells about an argument of at least so many bytes that has not wholly arrived: its place among the arguments,
-// the offset in the buffer of the last Parse at which it begins, and its length. length 0: there is none.
+// Long tells about an argument of at least so many bytes that has not wholly arrived: its place
+// among the arguments, the offset in the buffer of the last Parse at which it begins, and its
+// length. length 0: there is none.
 func (p *RequestParser) Long(atLeast int) (index, from, length int) {
 	if p.left == 0 || p.end == 0 || p.end-2-p.pos < atLeast {
 		return 0, 0, 0
@@ -277,15 +278,16 @@ func (p *RequestParser) Long(atLeast int) (index, from, length int) {
 	return len(p.lens), p.pos, p.end - 2 - p.pos
 }
 
-// SetAside takes the argument that Long tells about out of the parser's sight: the caller keeps its bytes elsewhere, but
-// for the CR LF behind it, and what it gives to the next Parse lacks them. Among Args it is nil.
+// SetAside takes the argument that Long tells about out of the parser's sight: the caller keeps its
+// bytes elsewhere, but for the CR LF after it, and what it gives to the next Parse lacks them.
+// Among Args it is nil.
 func (p *RequestParser) SetAside() {
 	p.addLen(^(p.end - 2 - p.pos))
 	p.aside, p.end, p.need = true, p.pos+2, 2
 }
 
-// First is what is known of a request that has not wholly arrived: its first argument, nil if that is not there. buf
-// is the buffer of the last Parse.
+// First is what is known of a request that has not wholly arrived: its first argument, nil if that
+// is not there. buf is the buffer of the last Parse.
 func (p *RequestParser) First(buf []byte) []byte {
 	if p.left == 0 || len(p.lens) == 0 || p.lens[0] < 0 {
 		return nil

@@ -21,7 +21,7 @@ type Value struct {
 	Float float64
 	// Elems are an aggregate's elements; a map's are key, value, key, value.
 	Elems []Value
-	// Attrs are the attributes in front of it: name, value, name, value.
+	// Attrs are the attributes before it: name, value, name, value.
 	Attrs []Value
 }
 

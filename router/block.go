@@ -12,7 +12,8 @@ type blockRule struct {
 	always bool // in a way unknown here (learned from a node)
 }
 
-// Blocks tells whether the request, as written, may wait on the node. Inside MULTI nothing does, whatever it says.
+// Blocks reports whether the request, as written, may wait on the node. Inside MULTI nothing does,
+// whatever it says.
 func (c *Command) Blocks(args [][]byte) bool {
 	arg, _ := c.BlockTimeout(args)
 	return arg >= 0 || c.block.always
@@ -29,7 +30,8 @@ type Timeout struct {
 // maxTimeout keeps deadlines within what time can count. A longer wait is the node's matter.
 const maxTimeout = 50 * 365 * 24 * time.Hour
 
-// Timeout reads the timeout of a request. ok is false when the request does not block or has no such argument.
+// Timeout reads the timeout of a request. ok is false when the request does not block or has no
+// such argument.
 func (c *Command) Timeout(args [][]byte) (t Timeout, ok bool) {
 	arg, unit := c.BlockTimeout(args)
 	if arg < 0 {
@@ -38,7 +40,8 @@ func (c *Command) Timeout(args [][]byte) (t Timeout, ok bool) {
 	return ParseTimeout(args, arg, unit), true
 }
 
-// ParseTimeout reads the timeout at a known place. It takes less than Redis does, so that what it takes means the same there.
+// ParseTimeout reads the timeout at a known place. It takes less than Redis does, so that what it
+// takes means the same there.
 func ParseTimeout(args [][]byte, arg int, unit time.Duration) Timeout {
 	t := Timeout{Arg: arg, Unit: unit, Opaque: true}
 	text := args[arg]
@@ -59,7 +62,8 @@ func ParseTimeout(args [][]byte, arg int, unit time.Duration) Timeout {
 	return t
 }
 
-// Left is what is left of the timeout when some of it has gone, at least a millisecond; 0: for ever.
+// Left is what is left of the timeout when some of it has gone, at least a millisecond; 0: for
+// ever.
 func (t Timeout) Left(gone time.Duration) time.Duration {
 	if t.Asked == 0 {
 		return 0
@@ -76,8 +80,9 @@ func (t Timeout) Append(dst []byte, left time.Duration) []byte {
 	return strconv.AppendFloat(dst, float64(millis)/1000, 'f', -1, 64)
 }
 
-// BlockTimeout returns which argument holds the blocking timeout, and its unit: time.Second (a decimal fraction is
-// allowed) or time.Millisecond. -1 when the request does not block or has no such argument. 0 means for ever.
+// BlockTimeout returns which argument holds the blocking timeout, and its unit: time.Second (a
+// decimal fraction is allowed) or time.Millisecond. -1 when the request does not block or has no
+// such argument. 0 means for ever.
 func (c *Command) BlockTimeout(args [][]byte) (arg int, unit time.Duration) {
 	if c.block.option {
 		return blockOption(args), time.Millisecond
@@ -92,9 +97,10 @@ func (c *Command) BlockTimeout(args [][]byte) (arg int, unit time.Duration) {
 	return arg, time.Second
 }
 
-// blockOption reads the options of XREAD and XREADGROUP up to STREAMS, in the way the command itself does, and returns
-// the position of BLOCK's value, or -1. A group, a consumer or a stream may be called BLOCK. An option unknown here is
-// stepped over: at worst a request that does not block gets a connection of its own.
+// blockOption reads the options of XREAD and XREADGROUP up to STREAMS, in the way the command
+// itself does, and returns the position of BLOCK's value, or -1. A group, a consumer or a stream
+// may be called BLOCK. An option unknown here is stepped over: at worst a request that does not
+// block gets a connection of its own.
 func blockOption(args [][]byte) int {
 	for i := 1; i < len(args)-1; i++ {
 		switch {

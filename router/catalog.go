@@ -6,8 +6,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// catalog is what COMMAND says of the commands there are: the nodes' own words, kept so that clients that ask when they
-// connect cost no node anything. Immutable.
+// Catalog is what COMMAND says of the commands there are: the nodes' own words, kept so that
+// clients that ask when they connect cost no node anything. Immutable.
 type Catalog struct {
 	Reply    []byte // the nodes' reply to COMMAND it was made from; nil: the nodes have not said
 	Commands int    // without counting subcommands
@@ -16,19 +16,19 @@ type Catalog struct {
 	Whole    [4][]byte             // COMMAND's reply by RESP version
 }
 
-// catalogRow is one command.
+// CatalogRow is one command.
 type CatalogRow struct {
 	Name       string
 	Categories []string // "@read" …
 	Append     func(dst []byte, resp int) []byte
 }
 
-// sameBytes tells whether both are one slice, not only of the same content.
+// SameBytes reports whether both are one slice, not only of the same content.
 func SameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// catalogOfNodes reads a reply to COMMAND, nil if it is none.
+// CatalogOfNodes reads a reply to COMMAND, nil if it is none.
 func CatalogOfNodes(reply []byte) *Catalog {
 	v, err := codec.ParseValue(reply)
 	if err != nil || v.Type != '*' || len(v.Elems) == 0 {
@@ -89,7 +89,7 @@ func (c *Catalog) fill(whole func(dst []byte, resp int) []byte) {
 	}
 }
 
-// find is the row of a command's full name, case aside.
+// Find is the row of a command's full name, case aside.
 func (c *Catalog) Find(name []byte) (CatalogRow, bool) {
 	r, ok := c.Rows[strings.ToLower(string(name))]
 	return r, ok
@@ -105,8 +105,8 @@ const (
 	rowSubcommands = 9
 )
 
-// appendRow writes a row that a node gave in RESP2 for a client of either version: in RESP3 some of its arrays are sets
-// and maps.
+// appendRow writes a row that a node gave in RESP2 for a client of either version: in RESP3 some of
+// its arrays are sets and maps.
 func appendRow(dst []byte, row codec.Value, resp int) []byte {
 	dst = codec.AppendArray(dst, len(row.Elems))
 	for i, e := range row.Elems {
@@ -134,7 +134,8 @@ func appendRow(dst []byte, row codec.Value, resp int) []byte {
 	return dst
 }
 
-// appendSpec writes a key specification: maps within maps, and among their values one set, the flags.
+// appendSpec writes a key specification: maps within maps, and among their values one set, the
+// flags.
 func appendSpec(dst []byte, spec codec.Value, resp int) []byte {
 	dst = codec.AppendMap(dst, len(spec.Elems)/2, resp)
 	for i := 0; i+1 < len(spec.Elems); i += 2 {

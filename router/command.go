@@ -18,8 +18,8 @@ var wayNames = [...]string{"shared", "local", "split", "fanout", "blocking", "pi
 
 func (w Way) String() string { return wayNames[w] }
 
-// Join is how the replies to the parts of a Split or FanOut command become one. One failing part fails the whole
-// command, except for JoinAny.
+// Join is how the replies to the parts of a Split or FanOut command become one. One failing part
+// fails the whole command, except for JoinAny.
 type Join uint8
 
 const (
@@ -27,7 +27,7 @@ const (
 	JoinMGet               // an array: each part's elements go back to the places their keys had (MGET)
 	JoinOK                 // every part answers +OK (MSET)
 	JoinSum                // integers, added (DEL, UNLINK, EXISTS, TOUCH, DBSIZE)
-	JoinConcat             // arrays, one behind the other (KEYS)
+	JoinConcat             // arrays, one after the other (KEYS)
 	JoinUnion              // arrays, each element once (PUBSUB CHANNELS)
 	JoinPairs              // flat arrays of name and count, counts of the same name added (PUBSUB NUMSUB)
 	JoinSame               // every part must succeed; the first reply stands for all (FLUSHALL, SCRIPT LOAD)
@@ -75,10 +75,11 @@ var flagNames = [...]string{
 	"allow_busy", "module",
 }
 
-// Has tells whether all of want is set.
+// Has reports whether all of want is set.
 func (f Flags) Has(want Flags) bool { return f&want == want }
 
-// Command is one row of the table, or one learned from a node. It is immutable and shared by all who look it up.
+// Command is one row of the table, or one learned from a node. It is immutable and shared by all
+// who look it up.
 type Command struct {
 	ID    int    // dense, 0 … len(Table.Commands())-1; the same in a table and in all that were made from it by With
 	Name  string // lower case; "get", and "config|get" for a subcommand
@@ -90,8 +91,9 @@ type Command struct {
 	Undo  Undo
 	Since string // the Redis version that brought it, when later than 7.0; "" before, and for learned commands
 
-	// First, Last and Step are the key positions as COMMAND reports them: 0 0 0 without keys; a negative Last counts
-	// from the end. They do not cover a command with MovableKeys. For routing use Keys.
+	// First, Last and Step are the key positions as COMMAND reports them: 0 0 0 without keys; a
+	// negative Last counts from the end. They do not cover a command with MovableKeys. For routing
+	// use Keys.
 	First, Last, Step int
 
 	Categories []string // ACL categories, "@string" …, sorted
@@ -110,17 +112,19 @@ type Command struct {
 // Container is the command a subcommand belongs to, nil for others.
 func (c *Command) Container() *Command { return c.container }
 
-// Subcommands are the commands behind a container's name, sorted by name; nil for a command that has none.
+// Subcommands are the commands after a container's name, sorted by name; nil for a command that has
+// none.
 func (c *Command) Subcommands() []*Command { return c.subs }
 
-// Keyless tells that the command never has a key: a Shared one may go to any primary. Shard channels (SPUBLISH)
-// count as keys here and in Keys: they route alike.
+// Keyless reports that the command never has a key: a Shared one may go to any primary. Shard
+// channels (SPUBLISH) count as keys here and in Keys: they route alike.
 func (c *Command) Keyless() bool { return len(c.specs) == 0 && c.native == nil }
 
-// Channels tells that what Keys finds are shard channels: they route like keys, but name no data.
+// Channels reports that what Keys finds are shard channels: they route like keys, but name no data.
 func (c *Command) Channels() bool { return len(c.specs) > 0 && c.specs[0].flags&KeyChannel != 0 }
 
-// CheckArity returns nil when a command of nargs words, its name included, is complete, else the error Redis gives.
+// CheckArity returns nil when a command of nargs words, its name included, is complete, else the
+// error Redis gives.
 func (c *Command) CheckArity(nargs int) error {
 	if nargs == c.Arity || c.Arity < 0 && nargs >= -c.Arity {
 		return nil
@@ -128,8 +132,9 @@ func (c *Command) CheckArity(nargs int) error {
 	return arityError(c.Name)
 }
 
-// CheckSteps returns nil when a command of nargs words whose keys come in steps (MSET key value …) ends with a whole
-// step, else the error the node would give. Ask before cutting a request at its keys.
+// CheckSteps returns nil when a command of nargs words whose keys come in steps (MSET key value …)
+// ends with a whole step, else the error the node would give. Ask before cutting a request at its
+// keys.
 func (c *Command) CheckSteps(nargs int) error {
 	if c.Step > 1 && c.Last == -1 && (nargs-c.First)%c.Step != 0 {
 		return arityError(c.Name)
@@ -137,8 +142,8 @@ func (c *Command) CheckSteps(nargs int) error {
 	return nil
 }
 
-// Travels is the Way of this very request: Way, except that a Blocking command that does not block as written is
-// Shared.
+// Travels is the Way of this very request: Way, except that a Blocking command that does not block
+// as written is Shared.
 func (c *Command) Travels(args [][]byte) Way {
 	if c.Way == Blocking && !c.Blocks(args) {
 		return Shared
@@ -146,5 +151,6 @@ func (c *Command) Travels(args [][]byte) Way {
 	return c.Way
 }
 
-// Refusal is what a client gets that sends a Refused command, as codec.AppendError takes it; "" for all others.
+// Refusal is what a client gets that sends a Refused command, as codec.AppendError takes it; "" for
+// all others.
 func (c *Command) Refusal() string { return c.refusal }

@@ -11,8 +11,8 @@ type Error string
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrKeys: the arguments do not say where the keys are (XREAD without STREAMS, a wrong number of keys). The words
-	// are those of COMMAND GETKEYS.
+	// ErrKeys: the arguments do not say where the keys are (XREAD without STREAMS, a wrong number
+	// of keys). The words are those of COMMAND GETKEYS.
 	ErrKeys = Error("ERR Invalid arguments specified for command")
 	// ErrCrossSlot: the keys of one command hash to several slots, and it cannot be split.
 	ErrCrossSlot = Error("CROSSSLOT Keys in request don't hash to the same slot")
@@ -68,9 +68,9 @@ func oneLine(s string) error {
 	return Error(strings.NewReplacer("\r", " ", "\n", " ").Replace(s))
 }
 
-// CrossProtocol tells whether the first word of a request is "POST" or "Host:": an HTTP client that was tricked into
-// talking to Redis. Redis closes such a client without an answer, and so must a proxy: forwarded, it would cost
-// everybody the shared connection.
+// CrossProtocol reports whether the first word of a request is "POST" or "Host:": an HTTP client
+// that was tricked into talking to Redis. Redis closes such a client without an answer, and so must
+// a proxy: forwarded, it would cost everybody the shared connection.
 func CrossProtocol(name []byte) bool {
 	return equalWord(name, "POST") || equalWord(name, "HOST:")
 }
@@ -79,8 +79,8 @@ const notAllowed = `ERR %s command not allowed. If the enable-%s-command option 
 	`from a local connection, otherwise you need to set this option in the configuration file, and then restart ` +
 	`the server.`
 
-// refusals are the words for refused commands that Redis itself has words for. All others get what a user without
-// the permission gets.
+// refusals are the words for refused commands that Redis itself has words for. All others get what
+// a user without the permission gets.
 var refusals = map[string]string{
 	"replicaof": "ERR REPLICAOF not allowed in cluster mode.",
 	"slaveof":   "ERR REPLICAOF not allowed in cluster mode.",

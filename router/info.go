@@ -2,8 +2,9 @@ package router
 
 import "github.com/berth-proxy/berth/codec"
 
-// AppendInfo appends the command's element of a COMMAND or COMMAND INFO reply, subcommands included, in RESP version
-// resp: name, arity, flags, first, last, step, ACL categories, tips, key specifications, subcommands.
+// AppendInfo appends the command's element of a COMMAND or COMMAND INFO reply, subcommands
+// included, in RESP version resp: name, arity, flags, first, last, step, ACL categories, tips, key
+// specifications, subcommands.
 func (c *Command) AppendInfo(dst []byte, resp int) []byte {
 	dst = codec.AppendArray(dst, 10)
 	dst = codec.AppendBulkString(dst, c.Name)

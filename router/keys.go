@@ -23,16 +23,17 @@ var keyFlagNames = [...]string{
 	"RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "not_key", "incomplete", "variable_flags",
 }
 
-// keySpec says where some of a command's keys are: where to begin, then how far to go. It is Redis' "key
-// specification" (https://redis.io/docs/latest/develop/reference/key-specs/).
+// keySpec says where some of a command's keys are: where to begin, then how far to go. It is Redis'
+// "key specification" (https://redis.io/docs/latest/develop/reference/key-specs/).
 type keySpec struct {
-	// Begin: argument `begin`; or, with a keyword, behind its first occurrence from argument `begin` on (negative:
-	// searched backwards from that far from the end).
+	// Begin: argument `begin`; or, with a keyword, after its first occurrence from argument `begin`
+	// on (negative: searched backwards from that far from the end).
 	keyword string
 	begin   int
 
-	// Find: `counted`: the argument at begin is the number of keys, they follow it. Otherwise up to `last`: relative
-	// to begin, or from the end when negative; with a limit of n only the first 1/n of the rest.
+	// Find: `counted`: the argument at begin is the number of keys, they follow it. Otherwise up to
+	// `last`: relative to begin, or from the end when negative; with a limit of n only the first
+	// 1/n of the rest.
 	counted bool
 	last    int
 	limit   int
@@ -42,7 +43,8 @@ type keySpec struct {
 	flags   KeyFlags
 }
 
-// keyFinder finds the keys of a command that specifications cannot describe, or in which they may be mistaken.
+// keyFinder finds the keys of a command that specifications cannot describe, or in which they may
+// be mistaken.
 type keyFinder func(args [][]byte, at []int) ([]int, error)
 
 var keyFinders = map[string]keyFinder{
@@ -54,12 +56,13 @@ var keyFinders = map[string]keyFinder{
 	"xreadgroup": streamKeys,
 }
 
-// Keys appends the positions of the request's keys to at[:0] and returns it: ascending within a group, in the order
-// COMMAND GETKEYS gives them (a destination comes before the sources). Shard channels count as keys. It does not
-// allocate when at has room, and every position lies within args.
+// Keys appends the positions of the request's keys to at[:0] and returns it: ascending within a
+// group, in the order COMMAND GETKEYS gives them (a destination comes before the sources). Shard
+// channels count as keys. It does not allocate when at has room, and every position lies within
+// args.
 //
-// ErrKeys means that the arguments are such that no node would find keys either: the node's own error is the right
-// answer, from any primary.
+// ErrKeys means that the arguments are such that no node would find keys either: the node's own
+// error is the right answer, from any primary.
 func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 	at = at[:0]
 	if c.oneKey {
@@ -80,8 +83,9 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 			continue
 		}
 		if i > 0 {
-			// An option that is not there (GEORADIUS … STORE key), no sources (PFMERGE key is complete, though COMMAND
-			// GETKEYS does not think so), or a mistake that the owner of the first key will name.
+			// An option that is not there (GEORADIUS … STORE key), no sources (PFMERGE key is
+			// complete, though COMMAND GETKEYS does not think so), or a mistake that the owner of
+			// the first key will name.
 			continue
 		}
 		return at[:0], ErrKeys
@@ -89,8 +93,8 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 	return at, nil
 }
 
-// SlotOf returns the slot all keys of the request hash to, -1 when it has none, and the keys' positions (see Keys).
-// Errors: ErrKeys, ErrCrossSlot.
+// SlotOf returns the slot all keys of the request hash to, -1 when it has none, and the keys'
+// positions (see Keys). Errors: ErrKeys, ErrCrossSlot.
 func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err error) {
 	keys, err = c.Keys(args, at)
 	if err != nil || len(keys) == 0 {
@@ -187,8 +191,8 @@ func sourceKey(args [][]byte, at []int, i int) ([]int, error) {
 	return append(at, i), nil
 }
 
-// sortKeys finds the keys of SORT: the source, and the destination of the last STORE. BY and GET patterns are no keys:
-// a cluster node refuses the ones that could name a key elsewhere.
+// sortKeys finds the keys of SORT: the source, and the destination of the last STORE. BY and GET
+// patterns are no keys: a cluster node refuses the ones that could name a key elsewhere.
 func sortKeys(args [][]byte, at []int) ([]int, error) {
 	at, err := sourceKey(args, at, 1)
 	if err != nil {
@@ -232,8 +236,9 @@ func migrateKeys(args [][]byte, at []int) ([]int, error) {
 	return sourceKey(args, at, 3)
 }
 
-// streamKeys finds the keys of XREAD and XREADGROUP: the first half of what is behind STREAMS, which may also be the value
-// of an option before it. An option unknown here is stepped over, as in blockOption.
+// streamKeys finds the keys of XREAD and XREADGROUP: the first half of what is after STREAMS, which
+// may also be the value of an option before it. An option unknown here is stepped over, as in
+// blockOption.
 func streamKeys(args [][]byte, at []int) ([]int, error) {
 	for i := 1; i < len(args); i++ {
 		switch {

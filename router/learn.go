@@ -12,8 +12,9 @@ import (
 // ErrNotCommandReply is wrapped by the error of With.
 var ErrNotCommandReply = errors.New("not a COMMAND reply")
 
-// With returns a table that also has what a node says it knows: reply is its raw answer to COMMAND, in RESP2 or RESP3,
-// from any version of Redis. t is unchanged; IDs of its commands stay, new ones follow.
+// With returns a table that also has what a node says it knows: reply is its raw answer to COMMAND,
+// in RESP2 or RESP3, from any version of Redis. t is unchanged; IDs of its commands stay, new ones
+// follow.
 //
 //   - A command the table lacks (a module's, a newer one) is added and travels by its keys: the key specifications of
 //     the reply when there are any, else first, last and step. A command renamed by rename-command stays unknown:
@@ -47,7 +48,8 @@ func (t *Table) With(reply []byte) (*Table, error) {
 	return newTable(l.commands), nil
 }
 
-// cloneCommands copies the rows, so that the old table's stay as they are; the copies know the copies as containers.
+// cloneCommands copies the rows, so that the old table's stay as they are; the copies know the
+// copies as containers.
 func cloneCommands(from []*Command) []*Command {
 	to := make([]*Command, len(from))
 	for i, c := range from {
@@ -66,8 +68,9 @@ type learner struct {
 	byName   map[string]*Command
 }
 
-// leaveOut marks the commands of later versions that the reply does not have. Only nodes from 7.0 on say what
-// subcommands they have; before them, and of what only resembles Redis, nothing is left out.
+// leaveOut marks the commands of later versions that the reply does not have. Only nodes from 7.0
+// on say what subcommands they have; before them, and of what only resembles Redis, nothing is left
+// out.
 func (l *learner) leaveOut(reply codec.Value) {
 	named, whole := map[string]bool{}, false
 	var enter func(rows []codec.Value)
@@ -91,8 +94,8 @@ func (l *learner) leaveOut(reply codec.Value) {
 	}
 }
 
-// learn takes one element of a COMMAND reply. Elements it cannot read (a null for a command that went away, a shape of
-// the future) are passed over: the table is as good without them.
+// learn takes one element of a COMMAND reply. Elements it cannot read (a null for a command that
+// went away, a shape of the future) are passed over: the table is as good without them.
 func (l *learner) learn(row codec.Value, container *Command) {
 	if len(row.Elems) < 6 || row.Elems[1].Type != ':' {
 		return
@@ -121,7 +124,7 @@ func (l *learner) learn(row codec.Value, container *Command) {
 
 func (l *learner) known(name string) *Command { return l.byName[name] }
 
-// mayGrow tells whether unknown subcommands of c may be forwarded.
+// mayGrow reports whether unknown subcommands of c may be forwarded.
 func (c *Command) mayGrow() bool { return c.Way != Local && c.Way != Refused }
 
 // stateful are the categories of commands that change the connection they arrive on.
@@ -178,8 +181,8 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	return c
 }
 
-// learnKeySpecs reads the key specifications of a COMMAND reply. Those it does not understand are left out; the
-// command then goes by the others.
+// learnKeySpecs reads the key specifications of a COMMAND reply. Those it does not understand are
+// left out; the command then goes by the others.
 func learnKeySpecs(list []codec.Value) []keySpec {
 	var specs []keySpec
 	for _, v := range list {

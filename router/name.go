@@ -2,14 +2,16 @@ package router
 
 import "encoding/binary"
 
-// maxName is the longest name the index holds. The longest of Redis has 23 bytes, of known modules 27.
+// maxName is the longest name the index holds. The longest of Redis has 23 bytes, of known modules
+// 27.
 const maxName = 32
 
-// foldedName is a command name in lower case, packed into words so that it is compared a word at a time.
+// foldedName is a command name in lower case, packed into words so that it is compared a word at a
+// time.
 type foldedName [maxName / 8]uint64
 
-// fold packs a name of 1 … maxName bytes. Only A-Z are folded, as Redis does. Bytes behind the name are zero, so a
-// name that ends in NUL bytes looks like one without: compare the lengths too.
+// fold packs a name of 1 … maxName bytes. Only A-Z are folded, as Redis does. Bytes after the name
+// are zero, so a name that ends in NUL bytes looks like one without: compare the lengths too.
 func fold(name []byte) (f foldedName) {
 	n := len(name)
 	if n < 8 {
@@ -53,8 +55,8 @@ func lower(w uint64) uint64 {
 	return w | upper>>2
 }
 
-// nameIndex finds commands by container and folded name: open addressing, at most half full, never changed once
-// built.
+// nameIndex finds commands by container and folded name: open addressing, at most half full, never
+// changed once built.
 type nameIndex struct {
 	entries []nameEntry
 	shift   uint // 64 - log2(len(entries))
@@ -82,8 +84,8 @@ func (ix *nameIndex) hash(f *foldedName, tag uint64) uint64 {
 	return h * 0xff51afd7ed558ccd >> ix.shift
 }
 
-// find returns the command of that name, in any case, behind the container (nil: a command of its own); nil when
-// there is none.
+// find returns the command of that name, in any case, in the container (nil: a command of its own);
+// nil when there is none.
 func (ix *nameIndex) find(container *Command, name []byte) *Command {
 	n := len(name)
 	if n == 0 || n > maxName {
@@ -123,8 +125,9 @@ func makeNameIndex(commands []*Command) nameIndex {
 	return ix
 }
 
-// equalWord compares an argument with a keyword in upper case as Redis does, with strcasecmp: case aside, and only up
-// to the first NUL byte. An argument "BLOCK\x00x" is the option BLOCK to a node, so it must be one here too.
+// equalWord compares an argument with a keyword in upper case as Redis does, with strcasecmp: case
+// aside, and only up to the first NUL byte. An argument "BLOCK\x00x" is the option BLOCK to a node,
+// so it must be one here too.
 func equalWord(arg []byte, word string) bool {
 	if len(arg) < len(word) || len(arg) > len(word) && arg[len(word)] != 0 {
 		return false

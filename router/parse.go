@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// parseCommands reads a file like commands.tbl, whose head explains the columns. The file is part of the program, so a
-// mistake in it is a panic, and the tests read it.
+// parseCommands reads a file like commands.tbl, whose head explains the columns. The file is part
+// of the program, so a mistake in it is a panic, and the tests read it.
 func parseCommands(file, source string) []*Command {
 	var commands []*Command
 	var container *Command
@@ -39,7 +39,8 @@ func parseCommands(file, source string) []*Command {
 	return commands
 }
 
-// parseCommand reads one row: name arity way flags, then keys, categories, tips, version and traits in any order.
+// parseCommand reads one row: name arity way flags, then keys, categories, tips, version and traits
+// in any order.
 func parseCommand(fields []string, category string) (*Command, error) {
 	if len(fields) < 4 {
 		return nil, fmt.Errorf("%d columns, at least 4 are needed", len(fields))
@@ -136,8 +137,8 @@ func tip(s string) string {
 	return s
 }
 
-// parseKeySpec reads one column of key positions: "1", "1..-1", "1..-1/2", "2#", "STORE>6", "STREAMS>1..-1%2", "?",
-// each followed by "=" and what the command does with the keys.
+// parseKeySpec reads one column of key positions: "1", "1..-1", "1..-1/2", "2#", "STORE>6",
+// "STREAMS>1..-1%2", "?", each followed by "=" and what the command does with the keys.
 func parseKeySpec(s string) (keySpec, error) {
 	spec := keySpec{step: 1}
 	where, flags, ok := strings.Cut(s, "=")
@@ -197,10 +198,11 @@ func (c *Command) complete(categories []string) {
 	c.Tips = slices.Clip(c.Tips)
 }
 
-// deriveRange computes First, Last, Step and MovableKeys from the key specifications as Redis does for the clients
-// that do not know these: neighbouring plain ranges are one range, all else is "movable".
+// deriveRange computes First, Last, Step and MovableKeys from the key specifications as Redis does
+// for the clients that do not know these: neighbouring plain ranges are one range, all else is
+// "movable".
 func (c *Command) deriveRange() {
-	const open = 1 << 30 // no argument is behind a range that goes to the end
+	const open = 1 << 30 // no argument follows a range that goes to the end
 	end := 0
 	for i := range c.specs {
 		s := &c.specs[i]
@@ -219,7 +221,8 @@ func (c *Command) deriveRange() {
 	}
 }
 
-// deriveCategories adds the ACL categories that Redis derives from the flags to those of the command's group.
+// deriveCategories adds the ACL categories that Redis derives from the flags to those of the
+// command's group.
 func (c *Command) deriveCategories(group []string) {
 	var all []string
 	for _, name := range group {

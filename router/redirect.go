@@ -8,13 +8,13 @@ import (
 
 // Redirect is what a MOVED or ASK error says.
 type Redirect struct {
-	Ask  bool   // ASK: this one request only, behind ASKING. Otherwise MOVED: the slot has a new owner
+	Ask  bool   // ASK: this one request only, after ASKING. Otherwise MOVED: the slot has a new owner
 	Slot uint16 // the slot it is about
 	Addr string // "host:port" of the node to go to
 }
 
-// ParseRedirect reads "-MOVED 3999 10.0.0.2:6381\r\n" and "-ASK …"; false for any other reply. fromHost is the host
-// of the node that answered: an empty host in the error means the same one.
+// ParseRedirect reads "-MOVED 3999 10.0.0.2:6381\r\n" and "-ASK …"; false for any other reply.
+// fromHost is the host of the node that answered: an empty host in the error means the same one.
 func ParseRedirect(reply []byte, fromHost string) (Redirect, bool) {
 	var r Redirect
 	rest, ok := bytes.CutPrefix(reply, []byte("-MOVED "))

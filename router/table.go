@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Table is an immutable set of commands. Builtin has the ones of Redis; With adds what a node knows beyond them.
+// Table is an immutable set of commands. Builtin has the ones of Redis; With adds what a node knows
+// beyond them.
 type Table struct {
 	commands []*Command // by ID
 	top      []*Command // without subcommands, by ID
@@ -18,15 +19,16 @@ var builtinSource string
 
 var builtin = newTable(parseCommands("commands.tbl", builtinSource))
 
-// Builtin is the table of all commands known when this was built: Redis 7.0 exactly, and the names Redis 7.2 to 8
-// added.
+// Builtin is the table of all commands known when this was built: Redis 7.0 exactly, and the names
+// Redis 7.2 to 8 added.
 func Builtin() *Table { return builtin }
 
 // Commands are all commands and subcommands; the one with ID i is at index i. Not to be changed.
 func (t *Table) Commands() []*Command { return t.commands }
 
-// Lookup finds the command of a request, case aside, and resolves a container to the subcommand: CONFIG GET x is
-// "config|get", CONFIG alone is "config" (whose arity then fails). It does not allocate, except for an error.
+// Lookup finds the command of a request, case aside, and resolves a container to the subcommand:
+// CONFIG GET x is "config|get", CONFIG alone is "config" (whose arity then fails). It does not
+// allocate, except for an error.
 //
 // The error is the one Redis 7.0 gives for an unknown command or subcommand, with its prefix.
 func (t *Table) Lookup(args [][]byte) (*Command, error) {
@@ -46,8 +48,8 @@ func (t *Table) Lookup(args [][]byte) (*Command, error) {
 	return nil, unknownSubcommandError(args)
 }
 
-// Find returns the command of that full name ("get", "config|get"), case aside, or nil. For COMMAND INFO and for
-// binding handlers to rows.
+// Find returns the command of that full name ("get", "config|get"), case aside, or nil. For COMMAND
+// INFO and for binding handlers to rows.
 func (t *Table) Find(name string) *Command {
 	head, tail, isSub := strings.Cut(name, "|")
 	c := t.index.find(nil, []byte(head))
@@ -57,7 +59,8 @@ func (t *Table) Find(name string) *Command {
 	return t.index.find(c, []byte(tail))
 }
 
-// newTable takes ownership of commands: containers stand before their subcommands, IDs are set here.
+// newTable takes ownership of commands: containers stand before their subcommands, IDs are set
+// here.
 func newTable(commands []*Command) *Table {
 	t := &Table{commands: commands}
 	for i, c := range commands {

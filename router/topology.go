@@ -7,16 +7,18 @@ import (
 	"strings"
 )
 
-// Shard is a primary, its replicas, and (in the topology) the slots it owns. Addresses are "host:port".
+// Shard is a primary, its replicas, and (in the topology) the slots it owns. Addresses are
+// "host:port".
 type Shard struct {
 	Primary  string
 	Replicas []string // usable ones, sorted; they are known, commands do not go there yet
 }
 
-// Topology says which shard owns which slot. It is immutable: a change makes a new one, swapped as one pointer.
+// Topology says which shard owns which slot. It is immutable: a change makes a new one, swapped as
+// one pointer.
 //
-// Shards are ordered by their first slot; those without slots stand last, by address. So a shard's number means
-// something only together with its topology: keep addresses, not numbers.
+// Shards are ordered by their first slot; those without slots stand last, by address. So a shard's
+// number means something only together with its topology: keep addresses, not numbers.
 type Topology struct {
 	shards []Shard
 	owner  [Slots]int16 // index into shards, -1: nobody
@@ -32,8 +34,8 @@ func Single(addr string) *Topology {
 	return t
 }
 
-// Sharded tells that slots matter: keys of one command have to lie in one slot. A standalone node does not care; a
-// Cluster of one primary does.
+// Sharded reports that slots matter: keys of one command have to lie in one slot. A standalone node
+// does not care; a Cluster of one primary does.
 func (t *Topology) Sharded() bool { return !t.single }
 
 // Even gives every address an even range of slots, in order. At least one address, at most 16384.
@@ -45,13 +47,14 @@ func Even(addrs []string) *Topology {
 	return b.build()
 }
 
-// Shard returns the number of the shard that owns the slot, an index into Shards; -1 when nobody usable does.
+// Shard returns the number of the shard that owns the slot, an index into Shards; -1 when nobody
+// usable does.
 func (t *Topology) Shard(slot uint16) int { return int(t.owner[slot&(Slots-1)]) }
 
 // Primary returns the address of the slot's owner, "" when nobody usable owns it.
 func (t *Topology) Primary(slot uint16) string { return t.primary(t.owner[slot&(Slots-1)]) }
 
-// Serves tells whether a node is the primary of any slot.
+// Serves reports whether a node is the primary of any slot.
 func (t *Topology) Serves(addr string) bool {
 	return slices.ContainsFunc(t.shards, func(s Shard) bool { return s.Primary == addr })
 }
@@ -85,7 +88,8 @@ func (t *Topology) Ranges() []Range {
 	return all
 }
 
-// Moved returns a copy in which addr owns the slot, as a MOVED error said. A new address becomes a new shard.
+// Moved returns a copy in which addr owns the slot, as a MOVED error said. A new address becomes a
+// new shard.
 func (t *Topology) Moved(slot uint16, addr string) *Topology {
 	b := newTopologyBuilder()
 	b.shards = slices.Clone(t.shards)
@@ -99,7 +103,7 @@ func (t *Topology) Moved(slot uint16, addr string) *Topology {
 	return b.build()
 }
 
-// Equal tells whether both say the same, replicas included.
+// Equal reports whether both say the same, replicas included.
 func (t *Topology) Equal(other *Topology) bool {
 	return t.owner == other.owner && slices.EqualFunc(t.shards, other.shards, func(a, b Shard) bool {
 		return a.Primary == b.Primary && slices.Equal(a.Replicas, b.Replicas)
@@ -188,7 +192,8 @@ func (t *Topology) runs(other *Topology, f func(r slotRange, i, j int16)) {
 // slotRange is from … to, both included.
 type slotRange struct{ from, to int }
 
-// rangesText joins neighbours and names the first ranges only: a cluster that was resharded by hand has hundreds.
+// rangesText joins neighbours and names the first ranges only: a cluster that was resharded by hand
+// has hundreds.
 func rangesText(ranges []slotRange) string {
 	var joined []slotRange
 	total := 0

@@ -1,7 +1,8 @@
 package router
 
 // Traits are what a proxy has to know of a command beyond what COMMAND reports. They are columns of
-// commands.tbl, so that nothing else compares names. A command that was learned from a node has none.
+// commands.tbl, so that nothing else compares names. A command that was learned from a node has
+// none.
 type Traits uint32
 
 const (

@@ -8,8 +8,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// What a client says of itself with CLIENT, and what it asks of itself. The subcommands that speak of other clients have
-// files of their own.
+// What a client says of itself with CLIENT, and what it asks of itself. The subcommands that speak
+// of other clients have files of their own.
 
 const errSyntax = "ERR syntax error"
 
@@ -43,7 +43,8 @@ func clientSetName(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendSimple(out, "OK")
 }
 
-// clientSetInfo keeps the name and version of the client's library. Redis has the command since 7.2.
+// clientSetInfo keeps the name and version of the client's library. Redis has the command since
+// 7.2.
 func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 	option := string(args[2])
 	var at *string
@@ -62,8 +63,8 @@ func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendSimple(out, "OK")
 }
 
-// clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared connection touches is not
-// one client's to say.
+// clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared
+// connection touches is not one client's to say.
 func clientSwitch(note func(s *session, on bool)) answerFunc {
 	return func(s *session, args [][]byte, out []byte) []byte {
 		word := strings.ToLower(string(args[2]))

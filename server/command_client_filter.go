@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// clientFilter says which clients a command speaks of. Its zero value admits all; it is not changed once it is made, so
-// that all loops may look.
+// clientFilter says which clients a command speaks of. Its zero value admits all; it is not changed
+// once it is made, so that all loops may look.
 type clientFilter struct {
 	id            int64 // 0: any
 	kind          clientKind
@@ -39,7 +39,7 @@ func (f *clientFilter) setKind(word []byte) (refusal string) {
 	return ""
 }
 
-// admits tells whether the command speaks of s. It runs on the loop of s.
+// admits reports whether the command speaks of s. It runs on the loop of s.
 func (f *clientFilter) admits(s *session) bool {
 	if s == f.except ||
 		f.id != 0 && f.id != s.id ||

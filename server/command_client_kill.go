@@ -10,8 +10,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// clientKill closes the clients that its words name: one address in the old form, which may be the client's own, or
-// pairs of option and value. A client that kills itself gets its reply first.
+// clientKill closes the clients that its words name: one address in the old form, which may be the
+// client's own, or pairs of option and value. A client that kills itself gets its reply first.
 func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	oldForm := len(args) == 3
 	filter := clientFilter{except: s}
@@ -36,7 +36,7 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		}
 		return killed
 	}
-	return survey(s, cmd, kill, func(killed []int) []byte {
+	return askEveryLoop(s, cmd, kill, func(killed []int) []byte {
 		total := 0
 		for _, n := range killed {
 			total += n
@@ -54,10 +54,11 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	})
 }
 
-// readKill reads the pairs of CLIENT KILL sent by s; it returns what to say to words that are none. Of an option that is given
-// twice the last one counts, as in Redis.
+// readKill reads the pairs of CLIENT KILL sent by s; it returns what to say to words that are none.
+// Of an option that is given twice the last one counts, as in Redis.
 //
-// Which users there are only the nodes know: to the name of none the answer is 0, where Redis has an error.
+// Which users there are only the nodes know: to the name of none the answer is 0, where Redis has
+// an error.
 func (f *clientFilter) readKill(s *session, words [][]byte) (refusal string) {
 	for ; len(words) > 0; words = words[2:] {
 		option := strings.ToLower(string(words[0]))

@@ -24,8 +24,8 @@ type clientLine struct {
 	text []byte
 }
 
-// clientList shows the clients of all loops, in the order in which they came, or those of the given numbers in the given
-// order.
+// clientList shows the clients of all loops, in the order in which they came, or those of the given
+// numbers in the given order.
 func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	var filter clientFilter
 	var ids []int64
@@ -60,7 +60,7 @@ func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		}
 		return lines
 	}
-	return survey(s, cmd, list, func(answers [][]clientLine) []byte {
+	return askEveryLoop(s, cmd, list, func(answers [][]clientLine) []byte {
 		lines := slices.Concat(answers...)
 		slices.SortFunc(lines, func(a, b clientLine) int { return cmp.Compare(a.id, b.id) })
 		if ids != nil {
@@ -96,8 +96,8 @@ func sizesOf(args [][]byte) (z sizes) {
 	return z
 }
 
-// appendLine appends the client's line, in the fields of Redis 7.0 and, behind them, the two of 7.2. What a node would
-// count and berth does not have is 0.
+// appendLine appends the client's line, in the fields of Redis 7.0 and, after them, the two of 7.2.
+// What a node would count and berth does not have is 0.
 func (s *session) appendLine(dst []byte, asks sizes) []byte {
 	var name label
 	if s.label != nil {
@@ -109,8 +109,8 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 	}
 	last := "NULL"
 	switch {
-	case s.splicing != nil: // it runs what EXEC has brought, whatever the client has sent behind it
-		queued, last = s.splicing.n, s.splicing.r.cmd.Name
+	case s.execReply != nil: // it runs what EXEC has brought, whatever the client has sent after it
+		queued, last = s.execReply.n, s.execReply.r.cmd.Name
 	case s.lastCmd != nil:
 		last = s.lastCmd.Name
 	}
@@ -135,8 +135,8 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 		last, s.user(), redirect, id.RESP, name.libName, name.libVer)
 }
 
-// addresses are both ends of the client's socket. On a unix socket only the listener's path has a name, and stands for
-// both, with port 0.
+// addresses are both ends of the client's socket. On a unix socket only the listener's path has a
+// name, and stands for both, with port 0.
 func (s *session) addresses() (remote, local string) {
 	if path, ok := s.conn.LocalAddr().(*net.UnixAddr); ok {
 		return path.Name + ":0", path.Name + ":0"
@@ -154,7 +154,7 @@ func (s *session) flags() string {
 	}{
 		{'O', s.monitors()},
 		{'P', s.subscribed()},
-		{'x', s.txn != nil || s.splicing != nil},
+		{'x', s.txn != nil || s.execReply != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseGated},
 		{'t', s.tracking != nil},
 		{'B', s.tracking != nil && s.tracking.bcast},

@@ -9,11 +9,12 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause pauseGated; when the
-// gate opens every loop is told, and looks for them among its own.
+// pauseGate is where requests stop while CLIENT PAUSE holds. A session that stops there has pause
+// pauseGated; when the gate opens every loop is told, and looks for them among its own.
 type pauseGate struct {
-	// closed is loaded by every loop at every request, and stored by who changes the pause. A loop that still saw the
-	// gate closed has paused its session when the word that it is open reaches it.
+	// closed is loaded by every loop at every request, and stored by who changes the pause. A loop
+	// that still saw the gate closed has paused its session when the word that it is open reaches
+	// it.
 	closed atomic.Pointer[clientPause] // nil: open
 
 	mu    sync.Mutex  // guards changes of closed, and timer
@@ -26,13 +27,14 @@ type clientPause struct {
 	writesOnly bool
 }
 
-// stops tells whether a session's request has to wait at the gate.
+// stops reports whether a session's request has to wait at the gate.
 func (g *pauseGate) stops(s *session, cmd *router.Command) bool {
 	p := g.closed.Load()
 	return p != nil && (!p.writesOnly || s.mayReplicate(cmd))
 }
 
-// pauseClients closes the gate. A second pause makes the first one longer and wider, never shorter or narrower.
+// pauseClients closes the gate. A second pause makes the first one longer and wider, never shorter
+// or narrower.
 func (srv *server) pauseClients(d time.Duration, writesOnly bool) {
 	g := &srv.gate
 	g.mu.Lock()
@@ -95,8 +97,9 @@ func (srv *server) letGo() {
 	}
 }
 
-// mayReplicate tells what CLIENT PAUSE WRITE holds: commands that write, the ones that would be passed on to replicas
-// without writing, and an EXEC of any of them. (Redis has a flag for the second kind that COMMAND does not show.)
+// mayReplicate tells what CLIENT PAUSE WRITE holds: commands that write, the ones that would be
+// passed on to replicas without writing, and an EXEC of any of them. (Redis has a flag for the
+// second kind that COMMAND does not show.)
 func (s *session) mayReplicate(cmd *router.Command) bool {
 	if cmd.Is(router.Exec) {
 		return s.txn != nil && s.queuedMayReplicate()

@@ -41,7 +41,7 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 		}
 		return 0
 	}
-	return survey(s, cmd, unblock, func(unblocked []int64) []byte {
+	return askEveryLoop(s, cmd, unblock, func(unblocked []int64) []byte {
 		total := int64(0)
 		for _, n := range unblocked {
 			total += n
@@ -50,15 +50,15 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 	})
 }
 
-// unblock ends the command that the client blocks in by itself, on leases of its own: WAIT, or one behind WATCH or CLIENT
-// TRACKING. false: it does not block, or its command has not gone out yet.
+// unblock ends the command that the client blocks in by itself, on leases of its own: WAIT, or one
+// after WATCH or CLIENT TRACKING. false: it does not block, or its command has not gone out yet.
 func (s *session) unblock(by backend.Identity, withError bool) bool {
 	st := s.stay
 	switch {
 	case s.pause != pauseBlocked:
 		return false
-	case s.acks != nil:
-		s.acks.unblock(by, withError)
+	case s.replicaCount != nil:
+		s.replicaCount.unblock(by, withError)
 		return true
 	case st == nil:
 		return false

@@ -14,8 +14,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// CLUSTER. Over many shards berth shows itself as a cluster of one node that owns every slot, at the address the client
-// came to: cluster clients send it everything, and berth sends it on. Over a standalone node it says what that node says.
+// CLUSTER. Over many shards berth shows itself as a cluster of one node that owns every slot, at
+// the address the client came to: cluster clients send it everything, and berth sends it on. Over a
+// standalone node it says what that node says.
 
 // clusterOnly is f for clients that see a cluster.
 func clusterOnly(f answerFunc) answerFunc {
@@ -37,7 +38,7 @@ func clusterLinks(_ *session, _ [][]byte, out []byte) []byte { return codec.Appe
 
 const errNoCluster = "ERR This instance has cluster support disabled"
 
-// sharded tells whether clients see a cluster. Before a node has answered they do not.
+// sharded reports whether clients see a cluster. Before a node has answered they do not.
 func (srv *server) sharded() bool { return srv.nodes.Info().Kind != nodes.Standalone }
 
 // mode is what berth is to its clients, in the word of Redis.
@@ -70,8 +71,8 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// reachedAt is the address the client came to, for it to come again. A client of a unix socket is told the first TCP
-// listener.
+// reachedAt is the address the client came to, for it to come again. A client of a unix socket is
+// told the first TCP listener.
 func (s *session) reachedAt() (host string, port int) {
 	addr, ok := s.conn.LocalAddr().(*net.TCPAddr)
 	if !ok {
@@ -140,7 +141,8 @@ func clusterShards(s *session, _ [][]byte, out []byte) []byte {
 	return out
 }
 
-// clusterNodes shows berth with the bus port that a node would have by default; nobody listens there.
+// clusterNodes shows berth with the bus port that a node would have by default; nobody listens
+// there.
 func clusterNodes(s *session, _ [][]byte, out []byte) []byte {
 	host, port := s.reachedAt()
 	bus := port + 10000

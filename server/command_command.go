@@ -9,7 +9,8 @@ import (
 	"github.com/berth-proxy/berth/server/glob"
 )
 
-// COMMAND. What stands in no handler here (GETKEYSANDFLAGS) a node answers: it is local, but has no function.
+// COMMAND. What stands in no handler here (GETKEYSANDFLAGS) a node answers: it is local, but has no
+// function.
 
 func commandAll(s *session, _ [][]byte, out []byte) []byte {
 	return append(out, s.loop.srv.commandCatalog().Whole[s.resp()]...)
@@ -19,8 +20,9 @@ func commandCount(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendInt(out, int64(s.loop.srv.commandCatalog().Commands))
 }
 
-// commandDocs has a node answer. The embedded backend has no documentation and would send its COMMAND reply; redis-cli
-// asks this first of all, and helps itself when it is told that there is none.
+// commandDocs has a node answer. The embedded backend has no documentation and would send its
+// COMMAND reply; redis-cli asks this first of all, and helps itself when it is told that there is
+// none.
 func commandDocs(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return s.refuse(cmd, "ERR unknown subcommand 'DOCS'. Try COMMAND HELP.")
 }
@@ -43,8 +45,8 @@ func commandInfo(s *session, args [][]byte, out []byte) []byte {
 	return out
 }
 
-// commandList names all commands and subcommands, or those a filter admits. Which module a command comes from COMMAND
-// does not tell: by module none is found.
+// commandList names all commands and subcommands, or those a filter admits. Which module a command
+// comes from COMMAND does not tell: by module none is found.
 func commandList(s *session, args [][]byte, out []byte) []byte {
 	admits := func(router.CatalogRow) bool { return true }
 	switch words := args[2:]; {
@@ -79,8 +81,8 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 	return out
 }
 
-// commandGetKeys has a node find the keys of a whole command: what it says of arguments that make no sense is its own.
-// The embedded backend does not know how.
+// commandGetKeys has a node find the keys of a whole command: what it says of arguments that make
+// no sense is its own. The embedded backend does not know how.
 func commandGetKeys(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	s.answer(cmd, appendKeys(nil, s.loop.srv.table(), args[2:]))
 	return true
@@ -126,7 +128,8 @@ func commandHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"    The names of all commands, or of those the filter admits.")
 }
 
-// commandCatalog returns the catalog of now. When the nodes have not said, it is the built-in table.
+// commandCatalog returns the catalog of now. When the nodes have not said, it is the built-in
+// table.
 func (srv *server) commandCatalog() *router.Catalog {
 	reply := srv.nodes.Info().Commands
 	if c := srv.catalog.Load(); c != nil && router.SameBytes(c.Reply, reply) {

@@ -12,10 +12,11 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// CONFIG speaks of berth's settings and of the nodes', as of one server's. A name that is an option of berth is berth's: it is
-// berth that clients connect to, so `timeout`, `maxclients`, `port` … mean its own. Every other name is the nodes':
-// `maxmemory`, `save`, `notify-keyspace-events` … are read from one primary and set at all. What takes a lock under which
-// the file is written, or calls hooks, runs off the loop.
+// CONFIG speaks of berth's settings and of the nodes', as of one server's. A name that is an option
+// of berth is berth's: it is berth that clients connect to, so `timeout`, `maxclients`, `port` …
+// mean its own. Every other name is the nodes': `maxmemory`, `save`, `notify-keyspace-events` … are
+// read from one primary and set at all. What takes a lock under which the file is written, or calls
+// hooks, runs off the loop.
 
 func configHelp(_ *session, _ [][]byte, out []byte) []byte {
 	return appendHelp(out, "CONFIG",
@@ -33,7 +34,8 @@ func (srv *server) configurable() int {
 	return len(srv.nodes.Topology().Shards())
 }
 
-// configGet answers with berth's settings, and those of a node behind them. When no node can say, berth's are all there are.
+// configGet answers with berth's settings, and those of a node after them. When no node can say,
+// berth's are all there are.
 func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -45,7 +47,7 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	s.poll(raw, min(1, nodes), func(answers [][]byte) {
+	s.askPrimaries(raw, min(1, nodes), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) { // NOPERM, NOAUTH
 			r.done(refused)
 			return
@@ -58,7 +60,8 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 	return true
 }
 
-// settingsOfNone is what redis-benchmark wants to know before it starts, where no node can say it: nothing is kept on a disk.
+// settingsOfNone is what redis-benchmark wants to know before it starts, where no node can say it:
+// nothing is kept on a disk.
 func settingsOfNone(names [][]byte) (found []config.Setting) {
 	for _, name := range names {
 		switch string(bytes.ToLower(name)) {
@@ -85,8 +88,8 @@ func settingsOfNode(reply []byte) (found []config.Setting) {
 	return found
 }
 
-// configSet sets what is berth's, and if that succeeds, what is the nodes'. When a node refuses, berth's settings are again
-// what they were.
+// configSet sets what is berth's, and if that succeeds, what is the nodes'. When a node refuses,
+// berth's settings are again what they were.
 func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -96,14 +99,14 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	switch {
 	case nodes == 0 || theirs == nil:
 		pairs := cloneArgs(args[2:])
-		return s.aside(cmd, func() []byte { return appendConfigSet(nil, settings, pairs) })
+		return s.offLoop(cmd, func() []byte { return appendConfigSet(nil, settings, pairs) })
 	case bytes.Contains(bytes.ToLower(theirs), []byte("\r\nmaxmemory-clients\r\n")): // an argument, if not surely a name
 		return s.refuse(cmd, errSharedClients)
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
 	ask := func() {
-		s.poll(theirs, nodes, func(answers [][]byte) {
+		s.askPrimaries(theirs, nodes, func(answers [][]byte) {
 			switch refused := firstError(answers); {
 			case len(answers) == 0: // the last primary has gone at this moment
 				r.done(codec.AppendError(nil, errNotServed))
@@ -113,7 +116,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 			case len(before) == 0:
 				r.done(refused)
 			default:
-				r.aside(func() []byte {
+				r.offLoop(func() []byte {
 					appendConfigSet(nil, settings, before)
 					return refused
 				})
@@ -137,11 +140,13 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return true
 }
 
-// errSharedClients refuses to let a node evict its clients: they are berth's connections, each of which carries many of ours.
+// errSharedClients refuses to let a node evict its clients: they are berth's connections, each of
+// which carries many of ours.
 const errSharedClients = "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - " +
 	"clients of the node are berth's connections, which its clients share"
 
-// sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets berth's back.
+// sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets
+// berth's back.
 func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, theirs []byte) {
 	var others [][]byte
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -160,7 +165,8 @@ func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, the
 	return own, before, codec.AppendCommand(nil, append([][]byte{[]byte("CONFIG"), []byte("SET")}, others...)...)
 }
 
-// configRewrite has everybody write a file who was started with one.
+// configRewrite rewrites berth's configuration file and asks every primary to rewrite its own. A
+// process that was started without a file is skipped.
 func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -168,7 +174,7 @@ func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool
 	settings := s.loop.srv.settings
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	s.poll(raw, s.loop.srv.configurable(), func(answers [][]byte) {
+	s.askPrimaries(raw, s.loop.srv.configurable(), func(answers [][]byte) {
 		refused := firstError(answers)
 		switch {
 		case bytes.HasPrefix(refused, []byte("-NO")), settings.File() == "" && refused != nil:
@@ -176,7 +182,7 @@ func configRewrite(s *session, cmd *router.Command, raw []byte, _ [][]byte) bool
 		case settings.File() == "" && len(answers) > 0:
 			r.done(answers[0])
 		default:
-			r.aside(func() []byte {
+			r.offLoop(func() []byte {
 				reply := appendConfigRewrite(nil, settings)
 				if reply[0] != '-' && refused != nil && !bytes.Contains(refused, []byte("without a config file")) {
 					return refused
@@ -196,12 +202,12 @@ func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bo
 	srv := s.loop.srv
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	s.poll(raw, srv.configurable(), func(answers [][]byte) {
+	s.askPrimaries(raw, srv.configurable(), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) {
 			r.done(refused)
 			return
 		}
-		r.aside(func() []byte {
+		r.offLoop(func() []byte {
 			askLoops(srv, func(l *loop) struct{} {
 				l.stats = telemetry.Counters{}
 				l.stats.Init()
@@ -235,8 +241,8 @@ func appendSettings(dst []byte, found []config.Setting, resp int) []byte {
 	return dst
 }
 
-// appendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its reply. The hooks
-// of OnChange have run when it returns.
+// appendConfigSet makes the changes of CONFIG SET name value [name value ...] and appends its
+// reply. The hooks of OnChange have run when it returns.
 func appendConfigSet(dst []byte, s *config.Settings, pairs [][]byte) []byte {
 	texts := make([]string, len(pairs))
 	for i, p := range pairs {
@@ -248,8 +254,8 @@ func appendConfigSet(dst []byte, s *config.Settings, pairs [][]byte) []byte {
 	return codec.AppendSimple(dst, "OK")
 }
 
-// appendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It blocks on the
-// disk: call it off the loops.
+// appendConfigRewrite writes the configuration file and appends the reply to CONFIG REWRITE. It
+// blocks on the disk: call it off the loops.
 func appendConfigRewrite(dst []byte, s *config.Settings) []byte {
 	if err := s.Rewrite(); err != nil {
 		return codec.AppendError(dst, "ERR "+err.Error())

@@ -36,8 +36,8 @@ func serverTime(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
 }
 
-// clusterMode answers READONLY, READWRITE and ASKING, of which CLIENT LIST at most shows something: berth itself goes to the
-// right node.
+// clusterMode answers READONLY, READWRITE and ASKING, of which CLIENT LIST at most shows something:
+// berth itself goes to the right node.
 func clusterMode(note func(s *session)) answerFunc {
 	return func(s *session, _ [][]byte, out []byte) []byte {
 		if !s.loop.srv.sharded() {
@@ -73,8 +73,8 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return s.say(cmd, "RESET")
 }
 
-// become changes as whom, in which database and in which protocol the client's commands travel. The caller has seen
-// to it that nothing is on its way.
+// become changes as whom, in which database and in which protocol the client's commands travel. The
+// caller has seen to it that nothing is on its way.
 func (s *session) become(id backend.Identity) {
 	old := s.pipes.Identity()
 	if old == id {
@@ -112,8 +112,8 @@ func authCommand(user, password string) []byte {
 	return codec.AppendCommandString(nil, "AUTH", user, password)
 }
 
-// authenticate sends AUTH to a node. When it agrees the client is that user from now on; then answer makes the
-// client's reply of the node's +OK. An error goes to the client as it is.
+// authenticate sends AUTH to a node. When it agrees the client is that user from now on; then
+// answer makes the client's reply of the node's +OK. An error goes to the client as it is.
 func (s *session) authenticate(cmd *router.Command, user, password string, answer func(reply []byte) []byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -180,7 +180,7 @@ type helloWords struct {
 	name               string
 	withAuth, withName bool
 	refusal            string // "": there is such a protocol
-	wrong              string // what is wrong behind it: the options before it count all the same
+	wrong              string // what is wrong after it: the options before it count all the same
 }
 
 // parseHello reads HELLO's words. resp is the client's protocol, which it keeps when it names none.
@@ -258,7 +258,8 @@ func (s *session) appendHello(out []byte) []byte {
 	return codec.AppendArray(out, 0)
 }
 
-// selectDB changes the database. Whether there is one of that number only a node knows: the pipe to it is made first.
+// selectDB changes the database. Whether there is one of that number only a node knows: the pipe to
+// it is made first.
 func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	n, ok := parseInt(args[1])
 	switch {

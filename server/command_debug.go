@@ -7,7 +7,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// debugs tells whether the command is a DEBUG that may pass.
+// debugs reports whether the command is a DEBUG that may pass.
 func (s *session) debugs(cmd *router.Command) bool {
 	return cmd.Is(router.Debug) && s.loop.srv.config().EnableDebugCommand
 }

@@ -2,8 +2,8 @@ package main
 
 import "github.com/berth-proxy/berth/codec"
 
-// appendHelp appends the reply to a container's HELP, in the form of Redis: a line that says how, the subcommands with
-// what they do indented below, and HELP itself.
+// appendHelp appends the reply to a container's HELP, in the form of Redis: a line that says how,
+// the subcommands with what they do indented below, and HELP itself.
 func appendHelp(dst []byte, container string, lines ...string) []byte {
 	dst = codec.AppendArray(dst, len(lines)+3)
 	dst = codec.AppendSimple(dst, container+" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")

@@ -11,7 +11,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// info asks the nodes for what only they know, if that is wanted, and then every loop, which a loop cannot wait for.
+// info asks the nodes for what only they know, if that is wanted, and then every loop, which a loop
+// cannot wait for.
 //
 //	loop: ask the nodes ──▶ goroutine: look, write ──▶ loop: reply
 func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
@@ -30,7 +31,7 @@ func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		case asked.refusal != nil:
 			r.done(asked.refusal)
 		default:
-			r.aside(func() []byte {
+			r.offLoop(func() []byte {
 				return codec.AppendVerbatim(nil, "txt", srv.look(0).Info(wanted, &asked.word), resp)
 			})
 		}
@@ -38,8 +39,9 @@ func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return true
 }
 
-// nodesInquiry asks the nodes for what INFO has to hear from them, on the client's own pipes: a user who may not run INFO
-// gets what the node says to that. A node that does not answer is left out.
+// nodesInquiry asks the nodes for what INFO has to hear from them, on the client's own pipes: a
+// user who may not run INFO gets what the node says to that. A node that does not answer is left
+// out.
 //
 // Owned by the loop of the client until all have answered.
 type nodesInquiry struct {
@@ -50,7 +52,8 @@ type nodesInquiry struct {
 	then func()
 }
 
-// ask asks for what the wanted sections need, and calls then when all has come, perhaps before it returns.
+// ask asks for what the wanted sections need, and calls then when all has come, perhaps before it
+// returns.
 func (q *nodesInquiry) ask(s *session, wanted telemetry.Sections, then func()) {
 	q.then = then
 	w := &q.word

@@ -10,8 +10,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not know it, so who may use
-// it is who may use CLIENT LIST there.
+// PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not
+// know it, so who may use it is who may use CLIENT LIST there.
 
 func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).PoolRows)
@@ -31,13 +31,13 @@ func proxySlots(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 
 func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	srv, resp := s.loop.srv, s.resp()
-	return s.aside(cmd, func() []byte { return appendRecord(nil, srv.look(0).StatsRow(), resp) })
+	return s.offLoop(cmd, func() []byte { return appendRecord(nil, srv.look(0).StatsRow(), resp) })
 }
 
 // proxyReport answers with rows that are made of a look at the server.
 func proxyReport[R any](s *session, cmd *router.Command, pins int, rows func(*telemetry.Snapshot) []R) bool {
 	srv, resp := s.loop.srv, s.resp()
-	return s.aside(cmd, func() []byte { return appendRecords(nil, rows(srv.look(pins)), resp) })
+	return s.offLoop(cmd, func() []byte { return appendRecords(nil, rows(srv.look(pins)), resp) })
 }
 
 func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
@@ -47,7 +47,7 @@ func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 		}
 		return rows
 	}
-	return survey(s, cmd, ask, func(answers [][]telemetry.ClientRow) []byte {
+	return askEveryLoop(s, cmd, ask, func(answers [][]telemetry.ClientRow) []byte {
 		rows := slices.Concat(answers...)
 		slices.SortFunc(rows, func(a, b telemetry.ClientRow) int { return int(a.ID - b.ID) })
 		return appendRecords(nil, rows, s.resp())
@@ -63,7 +63,8 @@ func appendRecords[R any](dst []byte, rows []R, resp int) []byte {
 	return dst
 }
 
-// appendRecord appends a row, a struct of strings and int64s: a map in RESP3, an array of names and values in RESP2.
+// appendRecord appends a row, a struct of strings and int64s: a map in RESP3, an array of names and
+// values in RESP2.
 func appendRecord(dst []byte, row any, resp int) []byte {
 	v := reflect.ValueOf(row)
 	dst = codec.AppendMap(dst, v.NumField(), resp)

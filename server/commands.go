@@ -13,8 +13,8 @@ import (
 // answerFunc answers a command out of berth's own knowledge: it appends the reply to out.
 type answerFunc func(s *session, args [][]byte, out []byte) []byte
 
-// runFunc runs a command that changes the session, or that needs a node's word first. As dispatch does, it returns
-// false when the request has to wait.
+// runFunc runs a command that changes the session, or that needs a node's word first. As dispatch
+// does, it returns false when the request has to wait.
 type runFunc func(s *session, cmd *router.Command, raw []byte, args [][]byte) bool
 
 // ownCommand is a command that berth answers itself, alone or with a node's help.
@@ -23,20 +23,22 @@ type ownCommand struct {
 	answer answerFunc
 	run    runFunc // before answer, if there are both
 
-	// mayAsk is for users who may run a command, and no others: in these words a node is asked, which does nothing
-	// there but say no. mayAs names the command that is asked about in its place.
+	// mayAsk is for users who may run a command, and no others: in these words a node is asked,
+	// which does nothing there but say no. mayAs names the command that is asked about in its
+	// place.
 	mayAsk, mayAs string
 
 	embedded bool // berth answers for the embedded backend only; other nodes do so themselves
 
-	// Between MULTI and EXEC the command is queued, and EXEC runs it. refusal says why it cannot be queued, in words
-	// for the client; "": it can be. Commands that change what the next ones mean go to the node as well: inExec
-	// makes of the client what the node has agreed to, and appends the reply. With nodeInExec the node alone answers.
+	// Between MULTI and EXEC the command is queued, and EXEC runs it. refusal says why it cannot be
+	// queued, in words for the client; "": it can be. Commands that change what the next ones mean
+	// go to the node as well: inExec makes of the client what the node has agreed to, and appends
+	// the reply. With nodeInExec the node alone answers.
 	refusal    func(s *session, args [][]byte) (text string)
-	inExec     func(s *session, c *localInBlob, reply, out []byte) []byte
+	inExec     func(s *session, c *ownInExec, reply, out []byte) []byte
 	nodeInExec bool
 
-	ask *question // of mayAsk and mayAs; nil: everybody may run it
+	ask *question // of mayAsk and mayAs; nil: every user may run it
 }
 
 // ownCommands is the table of all of them.
@@ -124,7 +126,8 @@ func ownCommands() []ownCommand {
 // noOwn stands for a command that nodes answer.
 var noOwn ownCommand
 
-// ownIndex finds rows by router.Command.ID. It is made once: what is learned from nodes later has higher IDs, and is theirs.
+// ownIndex finds rows by router.Command.ID. It is made once: what is learned from nodes later has
+// higher IDs, and is theirs.
 type ownIndex []*ownCommand
 
 func newOwnIndex(table *router.Table) ownIndex {

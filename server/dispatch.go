@@ -7,9 +7,9 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// dispatch sends one request on its way. raw is the request as multibulk, args are its words; both are valid during
-// the call only. It returns false when the session has to wait first: then nothing was done, and the same request is
-// dispatched again when it goes on.
+// dispatch sends one request on its way. raw is the request as multibulk, args are its words; both
+// are valid during the call only. It returns false when the session has to wait first: then nothing
+// was done, and the same request is dispatched again when it goes on.
 func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
 	if s.queued >= s.loop.srv.config().PipelineLimit {
@@ -75,7 +75,8 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	}
 }
 
-// notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to us, would send.
+// notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to
+// us, would send.
 func (s *session) notCommand(args [][]byte, err error) bool {
 	if router.CrossProtocol(args[0]) {
 		s.end(telemetry.HTTPRequest)
@@ -84,7 +85,8 @@ func (s *session) notCommand(args [][]byte, err error) bool {
 	return s.refuse(nil, err.Error())
 }
 
-// protected tells whether the command is one that Redis refuses to all, before it asks who the client is.
+// protected reports whether the command is one that Redis refuses to all, before it asks who the
+// client is.
 func (s *session) protected(cmd *router.Command) bool {
 	return strings.Contains(cmd.Refusal(), " command not allowed.") && !s.debugs(cmd)
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Which commands a user may run only the nodes know. What berth answers itself no node sees; so before an administrative
-// command one is sent to a node, on the client's own pipe, in words that do nothing there: a user without the
-// permission gets NOPERM before the words are looked at.
+// Which commands a user may run only the nodes know. What berth answers itself no node sees; so
+// before an administrative command one is sent to a node, on the client's own pipe, in words that
+// do nothing there: a user without the permission gets NOPERM before the words are looked at.
 //
 //	dispatch: no verdict ─▶ ask, hold ··· reply: verdict, release ─▶ the same request dispatched again ─▶ run, or refuse
 
@@ -50,8 +50,9 @@ func (s *session) permitted(ask *question, run runFunc, cmd *router.Command, raw
 	return taken
 }
 
-// askPermission pauses the session before the current request until a node has said whether the user may run the command.
-// When no node can say, the user may: these are the commands by which people find out why.
+// askPermission pauses the session before the current request until a node has said whether the
+// user may run the command. When no node can say, the user may: these are the commands by which
+// people find out why.
 func (s *session) askPermission(ask *question, cmd *router.Command) {
 	v := &verdict{s: s, cmd: cmd, asked: ask.about}
 	s.verdict = v

@@ -15,8 +15,9 @@ import (
 	"github.com/berth-proxy/berth/backend/pipe"
 )
 
-// meetLoops has every loop seen before the first client comes: which of them is the home of a group of clients depends on
-// how many there are. gnet does not tell; but it gives a socket to the loop that has the fewest.
+// meetLoops has every loop seen before the first client comes: which of them is the home of a group
+// of clients depends on how many there are. gnet does not tell; but it gives a socket to the loop
+// that has the fewest.
 func (srv *server) meetLoops() error {
 	var ends []net.Conn
 	defer func() {
@@ -68,7 +69,8 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	return l
 }
 
-// handler is gnet's way into our loops. A socket's context says whose it is: a session's or a pipe's.
+// handler is gnet's way into our loops. A socket's context says whose it is: a session's or a
+// pipe's.
 type handler struct {
 	gnet.BuiltinEventEngine
 	srv *server

@@ -17,11 +17,12 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-// reservedFiles are descriptors that are no client's: listeners, pollers, logs, control connections.
+// reservedFiles are descriptors that are no client's: listeners, pollers, logs, control
+// connections.
 const reservedFiles = 128
 
-// capClients sets how many clients there may be: maxclients, or what the descriptor limit leaves when the nodes have
-// their connections.
+// capClients sets how many clients there may be: maxclients, or what the descriptor limit leaves
+// when the nodes have their connections.
 func (srv *server) capClients() {
 	most := srv.config().MaxClients
 	if srv.maxFiles > 0 {
@@ -102,8 +103,9 @@ func reusePort(_, _ string, raw syscall.RawConn) error {
 	return err
 }
 
-// keepAlive has the kernel probe clients that are silent for so long, and again twice. Accepted sockets inherit what their
-// listener is set to, which costs four system calls less for each client than setting it there.
+// keepAlive has the kernel probe clients that are silent for so long, and again twice. Accepted
+// sockets inherit what their listener is set to, which costs four system calls less for each client
+// than setting it there.
 func (srv *server) keepAlive(idle time.Duration) {
 	for _, ln := range srv.listeners {
 		tcp, ok := ln.(*net.TCPListener)
@@ -136,8 +138,8 @@ const (
 	acceptPauseMax = time.Second
 )
 
-// acceptors is how many goroutines take clients from one listener. To give a socket to a loop takes two switches of
-// goroutines: where many connect at once these go side by side.
+// acceptors is how many goroutines take clients from one listener. To give a socket to a loop takes
+// two switches of goroutines: where many connect at once these go side by side.
 const acceptors = 32
 
 // acceptor takes clients from a listener.
@@ -163,7 +165,8 @@ func (a *acceptor) run() {
 	}
 }
 
-// next waits for a client; none comes of it when the system had no room for one. An error is the listener's end.
+// next waits for a client; none comes of it when the system had no room for one. An error is the
+// listener's end.
 func (a *acceptor) next() (net.Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -194,7 +197,8 @@ func (srv *server) welcome(conn net.Conn) {
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
-	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is closed already.
+	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is
+	// closed already.
 	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {
 		srv.clients.Add(-1)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)

@@ -13,8 +13,8 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-// Log is berth's log: one line per life event, none per request, to standard error or a file that can be
-// opened again after it was moved away. Safe for any goroutine.
+// Log is berth's log: one line per life event, none per request, to standard error or a file that
+// can be opened again after it was moved away. Safe for any goroutine.
 type eventLog struct {
 	*slog.Logger
 	level slog.LevelVar
@@ -47,14 +47,15 @@ func redisLevelNames(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// SetLevel changes what is logged from now on.
+// setLevel changes what is logged from now on.
 func (l *eventLog) setLevel(level slog.Level) { l.level.Set(level) }
 
-// Reopen opens the log file anew, for when it was moved away. If that fails the old file stays in use.
+// reopen opens the log file anew, for when it was moved away. If that fails the old file stays in
+// use.
 func (l *eventLog) reopen() error { return l.out.open() }
 
-// limited logs an event that may come in floods, as often as the gate lets it. The attribute "suppressed" says how many
-// events the gate has held back since the last one.
+// limited logs an event that may come in floods, as often as the gate lets it. The attribute
+// "suppressed" says how many events the gate has held back since the last one.
 func limited(f *flood, level slog.Level, msg string, args ...any) {
 	if !slog.Default().Enabled(context.Background(), level) {
 		return
@@ -104,8 +105,8 @@ func (o *logOutput) Write(line []byte) (int, error) {
 	return w.Write(line)
 }
 
-// flood is a gate for one kind of event. It opens once per every and counts what it holds back meanwhile.
-// The zero value opens once a second. Safe for any goroutine.
+// flood is a gate for one kind of event. It opens once per every and counts what it holds back
+// meanwhile. The zero value opens once a second. Safe for any goroutine.
 type flood struct {
 	every time.Duration
 
@@ -115,7 +116,8 @@ type flood struct {
 	held atomic.Int64
 }
 
-// pass reports whether an event at now goes through, and how many were held back since the last that did.
+// pass reports whether an event at now goes through, and how many were held back since the last
+// that did.
 func (f *flood) pass(now time.Time) (ok bool, held int64) {
 	every := f.every
 	if every <= 0 {

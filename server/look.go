@@ -12,9 +12,10 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// look reads the whole server, for every report that is made of it: metrics, INFO, PROXY and the status page. It shows no
-// more than pins connections that clients hold, those held longest. A loop is waited for no longer than snapshotWait, then
-// its previous figures are shown; so look blocks, and no loop may call it.
+// look reads the whole server, for every report that is made of it: metrics, INFO, PROXY and the
+// status page. It shows no more than pins connections that clients hold, those held longest. A loop
+// is waited for no longer than snapshotWait, then its previous figures are shown; so look blocks,
+// and no loop may call it.
 func (srv *server) look(pins int) *telemetry.Snapshot {
 	t := srv.nodes.Topology()
 	snap := &telemetry.Snapshot{
@@ -54,8 +55,8 @@ func (srv *server) port() int {
 	return srv.config().Port
 }
 
-// lookAtLoops asks every loop for its figures. silent is how many have not answered in time; of those that ever did, the
-// previous figures are among all.
+// lookAtLoops asks every loop for its figures. silent is how many have not answered in time; of
+// those that ever did, the previous figures are among all.
 func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
 	loops := srv.eachLoop()
 	answers := make([]chan *telemetry.Loop, len(loops))
@@ -87,7 +88,8 @@ func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
 	return all, silent
 }
 
-// remember keeps a loop's latest figures, and returns them; nil stands for those that it has not told.
+// remember keeps a loop's latest figures, and returns them; nil stands for those that it has not
+// told.
 func (srv *server) remember(l *loop, figures *telemetry.Loop) *telemetry.Loop {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -164,7 +166,7 @@ func (srv *server) startAdmin() error {
 	var err error
 	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, admin.Source{
 		Metrics: telemetry.NewExposition(func(m *telemetry.Writer) { srv.look(0).Prometheus(m) }).Write,
-		Healthy: srv.healthy, Ready: srv.ready, Status: page.Json,
+		Healthy: srv.healthy, Ready: srv.ready, Status: page.JSON,
 	})
 	return err
 }

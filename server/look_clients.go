@@ -103,8 +103,8 @@ func (l *loop) eachHolding(visit func(h holding)) {
 				visit(holding{s: s, lease: st.lease, reason: "kept", held: st.lease.Held()})
 			}
 		}
-		if s.acks != nil {
-			for _, p := range s.acks.parts {
+		if s.replicaCount != nil {
+			for _, p := range s.replicaCount.parts {
 				if p.lease != nil {
 					visit(holding{s: s, lease: p.lease, reason: "block", held: p.lease.Held()})
 				}
@@ -137,8 +137,9 @@ func (st *stay) holdReason() string {
 	return "block"
 }
 
-// pins walks over the connections that the loop's clients hold: how many clients hold one of each pool, the rows of those
-// held longest, no more than most, in that order, and how many there are in all.
+// pins walks over the connections that the loop's clients hold: how many clients hold one of each
+// pool, the rows of those held longest, no more than most, in that order, and how many there are in
+// all.
 func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []telemetry.PinRow, total int) {
 	holders = map[telemetry.PoolName]int{}
 	var longest []holding

@@ -16,12 +16,13 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// loop is what one gnet event loop owns: its sessions, its pipes, its scratch memory, its counters. Only that loop
-// touches it, but for Post and the inbox.
+// loop is what one gnet event loop owns: its sessions, its pipes, its scratch memory, its counters.
+// Only that loop touches it, but for Post and the inbox.
 //
-// Every entry into a loop's code ends in After: replies that complete a session's output are written at once; whatever else
-// is left to do (pipes to flush, sessions to go on) is done by one turn, posted to run behind the sockets that are ready
-// now, so that all clients of this batch share one write to each node.
+// Every entry into a loop's code ends in After: replies that complete a session's output are
+// written at once; whatever else is left to do (pipes to flush, sessions to go on) is done by one
+// turn, posted to run after the sockets that are ready now, so that all clients of this batch share
+// one write to each node.
 //
 //	sockets ready ─▶ Traffic … Traffic ─▶ turn: resume ▸ flush pipes ▸ flush leases ▸ flush sessions
 type loop struct {
@@ -35,30 +36,30 @@ type loop struct {
 	posted bool // a turn is on its way
 	alone  alone
 
-	first    *session    // of all sessions, newest first
-	sessions int         // how many there are
-	rota     *session    // the next to be looked after, nil: the first
-	held     []*session  // hold output back until the next tick
-	ready    []*session  // were paused and may go on
-	slicing  slicing     // what is too much for one turn
-	dirty    []*session  // have output to write
-	staying  []*stay     // have bytes to flush on their lease
-	pour     pour        // who reads long replies slowly
-	linger   []*session  // closed for input, their last replies still on the way
-	gone     []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
-	parsers  []*codec.RequestParser
-	bufs     [][]byte
-	spare    *request // free requests, by next
-	spares   int
-	txns     []*transaction // free
-	scratch  []byte
-	keys     []int    // scratch of slotOf
-	slots    []uint16 // of these keys, scratch of split
-	joins    []*join
-	elements [][]byte  // scratch of join.mget
-	cuts     []cutSlot // by slot, scratch of cut; made when first needed
-	cutting  uint64
-	pieces   [][]byte // by shard, scratch of sendParts
+	first       *session    // of all sessions, newest first
+	sessions    int         // how many there are
+	cron        *session    // the next to be looked after, nil: the first
+	held        []*session  // hold output back until the next tick
+	ready       []*session  // were paused and may go on
+	slicing     slicing     // what is too much for one turn
+	dirty       []*session  // have output to write
+	staying     []*stay     // have bytes to flush on their lease
+	slowReaders slowReaders // who reads long replies slowly
+	linger      []*session  // closed for input, their last replies still on the way
+	gone        []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
+	parsers     []*codec.RequestParser
+	bufs        [][]byte
+	spare       *request // free requests, by next
+	spares      int
+	txns        []*transaction // free
+	scratch     []byte
+	keys        []int    // scratch of slotOf
+	slots       []uint16 // of these keys, scratch of split
+	joins       []*join
+	elements    [][]byte  // scratch of join.mget
+	cuts        []cutSlot // by slot, scratch of cut; made when first needed
+	cutting     uint64
+	pieces      [][]byte // by shard, scratch of sendParts
 
 	lanes *lane.Lanes // on which clients block together
 
@@ -122,7 +123,8 @@ func (l *loop) Post(f func()) {
 	}))
 }
 
-// Wake asks for a turn behind the events that are ready now. The entry that runs posts it, when it ends.
+// Wake asks for a turn after the events that are ready now. The entry that runs posts it, when it
+// ends.
 func (l *loop) Wake() { l.wanted = true }
 
 // loopTurn is a loop as the task that makes its turn.
@@ -136,7 +138,8 @@ func (t *loopTurn) Run(context.Context) error {
 	return nil
 }
 
-// After ends an entry: sessions that are owed nothing more are written now, all others share the turn.
+// After ends an entry: sessions that are owed nothing more are written now, all others share the
+// turn.
 func (l *loop) After() {
 	rest := l.dirty[:0]
 	for i := 0; i < len(l.dirty); i++ { // flush may close a session: that ends in gone, which leaves l.dirty alone
@@ -156,7 +159,7 @@ func (l *loop) After() {
 	l.wakeIfBusy()
 }
 
-// busy tells whether there is something to do in a turn.
+// busy reports whether there is something to do in a turn.
 func (l *loop) busy() bool {
 	return l.wanted || len(l.dirty) > 0 || len(l.ready) > 0 || len(l.staying) > 0
 }
@@ -191,7 +194,7 @@ func (l *loop) turn() {
 		}
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
-		l.feeds.Flush() // behind the sessions: one that was closed may have been a channel's last
+		l.feeds.Flush() // after the sessions: one that was closed may have been a channel's last
 		if len(l.ready) == 0 && len(l.staying) == 0 && len(l.dirty) == 0 {
 			l.wanted = false
 			l.postpone()
@@ -200,8 +203,9 @@ func (l *loop) turn() {
 	}
 }
 
-// alone finds out whether a loop visits one client at a time. Then nobody else would share the turn, and posting it
-// costs a wake-up for nothing: After makes it at once. A client that comes right behind another ends that.
+// alone finds out whether a loop visits one client at a time. Then nobody else would share the
+// turn, and posting it costs a wake-up for nothing: After makes it at once. A client that comes
+// right after another ends that.
 type alone struct {
 	visits int   // clients' entries since the last turn
 	turns  int   // in a row, with one visit each

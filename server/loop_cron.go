@@ -7,26 +7,27 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// A loop looks after its sessions in rounds: at each tick after the next ones, so that each has its turn within a second, and
-// thousands that do nothing cost next to nothing.
+// A loop looks after its sessions in rounds: at each tick after the next ones, so that each has its
+// turn within a second, and thousands that do nothing cost next to nothing.
 const (
 	ticksPerRound = int(time.Second / tickEvery)
 	atOneTick     = 256 // sessions, if there are fewer than in a round of a second
 )
 
-// tickSessions looks after the next sessions of the round, and has what sessions hold back written.
+// tickSessions checks a part of the sessions at each tick, so that every session is checked once a
+// second and idle ones cost next to nothing.
 func (l *loop) tickSessions() {
 	topology := l.srv.nodes.Topology()
-	s := l.rota
+	s := l.cron
 	if s == nil {
 		s = l.first
 	}
 	for n := max(atOneTick, l.sessions/ticksPerRound+1); s != nil && n > 0; n-- {
-		l.rota = s.next // gone moves it on if that one ends meanwhile
-		s.lookAfter(topology)
-		s = l.rota
+		l.cron = s.next // gone moves it on if that one ends meanwhile
+		s.check(topology)
+		s = l.cron
 	}
-	l.rota = s
+	l.cron = s
 	for _, s := range l.held {
 		s.isHeld = false
 		s.touch()
@@ -35,9 +36,9 @@ func (l *loop) tickSessions() {
 	l.held = l.held[:0]
 }
 
-// lookAfter closes the client if it has been idle for too long, or has not read for too long, ends a lease that owes a reply
-// for too long, and takes one back that watches for too long.
-func (s *session) lookAfter(topology *router.Topology) {
+// lookAfter closes the client if it has been idle for too long, or has not read for too long, ends
+// a lease that owes a reply for too long, and takes one back that watches for too long.
+func (s *session) check(topology *router.Topology) {
 	l := s.loop
 	cfg := l.srv.config()
 	switch {

@@ -7,8 +7,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// heavyReads remembers what was asked of which key when the reply was found to be long, so that the same, asked again,
-// travels on a lease. It may forget any of them, and confuse two: then one read goes the other way, and is answered alike.
+// heavyReads remembers what was asked of which key when the reply was found to be long, so that the
+// same, asked again, travels on a lease. It may forget any of them, and confuse two: then one read
+// goes the other way, and is answered alike.
 //
 // Shared by all loops. An entry is one word, and who writes it last is right.
 type heavyReads struct {
@@ -42,7 +43,7 @@ func (h *heavyReads) remove(cmd *router.Command, key []byte) {
 	}
 }
 
-// heavy tells whether the reply to the request is expected to be long.
+// heavy reports whether the reply to the request is expected to be long.
 func (s *session) heavy(cmd *router.Command, args [][]byte) bool {
 	h := &s.loop.srv.heavy
 	if !h.any.Load() || !cmd.Flags.Has(router.Readonly) {

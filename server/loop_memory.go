@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// memory sees to it that what long requests and replies needed is given back soon. Go's collector runs when the heap has
-// doubled: with one value of 500 MB in it that would be when there are two.
+// memory sees to it that what long requests and replies needed is given back soon. Go's collector
+// runs when the heap has doubled: with one value of 500 MB in it that would be when there are two.
 //
-// Loops add to the counters; whoever brings a counter over its bound starts the work, and no other does.
+// Loops add to the counters; whoever brings a counter over its bound starts the work, and no other
+// does.
 type memory struct {
 	garbage atomic.Int64 // bytes dropped since the last collection
 	used    atomic.Int64 // bytes that went through long requests and replies since memory was last released

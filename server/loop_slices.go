@@ -6,8 +6,9 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// slicing is the loop's work that is too much for one turn: sessions with more input than a slice, and jobs. All of them
-// get one slice in a turn of their own, and the sockets that are ready meanwhile come in between.
+// slicing is the loop's work that is too much for one turn: sessions with more input than a slice,
+// and jobs. All of them get one slice in a turn of their own, and the sockets that are ready
+// meanwhile come in between.
 //
 // Owned by the loop.
 type slicing struct {
@@ -29,8 +30,8 @@ func (l *loop) addJob(j job) {
 	}
 }
 
-// postpone posts the turn for what waits in slices. gnet runs what a task posts before it looks at any socket, so it is
-// no task that posts it.
+// postpone posts the turn for what waits in slices. gnet runs what a task posts before it looks at
+// any socket, so it is no task that posts it.
 func (l *loop) postpone() {
 	if l.slicing.posted || len(l.slicing.sessions)+len(l.slicing.jobs) == 0 {
 		return
@@ -61,22 +62,23 @@ func (l *loop) sliceTurn() {
 	l.turn()
 }
 
-// goOnLater has the session go on with its input when the loop has visited all others that are ready.
+// goOnLater has the session go on with its input when the loop has visited all others that are
+// ready.
 func (s *session) goOnLater() {
 	s.isReady = true
 	s.loop.slicing.sessions = append(s.loop.slicing.sessions, s)
 }
 
-// What a loop does for one client's input before it looks at the others again, in units of about 100 ns: some
-// milliseconds at the most, with what a request costs where it goes.
+// What a loop does for one client's input before it looks at the others again, in units of about
+// 100 ns: some milliseconds at the most, with what a request costs where it goes.
 const (
 	sliceWork      = 8192
 	workPerRequest = 7
 	workBytes      = 1 << 10
 )
 
-// sliceKeys is how many keys of one request are hashed, or sent, or joined in a slice, and sliceChannels how many channels of
-// one client are claimed or left.
+// sliceKeys is how many keys of one request are hashed, or sent, or joined in a slice, and
+// sliceChannels how many channels of one client are claimed or left.
 const (
 	sliceKeys     = 16 << 10
 	sliceChannels = 1 << 10

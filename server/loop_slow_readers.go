@@ -6,16 +6,15 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 )
 
-// pour is where leases wait that carry long replies faster than their clients read them. gnet does not tell when a
-// client has read, so the loop looks, as long as anybody waits: soon when the last look found room, else less and less often.
-//
-// Owned by the loop.
-type pour struct {
-	waiting []pouring
+// slowReaders holds leases that carry long replies faster than their clients read them. gnet does
+// not say when a client has read, so the clients are looked at again and again, at longer and
+// longer intervals.
+type slowReaders struct {
+	waiting []slowReader
 	pause   time.Duration // before the next look; 0: none is due
 }
 
-type pouring struct {
+type slowReader struct {
 	st    *stay
 	lease *pool.Lease
 }
@@ -26,27 +25,27 @@ const (
 	pourPauseMax = 32 * time.Millisecond
 )
 
-// hasRoom tells whether the client has read most of what it was sent. One that has closed its sending side gets all
-// in one piece.
+// hasRoom reports whether the client has read most of what it was sent. One that has closed its
+// sending side gets all in one piece.
 func (s *session) hasRoom() bool {
-	return s.half != nil || len(s.out)+s.conn.OutboundBuffered() < maxUnread
+	return s.halfClosed != nil || len(s.out)+s.conn.OutboundBuffered() < maxUnread
 }
 
 // wait has a lease that was held go on when its client has read.
-func (p *pour) wait(l *loop, st *stay) {
-	p.waiting = append(p.waiting, pouring{st, st.lease})
+func (p *slowReaders) wait(l *loop, st *stay) {
+	p.waiting = append(p.waiting, slowReader{st, st.lease})
 	if p.pause == 0 {
 		p.arm(l, pourPauseMin)
 	}
 }
 
-func (p *pour) arm(l *loop, pause time.Duration) {
+func (p *slowReaders) arm(l *loop, pause time.Duration) {
 	p.pause = pause
 	time.AfterFunc(pause, func() { l.Post(func() { p.look(l) }) })
 }
 
 // look has those go on whose clients have read.
-func (p *pour) look(l *loop) {
+func (p *slowReaders) look(l *loop) {
 	waiting := p.waiting
 	p.waiting = nil
 	some := false

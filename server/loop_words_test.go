@@ -15,7 +15,7 @@ func TestBulksAreTheWordsOfTheRequest(t *testing.T) {
 			request = append(request, w)
 		}
 		var got []string
-		for b := newBulks(redistest.Command(request...)); b.left(); {
+		for b := newWordReader(redistest.Command(request...)); b.left(); {
 			got = append(got, string(b.next()))
 		}
 		if !slices.Equal(got, want) {

@@ -79,7 +79,7 @@ func run() int {
 // embeddedShards is how many shards the embedded backend has: enough to see commands split.
 const embeddedShards = 3
 
-// connect finds what stands behind berth, or starts the embedded backend.
+// connect finds which nodes berth has, or starts the embedded backend.
 func connect(cfg *config.Config) (*nodes.Nodes, error) {
 	if cfg.Backend.Embedded() {
 		return embedded.Start(embeddedShards)

@@ -26,7 +26,7 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// server is one running berth: listeners in front, loops in the middle, nodes behind.
+// server is one running berth: its listeners, its loops, and the nodes it speaks to.
 type server struct {
 	settings     *config.Settings
 	nodes        *nodes.Nodes
@@ -93,7 +93,8 @@ func (srv *server) outputLimit(s *session) *config.OutputLimit {
 	return &limits.Normal
 }
 
-// newcomer is as whom a client begins, and begins again after RESET: nobody, in the database of the backend's URL.
+// newcomer is as whom a client begins, and begins again after RESET: the default user, in the
+// database of the backend's URL.
 func (srv *server) newcomer() backend.Identity {
 	return backend.Identity{DB: srv.nodes.Target().DB, RESP: 2}
 }
@@ -153,8 +154,9 @@ func (srv *server) configure(cfg *config.Config) {
 	srv.openPools()
 }
 
-// openPools makes the pools of those who do not authenticate, at every primary, if connections are to be made ahead: they
-// are to be there before the first client asks. Where everybody has to authenticate, nobody is known before he comes.
+// openPools makes the pools of those who do not authenticate, at every primary, if connections are
+// to be made ahead: they are to be there before the first client asks. Where clients have to
+// authenticate, no user is known before the first one comes.
 func (srv *server) openPools() {
 	if srv.config().PoolMinIdle == 0 || srv.nodes.Info().AuthRequired {
 		return
@@ -215,10 +217,11 @@ func (srv *server) learnCommands() {
 	srv.commands.Store(table)
 }
 
-// loopCount is how many event loops there are to be. One core is left to the pollers, the garbage collector and the
-// kernel's share of the network: on two cores one loop beside them answered as many requests per second as two (GET by
-// 50, 1,000 and 5,000 clients), for 5 to 12 % less CPU each, a pipelined MULTI … EXEC for 30 % less, and with a p99 10
-// to 25 % lower, since it shares its writes to nodes among more clients and seldom waits for a core.
+// loopCount is how many event loops there are to be. One core is left to the pollers, the garbage
+// collector and the kernel's share of the network: on two cores one loop beside them answered as
+// many requests per second as two (GET by 50, 1,000 and 5,000 clients), for 5 to 12 % less CPU
+// each, a pipelined MULTI … EXEC for 30 % less, and with a p99 10 to 25 % lower, since it shares
+// its writes to nodes among more clients and seldom waits for a core.
 func loopCount(cfg *config.Config) int {
 	if cfg.Loops > 0 {
 		return cfg.Loops
@@ -262,7 +265,8 @@ func (srv *server) start() error {
 	return nil
 }
 
-// shutdown lets the requests in flight end, closes the clients and returns when all is gone, or when ctx ends.
+// shutdown lets the requests in flight end, closes the clients and returns when all is gone, or
+// when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
 	srv.stopping.Store(true)
 	for _, ln := range srv.listeners {
@@ -317,7 +321,8 @@ func (srv *server) awaitClients(ctx context.Context) error {
 	return nil
 }
 
-// drain ends every session as soon as it is owed nothing; one that is blocked, or subscribed, ends now.
+// drain ends every session as soon as it is owed nothing; one that is blocked, or subscribed, ends
+// now.
 func (l *loop) drain() {
 	for s := l.first; s != nil; {
 		next := s.next

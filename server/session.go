@@ -27,7 +27,7 @@ type session struct {
 	// input
 	in     []byte // not taken yet: from inPos on
 	inPos  int
-	given  bool                 // in is somebody else's from now on: see give
+	given  bool                 // in was given away: see give
 	parser *codec.RequestParser // while a request is partly read, else nil
 	large  *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
 	pause  pause
@@ -53,20 +53,20 @@ type session struct {
 
 	tracking *tracking
 
-	acks     *acks        // WAIT, while it waits
-	splicing *splicing    // EXEC's reply, while it is put together
-	blocked  *lane.Waiter // its blocking command, when that waits with others
+	replicaCount *replicaCount // WAIT, while it waits
+	execReply    *execReply    // EXEC's reply, while it is put together
+	blocked      *lane.Waiter  // its blocking command, when that waits with others
 
-	verdict *verdict // whether the user may run the request at hand, once a node has been asked
+	verdict *verdict // whether the user may run the current request, once a node has been asked
 
 	muteAll          bool  // CLIENT REPLY OFF
-	muteNext         uint8 // CLIENT REPLY SKIP: 2 at itself, 1 at the request behind it
-	muteThis         bool  // the request at hand gets no reply
+	muteNext         uint8 // CLIENT REPLY SKIP: 2 at itself, 1 at the request after it
+	muteThis         bool  // the current request gets no reply
 	isReady, isDirty bool  // in loop.ready or loop.slicing, loop.dirty
 	isHeld           bool  // in loop.held
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
-	half             *halfClosed      // the client has closed its sending side
+	halfClosed       *halfClosed      // the client has closed its sending side
 	reason           telemetry.Reason // why closing, for log and metric
 
 	prev, next *session // in loop.first
@@ -119,15 +119,16 @@ func (s *session) kill(reason telemetry.Reason) {
 
 // close has the loop close the socket, which ends in gone.
 func (s *session) close() {
-	if s.half != nil {
-		_ = s.half.file.Close()
-		s.gone(s.half, nil)
+	if s.halfClosed != nil {
+		_ = s.halfClosed.file.Close()
+		s.gone(s.halfClosed, nil)
 		return
 	}
 	_ = s.loop.el.Close(s.conn)
 }
 
-// gone is the loop's word that the socket is closed, whoever closed it. Everything the session held is given back.
+// gone is the loop's word that the socket is closed, whoever closed it. Everything the session held
+// is given back.
 func (s *session) gone(c gnet.Conn, err error) {
 	if s.closed {
 		return
@@ -151,7 +152,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	s.leaveGroup()
 	s.unlisten("client left")
 	s.leaveStay("client left")
-	s.leaveAcks("client left")
+	s.leaveReplicaCount("client left")
 	s.pipes.Detach()
 	s.txn, s.in, s.out, s.large = nil, nil, nil, nil
 	if s.parser != nil {
@@ -168,8 +169,8 @@ func (s *session) gone(c gnet.Conn, err error) {
 	}
 	l.gone = append(l.gone, c)
 	l.srv.clients.Add(-1)
-	if l.rota == s {
-		l.rota = s.next
+	if l.cron == s {
+		l.cron = s.next
 	}
 	l.sessions--
 	s.prev, s.next = nil, nil

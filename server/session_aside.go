@@ -6,16 +6,17 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Long requests and long replies travel on a lease, where nobody stands behind them.
+// Long requests and long replies travel on a lease, where nobody stands after them.
 const (
 	maxOnPipe  = 1 << 20   // bytes of a request that may still travel on a pipe
 	largePiece = 256 << 10 // bytes of an argument that are kept in one piece
 )
 
-// large is a request with arguments that are kept apart from the other bytes: in pieces as they came, each byte copied
-// once. Such an argument is no key, and nobody looks into it but the node.
+// large is a request with arguments that are kept apart from the other bytes: in pieces as they
+// came, each byte copied once. Such an argument is no key, and nobody looks into it but the node.
 //
-// Owned by the session's loop. The pieces are written once and then only read, by whoever sends them.
+// Owned by the session's loop. The pieces are written once and then only read, by whoever sends
+// them.
 type large struct {
 	asides  []aside
 	missing int      // bytes of the last aside that have not come
@@ -51,7 +52,7 @@ func (s *session) setAside() {
 	s.parser.SetAside()
 }
 
-// mayBeAside tells whether the index-th argument of a command is one that only the node looks at.
+// mayBeAside reports whether the index-th argument of a command is one that only the node looks at.
 func (s *session) mayBeAside(name []byte, index int) bool {
 	if name == nil || s.txn != nil || !s.authenticated || s.subscribed() || s.monitors() {
 		return false
@@ -61,7 +62,8 @@ func (s *session) mayBeAside(name []byte, index int) bool {
 		!cmd.Flags.Has(router.MovableKeys)
 }
 
-// fill adds what is missing of the last aside from the front of buf, and returns how many bytes it took.
+// fill adds what is missing of the last aside from the front of buf, and returns how many bytes it
+// took.
 func (g *large) fill(buf []byte) (n int) {
 	last := &g.asides[len(g.asides)-1]
 	for g.missing > 0 && n < len(buf) {
@@ -80,7 +82,7 @@ func (g *large) fill(buf []byte) (n int) {
 	return n
 }
 
-// waits tells whether a whole request with arguments kept apart waits to be dispatched.
+// waits reports whether a whole request with arguments kept apart waits to be dispatched.
 func (g *large) waits() bool { return g != nil && g.rest != nil }
 
 // held is how many bytes are kept apart.
@@ -91,8 +93,8 @@ func (g *large) held() int {
 	return g.size
 }
 
-// complete enters that the request is there. Its bytes may move while it waits for its turn, so they are copied: there
-// are few.
+// complete enters that the request is there. Its bytes may move while it waits for its turn, so
+// they are copied: there are few.
 func (g *large) complete(rest []byte, args [][]byte) {
 	g.rest = bytes.Clone(rest)
 	for _, a := range args {

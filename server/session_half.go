@@ -14,9 +14,10 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// halfClosed is the socket of a client that has closed its sending side (printf 'GET a\r\n' | nc -N …) while replies are on
-// their way. Redis would have answered before it saw the end; a proxy sees the end first. gnet closes a socket it
-// reads the end of, so we keep a duplicate, and write all that is still to come in one piece at the end.
+// halfClosed is the socket of a client that has closed its sending side (printf 'GET a\r\n' | nc -N
+// …) while replies are on their way. Redis would have answered before it saw the end; a proxy sees
+// the end first. gnet closes a socket it reads the end of, so we keep a duplicate, and write all
+// that is still to come in one piece at the end.
 type halfClosed struct {
 	gnet.Conn     // gone: nothing but what is overridden here may be called
 	fd            int
@@ -48,24 +49,26 @@ func (h *halfClosed) send(last []byte) {
 	})
 }
 
-// mayLinger tells whether a session whose client has closed its sending side is still owed something that it may get. A
-// blocked client has left, as for Redis; and what gnet could not write before cannot be written by us behind it.
+// mayLinger reports whether a session whose client has closed its sending side is owed something
+// that the client can still get. A blocked client has left, as for Redis. If gnet could not write
+// everything before, the bytes after it must not be written either.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
-	return errors.Is(err, io.EOF) && s.half == nil && !s.closing && s.sub == nil &&
+	return errors.Is(err, io.EOF) && s.halfClosed == nil && !s.closing && s.sub == nil &&
 		(s.waiting > 0 || s.large.waits() || s.inPos < len(s.in) && (s.pause != pauseNone || s.isReady)) && s.pause != pauseBlocked &&
 		c.OutboundBuffered() == 0
 }
 
-// lingerHalf keeps the session until its replies have come. false: the socket cannot be kept.
+// lingerHalf keeps the session until its replies have come. It returns false if the socket cannot
+// be kept.
 func (s *session) lingerHalf(c gnet.Conn) bool {
 	fd, err := c.Dup()
 	if err != nil {
 		return false
 	}
-	s.half = &halfClosed{
+	s.halfClosed = &halfClosed{
 		fd: fd, file: os.NewFile(uintptr(fd), "half-closed client"), local: c.LocalAddr(), remote: c.RemoteAddr(),
 	}
-	s.conn = s.half
+	s.conn = s.halfClosed
 	s.loop.gone = append(s.loop.gone, c)
 	return true
 }
@@ -76,8 +79,8 @@ func (s *session) flushHalf() {
 	if waits && s.pause != pauseBlocked && !s.closing && len(s.out) < s.loop.srv.outputLimit(s).Hard {
 		return
 	}
-	s.half.send(s.out)
+	s.halfClosed.send(s.out)
 	s.out = nil
 	s.reason = telemetry.ClientClosed
-	s.gone(s.half, nil)
+	s.gone(s.halfClosed, nil)
 }

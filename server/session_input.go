@@ -39,7 +39,7 @@ func (s *session) traffic(c gnet.Conn) {
 	l.After()
 }
 
-// keep adds to the input that waits.
+// keep appends bytes to the input that waits.
 func (s *session) keep(b []byte) {
 	if s.in == nil {
 		s.in = s.loop.buf()
@@ -62,7 +62,7 @@ func (s *session) keep(b []byte) {
 // maxGrowth is by how much the input grows for bytes that were announced and have not come.
 const maxGrowth = 8
 
-// checkInput ends a client of whom berth would have to hold too much.
+// checkInput ends a client when berth holds more of its input than client-query-buffer-limit.
 func (s *session) checkInput() {
 	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
 		s.loop.stats.Limits[telemetry.LimitQueryBuffer]++
@@ -70,7 +70,7 @@ func (s *session) checkInput() {
 	}
 }
 
-// takeKept takes what it can of the input that waited.
+// takeKept dispatches what it can of the input that waited.
 func (s *session) takeKept() {
 	for s.pause == pauseNone && !s.closing && !s.isReady && (s.inPos < len(s.in) || s.large.waits()) {
 		if s.large.waits() {
@@ -97,13 +97,13 @@ func (s *session) takeKept() {
 		s.in, s.inPos = nil, 0
 	}
 	s.setAside()
-	if s.half != nil {
+	if s.halfClosed != nil {
 		s.touch()
 	}
 }
 
-// give is the request at hand in memory that stays what it is: a long one with the input that it lies in, which is the
-// session's no more, others in a copy.
+// give returns the current request in memory that the caller may keep. A short request is copied. A
+// long one keeps its place in the input buffer, and the session gives that buffer away.
 func (s *session) give(raw []byte) []byte {
 	if s.inPos < len(s.in) && &raw[0] == &s.in[s.inPos] && len(raw) > maxOnPipe {
 		s.given = true
@@ -112,7 +112,8 @@ func (s *session) give(raw []byte) []byte {
 	return bytes.Clone(raw)
 }
 
-// take dispatches the whole requests in buf until one has to wait, and returns how many bytes they were.
+// take dispatches the whole requests in buf until one has to wait, and returns how many bytes they
+// were.
 func (s *session) take(buf []byte) (taken int) {
 	l := s.loop
 	p := s.parser

@@ -6,7 +6,7 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// write adds to the output; it goes to the socket when the loop has the session's turn.
+// write appends to the output. The loop writes the output to the socket later in this turn.
 func (s *session) write(b []byte) {
 	if len(b) == 0 {
 		s.touch()
@@ -27,8 +27,9 @@ func (s *session) touch() {
 	}
 }
 
-// flushComplete writes the output if the client is owed nothing more. What would come later goes out with the next write:
-// a batch of replies for thousands of clients needs one buffer, not thousands.
+// flushComplete writes the output if the client is owed nothing more. An output that is still
+// growing waits for its last reply: a batch of replies for thousands of clients then needs one
+// buffer, not thousands.
 func (s *session) flushComplete() {
 	if s.head == nil && len(s.out) > 0 && !s.isReady {
 		s.flush()
@@ -41,7 +42,7 @@ func (s *session) flush() {
 	if s.closed {
 		return
 	}
-	if s.half != nil {
+	if s.halfClosed != nil {
 		s.flushHalf()
 		return
 	}
@@ -71,8 +72,8 @@ func (s *session) flush() {
 	}
 }
 
-// holdsBack tells that the output may wait for the reply behind it: a client that has sent EXEC has +OK and +QUEUED to come
-// with it, in one write. A node that takes its time does not hold them up beyond the next tick.
+// holdsBack reports whether the output may wait for the next reply. After EXEC, +OK and +QUEUED are
+// written together with EXEC's reply. A slow node does not delay them beyond the next tick.
 func (s *session) holdsBack() bool {
 	return s.head != nil && s.head.blob != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
 }
@@ -80,7 +81,7 @@ func (s *session) holdsBack() bool {
 // maxHoldBack is how long, in nanoseconds.
 const maxHoldBack = int64(20 * time.Millisecond)
 
-// checkOutput ends a client that does not read what it asked for.
+// checkOutput ends a client that does not read its replies.
 func (s *session) checkOutput() {
 	buffered := s.conn.OutboundBuffered()
 	if buffered == 0 {

@@ -35,7 +35,8 @@ const (
 	pauseAssembling        // until EXEC's reply is put together
 )
 
-// pauseMoves lists where a pause leads besides pauseNone. Every pause but assembling begins from pauseNone.
+// pauseMoves lists where a pause leads besides pauseNone. Every pause but assembling begins from
+// pauseNone.
 var pauseMoves = [...][]pause{
 	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
 		pauseSplitting, pauseGated},
@@ -43,7 +44,8 @@ var pauseMoves = [...][]pause{
 	pauseAssembling: {pauseDraining},
 }
 
-// move is the only write of a session's pause. A move that is not in the drawing is a mistake of berth's.
+// move is the only write of a session's pause. A move that is not in the drawing is a mistake of
+// berth's.
 func (p *pause) move(to pause) {
 	from := *p
 	if to != pauseNone && (int(from) >= len(pauseMoves) || !slices.Contains(pauseMoves[from], to)) {
@@ -59,14 +61,15 @@ func (s *session) pauseFor(why pause) {
 	}
 }
 
-// hold pauses the session before the current request, which is dispatched again when the session resumes.
+// hold pauses the session before the current request, which is dispatched again when the session
+// resumes.
 func (s *session) hold(why pause) (taken bool) {
 	s.pauseFor(why)
 	return false
 }
 
-// resumeFrom ends the pause that began for this reason. The session goes on in its loop's next turn. A session that is
-// paused for another reason stays paused.
+// resumeFrom ends the pause that began for this reason. The session goes on in its loop's next
+// turn. A session that is paused for another reason stays paused.
 func (s *session) resumeFrom(why pause) {
 	switch s.pause {
 	case pauseAssembling: // the command that berth runs for EXEC had to wait for this
@@ -82,8 +85,8 @@ func (s *session) resumeFrom(why pause) {
 	}
 }
 
-// beginAssembly says that EXEC's reply may have to wait for a command that berth runs. The session has been draining since
-// EXEC was sent.
+// beginAssembly says that EXEC's reply may have to wait for a command that berth runs. The session
+// has been draining since EXEC was sent.
 func (s *session) beginAssembly() {
 	if s.pause != pauseAssembling {
 		s.pause.move(pauseAssembling)
@@ -101,7 +104,7 @@ func (s *session) endAssembly() {
 func (s *session) answered() {
 	switch {
 	case s.pause == pauseAssembling:
-		s.splicing.run()
+		s.execReply.run()
 	case s.closing:
 		s.touch()
 	case s.pauseIsOver():
@@ -129,7 +132,7 @@ func (s *session) resume() {
 	switch {
 	case s.closed:
 	case s.pause == pauseAssembling:
-		s.splicing.run()
+		s.execReply.run()
 	default:
 		s.takeKept()
 	}

@@ -2,13 +2,14 @@ package main
 
 import "github.com/berth-proxy/berth/router"
 
-// request is one command in flight. It stands in its session's queue from the moment it is read until its reply is in
-// the session's output; replies that come early wait in it.
+// request is one command in flight. It stands in its session's queue from the moment it is read
+// until its reply is in the session's output; replies that come early wait in it.
 //
-// Owned by the session's loop. When the client leaves, its waiting requests live on until their replies came.
+// Owned by the session's loop. When the client leaves, its waiting requests live on until their
+// replies came.
 type request struct {
 	s     *session
-	next  *request // the one behind it in the client's order
+	next  *request // the one after it in the client's order
 	cmd   *router.Command
 	start int64 // loop clock, unix nanoseconds
 	state requestState
@@ -32,7 +33,7 @@ const (
 	requestParked                      // its reply is in reply
 )
 
-// enqueue puts the request behind all others of its session.
+// enqueue appends the request to its session's queue.
 func (s *session) enqueue(r *request) {
 	if s.tail == nil {
 		s.head = r
@@ -55,7 +56,7 @@ func (s *session) newRequest(cmd *router.Command) *request {
 	return r
 }
 
-// answer gives the client a reply of our own making, in its order.
+// answer gives the client a reply that berth makes itself, in the client's order.
 func (s *session) answer(cmd *router.Command, reply []byte) {
 	s.loop.stats.Answered(cmd, 0, reply)
 	if s.muteThis {
@@ -109,8 +110,8 @@ func (r *request) done(reply []byte) {
 	s.answered()
 }
 
-// Part takes the beginning of a long reply, if its turn has come: the client gets it as it comes. What nobody wants is not
-// gathered either.
+// Part takes the beginning of a long reply if the reply is the client's next: the client gets it as
+// it comes. A reply that the client does not want is dropped as it comes.
 func (r *request) Part(part, sent []byte, left int) bool {
 	s := r.s
 	switch {
@@ -118,7 +119,7 @@ func (r *request) Part(part, sent []byte, left int) bool {
 		r.streams = true
 		return true
 	case r.settle != nil || s.head != r || s.sub != nil || s.tracking != nil || // a push would come in the midst of it
-		r.blob != nil && (r.blob.moved != nil || len(r.blob.locals) > 0):
+		r.blob != nil && (r.blob.moved != nil || len(r.blob.own) > 0):
 		return false
 	}
 	if !r.streams && len(part)+left > maxOnPipe && r.parts == nil && r.cmd.Flags.Has(router.Readonly) {
@@ -150,7 +151,8 @@ func (s *session) dequeue() {
 	s.loop.dropRequest(r)
 }
 
-// abandon empties the queue of a session whose client is gone. Requests that wait for a node are freed when it answers.
+// abandon empties the queue of a session whose client is gone. Requests that wait for a node are
+// freed when it answers.
 func (s *session) abandon() {
 	for r := s.head; r != nil; {
 		next := r.next

@@ -10,25 +10,26 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// A poll puts a client's request to every primary and hands on all that they answer, for a reply to which berth adds
-// something of its own. It travels on the client's own pipes: what a user may not ask, the nodes refuse.
+// A poll puts a client's request to every primary and hands on all that they answer, for a reply to
+// which berth adds something of its own. It travels on the client's own pipes: what a user may not
+// ask, the nodes refuse.
 //
 // Owned by the loop of the client.
-type poll struct {
+type primariesAsked struct {
 	answers [][]byte // by shard; an error of berth's where none came
 	left    int
 	then    func(answers [][]byte)
 }
 
-// poll asks so many of the primaries. The caller has seen to it that nothing of the client is on its way. then runs on the
-// loop, perhaps before poll returns.
-func (s *session) poll(request []byte, shards int, then func(answers [][]byte)) {
+// poll asks so many of the primaries. The caller has seen to it that nothing of the client is on
+// its way. then runs on the loop, perhaps before poll returns.
+func (s *session) askPrimaries(request []byte, shards int, then func(answers [][]byte)) {
 	t := s.loop.srv.nodes.Topology()
 	shards = min(shards, len(t.Shards()))
-	p := &poll{answers: make([][]byte, shards), left: 1, then: then} // 1: until all is sent; the first may answer at once
+	p := &primariesAsked{answers: make([][]byte, shards), left: 1, then: then} // 1: until all is sent; the first may answer at once
 	for shard := range shards {
 		p.left++
-		a := &polled{p, shard}
+		a := &primaryAsked{p, shard}
 		if err := s.pipes.Shard(t, shard).Send(request, 1, a); err != nil {
 			a.Lost(err, request)
 		}
@@ -36,26 +37,26 @@ func (s *session) poll(request []byte, shards int, then func(answers [][]byte)) 
 	p.arrived()
 }
 
-func (p *poll) arrived() {
+func (p *primariesAsked) arrived() {
 	if p.left--; p.left == 0 {
 		p.then(p.answers)
 	}
 }
 
 // polled is owed one primary's answer. It is a backend.Receiver.
-type polled struct {
-	poll  *poll
+type primaryAsked struct {
+	poll  *primariesAsked
 	shard int
 }
 
 // Reply takes the answer.
-func (a *polled) Reply(reply, _ []byte, _ int) {
+func (a *primaryAsked) Reply(reply, _ []byte, _ int) {
 	a.poll.answers[a.shard] = bytes.Clone(reply)
 	a.poll.arrived()
 }
 
 // Lost is told that there will be none.
-func (a *polled) Lost(err *backend.LostError, _ []byte) {
+func (a *primaryAsked) Lost(err *backend.LostError, _ []byte) {
 	a.poll.answers[a.shard] = appendLost(nil, err)
 	a.poll.arrived()
 }
@@ -70,14 +71,16 @@ func firstError(answers [][]byte) []byte {
 	return nil
 }
 
-// survey puts a question to every loop, and gives the client the reply that join makes of all answers. It is how the
-// command of one client reaches the others: each is touched by its own loop only.
+// askEveryLoop puts a question to every loop and answers the client with what join makes of all the
+// answers. This is how one client's command reaches other clients: only its own loop touches a
+// session.
 //
 //	the client's loop ─Post─▶ every loop: question ─Post─▶ the client's loop: with the last answer, join ▶ reply
 //
-// The client is paused until then. What question and join need of the request they must have copied: its words are gone
-// when they run. join does not run when the client has left meanwhile; the questions have been answered all the same.
-func survey[A any](s *session, cmd *router.Command, question func(l *loop) A, join func(answers []A) (reply []byte)) bool {
+// The client is paused until then. question and join run when the request's words are gone: they
+// must have copied what they need. join does not run when the client has left; the questions are
+// answered all the same.
+func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop) A, join func(answers []A) (reply []byte)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
@@ -104,8 +107,8 @@ func survey[A any](s *session, cmd *router.Command, question func(l *loop) A, jo
 	return true
 }
 
-// askLoops puts a question to every loop from outside of them. It waits no longer than snapshotWait; silent is how many
-// have not answered by then.
+// askLoops puts a question to every loop from outside of them. It waits no longer than
+// snapshotWait; silent is how many have not answered by then.
 func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent int) {
 	loops := srv.eachLoop()
 	heard := make(chan A, len(loops))
@@ -124,20 +127,20 @@ func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent
 	return answers, 0
 }
 
-// aside answers a request with what work returns. work runs on a goroutine of its own and may block, which a loop may
-// not; it must not touch the session. The client is paused until then.
-func (s *session) aside(cmd *router.Command, work func() (reply []byte)) bool {
+// aside answers a request with what work returns. work runs on a goroutine of its own and may
+// block, which a loop may not; it must not touch the session. The client is paused until then.
+func (s *session) offLoop(cmd *router.Command, work func() (reply []byte)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	r.aside(work)
+	r.offLoop(work)
 	return true
 }
 
 // aside is the same for a request that has been queued already.
-func (r *request) aside(work func() (reply []byte)) {
+func (r *request) offLoop(work func() (reply []byte)) {
 	home := r.s.loop
 	gopool.Go(func() {
 		reply := work()

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// block has the client wait with others for the same elements. While it watches or tracks keys, and when it keeps its
-// connections, the command goes on its own.
+// block has the client wait with others for the same elements. While it watches or tracks keys, and
+// when it keeps its connections, the command goes on its own.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	cfg := s.loop.srv.config()
 	if s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled {
@@ -77,13 +77,14 @@ func (s *session) leaveGroup() {
 	s.loop.dropRequest((*request)(b))
 }
 
-// asUser returns the identity of the pipes on which berth itself asks a node something in a user's name.
+// asUser returns the identity of the pipes on which berth itself asks a node something in a user's
+// name.
 func (srv *server) asUser(id backend.Identity) backend.Identity {
 	return backend.Identity{User: id.User, Password: id.Password, DB: srv.nodes.Target().DB, RESP: 2}
 }
 
-// shortened returns a blocking request with its timeout reduced by the time that has passed: however often it is redirected,
-// the client waits no longer than it asked for.
+// shortened returns a blocking request with its timeout reduced by the time that has passed:
+// however often it is redirected, the client waits no longer than it asked for.
 func (s *session) shortened(r *request) []byte {
 	l := s.loop
 	p := l.parser()
@@ -94,8 +95,8 @@ func (s *session) shortened(r *request) []byte {
 	return withTimeLeft(r.cmd, r.sent, p.Args(), time.Duration(l.clock-r.start), nil)
 }
 
-// withTimeLeft returns a blocking request with its timeout reduced by the time that has gone, and with other words in some
-// places. raw is what the words were parsed from.
+// withTimeLeft returns a blocking request with its timeout reduced by the time that has gone, and
+// with other words in some places. raw is what the words were parsed from.
 func withTimeLeft(cmd *router.Command, raw []byte, args [][]byte, gone time.Duration, words map[int]string) []byte {
 	timeout, ok := cmd.Timeout(args)
 	reduced := ok && timeout.Asked > 0 && gone >= time.Millisecond

@@ -9,9 +9,10 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// wait is what becomes of a blocking command that has to wait for its lease: to its client it blocks from the beginning.
-// The time it waits is taken off its timeout, and the `$` of an XREAD, which means the last entry when the command
-// arrives, is looked up at once. Owned by the session's loop.
+// wait is what becomes of a blocking command that has to wait for its lease: to its client it
+// blocks from the beginning. The time it waits is taken off its timeout, and the `$` of an XREAD,
+// which means the last entry when the command arrives, is looked up at once. Owned by the session's
+// loop.
 type wait struct {
 	since  int64          // when the command came, unix nanoseconds
 	ids    map[int]string // by argument: the entry that a `$` stands for
@@ -31,7 +32,8 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	}
 	last := &lastEntries{s: s, ids: map[int]string{}, done: func(ids map[int]string) {
 		w.ids, w.asking = ids, false
-		// With the lease attached already, or lost again, the session goes on: then it asks for another.
+		// With the lease attached already, or lost again, the session goes on: then it asks for
+		// another.
 		if !s.closed && s.pause == pauseLeasing && (s.stay != st || st.waiter == nil) {
 			s.resumeFrom(pauseLeasing)
 		}
@@ -40,7 +42,8 @@ func (s *session) beginWait(cmd *router.Command, args [][]byte) {
 	w.asking = last.asked > 0
 }
 
-// lastEntries finds out, when an XREAD arrives, which entry each `$` in it stands for. Owned by the session's loop.
+// lastEntries finds out, when an XREAD arrives, which entry each `$` in it stands for. Owned by the
+// session's loop.
 type lastEntries struct {
 	s     *session
 	ids   map[int]string // by argument
@@ -100,7 +103,8 @@ func (e *lastEntry) answered() {
 	}
 }
 
-// blockAlone sends a blocking command on the session's own lease and takes no further request until its reply.
+// blockAlone sends a blocking command on the session's own lease and takes no further request until
+// its reply.
 func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) bool {
 	ready, taken := s.attach(cmd, args, pool.ReasonBlock)
 	switch {

@@ -7,11 +7,11 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// shareLarge sends a request on a lease to the owner of its slot, because it is long or its reply will be. Where there is
-// no lease to be had it travels on the pipe like any other.
+// shareLarge sends a request on a lease to the owner of its slot, because it is long or its reply
+// will be. Where there is no lease to be had it travels on the pipe like any other.
 func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
 	addr := t.Shards()[shard].Primary
-	if st := s.stay; st != nil && st.watching && !st.carries(addr) || !s.loop.srv.config().PoolEnabled {
+	if st := s.stay; st != nil && st.watching && !st.goesOnLease(addr) || !s.loop.srv.config().PoolEnabled {
 		return s.sharePiped(cmd, t, shard, raw)
 	}
 	if !s.turnTo(onLease, t) {
@@ -28,7 +28,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	}
 	s.stay.track()
 	r := s.newRequest(cmd)
-	s.hearFirst(r)
+	s.answerAfterOwnMessage(r)
 	r.parts = s.partsOf(raw)
 	if s.large != nil && slices.Contains(cmd.Categories, "@string") {
 		if get, err := s.loop.srv.table().Lookup(getArgs); err == nil {
@@ -41,7 +41,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 
 var getArgs = [][]byte{[]byte("get")}
 
-// partsOf is the request at hand in pieces that stay what they are.
+// partsOf is the current request in pieces that stay what they are.
 func (s *session) partsOf(raw []byte) [][]byte {
 	if s.large != nil {
 		return s.large.parts()

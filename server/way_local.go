@@ -50,8 +50,8 @@ const (
 	errManyShards = "ERR berth: '%s' speaks of all shards and cannot run inside MULTI"
 )
 
-// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused EXEC ends it, in
-// Redis' words for that.
+// refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused
+// EXEC ends it, in Redis' words for that.
 func (s *session) refuse(cmd *router.Command, text string) bool {
 	switch {
 	case cmd != nil && cmd.Is(router.Exec):

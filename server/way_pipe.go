@@ -24,7 +24,7 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		return
 	}
 	s := r.s
-	r.deliver(s.forgets(r, reply))
+	r.deliver(s.withForgetAll(r, reply))
 	s.flushComplete()
 }
 
@@ -39,15 +39,16 @@ func (r *request) deliver(reply []byte) {
 		if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
 			delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
 		}
-		r.splice(reply)
+		r.assemble(reply)
 	default:
 		r.done(reply)
 	}
 }
 
-// Lost is told that no reply will come on a pipe. What was not sent is sent again, once; so is a plain read, since it does
-// no harm twice, unless a write of the same client is on its way: the read would see it, though it was asked before.
-// Everything else may have been executed, and the client must know.
+// Lost handles a pipe that will not answer. A request that was not sent is sent again, once. A
+// plain read is also sent again, because a second read does no harm; but not while a write of the
+// same client is unanswered, since the read would see it although it was asked before. Everything
+// else may have been executed, and the client is told so.
 func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.s.loop.srv.nodes.Refresh() // the node may have been replaced
 	if r.streams {
@@ -97,8 +98,8 @@ func (r *request) replies() int {
 	return 1
 }
 
-// lost answers a request whose reply will not come. A client that has the beginning of one can be told only by the end of
-// its connection.
+// lost answers a request whose reply will not come. A client that has the beginning of one can be
+// told only by the end of its connection.
 func (r *request) lost(err *backend.LostError) {
 	l := r.s.loop
 	if r.streams {
@@ -110,8 +111,8 @@ func (r *request) lost(err *backend.LostError) {
 	r.done(l.scratch)
 }
 
-// appendLost words a lost reply. The prefix decides whether client libraries send the command again on their own: TRYAGAIN
-// only when no node can have seen it.
+// appendLost words a lost reply. The prefix decides whether client libraries send the command again
+// on their own: TRYAGAIN only when no node can have seen it.
 func appendLost(dst []byte, err *backend.LostError) []byte {
 	switch {
 	case err.Refusal != "":
@@ -123,8 +124,8 @@ func appendLost(dst []byte, err *backend.LostError) []byte {
 	}
 }
 
-// redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the reply was one that
-// is followed.
+// redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the
+// reply was one that is followed.
 func (r *request) redirect(reply, sent []byte) bool {
 	if r.blob != nil && r.blob.moved != nil {
 		reply = r.blob.moved
@@ -140,8 +141,8 @@ func (r *request) redirect(reply, sent []byte) bool {
 	return true
 }
 
-// mayFollow reads a redirect and enters what it says of the topology. ok: it is one, and the request has not been
-// redirected too often, hops times so far.
+// mayFollow parses a MOVED or ASK reply and records a MOVED in the topology. ok is false if the
+// reply is no redirect, if the client has left, or if the request has used up max-redirects.
 func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
 	if s.closed {
 		return to, false
@@ -166,8 +167,8 @@ func (s *session) sendTo(to router.Redirect, request []byte, replies int, receiv
 	return pipe.Send(request, replies, receiver)
 }
 
-// share sends the request on the pipe to the owner of its slot, or on the session's lease if that is to the same
-// node.
+// share sends the request on the pipe to the owner of its slot, or on the session's lease if that
+// is to the same node.
 func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	shard, text := s.place(t, cmd, args)
@@ -180,7 +181,7 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.shareLarge(cmd, t, shard, raw, args)
 	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
 		return s.shareTracked(cmd, raw, t, addr)
-	case st.carries(addr):
+	case st.goesOnLease(addr):
 		return s.sendOnStay(cmd, raw, 1)
 	}
 	return s.sharePiped(cmd, t, shard, raw)
@@ -192,7 +193,7 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 		return false
 	}
 	r := s.newRequest(cmd)
-	s.hearFirst(r)
+	s.answerAfterOwnMessage(r)
 	if s.large != nil {
 		raw = bytes.Join(s.large.parts(), nil)
 	}

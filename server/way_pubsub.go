@@ -12,13 +12,15 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// subscriber is what a client listens to: channels, and perhaps MONITOR. Its messages come on its loop's feeds, which it
-// shares with all others of its user; with pubsub-sharing off, and for MONITOR, on a pin. It is a backend.Listener.
+// subscriber is what a client listens to: channels, and perhaps MONITOR. Its messages come on its
+// loop's feeds, which it shares with all others of its user; with pubsub-sharing off, and for
+// MONITOR, on a pin. It is a backend.Listener.
 //
 //	SUBSCRIBE   ─▶ feed ─▶ node confirms ─▶ Subscribed: joins the channel, confirmed to the client with its own count
 //	UNSUBSCRIBE ─▶ PING on its feeds     ─▶ Synced: all that was published before has been delivered; leaves, confirmed
 //
-// What the client sends behind waits meanwhile, unless it can be under way at the same time: see subscriptionChange.
+// What the client sends after it waits meanwhile, unless it can be under way at the same time: see
+// subscriptionChange.
 type subscriber struct {
 	s       *session
 	names   [feed.ChannelKinds]map[string]subscription
@@ -32,8 +34,9 @@ type subscriber struct {
 	fed      bool                  // a message is in the output, and Flush is to come
 }
 
-// feedUse is how many of a client's subscriptions are on a feed. Of a client that has been one user all the time plain
-// channels and patterns are on the same, shard channels are on one for each node.
+// feedUse is how many of a client's subscriptions are on a feed. Of a client that has been one user
+// all the time plain channels and patterns are on the same, shard channels are on one for each
+// node.
 type feedUse struct {
 	feed *feed.Feed
 	n    int // at least 1
@@ -56,10 +59,10 @@ func kindOf(cmd *router.Command) feed.ChannelKind {
 	return feed.PlainChannel
 }
 
-// subscribed tells whether the client has subscriptions.
+// subscribed reports whether the client has subscriptions.
 func (s *session) subscribed() bool { return s.sub != nil && s.sub.total() > 0 }
 
-// monitors tells whether the client is in MONITOR.
+// monitors reports whether the client is in MONITOR.
 func (s *session) monitors() bool { return s.sub != nil && s.sub.monitor }
 
 // subscriptions is how many the client has of a kind.
@@ -230,8 +233,9 @@ func pingInOrder(s *session, cmd *router.Command, raw []byte, args [][]byte) boo
 	return true
 }
 
-// hearFirst has a subscriber's own PUBLISH answered behind the message, which would come first from Redis.
-func (s *session) hearFirst(r *request) {
+// answerAfterOwnMessage has a subscriber's own PUBLISH answered after the message that it
+// publishes, in the order that Redis has.
+func (s *session) answerAfterOwnMessage(r *request) {
 	if !s.subscribed() || !r.cmd.Is(router.Echoes) {
 		return
 	}

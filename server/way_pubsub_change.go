@@ -8,23 +8,25 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// subscriptionChange is a SUBSCRIBE or UNSUBSCRIBE under way on the feeds. Those of plain channels and patterns that a
-// client has sent one behind the other are under way at the same time: they are asked on one feed, and answered there in
-// the same order. Each takes effect when its answer comes, which is its place among the messages.
+// subscriptionChange is a SUBSCRIBE or UNSUBSCRIBE under way on the feeds. Those of plain channels
+// and patterns that a client has sent one after the other are under way at the same time: they are
+// asked on one feed, and answered there in the same order. Each takes effect when its answer comes,
+// which is its place among the messages.
 //
-// Answers come out of order from a lost feed, on which every UNSUBSCRIBE is answered at once, and from two feeds: the client
-// has subscribed as another user before, or the cluster has changed. Who is answered too early waits for its turn; a
-// SUBSCRIBE has itself confirmed anew then. It is a backend.Subscriber.
+// Answers come out of order from a lost feed, on which every UNSUBSCRIBE is answered at once, and
+// from two feeds: the client has subscribed as another user before, or the cluster has changed. Who
+// is answered too early waits for its turn; a SUBSCRIBE has itself confirmed anew then. It is a
+// backend.Subscriber.
 //
-// One of very many channels claims them, and leaves them, in slices: it is a job. The node confirms them read by read, which
-// is slices, too.
+// One of very many channels claims them, and leaves them, in slices: it is a job. The node confirms
+// them read by read, which is slices, too.
 //
 //	SUBSCRIBE   ─▶ claim … claim ─▶ one SUBSCRIBE on the feed ─▶ Subscribed … Subscribed
 //	UNSUBSCRIBE ─▶ PING on the feeds ─▶ its turn ─▶ leave … leave
 type subscriptionChange struct {
 	*subscriber
 	r     *request
-	words bulks // the client's request, as far as it is not dealt with
+	words wordReader // the client's request, as far as it is not dealt with
 	set   *feed.Set
 	asks  []*feed.Channel // claimed so far
 	stage func(*subscriptionChange) (done bool)
@@ -33,19 +35,19 @@ type subscriptionChange struct {
 	due   func() // what it does when its turn comes; nil: the answer is to come first
 }
 
-// begin enters one, behind the others.
+// begin enters one, after the others.
 func (b *subscriber) begin(cmd *router.Command, raw []byte, args [][]byte) *subscriptionChange {
 	s := b.s
 	s.sub = b
-	c := &subscriptionChange{subscriber: b, words: newBulks(s.give(raw)), r: s.newRequest(cmd)}
+	c := &subscriptionChange{subscriber: b, words: newWordReader(s.give(raw)), r: s.newRequest(cmd)}
 	b.underWay = append(b.underWay, c)
-	if kindOf(cmd) == feed.ShardChannel || s.splicing != nil || len(args) > sliceChannels {
+	if kindOf(cmd) == feed.ShardChannel || s.execReply != nil || len(args) > sliceChannels {
 		s.pauseFor(pauseSubscribing) // its feed may be another one, what follows is no request of its own, or would overtake it
 	}
 	return c
 }
 
-// maySubscribe tells whether a request may be taken, if others change what the client listens to.
+// maySubscribe reports whether a request may be taken, if others change what the client listens to.
 func (s *session) maySubscribe(cmd *router.Command) bool {
 	if s.sub == nil || len(s.sub.underWay) == 0 {
 		return true
@@ -56,7 +58,7 @@ func (s *session) maySubscribe(cmd *router.Command) bool {
 // ask has the node confirm the channels of the request.
 func (c *subscriptionChange) ask() {
 	c.set = c.s.loop.feeds.Of(c.s.pipes.Identity())
-	c.words = newBulks(c.words.raw)
+	c.words = newWordReader(c.words.raw)
 	c.words.next()
 	c.start((*subscriptionChange).claim)
 }
@@ -211,7 +213,8 @@ func (c *subscriptionChange) leaveOne(out []byte, name string) []byte {
 	return c.confirm(out, c.r.cmd, name, c.count(kind))
 }
 
-// talkingOrAsked lists the feeds on which messages for the client may be on their way, and that of what is under way.
+// talkingOrAsked lists the feeds on which messages for the client may be on their way, and that of
+// what is under way.
 func (b *subscriber) talkingOrAsked() (feeds []*feed.Feed) {
 	feeds = b.talking()
 	if len(b.underWay) > 0 {

@@ -8,8 +8,9 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// pin is a lease that stays its client's until it goes: for MONITOR, and for its subscriptions when pubsub-sharing is off. What
-// the node sends on it goes to the client as it is. It is a backend.Holder. A nil pin is none.
+// pin is a lease that stays its client's until it goes: for MONITOR, and for its subscriptions when
+// pubsub-sharing is off. What the node sends on it goes to the client as it is. It is a
+// backend.Holder. A nil pin is none.
 type pin struct {
 	b       *subscriber
 	addr    string
@@ -98,7 +99,8 @@ func (p *pin) LeaseReply(_ *pool.Lease, reply []byte) {
 	}
 }
 
-// inProtocol gives a message the client's form: the client may have changed its protocol since the lease was attached.
+// inProtocol gives a message the client's form: the client may have changed its protocol since the
+// lease was attached.
 func inProtocol(reply []byte, resp int) []byte {
 	switch {
 	case reply[0] == '*' && resp == 3:
@@ -109,7 +111,8 @@ func inProtocol(reply []byte, resp int) []byte {
 	return reply
 }
 
-// confirms tells whether a reply answers the request under way, and notes what the client is now subscribed to.
+// confirms reports whether a reply answers the request under way, and notes what the client is now
+// subscribed to.
 func (p *pin) confirms(reply []byte) bool {
 	b := p.b
 	if b.request == nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so malformed that the node
-// must say why; manySlots when they lie in several.
+// slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so
+// malformed that the node must say why; manySlots when they lie in several.
 func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
 	if cmd.Way == router.Refused { // which only DEBUG can get past
 		return debugSlot(args)
@@ -30,8 +30,8 @@ const (
 	manySlots = -2
 )
 
-// place finds the shard for a request: by its slot; any shard for a request without keys. When it cannot, it says
-// why in Redis' words.
+// place finds the shard for a request: by its slot; any shard for a request without keys. When it
+// cannot, it says why in Redis' words.
 func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) (shard int, text string) {
 	if !t.Sharded() {
 		return shardOf(t, 0, s.id)
@@ -39,7 +39,8 @@ func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) 
 	return shardOf(t, s.slotOf(cmd, args), s.id)
 }
 
-// shardOf is the shard that serves a slot; one of them all, by the client's number, when there is no slot.
+// shardOf is the shard that serves a slot; one of them all, by the client's number, when there is
+// no slot.
 func shardOf(t *router.Topology, slot int, client int64) (shard int, text string) {
 	switch {
 	case slot == manySlots:
@@ -55,8 +56,8 @@ func shardOf(t *router.Topology, slot int, client int64) (shard int, text string
 	return shard, ""
 }
 
-// turnTo readies the session to send by a side, routed by a topology; it holds while replies by the other side, or by
-// another topology, are owed.
+// turnTo readies the session to send by a side, routed by a topology; it holds while replies by the
+// other side, or by another topology, are owed.
 func (s *session) turnTo(side side, t *router.Topology) bool {
 	if s.side == side && s.topology == t {
 		return true
@@ -68,8 +69,8 @@ func (s *session) turnTo(side side, t *router.Topology) bool {
 	return true
 }
 
-// side is where a session's unanswered requests went. It goes from one to the other only when none is left: otherwise
-// replies, and the commands themselves, would overtake each other.
+// side is where a session's unanswered requests went. It goes from one to the other only when none
+// is left: otherwise replies, and the commands themselves, would overtake each other.
 type side uint8
 
 const (

@@ -10,14 +10,15 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// A SCAN cursor over many shards is the node's cursor with the shard's number in the lowest bits. Nodes number their
-// cursors by hash-table buckets, far below the 54 bits that are left.
+// A SCAN cursor over many shards is the node's cursor with the shard's number in the lowest bits.
+// Nodes number their cursors by hash-table buckets, far below the 54 bits that are left.
 const (
 	scanShardBits = 10
 	scanShards    = 1 << scanShardBits
 )
 
-// scan sends SCAN to the shard its cursor names, and puts the shard into the cursor that comes back.
+// scan sends SCAN to the shard its cursor names, and puts the shard into the cursor that comes
+// back.
 func (s *session) scan(cmd *router.Command, args [][]byte) bool {
 	cursor, ok := scanCursor(string(args[1]))
 	if !ok {
@@ -114,7 +115,7 @@ func (s *session) pick(cmd *router.Command, raw []byte) bool {
 			r.lost(err)
 		}
 	}
-	s.pauseFor(pauseDraining) // what comes behind it must not be executed between two shards' answers
+	s.pauseFor(pauseDraining) // what comes after it must not be executed between two shards' answers
 	if err := s.pipes.Shard(t, first).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// split cuts a request by slot, unless all its keys lie in one. Also between WATCH and EXEC its parts travel on pipes:
-// they are sent after WATCH was answered, so what they see EXEC checks.
+// split cuts a request by slot, unless all its keys lie in one. Also between WATCH and EXEC its
+// parts travel on pipes: they are sent after WATCH was answered, so what they see EXEC checks.
 func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	if !t.Sharded() {
@@ -25,7 +25,7 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return false
 	}
 	step := 1
-	if cmd.Join == router.JoinOK { // MSET: a value behind each key
+	if cmd.Join == router.JoinOK { // MSET: a value after each key
 		step = 2
 	}
 	if len(l.keys) > longKeys && l.keys[0] == 1 {
@@ -48,7 +48,8 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	return true
 }
 
-// cut makes a part for each slot of the request's keys (l.slots), in the order in which the slots first appear.
+// cut makes a part for each slot of the request's keys (l.slots), in the order in which the slots
+// first appear.
 func (l *loop) cut(r *request) *join {
 	if l.cuts == nil {
 		l.cuts = make([]cutSlot, router.Slots)

@@ -8,12 +8,12 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// bundle is the parts of a split request that go to one shard: they are put on its pipe in one piece, and answered one by
-// one in the same order. What a part costs is then what it is to write its request and to read its reply. It is a
-// backend.Receiver.
+// bundle is the parts of a split request that go to one shard: they are put on its pipe in one
+// piece, and answered one by one in the same order. What a part costs is then what it is to write
+// its request and to read its reply. It is a backend.Receiver.
 //
 // Owned by the loop, as part of its join.
-type bundle struct {
+type shardBatch struct {
 	join  *join
 	parts []bundled
 	next  int // whose reply comes next
@@ -26,13 +26,13 @@ type bundled struct {
 }
 
 // Reply takes the reply to the next part.
-func (b *bundle) Reply(reply, sent []byte, _ int) {
+func (b *shardBatch) Reply(reply, sent []byte, _ int) {
 	p, request := b.take(sent)
 	p.Reply(reply, request, 0)
 }
 
 // Lost is told that the parts from the next one on get no reply.
-func (b *bundle) Lost(err *backend.LostError, sent []byte) {
+func (b *shardBatch) Lost(err *backend.LostError, sent []byte) {
 	for range len(b.parts) - b.next {
 		p, request := b.take(sent)
 		p.Lost(err, request)
@@ -40,7 +40,7 @@ func (b *bundle) Lost(err *backend.LostError, sent []byte) {
 }
 
 // take is the next part, and its request among the bundle's bytes.
-func (b *bundle) take(sent []byte) (p *part, request []byte) {
+func (b *shardBatch) take(sent []byte) (p *part, request []byte) {
 	begin := 0
 	if b.next > 0 {
 		begin = b.parts[b.next-1].end
@@ -50,7 +50,8 @@ func (b *bundle) take(sent []byte) (p *part, request []byte) {
 	return &b.join.parts[at.part], sent[begin:at.end]
 }
 
-// sendParts sends the parts of a split request, to each shard in one piece. step is how many arguments belong to a key.
+// sendParts sends the parts of a split request, to each shard in one piece. step is how many
+// arguments belong to a key.
 func (s *session) sendParts(t *router.Topology, j *join, args [][]byte, step int) {
 	l := s.loop
 	shards := len(t.Shards())
@@ -90,7 +91,8 @@ func (s *session) sendParts(t *router.Topology, j *join, args [][]byte, step int
 	}
 }
 
-// sendEach sends the parts of a long request one by one: in one piece they would be in memory once more.
+// sendEach sends the parts of a long request one by one: in one piece they would be in memory once
+// more.
 func (s *session) sendEach(t *router.Topology, j *join, args [][]byte, step int) {
 	l := s.loop
 	for i := range j.parts {
@@ -102,7 +104,8 @@ func (s *session) sendEach(t *router.Topology, j *join, args [][]byte, step int)
 	}
 }
 
-// appendPart writes the request of a part: the command with the part's keys of l.keys, and what belongs to them.
+// appendPart writes the request of a part: the command with the part's keys of l.keys, and what
+// belongs to them.
 func (l *loop) appendPart(dst []byte, p *part, args [][]byte, step int) []byte {
 	dst = codec.AppendBulk(codec.AppendArray(dst, 1+step*(p.end-p.first)), args[0])
 	return l.appendKeys(dst, p, args, step)

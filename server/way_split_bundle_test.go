@@ -51,7 +51,7 @@ func TestPartsInTheMidstOfABundleFollowTheirSlot(t *testing.T) {
 func TestEachPartOfABundleHasItsOwnRequest(t *testing.T) {
 	sent := []byte("firstsecondthird")
 	j := &join{parts: make([]part, 5)}
-	b := &bundle{join: j, parts: []bundled{{part: 1, end: 5}, {part: 2, end: 11}, {part: 4, end: 16}}}
+	b := &shardBatch{join: j, parts: []bundled{{part: 1, end: 5}, {part: 2, end: 11}, {part: 4, end: 16}}}
 	for _, want := range []struct {
 		part    int
 		request string

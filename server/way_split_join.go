@@ -7,8 +7,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// join is a request whose keys lie in several slots, or that is for all shards: each part travels by itself, and the
-// last reply to come joins them. One failing part fails the whole: the client expects one reply.
+// join is a request whose keys lie in several slots, or that is for all shards: each part travels
+// by itself, and the last reply to come joins them. One failing part fails the whole: the client
+// expects one reply.
 //
 // Owned by the loop, which uses it again when the last part has come.
 type join struct {
@@ -17,10 +18,10 @@ type join struct {
 	failed  int // the part whose error came first, or noPart
 	most    int // JoinNewest: entries at most
 	parts   []part
-	bundles []bundle   // by shard; not for parts that travel one by one
-	more    *longSplit // has parts to send yet, and waits; else nil
-	places  []int      // which of the request's keys the parts have, part behind part
-	replies []byte     // in the order in which they came
+	bundles []shardBatch // by shard; not for parts that travel one by one
+	more    *longSplit   // has parts to send yet, and waits; else nil
+	places  []int        // which of the request's keys the parts have, part after part
+	replies []byte       // in the order in which they came
 }
 
 const noPart = -1
@@ -72,8 +73,8 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 	p.arrived(reply)
 }
 
-// Lost is told that one part gets no reply. One that was not sent is sent again, once. Of a command that writes the other
-// parts may have been executed: clients must not send it again on their own.
+// Lost is told that one part gets no reply. One that was not sent is sent again, once. Of a command
+// that writes the other parts may have been executed: clients must not send it again on their own.
 func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
 	r.s.loop.srv.nodes.Refresh()
@@ -142,6 +143,6 @@ func (p *part) arrived(reply []byte) {
 	if !r.s.closed {
 		l.scratch = j.whole(l.scratch[:0], r.s.resp())
 	}
-	r.done(r.s.forgets(r, l.scratch)) // a client that is gone gets nothing of it
+	r.done(r.s.withForgetAll(r, l.scratch)) // a client that is gone gets nothing of it
 	l.dropJoin(j)
 }

@@ -5,33 +5,36 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// longSplit is a split of a request with very many keys, made in slices. Its client's other requests wait meanwhile.
+// longSplit is a split of a request with very many keys, made in slices. Its client's other
+// requests wait meanwhile.
 //
 //	walk: where each key is, and its slot ─▶ place: the keys of each part ─▶ send: part by part
 //
-// Only so many parts are on their way at one time: the requests of others stand behind them at the node.
+// Only so many parts are on their way at one time: the requests of others stand after them at the
+// node.
 //
 // Owned by the loop. It is a job.
 type longSplit struct {
-	bulks // the request's; at is where the walk goes on, then how many keys have their place
-	r     *request
-	t     *router.Topology
-	head  []byte // the bulk of the command's name
-	step  int    // bulks to a key
-	offs  []int  // where each key begins in raw, and where the last one ends
-	slots []uint16
-	cuts  []cutSlot // by slot
-	parts int
-	sent  int
-	stage func(*longSplit) (done bool)
+	wordReader // the request's; at is where the walk goes on, then how many keys have their place
+	r          *request
+	t          *router.Topology
+	head       []byte // the bulk of the command's name
+	step       int    // bulks to a key
+	offs       []int  // where each key begins in raw, and where the last one ends
+	slots      []uint16
+	cuts       []cutSlot // by slot
+	parts      int
+	sent       int
+	stage      func(*longSplit) (done bool)
 }
 
-// splitLong begins a split in slices. The request has been found sound but for slots that nobody serves.
+// splitLong begins a split in slices. The request has been found sound but for slots that nobody
+// serves.
 func (s *session) splitLong(cmd *router.Command, t *router.Topology, raw []byte, step int) bool {
 	l := s.loop
 	n := len(l.keys)
 	w := &longSplit{
-		bulks: newBulks(s.give(raw)), t: t, step: step, stage: (*longSplit).walk,
+		wordReader: newWordReader(s.give(raw)), t: t, step: step, stage: (*longSplit).walk,
 		offs: make([]int, 0, n+1), slots: make([]uint16, 0, n), cuts: make([]cutSlot, router.Slots),
 	}
 	begin := w.at
@@ -111,7 +114,8 @@ func (w *longSplit) place() (done bool) {
 	return false
 }
 
-// longKeys is from how many keys on a request is split in slices, and partsAhead how many of its parts may be on their way.
+// longKeys is from how many keys on a request is split in slices, and partsAhead how many of its
+// parts may be on their way.
 const (
 	longKeys   = 2 << 10
 	partsAhead = 256
@@ -120,7 +124,8 @@ const (
 // ahead is how many parts are on their way.
 func (w *longSplit) ahead() int { return w.sent - (len(w.r.join.parts) - w.r.join.left) }
 
-// send sends parts. When enough are on their way it leaves the loop's jobs, until half of them are answered.
+// send sends parts. When enough are on their way it leaves the loop's jobs, until half of them are
+// answered.
 func (w *longSplit) send() (done bool) {
 	j, s := w.r.join, w.r.s
 	l := s.loop

@@ -2,7 +2,8 @@ package main
 
 import "github.com/berth-proxy/berth/codec"
 
-// longJoin joins the replies to an MGET of very many keys, in slices. Owned by the loop. It is a job.
+// longJoin joins the replies to an MGET of very many keys, in slices. Owned by the loop. It is a
+// job.
 type longJoin struct {
 	j        *join
 	part     int    // the next whose elements are to be found

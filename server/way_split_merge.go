@@ -36,7 +36,7 @@ func (j *join) whole(dst []byte, resp int) []byte {
 	case router.JoinAnd:
 		dst, err = j.and(dst)
 	case router.JoinNewest:
-		dst, err = j.newest(dst)
+		dst, err = j.mergeLogs(dst)
 	case router.JoinAny:
 		for i := range j.parts {
 			if j.reply(i)[0] != '-' {
@@ -53,8 +53,8 @@ func (j *join) whole(dst []byte, resp int) []byte {
 	return dst
 }
 
-// oneFailed is the error of a command that every primary was to run: in the nodes' words when all say the same, else with
-// the primary that said so, and on how many it was run all the same.
+// oneFailed is the error of a command that every primary was to run: in the nodes' words when all
+// say the same, else with the primary that said so, and on how many it was run all the same.
 func (j *join) oneFailed(dst []byte) []byte {
 	failed, ran, same := j.reply(j.failed), 0, true
 	for i := range j.parts {
@@ -117,7 +117,8 @@ func integer(reply []byte) (int64, error) {
 	return strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 }
 
-// oneElement begins the reply to a part with one key. What follows has been found to be one whole element.
+// oneElement begins the reply to a part with one key. What follows has been found to be one whole
+// element.
 var oneElement = []byte("*1\r\n")
 
 // mget puts each part's elements where their keys stood.
@@ -202,7 +203,8 @@ func (j *join) union(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// pairs adds counts: PUBSUB NUMSUB answers name, count, name, count, the names as they were asked for.
+// pairs adds counts: PUBSUB NUMSUB answers name, count, name, count, the names as they were asked
+// for.
 func (j *join) pairs(dst []byte, _ int) ([]byte, error) {
 	var names [][]byte
 	var counts []int64
@@ -260,8 +262,8 @@ func (j *join) and(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// mostEntries is how many entries a request asks for: 10 unless it says otherwise, all for -1. A word that is no number the
-// nodes refuse, or it is RESET.
+// mostEntries is how many entries a request asks for: 10 unless it says otherwise, all for -1. A
+// word that is no number the nodes refuse, or it is RESET.
 func mostEntries(args [][]byte) int {
 	if len(args) < 3 {
 		return 10
@@ -279,8 +281,9 @@ type entry struct {
 	when float64
 }
 
-// newest merges the logs of all parts. A reply that is none of these (ACL LOG RESET) stands for all.
-func (j *join) newest(dst []byte) ([]byte, error) {
+// mergeLogs merges the logs of all parts, the newest entries first. A reply that is no log (ACL LOG
+// RESET) stands for all.
+func (j *join) mergeLogs(dst []byte) ([]byte, error) {
 	if j.reply(0)[0] == '+' {
 		return append(dst, j.reply(0)...), nil
 	}
@@ -307,7 +310,8 @@ func (j *join) newest(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// happened reads an entry's time: the second element in the slow log, what age-seconds takes off now in the other one.
+// happened reads an entry's time: the second element in the slow log, what age-seconds takes off
+// now in the other one.
 func happened(raw []byte) (when float64, err error) {
 	v, err := codec.ParseValue(raw)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 
 // stay is a session's use of a lease, from asking the pool to giving back.
 //
-// A WATCH and CLIENT TRACKING hold the lease. Without them it goes back with the last reply that it owes: that of a blocking
-// command, of a long request, of a transaction.
+// A WATCH and CLIENT TRACKING hold the lease. Without them it goes back with the last reply that it
+// owes: that of a blocking command, of a long request, of a transaction.
 //
 // Owned by the session's loop.
 type stay struct {
@@ -28,7 +28,7 @@ type stay struct {
 	err      error      // why there is no lease: for the request that asked
 	owed     []stayOwed // replies the lease owes, oldest first
 	again    *request   // to be sent as soon as attached: it was redirected
-	asking   bool       // with ASKING in front
+	asking   bool       // with ASKING first
 	sentAt   int64      // when a request was last put on the lease, unix nanoseconds
 	movedAt  int64      // when a part of a long reply last came, unix nanoseconds
 	slot     int        // of the watched keys
@@ -39,7 +39,8 @@ type stay struct {
 	said     int        // commands of the client's CLIENT TRACKING that the node was told
 }
 
-// stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows them.
+// stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows
+// them.
 type stayOwed struct {
 	r    *request
 	left int
@@ -97,14 +98,14 @@ const (
 	leaseFailed              // stay.err says why
 )
 
-// carries tells that the session's shared commands for a node go on its lease: what was sent behind WATCH in one
-// pipeline follows it there. Once WATCH is answered they may as well go on the pipe, which costs a fraction: they are
-// executed behind WATCH all the same, so EXEC checks what they saw.
-func (st *stay) carries(addr string) bool {
+// goesOnLease reports whether ordinary commands for addr must use the lease. They must while WATCH
+// is unanswered, so that they cannot overtake it. Afterwards the pipe is cheaper and just as safe:
+// WATCH has run, so EXEC checks what they read.
+func (st *stay) goesOnLease(addr string) bool {
 	return st != nil && st.lease != nil && st.addr == addr && st.watching && len(st.owed) > 0
 }
 
-// stayAt gets the session a lease to a node, or tells that it has to wait for one.
+// stayAt gets the session a lease to a node, or reports that it has to wait for one.
 func (s *session) stayAt(addr string, reason pool.Reason) leaseAnswer {
 	if st := s.stay; st != nil && st.addr != addr && !st.watching {
 		switch {
@@ -139,14 +140,15 @@ func (s *session) stayAt(addr string, reason pool.Reason) leaseAnswer {
 	return leaseWaiting
 }
 
-// gone tells that there is no lease for the stay at a node, and none on the way: what it watched is lost, but its
-// client does not know yet.
+// gone reports that there is no lease for the stay at a node, and none on the way: what it watched
+// is lost, but its client does not know yet.
 func (st *stay) gone(addr string) bool {
 	return st.addr != addr || st.state == stayLost
 }
 
-// replaced tells that another node is the primary now, where there are no slots. Nobody will say MOVED: the old one would
-// execute what it is sent, but what the session reads, and what others write, is with the new one.
+// replaced reports that another node is the primary now, where there are no slots. Nobody will say
+// MOVED: the old one would execute what it is sent, but what the session reads, and what others
+// write, is with the new one.
 func (st *stay) replaced(t *router.Topology) bool {
 	return !t.Sharded() && st.lease != nil && st.addr != t.Primary(0)
 }
@@ -196,7 +198,8 @@ func (st *stay) Attached(l *pool.Lease, err error) {
 	st.s.resumeFrom(pauseLeasing)
 }
 
-// endWatch ends the WATCH. A lease that nothing else holds goes back when it owes nothing; its ledger knows what to undo.
+// endWatch ends the WATCH. A lease that nothing else holds goes back when it owes nothing; its
+// ledger knows what to undo.
 func (st *stay) endWatch() {
 	st.watching = false
 	switch {
@@ -207,7 +210,8 @@ func (st *stay) endWatch() {
 	}
 }
 
-// unwatchNode has the node forget a WATCH that its client has ended, on a lease that is used further.
+// unwatchNode has the node forget a WATCH that its client has ended, on a lease that is used
+// further.
 func (st *stay) unwatchNode() {
 	if st.lease != nil && !st.watching && st.lease.Has(pool.DirtWatch) {
 		st.send(nil, unwatchCommand, 1)
@@ -240,7 +244,8 @@ func (st *stay) detach() {
 	}
 }
 
-// keep sets the lease aside: with the pool switched off it is the client's own, and a client that tracks has one to each node.
+// keep sets the lease aside: with the pool switched off it is the client's own, and a client that
+// tracks has one to each node.
 func (st *stay) keep() {
 	s := st.s
 	if s.kept == nil {
@@ -253,7 +258,8 @@ func (st *stay) keep() {
 	}
 }
 
-// lose says that the lease is gone, and returns what it owed. A WATCH on it is broken; nothing else is left to do.
+// lose says that the lease is gone, and returns what it owed. A WATCH on it is broken; nothing else
+// is left to do.
 func (st *stay) lose() (owed []stayOwed) {
 	s := st.s
 	owed = st.owed
@@ -272,8 +278,9 @@ func (st *stay) lose() (owed []stayOwed) {
 
 var unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
 
-// leaveStay gives back all that the session holds or waits for, because the client is gone. A lease that owes
-// something is closed at once, so that the node sees the client leave before the next element arrives.
+// leaveStay gives back all that the session holds or waits for, because the client is gone. A lease
+// that owes something is closed at once, so that the node sees the client leave before the next
+// element arrives.
 func (s *session) leaveStay(why string) {
 	s.dropKept(why)
 	st := s.stay
@@ -300,8 +307,8 @@ func (s *session) leaveStay(why string) {
 	}
 }
 
-// attach readies the session to send on a lease to the owner of the request's keys. ready false: the request was
-// answered (taken), or has to wait (not taken).
+// attach readies the session to send on a lease to the owner of the request's keys. ready false:
+// the request was answered (taken), or has to wait (not taken).
 func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason) (ready, taken bool) {
 	t := s.loop.srv.nodes.Topology()
 	shard, text := s.place(t, cmd, args)
@@ -339,7 +346,8 @@ func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason)
 	return true, true
 }
 
-// giveUpAsking ends a stay for which the pool had no lease, and returns why. A WATCH is remembered: EXEC must answer nil.
+// giveUpAsking ends a stay for which the pool had no lease, and returns why. A WATCH is remembered:
+// EXEC must answer nil.
 func (st *stay) giveUpAsking() (why error) {
 	why, st.err = st.err, nil
 	if st.watching {
@@ -360,8 +368,8 @@ func (s *session) dropKept(why string) {
 	s.kept = nil
 }
 
-// rebind takes a lease along when its client changes protocol, database or user, for what it watches. One that has changed
-// its user is not pooled again.
+// rebind takes a lease along when its client changes protocol, database or user, for what it
+// watches. One that has changed its user is not pooled again.
 func (st *stay) rebind(id backend.Identity) {
 	old := st.identity
 	st.identity = id

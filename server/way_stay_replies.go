@@ -58,7 +58,7 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 	}
 	r := s.newRequest(cmd)
 	r.sent = append([]byte(nil), raw...)
-	s.hearFirst(r)
+	s.answerAfterOwnMessage(r)
 	s.stay.send(r, raw, replies)
 	return true
 }
@@ -74,7 +74,7 @@ func (st *stay) LeasePart(_ *pool.Lease, part []byte) bool {
 	}
 	if !st.s.closed && !st.s.hasRoom() {
 		st.lease.Hold()
-		st.s.loop.pour.wait(st.s.loop, st)
+		st.s.loop.slowReaders.wait(st.s.loop, st)
 	}
 	return true
 }
@@ -153,8 +153,9 @@ func (st *stay) answer(r *request, reply []byte) {
 
 var execAbort = []byte("-EXECABORT")
 
-// follow sends a redirected request to its new node. The first WATCH and a blocking command take the stay along, if the
-// lease owes nothing else; anything else travels on a pipe, and what is watched is lost.
+// follow sends a redirected request to its new node. The first WATCH and a blocking command take
+// the stay along, if the lease owes nothing else; anything else travels on a pipe, and what is
+// watched is lost.
 func (st *stay) follow(r *request, to router.Redirect) {
 	s := st.s
 	alone := len(st.owed) == 0
@@ -220,7 +221,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	}
 }
 
-// owesWatch tells whether a WATCH is not answered.
+// owesWatch reports whether a WATCH is not answered.
 func (st *stay) owesWatch() bool {
 	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Is(router.Watch) })
 }
@@ -235,7 +236,8 @@ func (st *stay) owedFor(now int64) time.Duration {
 	return 0
 }
 
-// overdue tells that a reply has been waited for too long, which at a node that serves no slot any more is soon.
+// overdue reports that a reply has been waited for too long, which at a node that serves no slot
+// any more is soon.
 func (st *stay) overdue(now int64, patience time.Duration, t *router.Topology) bool {
 	waited := st.owedFor(now)
 	return patience > 0 && waited > patience || waited > pipe.RetiredPatience && !t.Serves(st.addr)
@@ -250,7 +252,8 @@ func (st *stay) giveUp() {
 
 var errNoReply = errors.New("no reply within backend-timeout-ms")
 
-// fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must still learn.
+// fail answers a request for which there is no lease. A WATCH before it is lost, which EXEC must
+// still learn.
 func (st *stay) fail(r *request, err error) {
 	if st.broken {
 		st.move(stayLost)

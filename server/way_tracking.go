@@ -10,25 +10,26 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// tracking is client-side caching as a client has switched it on with CLIENT TRACKING. A node tells a connection what was
-// changed of that it has read on it: so the client gets a lease of its own to each node that it reads from, on which all
-// that it sends there travels from then on, and what the node pushes goes to the client where it comes between the replies.
-// The leases stay until CLIENT TRACKING OFF, RESET or the client's end, and are never pooled. If one is lost the client
-// is closed: what it has cached would go stale without a word.
+// tracking is client-side caching as a client has switched it on with CLIENT TRACKING. A node tells
+// a connection what was changed of that it has read on it: so the client gets a lease of its own to
+// each node that it reads from, on which all that it sends there travels from then on, and what the
+// node pushes goes to the client where it comes between the replies. The leases stay until CLIENT
+// TRACKING OFF, RESET or the client's end, and are never pooled. If one is lost the client is
+// closed: what it has cached would go stale without a word.
 //
-// What has to travel otherwise over a Cluster (a command cut by slot, one that was redirected) no node remembers: behind its
-// reply the client is told to forget everything.
+// What has to travel otherwise over a Cluster (a command cut by slot, one that was redirected) no
+// node remembers: after its reply the client is told to forget everything.
 type tracking struct {
 	commands             []byte // CLIENT TRACKING ON …, as each node is told
 	said                 int    // of them
 	optin, optout, bcast bool
-	caching              []byte // CLIENT CACHING, to go in front of the next request
+	caching              []byte // CLIENT CACHING, to go before the next request
 }
 
 // forgetAll is the invalidation of all keys.
 const forgetAll = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
 
-// tracks tells whether the stay is its client's because of CLIENT TRACKING.
+// tracks reports whether the stay is its client's because of CLIENT TRACKING.
 func (st *stay) tracks() bool { return st != nil && st.s.tracking != nil }
 
 const (
@@ -36,7 +37,8 @@ const (
 	errTrackingRedirect = "ERR berth: CLIENT TRACKING with REDIRECT is not available"
 )
 
-// trackingRefusal is why a CLIENT TRACKING is not for a node; "" when it is. What is wrong with its words the node says.
+// trackingRefusal is why a CLIENT TRACKING is not for a node; "" when it is. What is wrong with its
+// words the node says.
 func (s *session) trackingRefusal(args [][]byte) string {
 	if !strings.EqualFold(string(args[2]), "on") {
 		return ""
@@ -72,7 +74,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 		return taken
 	}
 	st := s.stay
-	words := newLocalInBlob(0, cmd, raw, args)
+	words := newOwnInExec(0, cmd, raw, args)
 	r := s.newRequest(cmd)
 	r.settle = func(r *request, reply []byte) {
 		r.done(turnedTracking(s, &words, reply, nil))
@@ -85,7 +87,7 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 }
 
 // turnedTracking follows a CLIENT TRACKING that the client's lease has been told.
-func turnedTracking(s *session, c *localInBlob, reply, out []byte) []byte {
+func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 	out = append(out, reply...)
 	st := s.stay
 	if reply[0] != '+' || st == nil || st.lease == nil {
@@ -149,15 +151,17 @@ func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topolo
 	return s.sendOnStay(cmd, raw, 1)
 }
 
-// forgets adds to a reply that came past a tracking client's own connections that it must forget what it knows.
-func (s *session) forgets(r *request, reply []byte) []byte {
+// withForgetAll appends an invalidation of all keys to a reply that did not come over the client's
+// tracking connection: no node remembers what that command read.
+func (s *session) withForgetAll(r *request, reply []byte) []byte {
 	if s.tracking == nil || s.resp() < 3 || len(reply) == 0 || !r.cmd.Flags.Has(router.Readonly) && !r.cmd.Is(router.Exec) {
 		return reply
 	}
 	return append(slices.Clone(reply), forgetAll...)
 }
 
-// askTracking passes on what a client asks about its tracking: the connection it travels on knows. Without tracking any does.
+// askTracking passes on what a client asks about its tracking: the connection it travels on knows.
+// Without tracking any does.
 func askTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	return s.share(cmd, raw, args)
 }
@@ -182,7 +186,7 @@ func clientCaching(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendSimple(out, "OK")
 }
 
-// sendCaching puts what CLIENT CACHING has said in front of a request.
+// sendCaching puts what CLIENT CACHING has said before a request.
 func (st *stay) sendCaching() {
 	if t := st.s.tracking; t != nil && t.caching != nil {
 		raw := t.caching
@@ -191,7 +195,8 @@ func (st *stay) sendCaching() {
 	}
 }
 
-// forgetCaching ends what CLIENT CACHING has said: it was for this command, which berth answers itself.
+// forgetCaching ends what CLIENT CACHING has said: it was for this command, which berth answers
+// itself.
 func (s *session) forgetCaching(cmd *router.Command) {
 	if s.tracking != nil && !cmd.Within(router.Connection) {
 		s.tracking.caching = nil
@@ -219,7 +224,7 @@ func (s *session) endTracking(why string) {
 	}
 }
 
-// tracksElsewhere tells whether the client has a lease to a node that is no primary any more.
+// tracksElsewhere reports whether the client has a lease to a node that is no primary any more.
 func (s *session) tracksElsewhere(t *router.Topology) bool {
 	isPrimary := func(addr string) bool {
 		return slices.ContainsFunc(t.Shards(), func(shard router.Shard) bool { return shard.Primary == addr })

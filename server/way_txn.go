@@ -10,25 +10,26 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// transaction is what a client has queued since MULTI. It needs no connection: EXEC sends it in one piece.
+// transaction is what a client has queued since MULTI. It needs no connection: EXEC sends it in one
+// piece.
 type transaction struct {
 	bytes  []byte // MULTI and the queued requests, as they go to the node
 	n      int    // queued requests
 	slot   int    // of all their keys; noSlot, manySlots
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
-	locals []localInBlob
+	locals []ownInExec
 }
 
-// blob is a transaction on its way: MULTI, n requests, EXEC. The node answers n+2 times and only EXEC's reply is for
-// the client, who has had +OK and +QUEUED long before.
+// blob is a transaction on its way: MULTI, n requests, EXEC. The node answers n+2 times and only
+// EXEC's reply is for the client, who has had +OK and +QUEUED long before.
 type blob struct {
 	n       int
 	slot    int
 	watched bool   // sent on a lease with a WATCH
 	turns   bool   // must not be sent on a pipe
 	moved   []byte // the first redirection among the queued replies: nothing was executed
-	locals  []localInBlob
+	own     []ownInExec
 }
 
 var (
@@ -39,7 +40,7 @@ var (
 
 func (b *blob) replies() int { return b.n + 2 }
 
-// queued takes the replies in front of EXEC's.
+// queued takes the replies before EXEC's.
 func (b *blob) queued(reply []byte) {
 	if b.moved == nil && reply[0] == '-' {
 		if _, ok := router.ParseRedirect(reply, ""); ok {
@@ -55,8 +56,8 @@ func (b *blob) rewind() {
 	}
 }
 
-// multi begins a transaction. Whether the nodes let the user run MULTI is asked once for each user and loop: after a refused
-// MULTI the queued commands would be executed one by one.
+// multi begins a transaction. Whether the nodes let the user run MULTI is asked once for each user
+// and loop: after a refused MULTI the queued commands would be executed one by one.
 func multi(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case s.txn != nil:
@@ -107,7 +108,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 	}
 	if s.hasPartIn(cmd) {
-		local := newLocalInBlob(t.n, cmd, raw, args)
+		local := newOwnInExec(t.n, cmd, raw, args)
 		t.locals = append(t.locals, local)
 		if t.turns = t.turns || s.onNode(&local); !s.onNode(&local) {
 			raw = pingCommand
@@ -180,7 +181,8 @@ func (s *session) exec(cmd *router.Command) bool {
 	return true
 }
 
-// execApart sends a transaction without WATCH on a lease: one that is large, turns its connection, or is a tracking client's.
+// execApart sends a transaction without WATCH on a lease: one that is large, turns its connection,
+// or is a tracking client's.
 func (s *session) execApart(cmd *router.Command, topology *router.Topology, shard int) bool {
 	if !s.turnTo(onLease, topology) {
 		return false
@@ -201,8 +203,8 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	return true
 }
 
-// execOnLease sends the transaction where its keys are watched; the lease goes back with its reply, unless its client tracks
-// keys on it.
+// execOnLease sends the transaction where its keys are watched; the lease goes back with its reply,
+// unless its client tracks keys on it.
 func (s *session) execOnLease(cmd *router.Command) bool {
 	if !s.turnTo(onLease, s.topology) {
 		return false
@@ -229,7 +231,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 }
 
 func (t *transaction) blob() *blob {
-	return &blob{n: t.n, slot: t.slot, turns: t.turns, locals: t.locals}
+	return &blob{n: t.n, slot: t.slot, turns: t.turns, own: t.locals}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

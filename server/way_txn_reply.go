@@ -9,18 +9,18 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// localInBlob is a request of a transaction in which berth has a part. Mostly berth answers it alone: the node gets PING in
-// its place. SELECT, AUTH, HELLO and CLIENT TRACKING the node gets, since they change what the requests behind them mean,
-// and berth makes of the client what the node has agreed to.
-type localInBlob struct {
+// ownInExec is a queued command that berth answers itself. The node receives PING in its place.
+// SELECT, AUTH, HELLO and CLIENT TRACKING are sent to the node as well, because they change the
+// meaning of the commands after them; berth then makes of the client what the node has agreed to.
+type ownInExec struct {
 	at   int // its place among the queued requests
 	cmd  *router.Command
 	raw  []byte
 	args [][]byte
 }
 
-func newLocalInBlob(at int, cmd *router.Command, raw []byte, args [][]byte) localInBlob {
-	c := localInBlob{at: at, cmd: cmd, raw: bytes.Clone(raw)}
+func newOwnInExec(at int, cmd *router.Command, raw []byte, args [][]byte) ownInExec {
+	c := ownInExec{at: at, cmd: cmd, raw: bytes.Clone(raw)}
 	for _, a := range args {
 		c.args = append(c.args, bytes.Clone(a))
 	}
@@ -28,63 +28,65 @@ func newLocalInBlob(at int, cmd *router.Command, raw []byte, args [][]byte) loca
 }
 
 // passOn hands the node's reply on.
-func passOn(_ *session, _ *localInBlob, reply, out []byte) []byte { return append(out, reply...) }
+func passOn(_ *session, _ *ownInExec, reply, out []byte) []byte { return append(out, reply...) }
 
 // onNode reports whether the node gets the request, too.
-func (s *session) onNode(c *localInBlob) bool { return s.own(c.cmd).inExec != nil }
+func (s *session) onNode(c *ownInExec) bool { return s.own(c.cmd).inExec != nil }
 
-// hasPartIn tells whether berth has a part in the command when it stands in a transaction.
+// hasPartIn reports whether berth has a part in the command when it stands in a transaction.
 func (s *session) hasPartIn(cmd *router.Command) bool {
 	return cmd.Way == router.Pinned || s.answersItself(cmd) && !s.own(cmd).nodeInExec
 }
 
-// pauseForExec has no further request taken until a transaction's reply, if it may change what requests mean.
+// pauseForExec has no further request taken until a transaction's reply, if it may change what
+// requests mean.
 func (s *session) pauseForExec(b *blob) {
-	for i := range b.locals {
-		if c := &b.locals[i]; s.own(c.cmd).answer == nil || s.onNode(c) {
+	for i := range b.own {
+		if c := &b.own[i]; s.own(c.cmd).answer == nil || s.onNode(c) {
 			s.pauseFor(pauseDraining)
 			return
 		}
 	}
 }
 
-// splicing is EXEC's reply being put together, from the node's and from berth's own answers. Those that take time run as
-// requests behind EXEC, whose replies are taken out of the queue again:
+// execReply is EXEC's reply while it is put together from the node's answers and berth's own. A
+// command that takes time runs as a request after EXEC, and its reply is taken out of the queue
+// again:
 //
 //	queue: EXEC ◀─ CLIENT LIST … its reply is parked ─▶ into EXEC's, and on to the next place
 //
-// Owned by the session's loop; the session takes no request meanwhile.
-type splicing struct {
+// Owned by the session's loop. The session takes no request until the reply is complete.
+type execReply struct {
 	s       *session
 	r       *request // EXEC
 	rest    []byte   // the node's replies from place at on
 	out     []byte
 	at, n   int
-	locals  []localInBlob // from place at on
-	begun   bool          // the local at this place has been run: its reply is awaited
-	running bool          // run is at work: what it calls may answer at once
-	mute    bool          // CLIENT REPLY, as it stands at this place
+	locals  []ownInExec // from place at on
+	begun   bool        // the local at this place has been run: its reply is awaited
+	running bool        // run is at work: what it calls may answer at once
+	mute    bool        // CLIENT REPLY, as it stands at this place
 }
 
-// splice ends an EXEC with the node's reply and berth's own.
-func (r *request) splice(reply []byte) {
+// assemble ends an EXEC with the node's reply and berth's own answers.
+func (r *request) assemble(reply []byte) {
 	b, s := r.blob, r.s
-	if len(b.locals) == 0 || reply[0] != '*' || bytes.HasPrefix(reply, []byte("*-")) {
+	if len(b.own) == 0 || reply[0] != '*' || bytes.HasPrefix(reply, []byte("*-")) {
 		r.done(reply)
 		return
 	}
 	head := bytes.IndexByte(reply, '\n') + 1
-	p := &splicing{s: s, r: r, rest: slices.Clone(reply[head:]), n: b.n, locals: b.locals, mute: r.mute}
+	p := &execReply{s: s, r: r, rest: slices.Clone(reply[head:]), n: b.n, locals: b.own, mute: r.mute}
 	if !p.mute {
 		p.out = slices.Clone(reply[:head])
 	}
-	s.splicing = p
-	s.waiting-- // EXEC, so that only those before and behind it count
+	s.execReply = p
+	s.waiting-- // EXEC, so that only those before and after it count
 	p.run()
 }
 
 // run goes on until a local has to wait.
-func (p *splicing) run() {
+func (p *execReply) run() {
 	s := p.s
 	if p.running {
 		return
@@ -103,7 +105,7 @@ func (p *splicing) run() {
 		}
 		p.at++
 	}
-	s.splicing = nil
+	s.execReply = nil
 	s.endAssembly()
 	s.waiting++
 	p.r.mute = false // p.out is what is left of it
@@ -111,7 +113,7 @@ func (p *splicing) run() {
 }
 
 // next takes the node's next reply.
-func (p *splicing) next() (reply []byte) {
+func (p *execReply) next() (reply []byte) {
 	var scanner codec.ReplyScanner
 	n, err := scanner.Scan(p.rest)
 	if err != nil || n == 0 {
@@ -122,7 +124,7 @@ func (p *splicing) next() (reply []byte) {
 }
 
 // local answers the request at this place; false when it has to wait.
-func (p *splicing) local(c *localInBlob) bool {
+func (p *execReply) local(c *ownInExec) bool {
 	s := p.s
 	out := p.out
 	switch {
@@ -153,7 +155,7 @@ func (p *splicing) local(c *localInBlob) bool {
 	return true
 }
 
-func (p *splicing) start(c *localInBlob) bool {
+func (p *execReply) start(c *ownInExec) bool {
 	if c.cmd.Way == router.Pinned {
 		return p.s.subscribe(c.cmd, c.raw, c.args)
 	}
@@ -161,15 +163,15 @@ func (p *splicing) start(c *localInBlob) bool {
 }
 
 // say takes what out has become, unless the client does not want to hear it.
-func (p *splicing) say(out []byte) bool {
+func (p *execReply) say(out []byte) bool {
 	if !p.mute {
 		p.out = out
 	}
 	return true
 }
 
-// collect takes the replies that are parked behind EXEC.
-func (p *splicing) collect() {
+// collect takes the replies that are parked after EXEC.
+func (p *execReply) collect() {
 	s := p.s
 	for r := p.r.next; r != nil; r = p.r.next {
 		p.out = append(p.out, r.reply...)
@@ -182,7 +184,7 @@ func (p *splicing) collect() {
 }
 
 // turnedDB follows a SELECT.
-func turnedDB(s *session, c *localInBlob, reply, out []byte) []byte {
+func turnedDB(s *session, c *ownInExec, reply, out []byte) []byte {
 	if n, ok := parseInt(c.args[1]); ok && reply[0] == '+' {
 		id := s.pipes.Identity()
 		id.DB = int(n)
@@ -192,7 +194,7 @@ func turnedDB(s *session, c *localInBlob, reply, out []byte) []byte {
 }
 
 // turnedUser follows an AUTH.
-func turnedUser(s *session, c *localInBlob, reply, out []byte) []byte {
+func turnedUser(s *session, c *ownInExec, reply, out []byte) []byte {
 	if reply[0] == '+' {
 		id := s.pipes.Identity()
 		id.User, id.Password = "", string(c.args[len(c.args)-1])
@@ -205,7 +207,7 @@ func turnedUser(s *session, c *localInBlob, reply, out []byte) []byte {
 }
 
 // turnedHello follows a HELLO.
-func turnedHello(s *session, c *localInBlob, reply, out []byte) []byte {
+func turnedHello(s *session, c *ownInExec, reply, out []byte) []byte {
 	h := parseHello(c.args, s.resp())
 	if h.withName && (reply[0] != '-' || h.wrong != "") {
 		s.named().name = h.name

@@ -12,37 +12,39 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// acks is a WAIT on its way. What it waits for belongs to a connection: the replication offset behind the latest command run
-// on it. So it goes on leases, to every primary at one time, each time behind a command that brings the connection's offset to the
-// node's; all that the client has written has been answered before. The client gets the smallest count.
+// replicaCount is a WAIT on its way. The replication offset that WAIT compares belongs to a
+// connection: it is the one after the latest command that ran there. So WAIT goes on a lease to
+// every primary, each time after a command that moves the connection's offset to the node's own.
+// Everything that the client has written has been answered before. The client gets the smallest
+// count.
 //
 // Owned by the session's loop.
-type acks struct {
+type replicaCount struct {
 	s     *session
 	r     *request
 	words [2]string // numreplicas, timeout
 	since int64     // when WAIT came, unix nanoseconds
-	parts []*ackPart
+	parts []*replicaCountPart
 	left  int    // parts that have not answered
 	least int64  // replicas, of those parts that have
 	wrong []byte // the first error
 }
 
-// ackPart is one primary's share. It is a backend.Holder.
-type ackPart struct {
-	a      *acks
+// replicaCountPart is one primary's share of a WAIT. It is a pool.Holder.
+type replicaCountPart struct {
+	a      *replicaCount
 	addr   string
 	lease  *pool.Lease
 	waiter *pool.Waiter
 	owed   int
-	fresh  []byte // the answer to the command in front
+	fresh  []byte // the answer to the command before it
 }
 
-// propagated is a command that replicas see and that changes nothing. From 7.2 on only such a one moves the offset of a
-// connection; before, each command does, and PING is enough.
+// propagated is a command that replicas see and that changes nothing. From 7.2 on only such a one
+// moves the offset of a connection; before, each command does, and PING is enough.
 var propagated = codec.AppendCommandString(nil, "SPUBLISH", "berth:wait", "")
 
-// offsetMoves tells whether every command moves its connection's replication offset.
+// offsetMoves reports whether every command moves its connection's replication offset.
 func (srv *server) offsetMoves() bool {
 	major, rest, _ := strings.Cut(srv.redisVersion(), ".")
 	minor, _, _ := strings.Cut(rest, ".")
@@ -68,13 +70,13 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
-	a := &acks{s: s, words: [2]string{string(args[1]), string(args[2])}, since: s.loop.clock, left: len(t.Shards()), least: -1}
+	a := &replicaCount{s: s, words: [2]string{string(args[1]), string(args[2])}, since: s.loop.clock, left: len(t.Shards()), least: -1}
 	a.r = s.newRequest(cmd)
-	s.acks = a
+	s.replicaCount = a
 	s.pauseFor(pauseBlocked)
 	id := s.pipes.Identity()
 	for i := range t.Shards() {
-		a.parts = append(a.parts, &ackPart{a: a, addr: t.Shards()[i].Primary})
+		a.parts = append(a.parts, &replicaCountPart{a: a, addr: t.Shards()[i].Primary})
 	}
 	for _, p := range a.parts {
 		p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, pool.ReasonBlock)
@@ -86,7 +88,7 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 }
 
 // Attached is the pool's late answer.
-func (p *ackPart) Attached(l *pool.Lease, err error) {
+func (p *replicaCountPart) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter = l, nil
 	if err != nil {
 		p.answer(codec.AppendError(nil, p.a.s.noLease(p.addr, err)))
@@ -96,7 +98,7 @@ func (p *ackPart) Attached(l *pool.Lease, err error) {
 }
 
 // send sends WAIT. The time that its client has waited for the connection is taken off the timeout.
-func (p *ackPart) send() {
+func (p *replicaCountPart) send() {
 	a := p.a
 	timeout := []byte(a.words[1])
 	if t := router.ParseTimeout([][]byte{timeout}, 0, time.Millisecond); t.Asked > 0 {
@@ -113,7 +115,7 @@ func (p *ackPart) send() {
 }
 
 // LeaseReply takes the answers to both.
-func (p *ackPart) LeaseReply(l *pool.Lease, reply []byte) {
+func (p *replicaCountPart) LeaseReply(l *pool.Lease, reply []byte) {
 	if reply[0] == '>' {
 		return
 	}
@@ -133,13 +135,13 @@ func (p *ackPart) LeaseReply(l *pool.Lease, reply []byte) {
 }
 
 // LeaseLost says that the connection is gone.
-func (p *ackPart) LeaseLost(_ *pool.Lease, err error) {
+func (p *replicaCountPart) LeaseLost(_ *pool.Lease, err error) {
 	p.lease = nil
 	p.answer(codec.AppendError(nil, "ERR berth: connection to "+p.addr+" lost ("+err.Error()+"), replicas not counted"))
 }
 
 // answer takes one primary's answer and, with the last one, gives the client its own.
-func (p *ackPart) answer(reply []byte) {
+func (p *replicaCountPart) answer(reply []byte) {
 	a := p.a
 	n, err := integer(reply)
 	switch {
@@ -148,10 +150,10 @@ func (p *ackPart) answer(reply []byte) {
 	case err != nil && a.wrong == nil:
 		a.wrong = append(a.wrong, reply...)
 	}
-	if a.left--; a.left > 0 || a.s.acks != a {
+	if a.left--; a.left > 0 || a.s.replicaCount != a {
 		return
 	}
-	a.s.acks = nil
+	a.s.replicaCount = nil
 	if a.wrong != nil {
 		a.r.done(a.wrong)
 		return
@@ -160,12 +162,12 @@ func (p *ackPart) answer(reply []byte) {
 }
 
 // leaveAcks ends a WAIT whose client is gone, or no longer waits.
-func (s *session) leaveAcks(why string) {
-	a := s.acks
+func (s *session) leaveReplicaCount(why string) {
+	a := s.replicaCount
 	if a == nil {
 		return
 	}
-	s.acks = nil
+	s.replicaCount = nil
 	for _, p := range a.parts {
 		switch {
 		case p.waiter != nil:
@@ -178,12 +180,12 @@ func (s *session) leaveAcks(why string) {
 	}
 }
 
-// unblock ends a WAIT early: its client gets the counts as they are, or an error. What a primary does not say counts as no
-// replica.
-func (a *acks) unblock(by backend.Identity, withError bool) {
+// unblock ends a WAIT early: its client gets the counts as they are, or an error. What a primary
+// does not say counts as no replica.
+func (a *replicaCount) unblock(by backend.Identity, withError bool) {
 	s := a.s
 	if withError {
-		s.leaveAcks("client unblocked")
+		s.leaveReplicaCount("client unblocked")
 		a.r.done(codec.AppendError(nil, lane.ErrUnblocked))
 		return
 	}
@@ -195,7 +197,7 @@ func (a *acks) unblock(by backend.Identity, withError bool) {
 			p.answer(noReplica)
 		case p.lease != nil:
 			lease := p.lease
-			s.loop.lanes.UnblockLease(lease, by, false, func() bool { return s.acks == a && p.lease == lease }, func() {
+			s.loop.lanes.UnblockLease(lease, by, false, func() bool { return s.replicaCount == a && p.lease == lease }, func() {
 				lease.Close("client unblocked")
 				p.lease = nil
 				p.answer(noReplica)

@@ -9,11 +9,11 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back: after watch-max-idle, or
-// when others wait for a connection and the node bears no more.
+// A WATCH holds a connection for as long as its program thinks. One that nobody uses is taken back:
+// after watch-max-idle, or when others wait for a connection and the node bears no more.
 
-// idle is for how long the client of a WATCH has had nothing under way, wherever its commands travel; 0: it does not watch,
-// has, or needs the connection for its tracking.
+// idle is for how long the client of a WATCH has had nothing under way, wherever its commands
+// travel; 0: it does not watch, has, or needs the connection for its tracking.
 func (st *stay) idle() time.Duration {
 	s := st.s
 	if !st.watching || st.tracks() || st.lease == nil || len(st.owed) > 0 || s.waiting > 0 {
@@ -29,8 +29,9 @@ func (st *stay) Revoke(*pool.Lease) {
 	}
 }
 
-// revoke ends an idle WATCH. It is as if what it watches had been changed: the client may go on, its reads travel on
-// pipes, and EXEC answers nil. With the pool switched off the connection is the client's own.
+// revoke ends an idle WATCH. It is as if what it watches had been changed: the client may go on,
+// its reads travel on pipes, and EXEC answers nil. With the pool switched off the connection is the
+// client's own.
 func (st *stay) revoke(why telemetry.Revocation) {
 	if !st.s.loop.srv.config().PoolEnabled {
 		return

@@ -11,15 +11,16 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 )
 
-// embeddedVersion is the Redis version the embedded backend comes close to: it has the commands of 7.0, though not
-// all of them.
+// embeddedVersion is the Redis version the embedded backend comes close to: it has the commands of
+// 7.0, though not all of them.
 const embeddedVersion = "7.0.0"
 
-// embedded is a few miniredis servers inside this process, for trying berth out. They hold their data in memory, know
-// most of Redis' commands, and are slow.
+// embedded is a few miniredis servers inside this process, for trying berth out. They hold their
+// data in memory, know most of Redis' commands, and are slow.
 //
-// miniredis is made for tests, where time stands still and each server is alone: a clock moves their time, and a
-// herald carries what is published on one to the others, as the bus of a cluster does.
+// miniredis is made for tests, where time stands still and each server is alone: a clock moves
+// their time, and a herald carries what is published on one to the others, as the bus of a cluster
+// does.
 type embedded struct {
 	shards []*miniredis.Miniredis
 	stop   chan struct{}
@@ -44,7 +45,7 @@ type published struct {
 	channel, message string
 }
 
-// Embed starts the embedded backend with so many shards, each with an even range of slots.
+// Start starts the embedded backend with so many shards, each with an even range of slots.
 func Start(shards int) (*nodes.Nodes, error) {
 	e, err := startServers(shards)
 	if err != nil {
@@ -95,8 +96,8 @@ func (e *embedded) end() {
 	e.wake.Broadcast()
 	e.mu.Unlock()
 	for _, m := range e.shards {
-		// Close alone would wait for a lock that a subscriber who does not read has made its publisher hold: first
-		// end what blocks (BLPOP), then the connections.
+		// Close alone would wait for a lock that a subscriber who does not read has made its
+		// publisher hold: first end what blocks (BLPOP), then the connections.
 		m.CtxCancel()
 		m.Server().Close()
 		m.Close()
@@ -107,8 +108,8 @@ func (e *embedded) end() {
 // tick is how far time moves at once. A key can expire by so much too early.
 const tick = 10 * time.Millisecond
 
-// clock lets time pass. Each tick looks at every key, so that with many keys ticks become longer: at most a twentieth
-// of the time is spent on them.
+// clock lets time pass. Each tick looks at every key, so that with many keys ticks become longer:
+// at most a twentieth of the time is spent on them.
 func (e *embedded) clock() {
 	defer e.ended.Done()
 	last := time.Now()
@@ -127,7 +128,8 @@ func (e *embedded) clock() {
 	}
 }
 
-// overhear runs before each command of a client of the shard, sometimes under the shard's lock (from a script).
+// overhear runs before each command of a client of the shard, sometimes under the shard's lock
+// (from a script).
 func (e *embedded) overhear(shard int, c *server.Peer, command string, args []string) {
 	switch command {
 	case "MULTI", "EXEC", "DISCARD", "PUBLISH":

@@ -17,26 +17,30 @@ const ChannelKinds = 3
 
 // Listener is one who hears channels. Its methods run on the loop.
 type Listener interface {
-	// Message delivers a message, as the array that RESP2 has for it; in RESP3 only its first byte is another. It is
-	// valid during the call. true asks for a Flush when all that has arrived by now is delivered, or soon after.
+	// Message delivers a message, as the array that RESP2 has for it; in RESP3 only its first byte
+	// is another. It is valid during the call. true asks for a Flush when all that has arrived by
+	// now is delivered, or soon after.
 	Message(array []byte) bool
 	// Flush is the time to write what Message has gathered.
 	Flush()
-	// Moves says that one of the listener's subscriptions is on the feed to from here on, and no longer on from; nil: on none.
-	// It does so for the first when the listener joins, and for the last when it leaves.
+	// Moves says that one of the listener's subscriptions is on the feed to from here on, and no
+	// longer on from; nil: on none. It does so for the first when the listener joins, and for the
+	// last when it leaves.
 	Moves(from, to *Feed)
-	// Cut says that the node, asked anew after its connection was lost, no longer allows the listener's user a
-	// channel it is subscribed to. Redis closes such a client.
+	// Cut says that the node, asked anew after its connection was lost, no longer allows the
+	// listener's user a channel it is subscribed to. Redis closes such a client.
 	Cut(why *backend.LostError)
 }
 
-// Subscriber is one who has asked for channels. Its methods run on the loop, never inside Subscribe.
+// Subscriber is one who has asked for channels. Its methods run on the loop, never inside
+// Subscribe.
 type Subscriber interface {
-	// Subscribed answers Subscribe, for each channel in the order of the request: the node has confirmed. This is the place
-	// in the stream of messages where the subscription begins; who wants it has a Listener Join the channel, now or never.
+	// Subscribed answers Subscribe, for each channel in the order of the request: the node has
+	// confirmed. This is the place in the stream of messages where the subscription begins; who
+	// wants it has a Listener Join the channel, now or never.
 	Subscribed(ch *Channel, last bool)
-	// Refused answers Subscribe, for all channels: the node, whose words are in err.Refusal, does not allow it, or none was
-	// reached.
+	// Refused answers Subscribe, for all channels: the node, whose words are in err.Refusal, does
+	// not allow it, or none was reached.
 	Refused(err *backend.LostError)
 }
 
@@ -95,7 +99,7 @@ func (ch *Channel) put(sub *Subscription, at int) {
 	sub.at = at
 }
 
-// wanted tells whether somebody listens, or is about to.
+// wanted reports whether somebody listens, or is about to.
 func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.claims > 0 }
 
 // disclaim takes back one claim.

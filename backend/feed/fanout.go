@@ -6,16 +6,17 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// fanOut brings messages to their listeners in slices, since one message may be for ten thousand of them, and others
-// wait for the loop. Gathering and writing take turns: what has been gathered is written, to the last listener, before more
-// is gathered, so that memory is bounded by the gatherBytes of one round.
+// fanOut brings messages to their listeners in slices, since one message may be for ten thousand of
+// them, and others wait for the loop. Gathering and writing take turns: what has been gathered is
+// written, to the last listener, before more is gathered, so that memory is bounded by the
+// gatherBytes of one round.
 //
 //	Traffic ─▶ in ─take─▶ Message, Message, …  ─▶ fed ─▶ Flush, Flush, …
 //	           ▲                                          │ out of time
 //	           └───────────── later visit ◀───────────────┘
 //
-// What arrives in between waits as it came, once. If that becomes too much, the loop is held after all: then the node
-// waits for us, and its own limit for subscribers that are slow decides.
+// What arrives in between waits as it came, once. If that becomes too much, the loop is held after
+// all: then the node waits for us, and its own limit for subscribers that are slow decides.
 type fanOut struct {
 	behind []*Feed    // have more to deliver, in turn
 	fed    []Listener // are to be flushed
@@ -65,8 +66,8 @@ func (fs *Feeds) list(f *Feed) {
 	}
 }
 
-// gather makes one round of deliveries out of buf, which has just arrived or has waited, and returns how many bytes are
-// done with.
+// gather makes one round of deliveries out of buf, which has just arrived or has waited, and
+// returns how many bytes are done with.
 func (fs *Feeds) gather(f *Feed, buf []byte) int {
 	losses := f.losses
 	n, blocked := f.take(buf, &budget{gatherDeliveries, gatherBytes})
@@ -94,7 +95,8 @@ func (fs *Feeds) gatherKept(f *Feed) {
 	}
 }
 
-// spread hands a message to those listeners of the channel who have not got it; false: the budget is spent before.
+// spread hands a message to those listeners of the channel who have not got it; false: the budget
+// is spent before.
 func (fs *Feeds) spread(ch *Channel, message []byte, b *budget) bool {
 	for ch.due > 0 {
 		if b.deliveries <= 0 || b.bytes <= 0 {
@@ -112,8 +114,8 @@ func (fs *Feeds) spread(ch *Channel, message []byte, b *budget) bool {
 	return true
 }
 
-// work writes what was gathered and gathers what waits, until nothing is left or the time is over; 0: for as long as it
-// takes.
+// work writes what was gathered and gathers what waits, until nothing is left or the time is over;
+// 0: for as long as it takes.
 func (fs *Feeds) work(slice time.Duration) {
 	began := time.Now()
 	for {
@@ -144,8 +146,8 @@ func (fs *Feeds) flushFed(began time.Time, slice time.Duration) bool {
 	return slice == 0 || len(fs.behind) == 0 || time.Since(began) <= slice
 }
 
-// later goes on when the loop has looked after its other sockets. A task posted from the loop itself would run before
-// that.
+// later goes on when the loop has looked after its other sockets. A task posted from the loop
+// itself would run before that.
 func (fs *Feeds) later() {
 	if fs.posted {
 		return

@@ -14,15 +14,16 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Feed is the connection to a node on which the messages come for all listeners of one user and one loop: each is
-// sent once, however many listen.
+// Feed is the connection to a node on which the messages come for all listeners of one user and one
+// loop: each is sent once, however many listen.
 //
-// Every SUBSCRIBE of a listener is passed on, though the node may have sent the same before: so the node judges each
-// time whether the user may, and its confirmation stands at the place in the stream of messages where the new
-// subscription begins. An UNSUBSCRIBE is passed on when nobody is left; else a PING finds that place.
+// Every SUBSCRIBE of a listener is passed on, though the node may have sent the same before: so the
+// node judges each time whether the user may, and its confirmation stands at the place in the
+// stream of messages where the new subscription begins. An UNSUBSCRIBE is passed on when nobody is
+// left; else a PING finds that place.
 //
-// Owned by one event loop. Its states are those of a Pipe. It speaks RESP2, whose messages differ from RESP3's in one
-// byte.
+// Owned by one event loop. Its states are those of a Pipe. It speaks RESP2, whose messages differ
+// from RESP3's in one byte.
 //
 //	Subscribe, Sync ─▶ out ─flush─▶ socket ─▶ node
 //	            └──▶ owed (ring) ◀─confirmed─┐
@@ -39,7 +40,7 @@ type Feed struct {
 	scanner codec.ReplyScanner
 	in      []byte // has arrived and, from inPos on, is not delivered
 	inPos   int
-	at      *Channel // in front of it lies a message to this channel that not all have got; else nil
+	at      *Channel // before it lies a message to this channel that not all have got; else nil
 	size    int      // of that message
 	listed  bool     // in feeds.behind
 	ended   error    // the socket is gone; what has arrived is still to be delivered
@@ -78,13 +79,14 @@ const maxOrderTries = 5
 // Addr is the node's address.
 func (f *Feed) Addr() string { return f.link.Addr() }
 
-// Up tells whether it is connected: what a node has said may be on its way.
+// Up reports whether it is connected: what a node has said may be on its way.
 func (f *Feed) Up() bool { return f.link.State() == backend.Up }
 
-// Sync has done called when all that the node had said by now is delivered. done runs on the loop, never inside Sync.
+// Sync has done called when all that the node had said by now is delivered. done runs on the loop,
+// never inside Sync.
 func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
 
-// ready tells whether the feed may be asked: it is connected, being connected, or allowed to try.
+// ready reports whether the feed may be asked: it is connected, being connected, or allowed to try.
 func (f *Feed) ready() bool {
 	return f.link.State() != backend.Down || f.link.MayBegin(f.set.feeds.loop.Now())
 }
@@ -192,8 +194,8 @@ func (f *Feed) Traffic(c gnet.Conn) {
 	fs.loop.After()
 }
 
-// take delivers what buf holds, as long as the budget lasts, and returns how many bytes are done with. blocked: there is
-// more that could be delivered.
+// take delivers what buf holds, as long as the budget lasts, and returns how many bytes are done
+// with. blocked: there is more that could be delivered.
 func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	losses := f.losses
 	for taken < len(buf) || f.at != nil {
@@ -230,8 +232,9 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	return taken, false
 }
 
-// hear takes one thing that the node said. A message is only begun: at says to whom it goes. false: it cannot be begun,
-// since another feed, from which its channel has come, is delivering to it.
+// hear processes one reply. A message is not delivered here: f.at records its channel and take
+// delivers it. hear returns false if another feed is still delivering to that channel; the caller
+// retries later.
 func (f *Feed) hear(reply []byte) bool {
 	if f.link.Shakes() {
 		f.shaken(reply)
@@ -243,7 +246,7 @@ func (f *Feed) hear(reply []byte) bool {
 		f.set.feeds.stats.Messages++
 		ch := f.set.channels[s.channel][string(s.name)]
 		switch {
-		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // left behind; every node of a cluster says it
+		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // moved away; every node of a cluster says it
 		case ch.due > 0:
 			f.set.feeds.stats.Messages--
 			return false
@@ -341,7 +344,8 @@ func (f *Feed) confirm(ch *Channel) {
 	}
 }
 
-// dropped takes the node's word that it has ended a subscription because the channel's slot has left it.
+// dropped takes the node's word that it has ended a subscription because the channel's slot has
+// left it.
 func (f *Feed) dropped(name []byte) {
 	ch := f.set.channels[ShardChannel][string(name)]
 	if ch == nil || ch.feed != f {
@@ -402,12 +406,12 @@ func (o *order) refuse(err *backend.LostError) {
 	o.channels[0].set.Disclaim(o.channels)
 }
 
-// about tells whether an order may be answered by an error that speaks of a slot.
+// about reports whether an order may be answered by an error that speaks of a slot.
 func (o *order) about(slot uint16) bool {
 	return o.verb != orderPing && o.kind == ShardChannel && router.Slot([]byte(o.channels[0].name)) == slot
 }
 
-// forbids tells whether an error means that the user may not, now or later.
+// forbids reports whether an error means that the user may not, now or later.
 func forbids(refusal string) bool {
 	word, _, _ := strings.Cut(refusal, " ")
 	return word == "NOPERM" || word == "NOAUTH" || word == "WRONGPASS"
@@ -441,8 +445,9 @@ func (f *Feed) Closed(c gnet.Conn, err error) {
 	f.lost(err)
 }
 
-// lost ends this connection, however far it had come, and has its channels and orders looked after. An order of which the
-// node has confirmed a part was allowed as a whole: the rest of it is lost like channels that have been there for long.
+// lost ends this connection, however far it had come, and has its channels and orders looked after.
+// An order of which the node has confirmed a part was allowed as a whole: the rest of it is lost
+// like channels that have been there for long.
 func (f *Feed) lost(err error) {
 	if o := f.first(orderOn); o != nil && o.got > 0 {
 		for o.got < len(o.channels) {
@@ -485,8 +490,8 @@ func (f *Feed) lost(err error) {
 	}
 }
 
-// feedSilence is how long a node may say nothing before it is asked whether it is still there: nothing else would tell a
-// quiet channel from a dead node.
+// feedSilence is how long a node may say nothing before it is asked whether it is still there:
+// nothing else would tell a quiet channel from a dead node.
 const feedSilence = 10 * time.Second
 
 // feedIdle is how long a feed outlives its last channel.

@@ -20,7 +20,7 @@ type Feeds struct {
 	stats Stats
 }
 
-// FeedStats counts what the feeds of one loop have done. Plain numbers: read them on the loop.
+// Stats counts what the feeds of one loop have done. Plain numbers: read them on the loop.
 type Stats struct {
 	Dials, DialErrors, Lost int64
 	Retired                 int64 // not needed any more
@@ -43,12 +43,13 @@ func (s *Stats) Add(o Stats) {
 	s.Deliveries += o.Deliveries
 }
 
-// NewFeeds makes the feeds of a loop.
+// New makes the feeds of a loop.
 func New(loop backend.Loop, settings *backend.LinkSettings, nodes backend.Places) *Feeds {
 	return &Feeds{loop: loop, settings: settings, nodes: nodes, sets: map[backend.Identity]*Set{}}
 }
 
-// Of is the set of a user, made when first asked for. Database and protocol of the identity mean nothing here.
+// Of is the set of a user, made when first asked for. Database and protocol of the identity mean
+// nothing here.
 func (fs *Feeds) Of(id backend.Identity) *Set {
 	id.DB, id.RESP = 0, 2
 	s := fs.sets[id]
@@ -122,7 +123,7 @@ func (fs *Feeds) Close() {
 // Stats are the counters so far.
 func (fs *Feeds) Stats() Stats { return fs.stats }
 
-// FeedCount is how many of a node's feeds of this loop stand in each state, and what they carry.
+// Count is how many of a node's feeds of this loop stand in each state, and what they carry.
 type Count struct {
 	Up, Dialing int
 	Channels    int // subscribed on them
@@ -152,12 +153,12 @@ func (fs *Feeds) Count(counts map[string]Count) {
 	}
 }
 
-// FeedSet is the feeds and channels of one user, a feed for a node. Owned by the loop.
+// Set is the feeds and channels of one user, a feed for a node. Owned by the loop.
 //
-// Plain channels and patterns are all on one feed, home, since a node of a Cluster hears what is published on any other.
-// A shard channel is on the feed to the owner of its slot. A channel whose feed is lost, or whose slot has left, is in lost
-// until it has been subscribed anew; what is published meanwhile never comes, as it would not to a client of Redis that
-// has to connect again.
+// Plain channels and patterns are all on one feed, home, since a node of a Cluster hears what is
+// published on any other. A shard channel is on the feed to the owner of its slot. A channel whose
+// feed is lost, or whose slot has left, is in lost until it has been subscribed anew; what is
+// published meanwhile never comes, as it would not to a client of Redis that has to connect again.
 type Set struct {
 	feeds    *Feeds
 	identity backend.Identity
@@ -178,8 +179,8 @@ func (s *Set) channelCount() int {
 	return n
 }
 
-// Claim is the channel of a name, for a Subscribe that is being prepared: it is remembered until that is answered, or until
-// Disclaim. The name is copied.
+// Claim is the channel of a name, for a Subscribe that is being prepared: it is remembered until
+// that is answered, or until Disclaim. The name is copied.
 func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 	ch := s.channels[kind][string(name)]
 	if ch == nil {
@@ -203,9 +204,9 @@ func (s *Set) Disclaim(channels []*Channel) {
 
 const disclaimSlice = 1 << 10
 
-// Subscribe asks a node for claimed channels of one kind, shard channels of one slot only, with a request that names them in
-// their order. Subscribed or Refused answers; an error means that nothing was asked and neither is called. Channels and
-// request are not the caller's any more.
+// Subscribe asks a node for claimed channels of one kind, shard channels of one slot only, with a
+// request that names them in their order. Subscribed or Refused answers; an error means that
+// nothing was asked and neither is called. Channels and request are not the caller's any more.
 func (s *Set) Subscribe(channels []*Channel, request []byte, to Subscriber) *backend.LostError {
 	o := &order{verb: orderOn, kind: channels[0].kind, channels: channels, request: request, to: to}
 	err := s.place(o)
@@ -296,7 +297,8 @@ func (s *Set) askAgain(o *order, why *backend.LostError) {
 // lose lists a channel that has listeners but no feed.
 func (s *Set) lose(ch *Channel) { s.lost = append(s.lost, ch) }
 
-// restore asks for the lost channels anew, each by itself: one that is refused must not take others along.
+// restore asks for the lost channels anew, each by itself: one that is refused must not take others
+// along.
 func (s *Set) restore() {
 	lost := s.lost
 	s.lost = nil
@@ -367,7 +369,8 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	}
 }
 
-// follow moves channels to where they belong by a new topology: first they are asked for there, then given up here.
+// follow moves channels to where they belong by a new topology: first they are asked for there,
+// then given up here.
 func (s *Set) follow(t *router.Topology) {
 	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.Addr() }) {
 		s.home = nil

@@ -24,8 +24,8 @@ type nodeReply struct {
 	name    []byte // of the channel or pattern; a view
 }
 
-// sayings are the beginnings of all arrays that a RESP2 connection with subscriptions gets, with the name of the channel
-// behind them; the frequent ones first.
+// sayings are the beginnings of all arrays that a RESP2 connection with subscriptions gets, with
+// the name of the channel after them; the frequent ones first.
 var sayings = []struct {
 	begins  string
 	what    replyKind
@@ -69,7 +69,7 @@ func readSaid(reply []byte) nodeReply {
 	return nodeReply{}
 }
 
-// bulkBody reads "3\r\nabc\r\n", what stands behind a bulk string's '$'.
+// bulkBody reads "3\r\nabc\r\n", what follows a bulk string's '$'.
 func bulkBody(b []byte) ([]byte, bool) {
 	end := bytes.IndexByte(b, '\r')
 	if end < 0 {

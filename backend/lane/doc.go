@@ -5,7 +5,7 @@
 //	        ─ Leave ─▶ one lane too many ─▶ CLIENT UNBLOCK on a pipe; its element goes to the next client,
 //	                                        else back to where it came from (orphan)
 //
-// A group belongs to one loop, its home, which alone decides who gets what. The package refuses to know
-// what a client is: who waits is a Client. What a client reads when there is no connection is for the
-// caller to word.
+// A group belongs to one loop, its home, which alone decides who gets what. The package refuses to
+// know what a client is: who waits is a Client. What a client reads when there is no connection is
+// for the caller to word.
 package lane

@@ -9,11 +9,12 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// group is the clients of all loops that wait with the same blocking command on the same keys, and the lanes on which that
-// command waits at the node. A reply goes to the client that has waited longest.
+// group is the clients of all loops that wait with the same blocking command on the same keys, and
+// the lanes on which that command waits at the node. A reply goes to the client that has waited
+// longest.
 //
-// It belongs to one loop, its home: whether a client still waits, or has been given its reply, is decided there, so that no
-// element goes to two clients and none to nobody.
+// It belongs to one loop, its home: whether a client still waits, or has been given its reply, is
+// decided there, so that no element goes to two clients and none to nobody.
 //
 //	session ─join─▶ waiters, oldest first ◀─serve── lane ◀── node
 //	   └──withdraw────▶ │                             ▲
@@ -32,15 +33,16 @@ type group struct {
 }
 
 const (
-	// fast is how soon a lane's command must have been answered for one more lane to be worth having: elements come
-	// faster than one lane fetches them.
+	// fast is how soon a lane's command must have been answered for one more lane to be worth
+	// having: elements come faster than one lane fetches them.
 	fast = 5 * time.Millisecond
 	// slow is for how long a command must have waited for one lane less to be enough.
 	slow = time.Second
-	// timeoutGrace is how late a node may be with the nil of a timeout before berth says it. A node that has nothing to do
-	// looks at its clock each 100 ms (hz 10).
+	// timeoutGrace is how late a node may be with the nil of a timeout before berth says it. A node
+	// that has nothing to do looks at its clock each 100 ms (hz 10).
 	timeoutGrace = 150 * time.Millisecond
-	// timeoutTolerance is how much a waiter's deadline may lie behind the end of a lane's command to be answered with it.
+	// timeoutTolerance is how much a waiter's deadline may lie after the end of a lane's command to
+	// be answered with it.
 	timeoutTolerance = 5 * time.Millisecond
 )
 
@@ -111,8 +113,8 @@ func (ls *Lanes) withdraw(w *Waiter) {
 	}
 }
 
-// Unblock ends the wait of a client as its timeout would, or with an error. It returns false if the client does not wait in
-// any group of this loop.
+// Unblock ends the wait of a client as its timeout would, or with an error. It returns false if the
+// client does not wait in any group of this loop.
 func (ls *Lanes) Unblock(client int64, withError bool) bool {
 	w := ls.waiters[client]
 	if w == nil {
@@ -141,9 +143,10 @@ func (g *group) answerAll(reply []byte) {
 	}
 }
 
-// due is a waiter's timer. That there is nothing for it only the node can know: where a lane's command ends by now the node
-// says so itself, which costs nothing. A lane that would go on for nobody is cancelled, and its last reply is the waiter's. Of
-// the keys that a lane still waits at for others it is known that they are empty.
+// due runs when a waiter's timeout expires. Only the node knows that no element is left. If a
+// lane's command times out at the same moment, its nil is the answer, which costs nothing.
+// Otherwise a lane that no other waiter needs is cancelled, and its last reply answers the waiter.
+// While a lane goes on waiting for others, its keys are known to be empty.
 func (g *group) due(w *Waiter) {
 	if w.g != g || w.late {
 		return
@@ -165,7 +168,7 @@ func (g *group) due(w *Waiter) {
 	g.adjust()
 }
 
-// only tells whether all lanes that fetch replies are in one state.
+// only reports whether all lanes that fetch replies are in one state.
 func (g *group) only(s state) bool {
 	for _, ln := range g.lanes {
 		if ln.state != s && ln.state != leaving {
@@ -179,7 +182,7 @@ func (g *group) any(s state) bool {
 	return slices.ContainsFunc(g.lanes, func(ln *lane) bool { return ln.state == s })
 }
 
-// endsBy tells whether the node will time out a lane's command by a waiter's deadline.
+// endsBy reports whether the node will time out a lane's command by a waiter's deadline.
 func (g *group) endsBy(deadline int64) bool {
 	for _, ln := range g.lanes {
 		if ln.state == armed && ln.until != 0 && ln.until <= deadline+int64(timeoutTolerance) {
@@ -224,7 +227,8 @@ func (g *group) serve(reply []byte) {
 	}
 }
 
-// returned takes back a reply whose client was gone when it came: to the next in its group, which may be another by now.
+// returned takes back a reply whose client was gone when it came: to the next in its group, which
+// may be another by now.
 func (ls *Lanes) returned(c *command, reply []byte) {
 	if g := ls.groups[c.signature]; g != nil {
 		g.serve(reply)
@@ -260,7 +264,8 @@ func (g *group) serving() (n int) {
 	return n
 }
 
-// connections is how many lanes there are at the slot's owner. A node that stands still may keep others for long.
+// connections is how many lanes there are at the slot's owner. A node that stands still may keep
+// others for long.
 func (g *group) connections() (n int) {
 	for _, ln := range g.lanes {
 		if !ln.stray {
@@ -279,8 +284,8 @@ func (g *group) newest() *lane {
 	}
 }
 
-// adjust begins and cancels lanes until there are as many as are wanted, and forgets a group that is empty. Everything that
-// changes a group ends here.
+// adjust begins and cancels lanes until there are as many as are wanted, and forgets a group that
+// is empty. Everything that changes a group ends here.
 func (g *group) adjust() {
 	for g.serving() > g.n-g.late {
 		g.newest().leave()

@@ -38,7 +38,8 @@ var moves = [...][]state{
 	over:    {},
 }
 
-// lane is one connection on which a group's command waits at the node. It is a backend.Holder on the group's home loop.
+// lane is one connection on which a group's command waits at the node. It is a backend.Holder on
+// the group's home loop.
 type lane struct {
 	g      *group
 	state  state
@@ -65,8 +66,8 @@ const (
 	// restMin and restMax bound the pauses before the owner of a slot is tried again.
 	restMin = 10 * time.Millisecond
 	restMax = 500 * time.Millisecond
-	// Doubt is for how long a command must have waited at a node that is lost for it to be sure that it found nothing
-	// there: what is executed at once is answered sooner.
+	// Doubt is for how long a command must have waited at a node that is lost for it to be sure
+	// that it found nothing there: what is executed at once is answered sooner.
 	Doubt = 100 * time.Millisecond
 	// trust is how long clients that already wait go on waiting for a node that was lost.
 	trust = 30 * time.Second
@@ -117,7 +118,8 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 	g.adjust()
 }
 
-// failed says that there is no lease, and nothing was sent. Those who wait already do not notice for a while.
+// failed says that there is no lease, and nothing was sent. Those who wait already do not notice
+// for a while.
 func (ln *lane) failed(text string) {
 	g := ln.g
 	if ln.trouble != 0 && time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
@@ -254,8 +256,8 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	return false
 }
 
-// demoted is how a node that has become a replica ends what waits there. Other UNBLOCKED errors, of a stream that was deleted,
-// are the client's.
+// demoted is how a node that has become a replica ends what waits there. Other UNBLOCKED errors, of
+// a stream that was deleted, are the client's.
 var demoted = []byte("-UNBLOCKED force unblock")
 
 // calm ends a trouble: the command has waited at a node for a while since.
@@ -265,7 +267,8 @@ func (ln *lane) calm(waited time.Duration) {
 	}
 }
 
-// passes tells whether an error is one that a node gives while it starts, or while another takes over from it.
+// passes reports whether an error is one that a node gives while it starts, or while another takes
+// over from it.
 func passes(reply []byte) bool {
 	word, _, _ := bytes.Cut(reply[1:], []byte(" "))
 	switch string(word) {
@@ -275,13 +278,14 @@ func passes(reply []byte) bool {
 	return false
 }
 
-// isNil tells whether a reply is the one to a blocking command whose time is up.
+// isNil reports whether a reply is the one to a blocking command whose time is up.
 func isNil(reply []byte) bool {
 	return reply[0] == '_' || len(reply) > 1 && (reply[0] == '*' || reply[0] == '$') && reply[1] == '-'
 }
 
-// LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever owns the slot now. One
-// that was sent lately may have been executed at once, and where a reply had begun to come it was: a client must know.
+// LeaseLost says that the connection is gone. A command that only waited is sent again, to whoever
+// owns the slot now. One that was sent lately may have been executed at once, and where a reply had
+// begun to come it was: a client must know.
 func (ln *lane) LeaseLost(_ *pool.Lease, err error) {
 	g := ln.g
 	ln.lease, ln.swallow = nil, 0
@@ -359,7 +363,8 @@ func (ln *lane) close(why string) {
 	ln.g.expire() // it has no reply for those whose time is up
 }
 
-// end takes the lane out of its group. The lease goes back; one that owes a reply is closed with that.
+// end takes the lane out of its group. The lease goes back; one that owes a reply is closed with
+// that.
 func (ln *lane) end() {
 	g := ln.g
 	ln.move(over)

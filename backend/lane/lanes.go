@@ -22,7 +22,8 @@ type Loop interface {
 
 // Client is who waits.
 type Client interface {
-	// Answer takes the reply that ends the wait, on the client's own loop. The bytes are the caller's.
+	// Answer takes the reply that ends the wait, on the client's own loop. The bytes are the
+	// caller's.
 	Answer(reply []byte)
 }
 
@@ -49,7 +50,8 @@ type Shared struct {
 	unsettled atomic.Int64 // lanes, and elements on their way back
 }
 
-// Unsettled is how many lanes there are, and elements on their way back to a node: a stop waits for them.
+// Unsettled is how many lanes there are, and elements on their way back to a node: a stop waits for
+// them.
 func (sh *Shared) Unsettled() int64 { return sh.unsettled.Load() }
 
 var homeSeed = maphash.MakeSeed()
@@ -71,8 +73,8 @@ type Lanes struct {
 	stats    Stats
 }
 
-// New makes a loop's lanes. Loops must all have theirs before the first client joins, and one call at a time may run.
-// followed is told of each redirect.
+// New makes a loop's lanes. Loops must all have theirs before the first client joins, and one call
+// at a time may run. followed is told of each redirect.
 func New(loop Loop, shared *Shared, followed func(to router.Redirect)) *Lanes {
 	ls := &Lanes{loop: loop, shared: shared, followed: followed, groups: map[string]*group{}, waiters: map[int64]*Waiter{}}
 	var homes []*Lanes
@@ -92,8 +94,8 @@ func (ls *Lanes) follow(reply []byte, hops *uint8) (to router.Redirect, ok bool)
 	return to, ok
 }
 
-// Load is how many groups a loop is the home of, how many clients wait in them, and how many lanes there are, of which some
-// wait at a node: armed.
+// Load is how many groups a loop is the home of, how many clients wait in them, and how many lanes
+// there are, of which some wait at a node: armed.
 type Load struct{ Groups, Waiters, Lanes, Armed int }
 
 // Load counts.
@@ -110,8 +112,8 @@ func (ls *Lanes) Load() Load {
 	return n
 }
 
-// Holding is a connection on which clients are blocked together. The client named is the one that has waited longest; a
-// connection that is being freed may have none.
+// Holding is a connection on which clients are blocked together. The client named is the one that
+// has waited longest; a connection that is being freed may have none.
 type Holding struct {
 	Lease   *pool.Lease
 	User    string
@@ -138,7 +140,8 @@ func (ls *Lanes) Each(visit func(h Holding)) {
 	}
 }
 
-// TopologyChanged takes lanes along whose slot belongs to another node now: the old one may be beyond saying so.
+// TopologyChanged takes lanes along whose slot belongs to another node now: the old one may be
+// beyond saying so.
 func (ls *Lanes) TopologyChanged() {
 	t := ls.shared.Nodes.Topology()
 	for _, g := range ls.groups {
@@ -169,6 +172,7 @@ func (ls *Lanes) Close() {
 	}
 }
 
-// Rested is how long a blocking command must have waited at a node for that node's redirect not to count towards
-// max-redirects: the slot it waits for may move many times in its life. Nodes that point at each other answer at once.
+// Rested is how long a blocking command must have waited at a node for that node's redirect not to
+// count towards max-redirects: the slot it waits for may move many times in its life. Nodes that
+// point at each other answer at once.
 const Rested = 10 * time.Millisecond

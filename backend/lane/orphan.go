@@ -12,8 +12,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// orphan is elements that a node has given to a lane for which no client waits any more: they go back to the end of the key
-// that they came from. It is a backend.Receiver on the loop of the group.
+// orphan is elements that a node has given to a lane for which no client waits any more: they go
+// back to the end of the key that they came from. It is a backend.Receiver on the loop of the
+// group.
 type orphan struct {
 	ls    *Lanes
 	c     *command
@@ -47,8 +48,8 @@ func (ls *Lanes) orphaned(c *command, reply []byte) {
 	}
 }
 
-// giveBack returns the command that undoes a reply. takes is false when the reply took nothing away; command is nil when the
-// reply cannot be read.
+// giveBack returns the command that undoes a reply. takes is false when the reply took nothing
+// away; command is nil when the reply cannot be read.
 func (c *command) giveBack(reply []byte) (command []byte, takes bool) {
 	if c.cmd.Undo == router.UndoNone {
 		return nil, false
@@ -89,7 +90,7 @@ func (c *command) giveBack(reply []byte) (command []byte, takes bool) {
 	return codec.AppendCommand(nil, words...), true
 }
 
-// fromLeft tells from which end a BLMPOP pops: its word stands behind the keys.
+// fromLeft tells from which end a BLMPOP pops: its word stands after the keys.
 func (c *command) fromLeft() bool {
 	n, _ := strconv.Atoi(string(c.words[2]))
 	at := 3 + n
@@ -145,7 +146,8 @@ func (o *orphan) Reply(reply, sent []byte, _ int) {
 	}
 }
 
-// Lost says that no answer will come. What the node may have executed is not sent again: nothing is ever there twice.
+// Lost says that no answer will come. What the node may have executed is not sent again: nothing is
+// ever there twice.
 func (o *orphan) Lost(err *backend.LostError, sent []byte) {
 	if err.Sent || err.Refusal != "" {
 		o.end(LostOrphan)

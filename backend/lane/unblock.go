@@ -10,11 +10,12 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// unblocking asks a node, on a pipe, to end the command that a lease waits for. What the node then answers on the lease is the
-// command's reply. It is a backend.Receiver on the loop of the lease's holder.
+// unblocking asks a node, on a pipe, to end the command that a lease waits for. What the node then
+// answers on the lease is the command's reply. It is a backend.Receiver on the loop of the lease's
+// holder.
 //
-// A node that has unblocked nobody has either just answered, whose reply is on its way then, or has not seen the command yet:
-// it is asked again.
+// A node that has unblocked nobody has either just answered, whose reply is on its way then, or has
+// not seen the command yet: it is asked again.
 type unblocking struct {
 	loop    backend.Loop
 	set     *pipe.Set
@@ -47,8 +48,8 @@ const (
 	unblockTries = 10                   // two seconds in all
 )
 
-// newUnblocking prepares the questions. waits reports whether the command is unanswered still; end runs once. set is the pipes
-// of a user who may ask.
+// newUnblocking prepares the questions. waits reports whether the command is unanswered still; end
+// runs once. set is the pipes of a user who may ask.
 func newUnblocking(loop backend.Loop, set *pipe.Set, lease *pool.Lease, waits func() bool, end func(unblockOutcome), words ...string) *unblocking {
 	return &unblocking{
 		loop: loop, set: set, addr: lease.Addr(), waits: waits, end: end,
@@ -128,9 +129,10 @@ func (u *unblocking) stop() {
 	}
 }
 
-// UnblockLease has a node end what a lease waits for, in the name of a user who may; the holder keeps the connection. waits
-// reports whether the command is unanswered still. fail runs when the node cannot be made to end it. The question may come
-// late, when the command has been answered: so the connection will not be another holder's.
+// UnblockLease has a node end what a lease waits for, in the name of a user who may; the holder
+// keeps the connection. waits reports whether the command is unanswered still. fail runs when the
+// node cannot be made to end it. The question may come late, when the command has been answered: so
+// the connection will not be another holder's.
 func (ls *Lanes) UnblockLease(lease *pool.Lease, by backend.Identity, withError bool, waits func() bool, fail func()) {
 	reason := "TIMEOUT"
 	if withError {

@@ -12,7 +12,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// command is a blocking command as it is shared by those who wait with it. Immutable once it has joined a group.
+// command is a blocking command as it is shared by those who wait with it. Immutable once it has
+// joined a group.
 type command struct {
 	signature string // clients with the same one are a group
 	identity  backend.Identity
@@ -171,8 +172,8 @@ func (w *Waiter) deliver(reply []byte) {
 	w.from.loop.Post(func() { w.receive(reply) })
 }
 
-// receive ends the command with its reply. On the client's loop. An element whose client has left meanwhile goes back to
-// those who still wait for it.
+// receive ends the command with its reply. On the client's loop. An element whose client has left
+// meanwhile goes back to those who still wait for it.
 func (w *Waiter) receive(reply []byte) {
 	if c := w.client; c != nil {
 		w.client = nil
@@ -184,7 +185,8 @@ func (w *Waiter) receive(reply []byte) {
 	}
 }
 
-// Leave ends the command of a client that is gone, and returns the client; nil: it has had its reply.
+// Leave ends the command of a client that is gone, and returns the client; nil: it has had its
+// reply.
 func (w *Waiter) Leave() Client {
 	c := w.client
 	w.client = nil

@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// testLoop is one gnet loop, and the Loop that pipes and feeds want.
+// Loop is one gnet loop, and the Loop that pipes and feeds want.
 type Loop struct {
 	gnet.BuiltinEventEngine
 	client *gnet.Client
@@ -85,14 +85,14 @@ func (l *Loop) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// do runs f on the loop and waits for it.
+// Do runs f on the loop and waits for it.
 func (l *Loop) Do(f func()) {
 	done := make(chan struct{})
 	l.Post(func() { f(); close(done) })
 	<-done
 }
 
-// startTestLoop starts a loop, which ends with the test.
+// Start starts a loop, which ends with the test.
 func Start(t testing.TB) *Loop {
 	t.Helper()
 	l := &Loop{Set: &backend.LinkSettings{}}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// testNode is a node that does what a test says, connection by connection.
+// Node is a node that does what a test says, connection by connection.
 type Node struct {
 	Ln    net.Listener
 	Conns chan *NodeConn
@@ -42,7 +42,7 @@ func StartNode(t testing.TB) *Node {
 
 func (n *Node) Addr() string { return n.Ln.Addr().String() }
 
-// expect reads exactly these bytes.
+// Expect reads exactly these bytes.
 func (c *NodeConn) Expect(t testing.TB, want string) {
 	t.Helper()
 	got := make([]byte, len(want))

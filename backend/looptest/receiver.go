@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// testReceiver notes what it is told, one line each.
+// Receiver notes what it is told, one line each.
 type Receiver struct {
 	mu   sync.Mutex
 	said []string
@@ -42,7 +42,7 @@ func (r *Receiver) Lost(err *backend.LostError, sent []byte) {
 	r.Note(fmt.Sprintf("%s sent=%v for %s", why, err.Sent, strings.TrimSpace(string(sent))))
 }
 
-// wait waits until n lines have been said and returns them.
+// Wait waits until n lines have been said and returns them.
 func (r *Receiver) Wait(t testing.TB, n int) []string {
 	t.Helper()
 	deadline := time.After(10 * time.Second)

@@ -30,8 +30,8 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s answered %s: %s", e.Addr, e.Command, e.Text)
 }
 
-// Control is a connection on which berth asks a node questions of its own, one at a time, in RESP2, blocking. Clients'
-// commands never travel on it.
+// Control is a connection on which berth asks a node questions of its own, one at a time, in RESP2,
+// blocking. Clients' commands never travel on it.
 //
 // Owned by one goroutine.
 type Control struct {
@@ -42,7 +42,8 @@ type Control struct {
 	ctx     context.Context
 }
 
-// DialControl connects to a node. timeout bounds the dial and later each question; the end of ctx closes the connection.
+// DialControl connects to a node. timeout bounds the dial and later each question; the end of ctx
+// closes the connection.
 func DialControl(ctx context.Context, addr string, timeout time.Duration) (*Control, error) {
 	dialer := net.Dialer{Timeout: timeout}
 	conn, err := dialer.DialContext(ctx, backend.Network(addr), addr)
@@ -104,8 +105,8 @@ func (c *Control) DoRaw(args ...string) ([]byte, error) {
 	return raw, nil
 }
 
-// Await returns the next message on a channel that was subscribed to. Two that come in one are an error: the caller has
-// to look for itself.
+// Await returns the next message on a channel that was subscribed to. Two that come in one are an
+// error: the caller has to look for itself.
 func (c *Control) Await(within time.Duration) (codec.Value, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return codec.Value{}, c.fail("a message", err)
@@ -145,7 +146,8 @@ func (c *Control) read() ([]byte, error) {
 	}
 }
 
-// fail names the node and the question, and prefers the reason why the connection was closed to the fact.
+// fail names the node and the question, and prefers the reason why the connection was closed to the
+// fact.
 func (c *Control) fail(command string, err error) error {
 	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause

@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Kind is what stands behind berth.
+// Kind is which nodes berth has.
 type Kind string
 
 const (
@@ -33,7 +33,8 @@ type Info struct {
 	Commands     []byte // the node's raw answer to COMMAND in RESP2, nil when there is none
 }
 
-// ConfigError is a reason for which no later attempt will find the nodes either: somebody has to change a setting.
+// ConfigError is a reason for which no later attempt will find the nodes either: a setting has to
+// be changed.
 type ConfigError struct{ Why string }
 
 func (e *ConfigError) Error() string { return e.Why }
@@ -56,8 +57,8 @@ type inquiry struct {
 	found  finding
 }
 
-// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked again only of another
-// version.
+// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked again
+// only of another version.
 func inquire(ctx context.Context, target Target, addr string, settings *Settings, known *Info) (finding, error) {
 	c, err := DialControl(ctx, addr, settings.DialTimeout())
 	if err != nil {
@@ -130,7 +131,8 @@ func (q *inquiry) inform() error {
 	return q.checkStandalone()
 }
 
-// describe reads INFO, or, for a user that may not run it, HELLO, which every user may since Redis 6.0.
+// describe reads INFO, or, for a user that may not run it, HELLO, which every user may since Redis
+// 6.0.
 func (q *inquiry) describe() (map[string]string, error) {
 	v, err := q.Do("INFO")
 	if err == nil {
@@ -222,8 +224,9 @@ func (q *inquiry) complete(known *Info) error {
 	return nil
 }
 
-// guess is what can be said of a node that refuses to be asked, with why: one address may be one standalone node, where
-// clients give their own passwords. It may be a cluster node too; then MOVED errors tell who owns what.
+// guess is what can be said of a node that refuses to be asked, with why: one address may be one
+// standalone node, where clients give their own passwords. It may be a cluster node too; then MOVED
+// errors tell who owns what.
 func (q *inquiry) guess(why error) error {
 	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
 		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+

@@ -7,9 +7,10 @@ import (
 	"sync"
 )
 
-// OnLoad has f called with what each primary says of its clients: how many it takes, 0 if it does not say, and how many
-// there are, berth's own connections included. That is now and after each round in which a node answered; a node that
-// cannot be reached is left out. f runs on goroutines of Nodes, several at a time.
+// OnLoad has f called with what each primary says of its clients: how many it takes, 0 if it does
+// not say, and how many there are, berth's own connections included. That is now and after each
+// round in which a node answered; a node that cannot be reached is left out. f runs on goroutines
+// of Nodes, several at a time.
 func (n *Nodes) OnLoad(f func(addr string, maxClients, connected int)) {
 	n.onLoad.Store(&f)
 	offer(n.weigh)
@@ -18,8 +19,8 @@ func (n *Nodes) OnLoad(f func(addr string, maxClients, connected int)) {
 // maxWeighing bounds how many primaries are asked at the same time.
 const maxWeighing = 16
 
-// runLoad asks the primaries whenever a round is over, until ctx ends. It has a goroutine of its own: a node that does not
-// answer must not keep the next round waiting.
+// runLoad asks the primaries whenever a round is over, until ctx ends. It has a goroutine of its
+// own: a node that does not answer must not keep the next round waiting.
 func (n *Nodes) runLoad(ctx context.Context) {
 	defer close(n.weighed)
 	for {

@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Nodes is what berth knows of what stands behind it, and keeps it true.
+// Nodes is what berth knows of its nodes, and keeps that true.
 //
 //	Moved ──────────┐ CAS                      ┌─▶ Info, Health
 //	                ▼                          │
@@ -20,16 +20,17 @@ import (
 //	Refresh ──▶ asked ──▶ run ──────────┘
 //	                       ▲ every TopologyInterval, or after a failure with back-off
 //
-// All methods may be called from any goroutine. Only run's goroutine asks nodes for the topology; it has at most one round
-// under way. runLoad's asks the primaries how many clients they bear; runSentinels' listens for the word that Sentinels have
-// replaced the primary, which asks for a round.
+// All methods may be called from any goroutine. Only run's goroutine asks nodes for the topology;
+// it has at most one round under way. runLoad's asks the primaries how many clients they bear;
+// runSentinels' listens for the word that Sentinels have replaced the primary, which asks for a
+// round.
 type Nodes struct {
 	target   Target
 	settings *Settings
 	gap      time.Duration // between the beginnings of two rounds, at least
 
-	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again; if it wins just before, its
-	// patch is lost, but it has asked for another round.
+	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again; if it
+	// wins just before, its patch is lost, but it has asked for another round.
 	topology atomic.Pointer[router.Topology]
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
@@ -54,7 +55,7 @@ type Nodes struct {
 	end func() // of nodes that berth has started itself, whose topology never changes; else nil
 }
 
-// NodesOptions are given to Connect.
+// Options are given to Connect.
 type Options struct {
 	Settings *Settings     // nil: the defaults
 	Wait     bool          // do not fail when no node answers: keep trying, with Ready() false until one does
@@ -73,7 +74,7 @@ type Health struct {
 // nodesStats counts; written by the goroutine of the rounds and by Moved, read by Stats.
 type counters struct{ rounds, failures, changes, moved atomic.Int64 }
 
-// NodesStats is what Nodes has done since the start.
+// Stats is what Nodes has done since the start.
 type Stats struct {
 	Rounds   int64 // times berth asked for the topology
 	Failures int64 // of them, how often no node knew
@@ -81,8 +82,8 @@ type Stats struct {
 	Moved    int64 // slots patched because of a MOVED error
 }
 
-// Connect asks the seeds, in turn, what stands behind them. A *ConfigError is returned in any case; other errors only
-// without Wait.
+// Connect asks the seeds, in turn, what they are. A *ConfigError is returned in any case; other
+// errors only without Wait.
 func Connect(ctx context.Context, target Target, options Options) (*Nodes, error) {
 	if options.Settings == nil {
 		options.Settings = &Settings{}
@@ -108,8 +109,9 @@ func Connect(ctx context.Context, target Target, options Options) (*Nodes, error
 	return n, nil
 }
 
-// Fixed returns nodes that berth has started itself: each owns an even range of the slots, for as long as berth runs. They
-// are not asked for anything. end is called by Close and ends them; it may be called more than once.
+// Fixed returns nodes that berth has started itself: each owns an even range of the slots, for as
+// long as berth runs. They are not asked for anything. end is called by Close and ends them; it may
+// be called more than once.
 func Fixed(addrs []string, info Info, end func()) *Nodes {
 	n := newNodes(Target{Addrs: addrs}, &Settings{}, refreshGap)
 	n.end = end
@@ -130,7 +132,8 @@ func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 	return n
 }
 
-// Topology is who owns which slot now: one atomic load. It serves no slot until a node has answered.
+// Topology is who owns which slot now: one atomic load. It serves no slot until a node has
+// answered.
 func (n *Nodes) Topology() *router.Topology { return n.topology.Load() }
 
 // Info is what the nodes are. Not to be changed.
@@ -151,9 +154,9 @@ func (n *Nodes) Stats() Stats {
 	return Stats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load(), Moved: s.moved.Load()}
 }
 
-// OnChange has f called after each change of the topology, with what f was told last and what holds now, one call at a
-// time, on a goroutine of Nodes. Slots patched by Moved are told with the refresh that follows. f must not block for
-// long: no refresh happens meanwhile.
+// OnChange has f called after each change of the topology, with what f was told last and what holds
+// now, one call at a time, on a goroutine of Nodes. Slots patched by Moved are told with the
+// refresh that follows. f must not block for long: no refresh happens meanwhile.
 func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
 
 // SetTopologyInterval changes how often the topology is asked for without cause, from now on.
@@ -162,20 +165,22 @@ func (n *Nodes) SetTopologyInterval(d time.Duration) {
 	offer(n.retimed)
 }
 
-// Refresh asks for a refresh of the topology and returns at once. However often it is called, there is one round at a
-// time, they begin at least a second apart, and a call during a round leads to one more behind it.
+// Refresh asks for a refresh of the topology and returns at once. However often it is called, there
+// is one round at a time, they begin at least a second apart, and a call during a round leads to
+// one more after it.
 func (n *Nodes) Refresh() { offer(n.asked) }
 
-// Suspect says that a node is silent for long. In a Cluster another node may say that it has been replaced; Sentinels say so by
-// themselves. One node alone may run a long script: to ask it would only make it seem gone.
+// Suspect says that a node is silent for long. In a Cluster another node may say that it has been
+// replaced; Sentinels say so by themselves. One node alone may run a long script: to ask it would
+// only make it seem gone.
 func (n *Nodes) Suspect() {
 	if t := n.Topology(); t.Sharded() && len(t.Shards()) > 1 {
 		n.Refresh()
 	}
 }
 
-// Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the slot. The topology says
-// so at once, and a refresh is asked for, since a slot seldom moves alone.
+// Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the
+// slot. The topology says so at once, and a refresh is asked for, since a slot seldom moves alone.
 func (n *Nodes) Moved(slot uint16, addr string) {
 	for n.end == nil {
 		old := n.topology.Load()
@@ -190,7 +195,7 @@ func (n *Nodes) Moved(slot uint16, addr string) {
 	n.Refresh()
 }
 
-// Describe is what stands behind berth, in the words of the ready line.
+// Describe is which nodes berth has, in the words of the ready line.
 func (n *Nodes) Describe() string {
 	info := n.Info()
 	name := strings.TrimSpace(info.Product + " " + info.Release)
@@ -219,7 +224,8 @@ func (n *Nodes) where() string {
 	return fmt.Sprintf("%s, primary of %s", n.Topology().Primary(0), n.target.Master)
 }
 
-// Close ends the goroutines, and the embedded backend if there is one, and returns when they are gone. A second call does nothing.
+// Close ends the goroutines, and the embedded backend if there is one, and returns when they are
+// gone. A second call does nothing.
 func (n *Nodes) Close() {
 	if n.done != nil {
 		n.cancel()

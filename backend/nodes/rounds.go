@@ -58,8 +58,8 @@ func (n *Nodes) pause() time.Duration {
 	return max(interval*9/10+rand.N(interval/5+1), n.shortest())
 }
 
-// shortest is the time from the beginning of this round to the next, when somebody asks. Until a node has answered,
-// only the back-off counts: berth is to be ready soon after its nodes.
+// shortest is the time from the beginning of this round to the next, when somebody asks. Until a
+// node has answered, only the back-off counts: berth is to be ready soon after its nodes.
 func (n *Nodes) shortest() time.Duration {
 	if n.Health().At.IsZero() {
 		return n.backOff
@@ -91,7 +91,7 @@ func (n *Nodes) logFailure(err error) {
 	slog.Warn("backend cannot be asked", "backend", n.target, "why", err)
 }
 
-// mistake is what somebody has to change before err goes away, "" when it may go by itself.
+// mistake is what has to be changed before err goes away, "" when it may go by itself.
 func mistake(err error) string {
 	if config, ok := errors.AsType[*ConfigError](err); ok {
 		return config.Why
@@ -153,9 +153,9 @@ func (n *Nodes) discover(ctx context.Context) error {
 	return &unansweredError{reasons}
 }
 
-// candidates are the addresses to ask: what Sentinels take for the primary, or else those that own slots in random order,
-// so that a node that hangs does not cost every round its time-out, their replicas, then the seeds. Why a Sentinel has
-// not answered is added to reasons.
+// candidates are the addresses to ask: what Sentinels take for the primary, or else those that own
+// slots in random order, so that a node that hangs does not cost every round its time-out, their
+// replicas, then the seeds. Why a Sentinel has not answered is added to reasons.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
 		return n.watchedPrimaries(ctx, reasons)

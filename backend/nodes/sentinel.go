@@ -15,17 +15,18 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Redis Sentinel watches a primary and its replicas under a name, and makes a replica the primary when that is gone. Where the
-// primary is the Sentinels are asked in each round; what they say is believed only of a node that calls itself a primary. When
-// they agree on another one they say so on a channel.
+// Redis Sentinel watches a primary and its replicas under a name, and makes a replica the primary
+// when that is gone. Where the primary is the Sentinels are asked in each round; what they say is
+// believed only of a node that calls itself a primary. When they agree on another one they say so
+// on a channel.
 //
 // Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 
 const (
 	switched = "+switch-master" // the channel: "name old-ip old-port new-ip new-port"
 
-	// sentinelPatience is how long a Sentinel may say nothing before another one is listened to: its connection may be
-	// dead. It is a multiple of what a failover takes.
+	// sentinelPatience is how long a Sentinel may say nothing before another one is listened to:
+	// its connection may be dead. It is a multiple of what a failover takes.
 	sentinelPatience = 30 * time.Second
 )
 
@@ -36,9 +37,10 @@ type sentinelWord struct {
 	err   error
 }
 
-// watchedPrimaries yields the address that the Sentinels give for the primary: what those say that know of the latest failover.
-// If no more than half of them answer and all know of an older one than berth, they are not believed. If none answers the
-// primary that berth knows is as good as before.
+// watchedPrimaries yields the address that the Sentinels give for the primary: what those say that
+// know of the latest failover. If no more than half of them answer and all know of an older one
+// than berth, they are not believed. If none answers the primary that berth knows is as good as
+// before.
 func (n *Nodes) watchedPrimaries(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		latest, epoch, answers := []string(nil), int64(-1), 0
@@ -73,8 +75,8 @@ func (n *Nodes) watchedPrimaries(ctx context.Context, reasons *[]error) iter.Seq
 	}
 }
 
-// askSentinels asks all of them at the same time. That one does not know the primary, or is no Sentinel, may be so for a
-// while; only where all say so it is a mistake.
+// askSentinels asks all of them at the same time. That one does not know the primary, or is no
+// Sentinel, may be so for a while; only where all say so it is a mistake.
 func (n *Nodes) askSentinels(ctx context.Context) []sentinelWord {
 	words := make([]sentinelWord, len(n.target.Addrs))
 	var all sync.WaitGroup
@@ -133,7 +135,8 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 	return c.Do(args...)
 }
 
-// runSentinels listens to one Sentinel after the other until ctx ends. It makes rounds come sooner, no more.
+// runSentinels listens to one Sentinel after the other until ctx ends. It makes rounds come sooner,
+// no more.
 func (n *Nodes) runSentinels(ctx context.Context) {
 	defer close(n.watched)
 	for i := 0; n.target.Master != "" && ctx.Err() == nil; i++ {
@@ -142,8 +145,8 @@ func (n *Nodes) runSentinels(ctx context.Context) {
 	}
 }
 
-// listen asks for a round whenever a Sentinel says that the primary is another one. It returns when the Sentinel is lost, or
-// silent for long.
+// listen asks for a round whenever a Sentinel says that the primary is another one. It returns when
+// the Sentinel is lost, or silent for long.
 func (n *Nodes) listen(ctx context.Context, sentinel string) error {
 	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// NodesSettings are what Nodes looks up while berth runs.
+// Settings are what Nodes looks up while berth runs.
 type Settings struct {
 	dialTimeout      atomic.Int64
 	topologyInterval atomic.Int64
@@ -28,8 +28,8 @@ func (s *Settings) DialTimeout() time.Duration {
 	return defaultNodesDialTimeout
 }
 
-// SetTopologyInterval is how often the topology is asked for without cause; 0: every ten seconds. Of Nodes that run
-// already, use Nodes.SetTopologyInterval.
+// SetTopologyInterval is how often the topology is asked for without cause; 0: every ten seconds.
+// Of Nodes that run already, use Nodes.SetTopologyInterval.
 func (s *Settings) SetTopologyInterval(d time.Duration) { s.topologyInterval.Store(int64(d)) }
 
 // TopologyInterval is what SetTopologyInterval set.

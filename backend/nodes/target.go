@@ -18,7 +18,8 @@ const (
 	defaultSentinelPort = "26379"
 )
 
-// Target is where the nodes are, as whom berth asks them its own questions, and in which database clients begin.
+// Target is where the nodes are, as whom berth asks them its own questions, and in which database
+// clients begin.
 type Target struct {
 	Addrs    []string // "host:port", or the path of a unix socket; several are seeds of one Redis Cluster, or Sentinels
 	Master   string   // the name under which the Sentinels at Addrs watch a primary; "": Addrs are nodes
@@ -40,8 +41,8 @@ var errFragment = errors.New("a backend URL has no #fragment")
 //	sentinel://[[user]:password@]host[:26379],host,…/name[/db]     the primary that Sentinels watch under that name
 //	unix://[[user]:password@]/path/to.sock[?db=n]
 //
-// User and password are percent-decoded. An IPv6 address stands in brackets. Errors never contain any part of raw in
-// which a password may be.
+// User and password are percent-decoded. An IPv6 address stands in brackets. Errors never contain
+// any part of raw in which a password may be.
 func ParseTarget(raw string) (Target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -181,7 +182,7 @@ func (t *Target) setDB(s string) error {
 	return nil
 }
 
-// setOptions reads what stands behind the '?'. Only names appear in errors: people write passwords there.
+// setOptions reads what follows the '?'. Only names appear in errors: people write passwords there.
 func (t *Target) setOptions(query string) error {
 	for option := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(option, "=")

@@ -1,5 +1,5 @@
-// Package pipe holds the connections that all clients of an event loop share: one for each loop, node
-// and identity.
+// Package pipe holds the connections that all clients of an event loop share: one for each loop,
+// node and identity.
 //
 //	session ─ Send ─▶ journal ─ flush ─▶ node
 //	        ◀ Reply ─ owed ◀─ Traffic ◀─
@@ -8,6 +8,6 @@
 // once a turn, so that all clients of the turn share one write. Requests stay in the journal until
 // they are answered, because a redirected request is sent again from there.
 //
-// The package refuses to know what a request says. Of a reply it knows where it ends, and whether it
-// is an error of the pipe's own handshake.
+// The package refuses to know what a request says. Of a reply it knows where it ends, and whether
+// it is an error of the pipe's own handshake.
 package pipe

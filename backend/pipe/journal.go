@@ -2,9 +2,9 @@ package pipe
 
 import "github.com/berth-proxy/berth/backend"
 
-// chunk is a piece of a pipe's journal: the bytes of requests, kept from the moment they are queued until the last of
-// them is answered, because a redirected request is sent again from here. Its memory is written once and handed to
-// the socket where it lies.
+// chunk is a piece of a pipe's journal: the bytes of requests, kept from the moment they are queued
+// until the last of them is answered, because a redirected request is sent again from here. Its
+// memory is written once and handed to the socket where it lies.
 type chunk struct {
 	buf  []byte
 	owed int // requests in buf that are not answered
@@ -43,8 +43,8 @@ func (j *journal) append(b []byte) place {
 	return place{chunk: c, off: off, end: len(c.buf)}
 }
 
-// room returns the last chunk if n bytes fit into it without moving what it holds, else a new one. A chunk that is
-// full and written leaves the list here: it may come back as the spare one.
+// room returns the last chunk if n bytes fit into it without moving what it holds, else a new one.
+// A chunk that is full and written leaves the list here: it may come back as the spare one.
 func (j *journal) room(n int) *chunk {
 	if k := len(j.chunks); k > 0 {
 		last := j.chunks[k-1]
@@ -64,7 +64,8 @@ func (j *journal) room(n int) *chunk {
 	return c
 }
 
-// answered ends a request's stay in the journal. A chunk that owes nothing and is written is used again.
+// answered ends a request's stay in the journal. A chunk that owes nothing and is written is used
+// again.
 func (j *journal) answered(p place) {
 	c := p.chunk
 	c.owed--
@@ -98,7 +99,8 @@ func (j *journal) unwritten(out [][]byte) [][]byte {
 	return out
 }
 
-// wrote marks everything as handed to the socket; only the chunk that is being filled stays in the list.
+// wrote marks everything as handed to the socket; only the chunk that is being filled stays in the
+// list.
 func (j *journal) wrote() {
 	k := len(j.chunks)
 	if k == 0 {

@@ -51,8 +51,8 @@ func (p *Pipe) Addr() string { return p.link.Addr() }
 // Set is the identity's pipes this one belongs to.
 func (p *Pipe) Set() *Set { return p.set }
 
-// Send queues a request that is owed so many replies; the bytes are copied. It is written at the end of the loop's
-// turn. An error means that nothing was queued and Lost will not be called.
+// Send queues a request that is owed so many replies; the bytes are copied. It is written at the
+// end of the loop's turn. An error means that nothing was queued and Lost will not be called.
 func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.LostError {
 	if p.link.State() == backend.Down {
 		if !p.link.MayBegin(p.set.pipes.loop.Now()) {
@@ -75,7 +75,7 @@ func (p *Pipe) Ready() {
 	}
 }
 
-// SendAsking is Send with ASKING in front, whose reply is swallowed: for a slot that is being moved.
+// SendAsking is Send with ASKING first, whose reply is swallowed: for a slot that is being moved.
 func (p *Pipe) SendAsking(request []byte, replies int, to backend.Receiver) *backend.LostError {
 	if err := p.Send(backend.AskingCommand, 1, swallow{}); err != nil {
 		return err
@@ -126,7 +126,8 @@ func (p *Pipe) up() {
 	p.flush()
 }
 
-// flush writes what was queued since the last flush, in one system call if there are at most 1024 chunks.
+// flush writes what was queued since the last flush, in one system call if there are at most 1024
+// chunks.
 func (p *Pipe) flush() {
 	p.dirty = false
 	if p.link.State() != backend.Up {
@@ -194,7 +195,8 @@ func (p *Pipe) read(buf []byte) {
 // maxGrowth is by how much a buffer grows for bytes that were announced and have not come.
 const maxGrowth = 8
 
-// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
+// bytes that was.
 func (p *Pipe) pass(rest []byte) (n int) {
 	if p.conn == nil || p.link.Shakes() || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
 		return 0
@@ -296,8 +298,8 @@ func (p *Pipe) Closed(c gnet.Conn, err error) {
 	p.lost(err)
 }
 
-// lost ends this connection, however far it had come, and tells all who are owed. The next Send after the back-off
-// dials anew.
+// lost ends this connection, however far it had come, and tells all who are owed. The next Send
+// after the back-off dials anew.
 func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
 	worked := p.link.State() == backend.Up
@@ -328,8 +330,8 @@ func (p *Pipe) lost(err error) {
 	}
 }
 
-// expire gives up replies that are owed for longer than timeout. Their places stay: the replies, should they come,
-// are swallowed.
+// expire gives up replies that are owed for longer than timeout. Their places stay: the replies,
+// should they come, are swallowed.
 func (p *Pipe) expire(now int64, timeout time.Duration) {
 	for p.expired < p.owed.Len() {
 		place := p.owed.At(p.expired)
@@ -340,7 +342,8 @@ func (p *Pipe) expire(now int64, timeout time.Duration) {
 		place.to = swallow{}
 		p.expired++
 		p.set.pipes.stats.Timeouts++
-		// Also what still waits for a connection counts as sent: it will be, when the connection comes.
+		// Also what still waits for a connection counts as sent: it will be, when the connection
+		// comes.
 		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
 	}
 }

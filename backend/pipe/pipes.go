@@ -17,7 +17,7 @@ type Pipes struct {
 	stats    Stats
 }
 
-// NewPipes makes the pipes of a loop.
+// New makes the pipes of a loop.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
 	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}}
 }
@@ -33,8 +33,9 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 	return set
 }
 
-// verifier is the identity of the pipes that carry nothing but clients' AUTH: each reply speaks of its own AUTH alone, so
-// one connection serves them all, and no other command ever runs as whom such a connection has become.
+// verifier is the identity of the pipes that carry nothing but clients' AUTH: each reply speaks of
+// its own AUTH alone, so one connection serves them all, and no other command ever runs as whom
+// such a connection has become.
 var verifier = backend.Identity{DB: -1}
 
 // Verifier is the set on which an AUTH may be sent to find out whether the node accepts it.
@@ -47,8 +48,8 @@ func (ps *Pipes) Verifier() *Set {
 	return set
 }
 
-// Beside is a set for the same user in no particular database, for commands that must not stand behind what others have sent:
-// SCRIPT KILL behind the script it is to end would wait for ever.
+// Beside is a set for the same user in no particular database, for commands that must not stand
+// after what others have sent: SCRIPT KILL after the script it is to end would wait for ever.
 func (ps *Pipes) Beside(id backend.Identity) *Set {
 	id.DB, id.RESP = -1, 2
 	set := ps.Attach(id)
@@ -73,12 +74,12 @@ func (ps *Pipes) Flush() {
 	ps.dirty = ps.dirty[:0]
 }
 
-// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go: what is no longer used must
-// not hold a connection.
+// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go: what is
+// no longer used must not hold a connection.
 const pipeIdle = 60 * time.Second
 
-// RetiredPatience is how long replies of a node that serves no slot any more are waited for: it may have been replaced
-// because it hangs.
+// RetiredPatience is how long replies of a node that serves no slot any more are waited for: it may
+// have been replaced because it hangs.
 const RetiredPatience = 2 * time.Second
 
 // TopologyChanged says who serves slots now.
@@ -90,12 +91,12 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	}
 }
 
-// slowAfter is how long a reply may be owed before it is worth asking whether the node still serves its slots: a host that has
-// lost its power says nothing.
+// slowAfter is how long a reply may be owed before it is worth asking whether the node still serves
+// its slots: a host that has lost its power says nothing.
 const slowAfter = time.Second
 
-// Tick gives up replies that are overdue and closes pipes that nobody has used for long. slow: a node has owed one for so long
-// that it may have been replaced.
+// Tick gives up replies that are overdue and closes pipes that nobody has used for long. slow: a
+// node has owed one for so long that it may have been replaced.
 func (ps *Pipes) Tick() (slow bool) {
 	now := ps.loop.Now()
 	timeout := time.Duration(ps.settings.Timeout.Load())

@@ -5,7 +5,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// PipeSet is the pipes of one identity, one to a node. Owned by the loop.
+// Set is the pipes of one identity, one to a node. Owned by the loop.
 type Set struct {
 	pipes    *Pipes
 	identity backend.Identity

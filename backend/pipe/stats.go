@@ -2,7 +2,7 @@ package pipe
 
 import "github.com/berth-proxy/berth/backend"
 
-// PipeStats counts what the pipes of one loop have done. Plain numbers: read them on the loop.
+// Stats counts what the pipes of one loop have done. Plain numbers: read them on the loop.
 type Stats struct {
 	Dials, DialErrors, Lost int64
 	Timeouts                int64 // requests given up
@@ -19,7 +19,7 @@ func (s *Stats) Add(o Stats) {
 	s.BytesOut += o.BytesOut
 }
 
-// PipeCount is how a node's pipes are: those of one loop, or, added up, of several.
+// Count is how a node's pipes are: those of one loop, or, added up, of several.
 type Count struct {
 	Up, Dialing int
 	Owed        int // replies the node owes on them

@@ -2,8 +2,8 @@ package pool
 
 import "sync"
 
-// Buffers hold a reply until its loop has passed it on. Most are small and go around; what a large reply needed is
-// left to the garbage collector.
+// Buffers hold a reply until its loop has passed it on. Most are small and go around; what a large
+// reply needed is left to the garbage collector.
 const (
 	bufferSize    = 4 << 10
 	maxBufferKept = maxAhead
@@ -16,8 +16,8 @@ var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, buff
 
 func newBuffer() *buffer { return buffers.Get().(*buffer) }
 
-// append copies p behind what is there. more is how many bytes are known to come, p among them: a large value is then
-// copied into its place once, instead of again at each doubling.
+// append appends p to what is there. more is how many bytes are known to come, p among them: a
+// large value is then copied into its place once, instead of again at each doubling.
 func (b *buffer) append(p []byte, more int) {
 	if need := len(b.b) + len(p); need > cap(b.b) {
 		want := len(b.b) + max(len(p), min(more, maxReserve))

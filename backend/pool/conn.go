@@ -21,7 +21,7 @@ type connState int32
 const (
 	exclusiveHeld   connState = iota // one owner: a lease, or the goroutine that carries it in or out
 	exclusiveIdle                    // the pool's stack
-	exclusiveClosed                  // nobody's
+	exclusiveClosed                  // of no owner
 )
 
 // Why a connection ended, for a lease's holder.
@@ -36,9 +36,9 @@ type conn struct {
 	wire   wire
 	nodeID int64 // by which the node knows it; 0: the node would not say
 
-	// state is raced for by whoever wants the connection while it is idle: a Get takes it (idle → held), the wheel, a
-	// hang-up or a smaller setting closes it (idle → closed). The winner owns it and keeps the pool's accounts; the
-	// loser walks on. Out of held only the owner leads.
+	// state is raced for by whoever wants the connection while it is idle: a Get takes it (idle →
+	// held), the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns
+	// it and keeps the pool's accounts; the loser walks on. Out of held only the owner leads.
 	state     atomic.Int32
 	idleSince atomic.Int64 // clock() when it was put last; read by the wheel
 
@@ -50,8 +50,9 @@ type conn struct {
 	alarm alarm[*conn] // guarded by the pool's evictor
 	seat  int          // in the allowance's list, guarded by its mu
 
-	// quiet is clock() when the holder of a revocable lease was last owed nothing, 0 while it is owed something. Written
-	// on the holder's loop; the revoker, which reads it, has the holder look again.
+	// quiet is clock() when the holder of a revocable lease was last owed nothing, 0 while it is
+	// owed something. Written on the holder's loop; the revoker, which reads it, has the holder
+	// look again.
 	quiet atomic.Int64
 
 	mu    sync.Mutex // guards what follows; nothing blocks under it
@@ -68,8 +69,8 @@ type conn struct {
 // maxAhead is how much of a long reply is received ahead of its client.
 const maxAhead = 512 << 10
 
-// awaitRoom has a goroutine of netpoll's wait while a slow client's reply comes faster than it reads. What the node
-// sends meanwhile stays with netpoll. Called with c.mu locked.
+// awaitRoom has a goroutine of netpoll's wait while a slow client's reply comes faster than it
+// reads. What the node sends meanwhile stays with netpoll. Called with c.mu locked.
 func (c *conn) awaitRoom() {
 	for c.slow && c.lease != nil && c.in != nil && len(c.in.b) >= maxAhead {
 		c.room.Wait()
@@ -87,7 +88,8 @@ func (c *conn) setSlow(slow bool) {
 	}
 }
 
-// move changes the state. It reports false when somebody else was faster, which only an idle connection allows.
+// move changes the state. It reports false when another goroutine was faster, which only an idle
+// connection allows.
 func (c *conn) move(from, to connState) bool {
 	if c.state.CompareAndSwap(int32(from), int32(to)) {
 		return true
@@ -105,8 +107,8 @@ func (c *conn) isLost() bool {
 	return c.lost != nil
 }
 
-// attach makes l the one that received bytes are for. It reports false when the connection is lost. told: l is in its
-// holder's inbox already.
+// attach makes l the one that received bytes are for. It reports false when the connection is lost.
+// told: l is in its holder's inbox already.
 func (c *conn) attach(l *Lease, told bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,15 +116,15 @@ func (c *conn) attach(l *Lease, told bool) bool {
 		return false
 	}
 	c.lease, c.told = l, told
-	if c.probe.sent != 0 { // its answer comes in front of all that the holder will be owed
+	if c.probe.sent != 0 { // its answer comes before all that the holder will be owed
 		c.probe.sent = 0
 		l.skip, l.probed = 1, true
 	}
 	return true
 }
 
-// detach ends what attach began. rest is how many received bytes nobody took beyond the first taken ones; the buffer
-// with them all becomes the caller's.
+// detach ends what attach began. rest is how many received bytes nobody took beyond the first taken
+// ones; the buffer with them all becomes the caller's.
 func (c *conn) detach(taken int) (in *buffer, rest int, lost error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,7 +17,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// mayDial says whether one more dial keeps within the pool's own limits, under mu. The allowance has another.
+// mayDial says whether one more dial keeps within the pool's own limits, under mu. The allowance
+// has another.
 func (p *Pool) mayDial(s *Values) bool {
 	return !p.shut.Load() && (s.DialConcurrency == 0 || p.dialing < s.DialConcurrency)
 }
@@ -41,8 +42,8 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	})
 }
 
-// endDial keeps the accounts of a dial. If it failed, and w has not been served by another connection meanwhile, w
-// hears why.
+// endDial keeps the accounts of a dial. If it failed, and w has not been served by another
+// connection meanwhile, w hears why.
 func (p *Pool) endDial(w *Waiter, err error) {
 	p.warmer.dialed(err)
 	p.allowance.mu.Lock()
@@ -93,8 +94,9 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time, and asks in the same write for the number by which the node knows the
-// connection. A node that keeps it to itself (an ACL, an old version) is no failure: nodeID is 0 then.
+// shake runs the handshake within the dial's time, and asks in the same write for the number by
+// which the node knows the connection. A node that keeps it to itself (an ACL, an old version) is
+// no failure: nodeID is 0 then.
 func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
 	hello, replies := backend.Handshake(id)
 	hello = codec.AppendCommandString(hello, "CLIENT", "ID")
@@ -147,7 +149,8 @@ func (p *Pool) dialFailed(err error) error {
 	return fmt.Errorf("dial %s: %w", p.addr, err)
 }
 
-// duplicate returns a descriptor of the connection's socket that is ours alone: net keeps its own until Close.
+// duplicate returns a descriptor of the connection's socket that is ours alone: net keeps its own
+// until Close.
 func duplicate(nc net.Conn) (fd int, err error) {
 	raw, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {

@@ -5,13 +5,16 @@ import (
 	"time"
 )
 
-// wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the default IdleTime.
+// wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the
+// default IdleTime.
 const wheelTick = 125 * time.Millisecond
 
-// evictor closes connections that were idle for too long, and sees to it that the others prove now and then that they are
-// alive. Each has one alarm, from when it first becomes idle until it is closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm that rings too
-// early for it is set again for the rest. So an alarm rings at most about once in IdleTime or HealthCheck, however often
-// its connection goes in and out, and the way of a hit stays without a lock.
+// evictor closes connections that were idle for too long, and sees to it that the others prove now
+// and then that they are alive. Each has one alarm, from when it first becomes idle until it is
+// closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm
+// that rings too early for it is set again for the rest. So an alarm rings at most about once in
+// IdleTime or HealthCheck, however often its connection goes in and out, and the way of a hit stays
+// without a lock.
 type evictor struct {
 	pool *Pool
 
@@ -108,7 +111,8 @@ func (e *evictor) visit(conns []*conn) {
 	e.mu.Unlock()
 }
 
-// verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to look again.
+// verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to
+// look again.
 func (e *evictor) verdict(c *conn) (again time.Duration, alive bool) {
 	p, now := e.pool, clock()
 	s := p.settings.Load()

@@ -1,7 +1,7 @@
 package pool
 
-// fifo is a queue that an element can leave from the middle in O(1). The zero value is empty. Not for use by
-// several goroutines at once.
+// fifo is a queue that an element can leave from the middle in O(1). The zero value is empty. Not
+// for use by several goroutines at once.
 type fifo[T any] struct {
 	head, tail *fifoNode[T]
 	len        int

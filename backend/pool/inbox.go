@@ -5,7 +5,8 @@ import "sync"
 // mail is something that happened off the loop and is told to a Holder on it.
 type mail interface{ deliver() }
 
-// Inbox carries what happens to leases from netpoll's goroutines to one event loop. Each loop has one.
+// Inbox carries what happens to leases from netpoll's goroutines to one event loop. Each loop has
+// one.
 type Inbox struct {
 	wake func()
 
@@ -17,8 +18,8 @@ type Inbox struct {
 // maxSpareMail bounds the memory an Inbox keeps after a burst.
 const maxSpareMail = 4096
 
-// NewInbox returns an Inbox that calls wake, from any goroutine, each time it turns from empty to non-empty. wake must
-// not block and must see to it that the loop calls Drain.
+// NewInbox returns an Inbox that calls wake, from any goroutine, each time it turns from empty to
+// non-empty. wake must not block and must see to it that the loop calls Drain.
 func NewInbox(wake func()) *Inbox { return &Inbox{wake: wake} }
 
 func (in *Inbox) post(m mail) {
@@ -31,8 +32,9 @@ func (in *Inbox) post(m mail) {
 	}
 }
 
-// Drain tells the holders what has happened since the last Drain. It runs on the loop. What is posted meanwhile wakes
-// the loop again, so one Drain is one batch and cannot starve the loop's clients.
+// Drain tells the holders what has happened since the last Drain. It runs on the loop. What is
+// posted meanwhile wakes the loop again, so one Drain is one batch and cannot starve the loop's
+// clients.
 func (in *Inbox) Drain() {
 	in.mu.Lock()
 	batch := in.mail

@@ -8,18 +8,20 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Holder is who waits for, or holds, a lease. Its methods run on its own loop, from Inbox.Drain, never inside a call of
-// its own to Get, Send, Flush, Detach, Close or Cancel.
+// Holder is who waits for, or holds, a lease. Its methods run on its own loop, from Inbox.Drain,
+// never inside a call of its own to Get, Send, Flush, Detach, Close or Cancel.
 type Holder interface {
-	// Attached answers a Get that missed: with a lease, or with the reason why there is none: ErrPoolTimeout,
-	// ErrPoolClosed, a *LostError whose Refusal is the node's own words, or what the dial said
-	// (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
+	// Attached answers a Get that missed: with a lease, or with the reason why there is none:
+	// ErrPoolTimeout, ErrPoolClosed, a *LostError whose Refusal is the node's own words, or what
+	// the dial said (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
 	Attached(l *Lease, err error)
-	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') comes as it is and counts for
-	// no command; so does everything on a lease marked DirtStream that is owed nothing.
+	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') comes as
+	// it is and counts for no command; so does everything on a lease marked DirtStream that is owed
+	// nothing.
 	LeaseReply(l *Lease, reply []byte)
-	// LeaseLost says, once, that the connection is gone and nothing more comes. Every whole reply that arrived before
-	// has been delivered, and the pool has been told already. err is a *LostError.
+	// LeaseLost says, once, that the connection is gone and nothing more comes. Every whole reply
+	// that arrived before has been delivered, and the pool has been told already. err is a
+	// *LostError.
 	LeaseLost(l *Lease, err error)
 }
 
@@ -29,8 +31,8 @@ type StreamHolder interface {
 	LeasePart(l *Lease, part []byte) bool
 }
 
-// Lease is an exclusive connection while a session holds it. It is used on its holder's loop only. After Detach or
-// Close nothing more is delivered, and calling either again does nothing.
+// Lease is an exclusive connection while a session holds it. It is used on its holder's loop only.
+// After Detach or Close nothing more is delivered, and calling either again does nothing.
 type Lease struct {
 	conn   *conn
 	holder Holder
@@ -43,7 +45,7 @@ type Lease struct {
 	db, resp int // what the holder wants
 
 	out     *buffer  // sent by the holder, not flushed; nil: nothing
-	parts   [][]byte // the same, behind out: long requests, which are not copied
+	parts   [][]byte // the same, after out: long requests, which are not copied
 	passing bool     // the beginning of the reply that is arriving has been handed out
 	scanner codec.ReplyScanner
 
@@ -72,7 +74,8 @@ func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason
 // Addr is the node's address.
 func (l *Lease) Addr() string { return l.conn.pool.addr }
 
-// NodeID is the number by which the node knows the connection (CLIENT UNBLOCK), 0 when the node would not say.
+// NodeID is the number by which the node knows the connection (CLIENT UNBLOCK), 0 when the node
+// would not say.
 func (l *Lease) NodeID() int64 { return l.conn.nodeID }
 
 // Owed is how many replies the holder's commands are still owed.
@@ -84,8 +87,8 @@ func (l *Lease) Held() time.Duration { return clock() - l.since }
 // Reason is what the lease was asked for.
 func (l *Lease) Reason() Reason { return l.reason }
 
-// Send adds whole commands, which bring so many replies, to what the next Flush writes; cmd is copied. Ahead of the
-// first one goes whatever makes the connection what the holder's Get wanted.
+// Send adds whole commands, which bring so many replies, to what the next Flush writes; cmd is
+// copied. Ahead of the first one goes whatever makes the connection what the holder's Get wanted.
 func (l *Lease) Send(cmd []byte, replies int) {
 	if l.over {
 		panic("a lease was sent to after it was given back")
@@ -114,9 +117,9 @@ func (l *Lease) SendParts(cmd [][]byte, replies int) {
 	l.parts = append(l.parts, cmd...)
 }
 
-// turn makes the connection what its holder wants. This is the place for anything that must be so before the holder's
-// first byte: a gate lets no byte pass until the replies to our own commands are in, and a refusal ends the lease with
-// nothing executed.
+// turn makes the connection what its holder wants. This is the place for anything that must be so
+// before the holder's first byte: a gate lets no byte pass until the replies to our own commands
+// are in, and a refusal ends the lease with nothing executed.
 func (l *Lease) turn() {
 	l.turned = true
 	g, b := &l.conn.ledger, l.out.b
@@ -131,7 +134,8 @@ func (l *Lease) turn() {
 	}
 }
 
-// Flush writes what was sent. It never blocks: what the socket does not take is written from a goroutine, in order.
+// Flush writes what was sent. It never blocks: what the socket does not take is written from a
+// goroutine, in order.
 func (l *Lease) Flush() {
 	if l.over || l.gated || l.out == nil {
 		return
@@ -151,8 +155,9 @@ func (l *Lease) write() {
 	l.parts = nil
 }
 
-// Mark enters into the ledger what the holder has told the connection; Clear takes it out when a reply has proven it
-// gone. The database and the protocol have their own SetDB and SetRESP. All four do nothing once the lease is over.
+// Mark enters into the ledger what the holder has told the connection; Clear takes it out when a
+// reply has proven it gone. The database and the protocol have their own SetDB and SetRESP. All
+// four do nothing once the lease is over.
 func (l *Lease) Mark(d Dirt) {
 	if !l.over {
 		l.conn.ledger.dirt |= d
@@ -183,7 +188,8 @@ func (l *Lease) SetRESP(n int) {
 	}
 }
 
-// Hold stops delivery, from inside LeasePart, until Resume: the client reads more slowly than the node sends.
+// Hold stops delivery, from inside LeasePart, until Resume: the client reads more slowly than the
+// node sends.
 func (l *Lease) Hold() { l.held = true }
 
 // Resume ends Hold. It delivers at once.
@@ -204,7 +210,7 @@ func (l *Lease) deliver() {
 	in, lost := c.in, c.lost
 	var view []byte
 	if in != nil {
-		view = in.b // received only appends behind it
+		view = in.b // received only appends after it
 	}
 	c.told = false
 	c.mu.Unlock()
@@ -246,7 +252,8 @@ func (l *Lease) scan(view []byte) error {
 	return nil
 }
 
-// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many bytes that was.
+// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
+// bytes that was.
 func (l *Lease) pass(rest []byte) (n int) {
 	holder, streams := l.holder.(StreamHolder)
 	if !streams || l.skip > 0 || l.owed == 0 || !l.scanner.Partial() {
@@ -303,8 +310,9 @@ func (l *Lease) skipped(reply []byte) error {
 	return nil
 }
 
-// consume drops what scan has delivered of a view of so many bytes, and tells received how much is missing from a
-// reply that has begun. received may have added to the view meanwhile, silently if it thought that not enough.
+// consume drops what scan has delivered of a view of so many bytes, and tells received how much is
+// missing from a reply that has begun. received may have added to the view meanwhile, silently if
+// it thought that not enough.
 func (l *Lease) consume(viewed int) {
 	c := l.conn
 	c.mu.Lock()
@@ -340,8 +348,9 @@ func (l *Lease) consume(viewed int) {
 	}
 }
 
-// Detach gives the connection back: to the session that has waited longest, else to the stack of idle ones. It is
-// closed instead if it owes a reply, if the ledger has anything but known dirt, or if the settings want no more.
+// Detach gives the connection back: to the session that has waited longest, else to the stack of
+// idle ones. It is closed instead if it owes a reply, if the ledger has anything but known dirt, or
+// if the settings want no more.
 func (l *Lease) Detach() {
 	if l.over {
 		return
@@ -373,9 +382,9 @@ func (l *Lease) unfit() string {
 	return l.conn.ledger.unfit()
 }
 
-// Close ends the connection at once; it never returns to the pool. The node sees the end before anything that is
-// pushed to its keys afterwards, so a blocked command takes no element any more. why is a short fixed text for the
-// pool's counters.
+// Close ends the connection at once; it never returns to the pool. The node sees the end before
+// anything that is pushed to its keys afterwards, so a blocked command takes no element any more.
+// why is a short fixed text for the pool's counters.
 func (l *Lease) Close(why string) {
 	if l.over {
 		return

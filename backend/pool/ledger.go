@@ -7,7 +7,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Dirt is what a holder has told a connection that the next holder must not find there. Bits add up.
+// Dirt is what a holder has told a connection that the next holder must not find there. Bits add
+// up.
 type Dirt uint16
 
 const (
@@ -19,7 +20,7 @@ const (
 	// Anything else costs the connection.
 
 	DirtMulti    // MULTI is open
-	DirtAuth     // AUTH, or HELLO with AUTH: the connection is somebody else's
+	DirtAuth     // AUTH, or HELLO with AUTH: the connection is another user's
 	DirtReadonly // READONLY
 	DirtTracking // CLIENT TRACKING
 	DirtStream   // SUBSCRIBE, MONITOR: replies come that no command is owed, and go to the holder
@@ -41,8 +42,8 @@ func (d Dirt) String() string {
 	return strings.Join(names, "+")
 }
 
-// ledger is what a connection has been told, as opposed to what it is told anew with every command. It belongs to
-// whoever owns the connection.
+// ledger is what a connection has been told, as opposed to what it is told anew with every command.
+// It belongs to whoever owns the connection.
 type ledger struct {
 	db   int
 	resp int
@@ -61,8 +62,8 @@ func (g *ledger) unfit() string {
 	return ""
 }
 
-// undo appends the commands that undo what earlier holders have left, and how many replies they bring. None of them can be
-// refused by a node that accepted what they undo.
+// undo appends the commands that undo what earlier holders have left, and how many replies they
+// bring. None of them can be refused by a node that accepted what they undo.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	if g.left&DirtWatch != 0 {
 		dst = codec.AppendCommandString(dst, "UNWATCH")
@@ -76,9 +77,10 @@ func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	return dst, replies
 }
 
-// turn appends the commands that turn the connection to a database and a protocol, and how many replies they bring.
-// Both can be refused (a database that does not exist, an ACL that was changed), and what follows a refused SELECT
-// would run in the wrong database: the replies must be in before a command of the holder goes out.
+// turn appends the commands that turn the connection to a database and a protocol, and how many
+// replies they bring. Both can be refused (a database that does not exist, an ACL that was
+// changed), and what follows a refused SELECT would run in the wrong database: the replies must be
+// in before a command of the holder goes out.
 func (g *ledger) turn(dst []byte, db, resp int) (_ []byte, replies int) {
 	if g.resp != resp {
 		dst = codec.AppendCommandString(dst, "HELLO", strconv.Itoa(resp))

@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// class is what leases are told apart by when there are not enough: each class waits in an order of its own.
+// class is what leases are told apart by when there are not enough: each class waits in an order of
+// its own.
 type class uint8
 
 const (
@@ -23,13 +24,15 @@ func (r Reason) class() class {
 	return long
 }
 
-// allowance is how many exclusive connections a node is burdened with, by all its pools together. Leases of class long may
-// hold a part of them only, so that those who block never keep a transaction from its connection.
+// allowance is how many exclusive connections a node is burdened with, by all its pools together.
+// Leases of class long may hold a part of them only, so that those who block never keep a
+// transaction from its connection.
 //
 //	limit ├──────── long, BlockingShare of it ────────┤── brief only ──┤
 //
-// When the limit is reached, and a pool needs a connection for somebody who waits, the idle connections of the node's
-// other pools go first; then the revoker asks for the WATCHes that have been idle longest.
+// When the limit is reached, and a pool needs a connection for somebody who waits, the idle
+// connections of the node's other pools go first; then the revoker asks for the WATCHes that have
+// been idle longest.
 type nodeLimit struct {
 	settings *Settings
 
@@ -38,8 +41,8 @@ type nodeLimit struct {
 	waiting [numClasses]atomic.Int32 // Waiters of all pools, for those who only look
 	derived atomic.Int32             // what the node is thought to bear if the settings do not say; 0: unknown
 
-	// mu guards what follows, and the queues and dials of all the node's pools; nothing blocks under it. The way of a
-	// Get that hits and of a Detach that nobody waits for does without it.
+	// mu guards what follows, and the queues and dials of all the node's pools; nothing blocks
+	// under it. The way of a Get that hits and of a Detach that nobody waits for does without it.
 	mu      sync.Mutex
 	pools   []*Pool
 	conns   []*conn // of all pools, in no order
@@ -120,8 +123,8 @@ const (
 	leastMargin = 8
 )
 
-// learn derives the limit from what the node says: of its maxclients, what others use now and a margin are not ours. A
-// node that does not say has no limit of berth's.
+// learn derives the limit from what the node says: of its maxclients, what others use now and a
+// margin are not ours. A node that does not say has no limit of berth's.
 func (a *nodeLimit) learn(maxClients, connected int) {
 	n := 0
 	if maxClients > 0 {
@@ -173,8 +176,8 @@ func (a *nodeLimit) unseat(c *conn) {
 	a.mu.Unlock()
 }
 
-// settle serves those who wait, in every pool of the node, with what has become free: a connection less, or a lease of
-// class long less.
+// settle serves those who wait, in every pool of the node, with what has become free: a connection
+// less, or a lease of class long less.
 func (a *nodeLimit) settle() {
 	if a.waiting[brief].Load()+a.waiting[long].Load() == 0 {
 		return
@@ -193,13 +196,15 @@ func (a *nodeLimit) settle() {
 	a.dialForWaiters()
 }
 
-// dialForWaiters starts as many dials as there are waiters without one, the oldest first, within the limits.
+// dialForWaiters starts as many dials as there are waiters without one, the oldest first, within
+// the limits.
 func (a *nodeLimit) dialForWaiters() {
 	for a.waiting[brief].Load()+a.waiting[long].Load() > 0 && a.dialForOne() {
 	}
 }
 
-// dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves is put's decision.
+// dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves
+// is put's decision.
 func (a *nodeLimit) dialForOne() bool {
 	s := a.settings.Load()
 	a.mu.Lock()
@@ -217,8 +222,8 @@ func (a *nodeLimit) dialForOne() bool {
 	return true
 }
 
-// undialed is the oldest waiter of the node for whom a connection would have to be dialled, and could be if there were
-// room; nil: there is none. Under mu.
+// undialed is the oldest waiter of the node for whom a connection would have to be dialled, and
+// could be if there were room; nil: there is none. Under mu.
 func (a *nodeLimit) undialed(s *Values) *Waiter {
 	var oldest *Waiter
 	for _, p := range a.pools {
@@ -229,8 +234,9 @@ func (a *nodeLimit) undialed(s *Values) *Waiter {
 	return oldest
 }
 
-// yields says whether a connection of p's that is free is to be closed for the sake of another user: one of the node's
-// other pools has the oldest waiter, and could only dial for it if a connection went.
+// yields says whether a connection of p's that is free is to be closed for the sake of another
+// user: one of the node's other pools has the oldest waiter, and could only dial for it if a
+// connection went.
 func (a *nodeLimit) yields(p *Pool, s *Values) bool {
 	waiting := int(a.waiting[brief].Load() + a.waiting[long].Load())
 	if waiting == 0 || !a.full(s) || waiting == p.waiters() {
@@ -246,7 +252,8 @@ func (a *nodeLimit) yields(p *Pool, s *Values) bool {
 	return own == nil || w.since < own.since
 }
 
-// relieve closes an idle connection of another pool for a waiter of p's, if there are as many as there may be.
+// relieve closes an idle connection of another pool for a waiter of p's, if there are as many as
+// there may be.
 func (a *nodeLimit) relieve(p *Pool) {
 	if p.waiters() == 0 || !a.full(a.settings.Load()) {
 		return

@@ -23,7 +23,8 @@ func (r Reason) String() string { return [numReasons]string{"txn", "block", "lar
 // Reasons lists every Reason, for metrics.
 func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonLarge, ReasonPin} }
 
-// PoolBuckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound, follows them.
+// Buckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound,
+// follows them.
 var Buckets = [...]time.Duration{
 	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
@@ -39,7 +40,7 @@ type DurationHistogram struct {
 	Sum    time.Duration
 }
 
-// PoolStats is a pool at one moment. Each number is exact; together they may be a moment apart.
+// Stats is a pool at one moment. Each number is exact; together they may be a moment apart.
 type Stats struct {
 	Idle, Leased, Dialing, Waiting int
 	LeasedLong, WaitingLong        int           // of those leased and waiting, for blocking commands and pins

@@ -8,8 +8,9 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and the sessions that
-// wait for one. All loops share it; the way of a Get that hits and of a Detach that nobody waits for has no lock.
+// Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and
+// the sessions that wait for one. All loops share it; the way of a Get that hits and of a Detach
+// that nobody waits for has no lock.
 //
 //	           ┌──────────────── waiters (the oldest that may) ◀── Get missed
 //	           │                     ▲
@@ -45,8 +46,9 @@ type Pool struct {
 	stopDials context.CancelFunc
 }
 
-// NewPool returns the pool of a node's connections as a user: both empty is the node's default user without AUTH, a
-// password without a user is the one-argument AUTH. addr is host:port, or the path of a unix socket.
+// New returns the pool of a node's connections as a user: both empty is the node's default user
+// without AUTH, a password without a user is the one-argument AUTH. addr is host:port, or the path
+// of a unix socket.
 func New(addr, user, password string, settings *Settings) *Pool {
 	return newPool(addr, backend.Identity{User: user, Password: password}, settings, newAllowance(settings))
 }
@@ -77,9 +79,9 @@ func (p *Pool) Addr() string { return p.addr }
 // Size is how many connections there are, idle, leased and being dialled.
 func (p *Pool) Size() int { return int(p.total.Load()) }
 
-// Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered through in, with an
-// idle or a freshly dialled connection or with an error. want's DB and RESP are what the connection is made before the
-// holder's first command; its user must be the pool's.
+// Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered
+// through in, with an idle or a freshly dialled connection or with an error. want's DB and RESP are
+// what the connection is made before the holder's first command; its user must be the pool's.
 func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*Lease, *Waiter) {
 	want.RESP = max(want.RESP, 2)
 	s, k := p.settings.Load(), reason.class()
@@ -112,8 +114,8 @@ func (p *Pool) take() *conn {
 	}
 }
 
-// takeSound is take of a connection that is not known to be dead. Nothing was sent on one that is: the holder goes on
-// to the next.
+// takeSound is take of a connection that is not known to be dead. Nothing was sent on one that is:
+// the holder goes on to the next.
 func (p *Pool) takeSound(s *Values) *conn {
 	for c := p.take(); c != nil; c = p.take() {
 		why := c.unsound(s)
@@ -125,8 +127,9 @@ func (p *Pool) takeSound(s *Values) *conn {
 	return nil
 }
 
-// lease attaches a held connection to l, whose class has entered the allowance. It reports false when the connection is
-// lost. announced: a Waiter brings l to its holder, and what happens to it comes behind.
+// lease attaches a held connection to l, whose class has entered the allowance. It reports false
+// when the connection is lost. announced: a Waiter brings l to its holder, and what happens to it
+// comes later.
 func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
 	if !c.attach(l, announced) {
 		return false
@@ -145,8 +148,8 @@ func (p *Pool) left(l *Lease) {
 	p.metrics.hold[l.reason].observe(l.Held())
 }
 
-// put is the one door in, for detached and for dialled connections: c goes to the oldest waiter, else to the stack if
-// the settings want it there.
+// put is the one door in, for detached and for dialled connections: c goes to the oldest waiter,
+// else to the stack if the settings want it there.
 func (p *Pool) put(c *conn) {
 	s := p.settings.Load()
 	if why := p.unwanted(c, s); why != "" {
@@ -168,8 +171,8 @@ func (p *Pool) put(c *conn) {
 	p.evictor.watch(c)
 	c.move(exclusiveHeld, exclusiveIdle)
 	p.stack.push(c)
-	// From here on c is the pool's, and others may have it already. What changed while it went in, and could not see
-	// it then, is looked at again.
+	// From here on c is the pool's, and others may have it already. What changed while it went in,
+	// and could not see it then, is looked at again.
 	if c.isLost() {
 		c.closeIdle("hung up")
 	}
@@ -241,9 +244,9 @@ func (p *Pool) end(c *conn, why string) {
 	p.allowance.settle()
 }
 
-// leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack. When the dead
-// outnumber the living they are swept out, so a storm of hang-ups costs each of them a constant and leaves no more
-// behind than are alive.
+// leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack.
+// When the dead outnumber the living they are swept out, so a storm of hang-ups costs each of them
+// a constant and leaves no more than are alive.
 func (p *Pool) leftIdle() {
 	alive := p.idle.Add(-1)
 	if p.garbage.Add(1) > max(64, alive) {
@@ -312,8 +315,8 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Close ends the pool and waits for nothing: idle connections and dials end now, those who wait get ErrPoolClosed, and
-// leases are closed when they are detached.
+// Close ends the pool and waits for nothing: idle connections and dials end now, those who wait get
+// ErrPoolClosed, and leases are closed when they are detached.
 func (p *Pool) Close() {
 	if p.shut.Swap(true) {
 		return

@@ -55,8 +55,9 @@ func (ps *Pools) allowance(addr string) *nodeLimit {
 	return a
 }
 
-// Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's connections included.
-// While the settings give no MaxTotal, what is left, less a margin, is how many exclusive connections berth makes to it.
+// Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's
+// connections included. While the settings give no MaxTotal, what is left, less a margin, is how
+// many exclusive connections berth makes to it.
 func (ps *Pools) Learn(addr string, maxClients, connected int) {
 	ps.mu.Lock()
 	a := ps.allowance(addr)
@@ -64,8 +65,8 @@ func (ps *Pools) Learn(addr string, maxClients, connected int) {
 	a.learn(maxClients, connected)
 }
 
-// Limit is how many exclusive connections berth makes to a node, and how many of them blocking commands and pins may hold;
-// 0: any number.
+// Limit is how many exclusive connections berth makes to a node, and how many of them blocking
+// commands and pins may hold; 0: any number.
 func (ps *Pools) Limit(addr string) (all, blocking int) {
 	ps.mu.RLock()
 	a := ps.allowances[addr]
@@ -86,8 +87,8 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	}
 }
 
-// Retain closes the pools of nodes that are gone: their idle connections now, their leases when they are detached. A
-// node that comes back gets a new pool.
+// Retain closes the pools of nodes that are gone: their idle connections now, their leases when
+// they are detached. A node that comes back gets a new pool.
 func (ps *Pools) Retain(is func(addr string) bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

@@ -10,19 +10,21 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Whether an idle connection is alive must be known before a holder's first byte goes out on it: once that is written and
-// the connection ends without a word, nobody knows whether the command was executed, and it may not be sent again. A PING
-// in the same write would be in no better position, and one whose answer is waited for costs the holder a round trip. So
-// the question is put while nobody waits for the answer:
+// Whether an idle connection is alive must be known before a holder's first byte goes out on it:
+// once that is written and the connection ends without a word, nobody knows whether the command was
+// executed, and it may not be sent again. A PING in the same write would be in no better position,
+// and one whose answer is waited for costs the holder a round trip. So the question is put while
+// nobody waits for the answer:
 //
 //	idle for HealthCheck ─ PING ─┬─ anything comes: alive, and asked again after another HealthCheck
 //	                             ├─ nothing within probePatience: closed
-//	                             └─ attached meanwhile: the lease skips the answer, which comes in front of its own
+//	                             └─ attached meanwhile: the lease skips the answer, which comes before its own
 //
-// What is attached has therefore answered within the last HealthCheck, or has been used since, which finds out hosts and
-// links that have gone without a word. A node that has closed or reset the connection has told the socket, perhaps
-// before netpoll came to see it: unsound looks there, without waiting. Either way the dead one is passed over with nothing
-// sent, and the holder gets the next.
+// What is attached has therefore answered within the last HealthCheck, or has been used since,
+// which finds out hosts and links that have gone without a word. A node that has closed or reset
+// the connection has told the socket, perhaps before netpoll came to see it: unsound looks there,
+// without waiting. Either way the dead one is passed over with nothing sent, and the holder gets
+// the next.
 type probe struct {
 	sent   time.Duration // clock() when the PING went out that is not answered, 0: none is
 	proven time.Duration // clock() when one was answered last
@@ -36,7 +38,8 @@ const (
 
 var probeCommand = codec.AppendCommandString(nil, "PING")
 
-// prove asks an idle connection for a sign of life if it is time. It says when to look again, or that none has come.
+// prove asks an idle connection for a sign of life if it is time. It says when to look again, or
+// that none has come.
 func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,8 +58,8 @@ func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool)
 	return now + probePatience, true
 }
 
-// probeAnswered takes what came on a connection without a lease. It reports false if that answers no PING. Any one line
-// will do, an error as well: it was a node that said it. Under mu.
+// probeAnswered takes what came on a connection without a lease. It reports false if that answers
+// no PING. Any one line will do, an error as well: it was a node that said it. Under mu.
 func (c *conn) probeAnswered(b []byte) bool {
 	if c.probe.sent == 0 || c.lost != nil {
 		return false
@@ -81,7 +84,8 @@ func (c *conn) probeAnswered(b []byte) bool {
 	return false
 }
 
-// unsound says why a connection that was idle must not be leased, as far as can be seen from here without waiting.
+// unsound says why a connection that was idle must not be leased, as far as can be seen from here
+// without waiting.
 func (c *conn) unsound(s *Values) string {
 	if s.HealthCheck == 0 {
 		return ""

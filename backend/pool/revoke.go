@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// Revocable is a Holder that can do without its lease: what it would have got from it, it can answer otherwise.
+// Revocable is a Holder that can do without its lease: what it would have got from it, it can
+// answer otherwise.
 type Revocable interface {
 	Holder
-	// Revoke asks for the lease back: others wait for one, and this one has been owed nothing for a while. The holder
-	// detaches it now, or keeps it and is not asked again for RevokeQuiet.
+	// Revoke asks for the lease back: others wait for one, and this one has been owed nothing for a
+	// while. The holder detaches it now, or keeps it and is not asked again for RevokeQuiet.
 	Revoke(l *Lease)
 }
 
@@ -18,12 +19,14 @@ const (
 	revokePause = 20 * time.Millisecond // between two looks, while there are some who wait
 )
 
-// RevokeQuiet is for how long a lease must have been owed nothing to be asked for: a program that thinks is not robbed.
+// RevokeQuiet is for how long a lease must have been owed nothing to be asked for: a program that
+// thinks is not robbed.
 const RevokeQuiet = 200 * time.Millisecond
 
-// revoker asks for leases back when a node bears no more connections and somebody waits for a brief lease. Leases do not
-// report to it: each writes down when its holder was last owed nothing, in an atomic of its connection, and only while
-// somebody waits are those looked through, once for all who wait. So a WATCH that nobody envies pays nothing.
+// revoker asks for leases back when a node bears no more connections and somebody waits for a brief
+// lease. Leases do not report to it: each writes down when its holder was last owed nothing, in an
+// atomic of its connection, and only while somebody waits are those looked through, once for all
+// who wait. So a WATCH that nobody envies pays nothing.
 type revoker struct {
 	allowance *nodeLimit
 	timer     *time.Timer
@@ -35,7 +38,8 @@ func (r *revoker) init(a *nodeLimit) {
 	r.timer = idleTimer(r.look)
 }
 
-// arm starts the timer if somebody waits for a brief lease that only another's end can bring. Under mu.
+// arm starts the timer if somebody waits for a brief lease that only another's end can bring. Under
+// mu.
 func (r *revoker) arm(s *Values, after time.Duration) {
 	a := r.allowance
 	if !r.armed && a.waiting[brief].Load() > 0 && a.full(s) {
@@ -75,7 +79,8 @@ func (r *revoker) look() {
 	}
 }
 
-// overdue is how many of p's waiters for a brief lease have waited for long enough and have no dial. Under mu.
+// overdue is how many of p's waiters for a brief lease have waited for long enough and have no
+// dial. Under mu.
 func (p *Pool) overdue(now time.Duration) (n int) {
 	for w := p.queue[brief].head; w != nil && now-w.value.since >= revokeAfter; w = w.next {
 		n++
@@ -83,7 +88,8 @@ func (p *Pool) overdue(now time.Duration) (n int) {
 	return max(0, n-p.dialing)
 }
 
-// quietest finds no more than n connections whose holders have been owed nothing for longest. Under mu.
+// quietest finds no more than n connections whose holders have been owed nothing for longest. Under
+// mu.
 func (r *revoker) quietest(n int, now time.Duration) (found []*conn) {
 	if n <= 0 {
 		return nil
@@ -115,7 +121,7 @@ func (r *revocation) deliver() {
 		return
 	}
 	l.revocable.Revoke(l)
-	if !l.over { // else it would be asked in front of those who can do without
+	if !l.over { // else it would be asked before those who can do without
 		l.conn.quiet.Store(int64(clock()))
 	}
 }
@@ -130,7 +136,8 @@ func (c *conn) askBack() {
 	}
 }
 
-// Quiet is for how long the holder of a brief lease has been owed nothing; 0 while it is owed something, or never was.
+// Quiet is for how long the holder of a brief lease has been owed nothing; 0 while it is owed
+// something, or never was.
 func (l *Lease) Quiet() time.Duration {
 	since := l.conn.quiet.Load()
 	if since == 0 || l.over {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// PoolValues are the settings of all pools. The first four are those of the specification, under its names.
+// Values are the settings of all pools. The first four are those of the specification, under
+// its names.
 type Values struct {
 	Enabled  bool          // private_conn_pool_enabled: connections are kept for the next holder
 	IdleTime time.Duration // private_conn_idle_time_sec: how long one may be idle; 0: closed at detach
@@ -22,7 +23,8 @@ type Values struct {
 	DialRate        int           // connections dialled ahead for MinIdle per second; 0: none are
 }
 
-// DefaultPoolValues are the settings' defaults. The specification's default for Enabled is off; berth's is on.
+// DefaultValues are the settings' defaults. The specification's default for Enabled is off;
+// berth's is on.
 func DefaultValues() Values {
 	return Values{
 		Enabled:         true,
@@ -40,7 +42,7 @@ func DefaultValues() Values {
 // minIdle is MinIdle as far as MaxIdle lets it count.
 func (v *Values) minIdle() int { return min(v.MinIdle, v.MaxIdle) }
 
-// PoolSettings are the PoolValues that any number of pools share and that change while they run.
+// Settings are the PoolValues that any number of pools share and that change while they run.
 type Settings struct {
 	current atomic.Pointer[Values] // swapped as one, so that nobody sees half a change
 
@@ -48,7 +50,7 @@ type Settings struct {
 	pools map[*Pool]struct{}
 }
 
-// NewPoolSettings returns settings that begin with v.
+// NewSettings returns settings that begin with v.
 func NewSettings(v Values) *Settings {
 	s := &Settings{pools: make(map[*Pool]struct{})}
 	s.current.Store(&v)
@@ -58,8 +60,8 @@ func NewSettings(v Values) *Settings {
 // Load returns the values in force. They are shared and must not be written.
 func (s *Settings) Load() *Values { return s.current.Load() }
 
-// Change lets change edit a copy of the values and puts the copy in force, in every pool at once. What has become too
-// much is closed before Change returns; leases in use are never touched.
+// Change lets change edit a copy of the values and puts the copy in force, in every pool at once.
+// What has become too much is closed before Change returns; leases in use are never touched.
 func (s *Settings) Change(change func(v *Values)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,8 +2,8 @@ package pool
 
 import "sync/atomic"
 
-// stack is Treiber's lock-free stack. Every push allocates its node and a node is never pushed again, so the
-// compare-and-swap of the head cannot meet an old head that came back (ABA).
+// stack is Treiber's lock-free stack. Every push allocates its node and a node is never pushed
+// again, so the compare-and-swap of the head cannot meet an old head that came back (ABA).
 //
 //	head ─▶ [newest] ─▶ [ ] ─▶ [ ] ─▶ [oldest] ─▶ nil
 //
@@ -16,8 +16,9 @@ type stack[T any] struct {
 
 type stackNode[T any] struct {
 	value T
-	// next is written before the node is published and after that only by the one sweep, always to a node farther
-	// down. A pop that still reads the older value finds a dead node at the head: allowed.
+	// next is written before the node is published and after that only by the one sweep, always to
+	// a node farther down. A pop that still reads the older value finds a dead node at the head:
+	// allowed.
 	next atomic.Pointer[stackNode[T]]
 }
 
@@ -45,8 +46,8 @@ func (s *stack[T]) pop() (v T, ok bool) {
 	}
 }
 
-// sweep unlinks the values that are dead and stay dead. It visits every node once and stops nobody; of two sweeps at
-// the same time one does nothing.
+// sweep unlinks the values that are dead and stay dead. It visits every node once and stops nobody;
+// of two sweeps at the same time one does nothing.
 func (s *stack[T]) sweep(dead func(T) bool) {
 	if !s.sweeping.CompareAndSwap(false, true) {
 		return

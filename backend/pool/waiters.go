@@ -7,14 +7,14 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// ErrPoolTimeout answers a Get that waited for longer than WaitTimeout.
+// ErrTimeout answers a Get that waited for longer than WaitTimeout.
 var ErrTimeout = errors.New("no backend connection in time")
 
-// ErrPoolClosed answers a Get on a pool that is closed.
+// ErrClosed answers a Get on a pool that is closed.
 var ErrClosed = errors.New("the pool is closed")
 
-// Waiter is a Get that has not been answered. Every Get that misses becomes one, whether it waits for a dial or for
-// somebody to detach: what comes first goes to the oldest.
+// Waiter is a Get that has not been answered. Every Get that misses becomes one, whether it waits
+// for a dial or for somebody to detach: what comes first goes to the oldest.
 type Waiter struct {
 	pool   *Pool
 	holder Holder
@@ -32,8 +32,8 @@ type Waiter struct {
 	done bool // owned by the loop: Attached was called, or never will be
 }
 
-// deliver runs on the holder's loop. What has happened to the lease since it was attached, a hang-up for one, comes
-// behind: nobody hears of a lease before it is his.
+// deliver runs on the holder's loop. What has happened to the lease since it was attached, a
+// hang-up for one, comes later: no holder hears of a lease that it does not have yet.
 func (w *Waiter) deliver() {
 	if w.done {
 		return
@@ -45,9 +45,9 @@ func (w *Waiter) deliver() {
 	}
 }
 
-// Cancel takes the session out of the queue: it has left, or no longer wants a lease. A lease that is on its way goes
-// back, and so does what is being dialled. Attached is not called any more. On the holder's loop; a second call, or one
-// after Attached, does nothing.
+// Cancel takes the session out of the queue: it has left, or no longer wants a lease. A lease that
+// is on its way goes back, and so does what is being dialled. Attached is not called any more. On
+// the holder's loop; a second call, or one after Attached, does nothing.
 func (w *Waiter) Cancel() {
 	if w.done {
 		return
@@ -66,8 +66,8 @@ func (w *Waiter) Cancel() {
 // waiters is how many wait, for those who only look.
 func (p *Pool) waiters() int { return int(p.waiting[brief].Load() + p.waiting[long].Load()) }
 
-// waitBefore says whether a Get of a class has to wait behind others: nobody goes past those who wait and could have the
-// next connection.
+// waitBefore says whether a Get of a class has to wait after others: nobody goes past those who
+// wait and could have the next connection.
 func (p *Pool) waitBefore(k class, s *Values) bool {
 	return p.waiting[k].Load() > 0 || p.servable(s)
 }
@@ -152,7 +152,8 @@ func (p *Pool) undialed(s *Values) (w *Waiter) {
 	return w
 }
 
-// answer posts what w has waited for. w has left the queue, and mu is held, so a Cancel sees the lease.
+// answer posts what w has waited for. w has left the queue, and mu is held, so a Cancel sees the
+// lease.
 func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.lease, w.err = l, err
 	p.metrics.waits.Add(1)
@@ -160,8 +161,8 @@ func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.inbox.post(w)
 }
 
-// serve gives c to the oldest waiter that may have it. It reports false when there is none or c is lost: c is still the
-// caller's then.
+// serve gives c to the oldest waiter that may have it. It reports false when there is none or c is
+// lost: c is still the caller's then.
 func (p *Pool) serve(c *conn, s *Values) bool {
 	p.allowance.mu.Lock()
 	defer p.allowance.mu.Unlock()
@@ -186,8 +187,9 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 	return true
 }
 
-// match brings the idle connections and the waiters together that have missed each other: a put looks for waiters
-// before and after it pushes, a wait looks at the stack after it has joined the queue. One of the two sees the other.
+// match brings the idle connections and the waiters together that have missed each other: a put
+// looks for waiters before and after it pushes, a wait looks at the stack after it has joined the
+// queue. One of the two sees the other.
 func (p *Pool) match() {
 	for {
 		s := p.settings.Load()
@@ -214,8 +216,8 @@ func (p *Pool) failAll(err error) {
 	}
 }
 
-// armDeadline sets the one timer of the queues for the oldest waiter, under mu. All wait equally long, so nobody's
-// deadline comes before the oldest one's.
+// armDeadline sets the one timer of the queues for the oldest waiter, under mu. All wait equally
+// long, so nobody's deadline comes before the oldest one's.
 func (p *Pool) armDeadline() {
 	limit := p.settings.Load().WaitTimeout
 	var first *Waiter

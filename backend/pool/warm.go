@@ -14,7 +14,8 @@ const maxWarmPause = 5 * time.Second
 // warmer dials ahead, at DialRate, while there are fewer idle connections than MinIdle.
 type warmer struct {
 	pool *Pool
-	// working is raced for by all who notice that connections are missing; the losers rely on the winner's timer.
+	// working is raced for by all who notice that connections are missing; the losers rely on the
+	// winner's timer.
 	working atomic.Bool
 	timer   *time.Timer
 	refused atomic.Int32 // dials of the pool that failed since one succeeded
@@ -39,8 +40,8 @@ func (w *warmer) missing() bool {
 		!p.allowance.full(s)
 }
 
-// pause is how long to wait before the next dial: the rate's interval, longer after refusals, jittered so that pools
-// and proxies that lost the same node do not come back in step.
+// pause is how long to wait before the next dial: the rate's interval, longer after refusals,
+// jittered so that pools and proxies that lost the same node do not come back in step.
 func (w *warmer) pause() time.Duration {
 	rate := max(1, w.pool.settings.Load().DialRate)
 	d := min(time.Second/time.Duration(rate)<<min(w.refused.Load(), 16), maxWarmPause)

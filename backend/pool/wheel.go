@@ -8,17 +8,17 @@ import (
 // wheelSlots is how many ticks one turn of a wheel has; a multiple of 64.
 const wheelSlots = 512
 
-// wheel is a hashed timer wheel: any number of alarms on one clock, O(1) to set and to clear, and a look only at the
-// slots whose time has come.
+// wheel is a hashed timer wheel: any number of alarms on one clock, O(1) to set and to clear, and a
+// look only at the slots whose time has come.
 //
 //	slot   0    1    2   …   hand   …   511
 //	       │    │                │
 //	       ▼    ▼                ▼
 //	     alarm alarm           (due now)
 //
-// An alarm farther away than one turn lies in the farthest slot and is put back from there when the hand comes by.
-// Times are durations since any fixed moment. Alarms never ring early, and at most one tick late plus the caller's own
-// delay. Not for use by several goroutines at once.
+// An alarm farther away than one turn lies in the farthest slot and is put back from there when the
+// hand comes by. Times are durations since any fixed moment. Alarms never ring early, and at most
+// one tick late plus the caller's own delay. Not for use by several goroutines at once.
 type wheel[T any] struct {
 	tick  time.Duration
 	hand  int64 // the last tick that was looked at
@@ -66,7 +66,8 @@ func (w *wheel[T]) clear(a *alarm[T]) bool {
 	return true
 }
 
-// advance moves the hand to now and appends the values whose alarms ring to due. They are no longer set.
+// advance moves the hand to now and appends the values whose alarms ring to due. They are no longer
+// set.
 func (w *wheel[T]) advance(now time.Duration, due []T) []T {
 	until := int64(now / w.tick)
 	if until <= w.hand {

@@ -17,16 +17,16 @@ type wireOwner interface {
 	hungUp()           // once, whoever ended it; the last call
 }
 
-// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way only: netpoll sees it
-// hang up, because the node closed it or because shutdown did. So whoever ends it pays one system call, and everything
-// that was received is handed over before hungUp.
+// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way
+// only: netpoll sees it hang up, because the node closed it or because shutdown did. So whoever
+// ends it pays one system call, and everything that was received is handed over before hungUp.
 type wire struct {
 	owner wireOwner
 	nc    netpoll.Connection
 	fd    int
 
-	// mu guards what follows, and fd against being closed and reused by another socket under a system call. Nothing
-	// blocks under it.
+	// mu guards what follows, and fd against being closed and reused by another socket under a
+	// system call. Nothing blocks under it.
 	mu      sync.Mutex
 	gone    bool     // fd is closed, or about to be
 	ended   bool     // shutdown was called
@@ -34,16 +34,16 @@ type wire struct {
 	backlog [][]byte // what the socket would not take yet
 }
 
-// coresPerPoller is how many cores share a poller. It only reads sockets: on two cores a second one made a WATCH
-// transaction slower and saved nothing.
+// coresPerPoller is how many cores share a poller. It only reads sockets: on two cores a second one
+// made a WATCH transaction slower and saved nothing.
 const coresPerPoller = 8
 
 // startPollers configures netpoll, once in a process.
 //
-// Handlers run in gopool's goroutines, as netpoll has it by default. Running them on the poller (Config.Runner) was
-// measured: small replies cost the same within the noise, large ones three times as much, because netpoll then neither
-// lets a read buffer grow nor reads on while the handler copies; and a Close that meets a handler would wait there for
-// itself.
+// Handlers run in gopool's goroutines, as netpoll has it by default. Running them on the poller
+// (Config.Runner) was measured: small replies cost the same within the noise, large ones three
+// times as much, because netpoll then neither lets a read buffer grow nor reads on while the
+// handler copies; and a Close that meets a handler would wait there for itself.
 var startPollers = sync.OnceFunc(func() {
 	cores := runtime.GOMAXPROCS(0)
 	if err := netpoll.Configure(netpoll.Config{PollerNum: (cores + coresPerPoller - 1) / coresPerPoller}); err != nil {
@@ -51,8 +51,8 @@ var startPollers = sync.OnceFunc(func() {
 	}
 })
 
-// open hands a connected socket to netpoll. fd belongs to the wire from here on, also when open fails. The owner may
-// be called before open returns.
+// open hands a connected socket to netpoll. fd belongs to the wire from here on, also when open
+// fails. The owner may be called before open returns.
 func (w *wire) open(fd int, owner wireOwner) error {
 	startPollers()
 	nc, err := netpoll.NewFDConnection(fd)
@@ -85,7 +85,8 @@ func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 	return nil
 }
 
-// maxTaken bounds what is taken from netpoll at once: what lies in several of its buffers it copies into one first.
+// maxTaken bounds what is taken from netpoll at once: what lies in several of its buffers it copies
+// into one first.
 const maxTaken = 128 << 10
 
 // closed runs before the descriptor is closed, and never beside readable.
@@ -99,8 +100,9 @@ func (w *wire) closed(nc netpoll.Connection) error {
 	return nil
 }
 
-// write sends b, now as far as the socket takes it at once, the rest from a goroutine. If kept is true, b belongs to
-// the wire and must not be used again. Bytes for a wire that has ended are dropped; its owner hears of it by hungUp.
+// write sends b, now as far as the socket takes it at once, the rest from a goroutine. If kept is
+// true, b belongs to the wire and must not be used again. Bytes for a wire that has ended are
+// dropped; its owner hears of it by hungUp.
 func (w *wire) write(b []byte) (kept bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,8 +144,9 @@ func writeSome(fd int, b []byte) (n int, err error) {
 // maxPiece bounds what netpoll copies of a backlog at once.
 const maxPiece = 64 << 10
 
-// writeBacklog waits for the node to read. netpoll's Write parks until everything is out or the socket hangs up; only
-// Write keeps the socket from being closed meanwhile, the other methods of its writer do not.
+// writeBacklog waits for the node to read. netpoll's Write parks until everything is out or the
+// socket hangs up; only Write keeps the socket from being closed meanwhile, the other methods of
+// its writer do not.
 func (w *wire) writeBacklog() {
 	for {
 		w.mu.Lock()

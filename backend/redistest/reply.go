@@ -22,7 +22,7 @@ import (
 //	boolean                         bool
 //	big number                      BigNumber
 //	verbatim string                 Verbatim
-//	attribute                       dropped; the value behind it is the reply
+//	attribute                       dropped; the value after it is the reply
 type (
 	// Error is an error reply without its '-', e.g. "ERR unknown command".
 	Error string

@@ -20,8 +20,9 @@ type Watched struct {
 	Sentinels []*Server
 }
 
-// StartWatched starts a primary with replicas and Sentinels, and returns when all have found each other. The Sentinels
-// take a node for gone after half a second, and more than half of them must agree. args are for the nodes.
+// StartWatched starts a primary with replicas and Sentinels, and returns when all have found each
+// other. The Sentinels take a node for gone after half a second, and more than half of them must
+// agree. args are for the nodes.
 func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watched {
 	t.Helper()
 	w := &Watched{Name: "mymaster"}

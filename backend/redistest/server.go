@@ -53,8 +53,8 @@ func Start(t testing.TB, args ...string) *Server {
 	return start(t, false, args, nil)
 }
 
-// start is Start; with busPort also the cluster bus port (port + 10000) is free. setUp is called before the process is
-// started.
+// start is Start; with busPort also the cluster bus port (port + 10000) is free. setUp is called
+// before the process is started.
 func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Server {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")

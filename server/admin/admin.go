@@ -14,7 +14,7 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-// AdminSource is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
+// Source is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
 type Source struct {
 	Metrics func(io.Writer)
 	Healthy func() error  // nil: the process works (its loops turn); else why not
@@ -22,17 +22,18 @@ type Source struct {
 	Status  func() []byte // what the status page shows, as JSON
 }
 
-// Admin serves /metrics, /healthz, /readyz and the page /status over HTTP, and /debug/pprof on listeners that only this
-// machine can reach: a profile tells much, and taking one costs time.
+// Endpoint serves /metrics, /healthz, /readyz and the page /status over HTTP, and /debug/pprof on
+// listeners that only this machine can reach: a profile tells much, and taking one costs time.
 type Endpoint struct {
 	source  Source
 	servers []*http.Server
-	// listeners are closed here too: a server that is closed before its Serve began does not know its own yet.
+	// listeners are closed here too: a server that is closed before its Serve began does not know
+	// its own yet.
 	listeners []net.Listener
 }
 
-// ListenAdmin opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr asks the kernel
-// for one) and serves until Close.
+// Listen opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr
+// asks the kernel for one) and serves until Close.
 func Listen(bind []string, port int, source Source) (*Endpoint, error) {
 	a := &Endpoint{source: source}
 	for _, word := range bind {
@@ -147,8 +148,9 @@ func index(loopback bool) http.HandlerFunc {
 	}
 }
 
-// local refuses requests that were made to another name than this machine's own: a web page elsewhere can have a
-// name of its own point to 127.0.0.1 and so reach a loopback listener through the user's browser.
+// local refuses requests that were made to another name than this machine's own: a web page
+// elsewhere can have a name of its own point to 127.0.0.1 and so reach a loopback listener through
+// the user's browser.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)

@@ -22,12 +22,13 @@ func serveStatus(report func() []byte) http.HandlerFunc {
 //go:embed status.html
 var statusPage string
 
-// statusPolicy lets the page run its own script and style and ask this server, and nothing else: should a client's
-// name ever get into it as HTML, it would do nothing.
+// statusPolicy lets the page run its own script and style and ask this server, and nothing else:
+// should a client's name ever get into it as HTML, it would do nothing.
 var statusPolicy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
 	"; script-src " + inlineHash(statusPage, "script") + "; style-src " + inlineHash(statusPage, "style")
 
-// inlineHash is the source expression of Content-Security-Policy for the page's one element of that name.
+// inlineHash is the source expression of Content-Security-Policy for the page's one element of that
+// name.
 func inlineHash(page, element string) string {
 	_, rest, _ := strings.Cut(page, "<"+element+">")
 	text, _, found := strings.Cut(rest, "</"+element+">")

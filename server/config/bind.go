@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// bindHost reads one word of a bind option: "*" and "::*" are all addresses of a family, and a "-" in front
-// means that the address may be missing on this machine.
+// bindHost reads one word of a bind option: "*" and "::*" are all addresses of a family, and a "-"
+// in front means that the address may be missing on this machine.
 func bindHost(word string) (host string, optional bool) {
 	host, optional = strings.CutPrefix(word, "-")
 	switch host {
@@ -21,13 +21,14 @@ func bindHost(word string) (host string, optional bool) {
 	return host, optional
 }
 
-// bindAddress is a bind word with a port, for net.Listen.
+// BindAddress is a bind word with a port, for net.Listen.
 func BindAddress(word string, port int) (addr string, optional bool) {
 	host, optional := bindHost(word)
 	return net.JoinHostPort(host, strconv.Itoa(port)), optional
 }
 
-// checkBind refuses what cannot be an address; whether this machine has it shows when berth listens.
+// checkBind refuses what cannot be an address; whether this machine has it shows when berth
+// listens.
 func checkBind(word string) error {
 	host, _ := bindHost(word)
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -44,7 +45,7 @@ func checkBind(word string) error {
 
 const hostNameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
-// isLoopback reports whether a listener on host can be reached from this machine only.
+// IsLoopback reports whether a listener on host can be reached from this machine only.
 func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true

@@ -67,8 +67,9 @@ type Config struct {
 	LogFile  string // empty: standard error
 }
 
-// Target is where the nodes are and as whom berth itself speaks to them (topology, health, clients that never
-// authenticate), put together from backend, backend-user and wherever the password came from.
+// Target is where the nodes are and as whom berth itself speaks to them (topology, health, clients
+// that never authenticate), put together from backend, backend-user and wherever the password came
+// from.
 func (c *Config) Target() nodes.Target {
 	t := c.Backend.Target
 	if c.BackendUser != "" {
@@ -88,8 +89,8 @@ type OutputLimits struct {
 	PubSub OutputLimit // clients with a subscription
 }
 
-// OutputLimit is one class of client-output-buffer-limit: over Hard bytes the client is closed at once, over
-// Soft bytes when it stays there for SoftFor. 0 switches a limit off.
+// OutputLimit is one class of client-output-buffer-limit: over Hard bytes the client is closed at
+// once, over Soft bytes when it stays there for SoftFor. 0 switches a limit off.
 type OutputLimit struct {
 	Hard, Soft int
 	SoftFor    time.Duration
@@ -97,8 +98,8 @@ type OutputLimit struct {
 
 // Settings holds the current Config, changes it while berth runs and tells those who registered.
 type Settings struct {
-	// now is stored by Set under mu and loaded by everybody at any time: a reader that loses the race keeps
-	// the older snapshot for one more turn.
+	// now is stored by Set under mu and loaded by everybody at any time: a reader that loses the
+	// race keeps the older snapshot for one more turn.
 	now atomic.Pointer[Config]
 
 	mu    sync.Mutex // guards hooks and makes one change at a time; loops wait for it: nothing blocks under it
@@ -114,7 +115,8 @@ type configHook struct {
 	fn    func(now *Config)
 }
 
-// Load returns the current snapshot. It costs one atomic load: read it once a turn, not once a field.
+// Load returns the current snapshot. It costs one atomic load: read it once a turn, not once a
+// field.
 func (s *Settings) Load() *Config { return s.now.Load() }
 
 // File is the absolute path of the configuration file, empty when there is none.
@@ -123,9 +125,10 @@ func (s *Settings) File() string { return s.path }
 // Warnings are things the log should say once about how berth was started.
 func (s *Settings) Warnings() []string { return s.warnings }
 
-// OnChange has fn called after a change of any of the named options (of any option when none is named) with
-// the snapshot that is then current. It runs on the goroutine that made the change, so it must not block and
-// must not change settings itself. It is not called for the values berth started with.
+// OnChange has fn called after a change of any of the named options (of any option when none is
+// named) with the snapshot that is then current. It runs on the goroutine that made the change, so
+// it must not block and must not change settings itself. It is not called for the values berth
+// started with.
 func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	mustBeOptions(names)
 	s.mu.Lock()
@@ -133,8 +136,8 @@ func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	s.hooks = append(s.hooks, configHook{names, fn})
 }
 
-// Set changes options, all of them or none: name, value, name, value. Its errors are those of CONFIG SET
-// (Redis 7.0), ready for codec.AppendError.
+// Set changes options, all of them or none: name, value, name, value. Its errors are those of
+// CONFIG SET (Redis 7.0), ready for codec.AppendError.
 func (s *Settings) Set(pairs ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -37,9 +37,9 @@ type givenFlag struct {
 	words  []string
 }
 
-// Configure reads what berth is told: args (without the program's name) and environ (as os.Environ). Settings
-// are nil when berth should end at once with the exit code: after --help, --version or -t, or because of
-// mistakes, all of which it wrote to stderr.
+// Read reads what berth is told: args (without the program's name) and environ (as
+// os.Environ). Settings are nil when berth should end at once with the exit code: after --help,
+// --version or -t, or because of mistakes, all of which it wrote to stderr.
 func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit int) {
 	l := newLoader()
 	line := l.readCommandLine(args)
@@ -130,9 +130,10 @@ func (l *loader) loadFile(path string) {
 	parseConfigFile(text).apply(l, path)
 }
 
-// loadEnvironment reads the variables that name options. Others that begin with BERTH_ are worth a warning, no
-// more: Kubernetes makes such names (BERTH_SERVICE_HOST, BERTH_PORT=tcp://10.0.0.1:7379) for a service called
-// berth, and they must not keep it from starting.
+// loadEnvironment reads the variables that name options. Others that begin with BERTH_ are worth a
+// warning, no more: Kubernetes makes such names (BERTH_SERVICE_HOST,
+// BERTH_PORT=tcp://10.0.0.1:7379) for a service called berth, and they must not keep it from
+// starting.
 func (l *loader) loadEnvironment(environ []string) {
 	byEnv := map[string]*option{}
 	for _, o := range options {
@@ -168,8 +169,8 @@ func (l *loader) source(names ...string) string {
 	return "default of " + names[0]
 }
 
-// readCommandLine sorts the arguments as redis-server does: what comes first names the file (here also the
-// backend), then come "--name value ...". "--name=value" is understood too.
+// readCommandLine sorts the arguments as redis-server does: what comes first names the file (here
+// also the backend), then come "--name value ...". "--name=value" is understood too.
 func (l *loader) readCommandLine(args []string) commandLine {
 	var line commandLine
 	for len(args) > 0 {
@@ -215,8 +216,8 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 		return f, args
 	}
 	for len(args) > 0 && !strings.HasPrefix(args[0], "--") {
-		// redis-server would take every word here. So that the backend may also come last, a flag of one word takes
-		// one, and a URL is never one of several.
+		// redis-server would take every word here. So that the backend may also come last, a flag
+		// of one word takes one, and a URL is never one of several.
 		many := f.option != nil && f.option.value.many()
 		if !many && len(f.words) == 1 || many && strings.Contains(args[0], "://") {
 			break
@@ -267,7 +268,7 @@ func overlap(a, b []string) bool {
 	return false
 }
 
-// readPasswordFile takes a password from a file, without the line end that editors put behind it.
+// readPasswordFile takes a password from a file, without the line end that editors put after it.
 func readPasswordFile(path string) (Secret, error) {
 	text, err := readConfigFile(path)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// An option is one row of the one table that drives the configuration file, the flags, the environment,
-// CONFIG GET/SET/REWRITE, -t, --help and OPERATING.md.
+// An option is one row of the one table that drives the configuration file, the flags, the
+// environment, CONFIG GET/SET/REWRITE, -t, --help and OPERATING.md.
 type option struct {
 	name  string
 	value optionValue              // its type: how it is read, checked and written, and where it lies in Config
@@ -19,11 +19,12 @@ type option struct {
 
 // optionValue is the type of an option, bound to its field of Config.
 type optionValue interface {
-	// set reads the words behind the option's name. Errors are in Redis' words and never repeat the input.
+	// set reads the words after the option's name. Errors are in Redis' words and never repeat the
+	// input.
 	set(c *Config, words []string) error
 	// text is the value as CONFIG GET says it; set(splitWords(text)) gives the same value.
 	text(c *Config) string
-	// lines is what CONFIG REWRITE writes behind the name, a line each.
+	// lines is what CONFIG REWRITE writes after the name, a line each.
 	lines(c *Config) []string
 	// many reports whether the value consists of several words.
 	many() bool
@@ -51,7 +52,8 @@ func findOption(name string) *option { return optionIndex[strings.ToLower(name)]
 // IsOption reports whether name is an option of berth, whatever its case.
 func IsOption(name string) bool { return findOption(name) != nil }
 
-// Text returns the value of an option as CONFIG GET says it. known is false for a name that is no option.
+// Text returns the value of an option as CONFIG GET says it. known is false for a name that is no
+// option.
 func (c *Config) Text(name string) (text string, known bool) {
 	o := findOption(name)
 	if o == nil {
@@ -156,7 +158,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// optionsMarkdown renders the table as OPERATING.md shows it.
+// Markdown renders the table as OPERATING.md shows it.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Option | Default | Unit | Changes while running | Meaning |\n|---|---|---|---|---|\n")

@@ -12,8 +12,9 @@ const (
 	maxInt32  = math.MaxInt32
 )
 
-// options is the table. Names are redis.conf's where the meaning is the same and the pool specification's where
-// it is theirs (private_conn_*). Order is that of OPERATING.md, --help and CONFIG GET *.
+// options is the table. Names are redis.conf's where the meaning is the same and the pool
+// specification's where it is theirs (private_conn_*). Order is that of OPERATING.md, --help and
+// CONFIG GET *.
 var options = []*option{
 	// Where clients come in.
 	{name: "bind", def: "127.0.0.1",
@@ -85,7 +86,7 @@ var options = []*option{
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.ShutdownTimeout }, per: time.Second, max: maxInt32},
 		help:  "Time for requests under way to end when berth is asked to stop."},
 
-	// What is behind.
+	// The nodes.
 	{name: "backend", def: `""`, mask: maskBackendURL,
 		value: backendValue{at: func(c *Config) *BackendURL { return &c.Backend }},
 		help:  "`redis://host:6379[/db]`, `redis://a:7001,b:7002` (a Cluster is found out by asking), `sentinel://a:26379,b:26379/name[/db]` (the primary that Sentinels watch under that name) or `unix:///path`; none: the embedded backend, to try berth out."},

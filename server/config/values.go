@@ -233,8 +233,8 @@ func (v modeValue) lines(c *Config) []string { return []string{v.text(c)} }
 func (v modeValue) unit() string             { return "octal mode" }
 func (v modeValue) wants() string            { return "an octal file mode such as 770" }
 
-// outputLimitsValue is client-output-buffer-limit: class hard soft seconds, for one class or several; a class that is
-// not named keeps its limits.
+// outputLimitsValue is client-output-buffer-limit: class hard soft seconds, for one class or
+// several; a class that is not named keeps its limits.
 type outputLimitsValue struct {
 	at func(*Config) *OutputLimits
 }
@@ -356,7 +356,8 @@ var spanUnits = []struct {
 	is     time.Duration
 }{{"ms", time.Millisecond}, {"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}}
 
-// parseSpan reads a duration and returns it in whole units; what is no whole number of units is refused.
+// parseSpan reads a duration and returns it in whole units; what is no whole number of units is
+// refused.
 func parseSpan(s string, unit time.Duration) (int, error) {
 	for _, u := range spanUnits {
 		digits, ok := strings.CutSuffix(strings.ToLower(s), u.suffix)

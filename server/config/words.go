@@ -7,8 +7,8 @@ import (
 
 var errUnbalanced = errors.New("unbalanced quotes in configuration line")
 
-// splitWords cuts a line as redis.conf is read: words between blanks, "..." with backslash escapes, '...' with
-// \' only. A closing quote must end its word.
+// splitWords cuts a line as redis.conf is read: words between blanks, "..." with backslash escapes,
+// '...' with \' only. A closing quote must end its word.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	for i := 0; ; {
@@ -48,7 +48,8 @@ func readWord(line string, i int) (string, int, error) {
 	return word.String(), i, nil
 }
 
-// readQuoted appends what stands between the quote at line[i] and its partner, and returns the place behind it.
+// readQuoted appends what stands between the quote at line[i] and its partner, and returns the
+// place after it.
 func readQuoted(word *strings.Builder, line string, i int) (int, error) {
 	quote := line[i]
 	for i++; i < len(line); i++ {

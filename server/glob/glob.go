@@ -1,12 +1,12 @@
 // Package glob matches names with patterns in the style of Redis. It knows nothing else of ours.
 package glob
 
-// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), whatever the case of
-// letters. It takes time in proportion to the product of both lengths at worst: a '*' that was passed is never
-// tried again once a later one has been reached.
+// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), whatever
+// the case of letters. It takes time in proportion to the product of both lengths at worst: a '*'
+// that was passed is never tried again once a later one has been reached.
 func Match(pattern, text string) bool {
 	p, t := 0, 0
-	star, resume := -1, 0 // behind the last '*' of pattern, and where in text to try it next
+	star, resume := -1, 0 // after the last '*' of pattern, and where in text to try it next
 	for t < len(text) {
 		if p < len(pattern) && pattern[p] == '*' {
 			p++
@@ -30,8 +30,8 @@ func Match(pattern, text string) bool {
 	return p == len(pattern)
 }
 
-// matchOne matches one byte with the element at the start of pattern and returns that element's length, 0 when
-// it does not match.
+// matchOne matches one byte with the element at the start of pattern and returns that element's
+// length, 0 when it does not match.
 func matchOne(pattern string, b byte) int {
 	switch {
 	case pattern == "":

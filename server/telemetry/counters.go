@@ -6,7 +6,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// loopStats counts what one loop has done. Plain fields: only the loop touches them; a scrape has the loop copy them.
+// Counters counts what one loop has done. Plain fields: only the loop touches them; a scrape has
+// the loop copy them.
 type Counters struct {
 	Opened            int64
 	closedBy          [numReasons]int64
@@ -69,10 +70,11 @@ func (st *Counters) allCommands() commandStats {
 	return all
 }
 
-// maxErrorWords bounds how many different first words of errors are counted: scripts make up their own.
+// maxErrorWords bounds how many different first words of errors are counted: scripts make up their
+// own.
 const maxErrorWords = 100
 
-// count enters an answered command; took is 0 for what never left berth.
+// Answered enters an answered command; took is 0 for what never left berth.
 func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	c := &st.unknown
 	if cmd != nil {
@@ -96,7 +98,7 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	st.errors[string(word)]++
 }
 
-// add sums another loop's counters into st.
+// Add sums another loop's counters into st.
 func (st *Counters) Add(o *Counters) {
 	st.Opened += o.Opened
 	st.BytesIn += o.BytesIn

@@ -11,7 +11,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// A MetricFamily is one row of the table in metrics_list.go: a metric's name, type, help and labels.
+// A MetricFamily is one row of the table in metrics_list.go: a metric's name, type, help and
+// labels.
 type family struct {
 	name   string
 	kind   string // "counter", "gauge", "histogram"
@@ -41,9 +42,9 @@ func addFamily(kind, name, help string, labels []string) *family {
 	return f
 }
 
-// MetricsWriter gathers one scrape. A series that is written twice is the sum of both, so a collector may write
-// each loop's figures in turn. The order of calls does not matter: families come out whole, in the table's order.
-// Use by one goroutine.
+// Writer gathers one scrape. A series that is written twice is the sum of both, so a
+// collector may write each loop's figures in turn. The order of calls does not matter: families
+// come out whole, in the table's order. Use by one goroutine.
 type Writer struct {
 	families [][]*series // by row
 	index    map[seriesKey]*series
@@ -114,7 +115,8 @@ var (
 	helpEscapes  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 )
 
-// writeTo writes the scrape in the Prometheus text format, version 0.0.4. Families without a series are left out.
+// writeTo writes the scrape in the Prometheus text format, version 0.0.4. Families without a series
+// are left out.
 func (m *Writer) writeTo(w io.Writer) {
 	var b strings.Builder
 	for row, all := range m.families {
@@ -180,7 +182,8 @@ func formatSample(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
-// Exposition is what /metrics shows: what collect writes, and the Go runtime's and the process' own figures.
+// Exposition is what /metrics shows: what collect writes, and the Go runtime's and the process' own
+// figures.
 type Exposition struct {
 	set *metrics.Set
 }
@@ -206,7 +209,7 @@ func (e *Exposition) Write(w io.Writer) {
 	metrics.WriteFDMetrics(w)
 }
 
-// metricsMarkdown renders the table as OPERATING.md shows it.
+// Markdown renders the table as OPERATING.md shows it.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")

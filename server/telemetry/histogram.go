@@ -9,20 +9,22 @@ import (
 // maxBounds is how many bounds a histogram can have; one more bucket takes what lies above them.
 const maxBounds = 31
 
-// Buckets are the upper bounds ("le": a value equal to a bound lies in its bucket) of a kind of histogram.
+// Buckets are the upper bounds ("le": a value equal to a bound lies in its bucket) of a kind of
+// histogram.
 type Buckets struct {
 	bounds []uint64
 	per    float64   // observed units in an exposed one: 1e9 for nanoseconds shown as seconds
 	first  [65]uint8 // the bucket at which the search for a value of so many bits begins
 }
 
-// NewBuckets makes buckets from ascending bounds in the unit that will be observed. scale is what one observed
-// unit is in the exposed one: 1e-9 for nanoseconds shown as seconds, 1 for bytes.
+// NewBuckets makes buckets from ascending bounds in the unit that will be observed. scale is what
+// one observed unit is in the exposed one: 1e-9 for nanoseconds shown as seconds, 1 for bytes.
 func NewBuckets(scale float64, bounds ...uint64) *Buckets {
 	if len(bounds) == 0 || len(bounds) > maxBounds {
 		panic("a histogram has 1 to 31 bounds")
 	}
-	// Dividing by a whole number gives the decimals people expect of a bound; multiplying by 1e-9 does not.
+	// Dividing by a whole number gives the decimals people expect of a bound; multiplying by 1e-9
+	// does not.
 	b := &Buckets{bounds: bounds, per: math.Round(1 / scale)}
 	if b.per < 1 {
 		panic("a histogram is exposed in its unit or a larger one")
@@ -65,18 +67,20 @@ const (
 var DurationBuckets = NewBuckets(1e-9, 20*usec, 50*usec, 100*usec, 200*usec, 500*usec, msec, 2*msec, 5*msec, 10*msec,
 	20*msec, 50*msec, 100*msec, 200*msec, 500*msec, sec, 2*sec, 5*sec, 10*sec)
 
-// Histogram counts observations in fixed buckets. It has one writer and no lock: each loop has its own, a
-// snapshot (plain assignment, made on that loop) is what others may read, and Add sums snapshots at the scrape.
+// Histogram counts observations in fixed buckets. It has one writer and no lock: each loop has its
+// own, a snapshot (plain assignment, made on that loop) is what others may read, and Add sums
+// snapshots at the scrape.
 type Histogram struct {
 	buckets *Buckets
-	counts  [maxBounds + 1]uint64 // of each bucket alone; the one behind the last bound takes the rest
+	counts  [maxBounds + 1]uint64 // of each bucket alone; the one after the last bound takes the rest
 	sum     uint64                // of all values, in the observed unit
 }
 
 // NewHistogram makes an empty one.
 func NewHistogram(b *Buckets) Histogram { return Histogram{buckets: b} }
 
-// HistogramOf makes one from what was counted elsewhere: counts has one element for each bound, and one more.
+// HistogramOf makes one from what was counted elsewhere: counts has one element for each bound, and
+// one more.
 func HistogramOf(b *Buckets, counts []uint64, sum uint64) Histogram {
 	if len(counts) != len(b.bounds)+1 {
 		panic("a histogram has one count more than bounds")

@@ -21,7 +21,7 @@ type infoSection struct {
 	write func(r *infoReport)
 }
 
-// infoSections are all sections, in the order of Redis, berth's own behind them.
+// infoSections are all sections, in the order of Redis, berth's own after them.
 var infoSections = []infoSection{
 	{title: "Server", write: (*infoReport).server},
 	{title: "Clients", write: (*infoReport).clients},
@@ -39,10 +39,10 @@ var infoSections = []infoSection{
 	{title: "Pools", write: (*infoReport).privatePools},
 }
 
-// infoWanted is the titles of the sections a client asked for.
+// Sections is the titles of the sections a client asked for.
 type Sections map[string]bool
 
-// readInfo reads the words behind INFO. A name of no section asks for nothing.
+// ReadSections reads the words after INFO. A name of no section asks for nothing.
 func ReadSections(words [][]byte) Sections {
 	wanted := Sections{}
 	if len(words) == 0 {
@@ -67,7 +67,7 @@ type infoReport struct {
 	text  strings.Builder
 }
 
-// info writes the sections of INFO that are wanted. said is what the nodes have said.
+// Info writes the sections of INFO that are wanted. said is what the nodes have said.
 func (s *Snapshot) Info(wanted Sections, said *NodesSaid) string {
 	r := &infoReport{Snapshot: s, nodes: said}
 	for _, section := range infoSections {
@@ -159,7 +159,8 @@ func (r *infoReport) persistence() {
 	}
 }
 
-// stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits, expired_keys, evicted_keys …
+// stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits,
+// expired_keys, evicted_keys …
 func (r *infoReport) counters() {
 	begin := r.text.Len() - 1
 	st := &r.Total().Counters
@@ -173,7 +174,8 @@ func (r *infoReport) counters() {
 	r.linesOf(r.nodes.Stats, begin)
 }
 
-// replication shows a primary without replicas: berth takes writes, and where they go is not the client's concern.
+// replication shows a primary without replicas: berth takes writes, and where they go is not the
+// client's concern.
 func (r *infoReport) replication() {
 	r.line("role", "master")
 	r.line("connected_slaves", 0)
@@ -250,7 +252,8 @@ func (r *infoReport) proxy() {
 	r.line("pipes_buffered_bytes", pipes.Buffered)
 }
 
-// pools has a line for each node and user, in an order that does not change from one INFO to the next.
+// pools has a line for each node and user, in an order that does not change from one INFO to the
+// next.
 func (r *infoReport) privatePools() {
 	enabled := 0
 	if r.Berth.PoolEnabled {

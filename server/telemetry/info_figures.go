@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// nodeFigures are the lines of one section of the nodes' INFO: numbers of several nodes become one; of words the first that
-// came stands for all, unless it is "ok" and another is not.
+// nodeFigures are the lines of one section of the nodes' INFO: numbers of several nodes become one;
+// of words the first that came stands for all, unless it is "ok" and another is not.
 type nodeFigures struct {
 	names  []string // in the order of the section
 	values map[string]string
@@ -15,7 +15,7 @@ type nodeFigures struct {
 func Added(a, b int64) int64   { return a + b }
 func Greater(a, b int64) int64 { return max(a, b) } // of flags: does any node?
 
-// add takes one node's section.
+// Add takes one node's section.
 func (f *nodeFigures) Add(section string, join func(a, b int64) int64) {
 	if f.values == nil {
 		f.values = map[string]string{}

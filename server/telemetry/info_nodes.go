@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// nodesWord is what the nodes have said for INFO: how many keys there are and what they count, over all primaries, and by
-// which policy they evict.
+// NodesSaid is what the nodes have said for INFO: how many keys there are and what they count, over
+// all primaries, and by which policy they evict.
 type NodesSaid struct {
 	keyspace map[int]*keyCount // by database
 	Stats    nodeFigures
@@ -31,7 +31,7 @@ func (w *NodesSaid) TakePolicy(text string) {
 	}
 }
 
-// addKeyspace adds lines of the form "db0:keys=2,expires=1,avg_ttl=60000".
+// AddKeyspace adds lines of the form "db0:keys=2,expires=1,avg_ttl=60000".
 func (w *NodesSaid) AddKeyspace(text string) {
 	for line := range strings.Lines(text) {
 		name, fields, ok := strings.Cut(strings.TrimSpace(line), ":")
@@ -44,7 +44,7 @@ func (w *NodesSaid) AddKeyspace(text string) {
 	}
 }
 
-// addSize adds what the embedded backend can say.
+// AddSize adds what the embedded backend can say.
 func (w *NodesSaid) AddSize(text string) {
 	if text != "0" {
 		w.count(0).add("keys=" + text + ",expires=0,avg_ttl=0")
@@ -63,8 +63,8 @@ func (w *NodesSaid) count(db int) *keyCount {
 	return c
 }
 
-// keyCount is one database's line of INFO keyspace, summed over nodes. avg_ttl is an average over the keys that expire,
-// everything else is a number of keys.
+// keyCount is one database's line of INFO keyspace, summed over nodes. avg_ttl is an average over
+// the keys that expire, everything else is a number of keys.
 type keyCount struct {
 	names []string // in the order of the line
 	sums  map[string]int64
@@ -93,7 +93,7 @@ func (c *keyCount) add(fields string) {
 	}
 }
 
-// String is the line behind "db0:".
+// String is the line after "db0:".
 func (c *keyCount) String() string {
 	var b strings.Builder
 	for i, name := range c.names {

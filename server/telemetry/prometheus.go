@@ -9,7 +9,7 @@ import (
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// prometheus writes what a scrape shows.
+// Prometheus writes what a scrape shows.
 func (s *Snapshot) Prometheus(m *Writer) {
 	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(s.Started.UnixMilli())/1e3)

@@ -5,8 +5,8 @@ import "time"
 // rateSeconds is for how many seconds a loop remembers how much it did.
 const rateSeconds = 300
 
-// rates is how many commands a loop has answered in each of the last seconds. Owned by the loop. A tick enters what came
-// since the tick before it.
+// Rates is how many commands a loop has answered in each of the last seconds. Owned by the loop. A
+// tick enters what came since the tick before it.
 type Rates struct {
 	last    commandStats // in all, at the last tick
 	seconds [rateSeconds]rateSecond
@@ -18,7 +18,7 @@ type rateSecond struct {
 	commandStats
 }
 
-// tick enters what was answered since the last tick into the second of now, unix nanoseconds.
+// Tick enters what was answered since the last tick into the second of now, unix nanoseconds.
 func (r *Rates) Tick(now int64, st *Counters) {
 	all := st.allCommands()
 	if all.ok < r.last.ok || all.failed < r.last.failed { // CONFIG RESETSTAT
@@ -36,7 +36,7 @@ func (r *Rates) Tick(now int64, st *Counters) {
 
 // rateSeries is what all loops did, a number for each second, oldest first.
 type rateSeries struct {
-	Until    int64   `json:"until"` // the second behind the last one, unix
+	Until    int64   `json:"until"` // the second after the last one, unix
 	Requests []int64 `json:"requests"`
 	Errors   []int64 `json:"errors"`
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 )
 
-// The rows of which PROXY and the status page are made. The names of their fields are those in the json tags, both in
-// RESP and in JSON. Every number is an int64, in the unit that the name ends in; what does not apply is 0 or "".
+// The rows of which PROXY and the status page are made. The names of their fields are those in the
+// json tags, both in RESP and in JSON. Every number is an int64, in the unit that the name ends in;
+// what does not apply is 0 or "".
 
-// poolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ is of clients, sv_ of
-// connections.
+// PoolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ is of
+// clients, sv_ of connections.
 type PoolRow struct {
 	Node         string `json:"node"`
 	User         string `json:"user"`
@@ -37,16 +38,17 @@ type PoolRow struct {
 	LimitBlock   int64  `json:"limit_blocking"` // of them, those of blocking commands and the like
 }
 
-// poolName is what tells pools apart. Two passwords of one user, the old and the new one, make one row.
+// PoolName is what tells pools apart. Two passwords of one user, the old and the new one, make one
+// row.
 type PoolName struct{ Node, User string }
 
-// poolFigures is one pool's, or those of several that are shown as one.
+// Pool is one pool's, or those of several that are shown as one.
 type Pool struct {
 	PoolName
 	pool.Stats
 }
 
-// poolRows are the pools' rows.
+// PoolRows are the pools' rows.
 func (s *Snapshot) PoolRows() []PoolRow {
 	var rows []PoolRow
 	holders := s.Total().Holders
@@ -74,7 +76,7 @@ func (s *Snapshot) PoolRows() []PoolRow {
 	return rows
 }
 
-// backendRow is a node: what its pipes and its pools, of all users, are and have done.
+// BackendRow is a node: what its pipes and its pools, of all users, are and have done.
 type BackendRow struct {
 	Node      string `json:"node"`
 	Role      string `json:"role"` // primary; "none": it is in no topology, but there are connections
@@ -103,15 +105,15 @@ type BackendRow struct {
 	ErrorAge  int64  `json:"last_error_seconds"`
 }
 
-// backendRows are the primaries in the order of their slots, and behind them, by address, the other nodes to which
-// there are connections.
-func (snap *Snapshot) BackendRows() []BackendRow {
-	t, sum, now := snap.Topology, snap.Total(), snap.At
+// BackendRows are the primaries in the order of their slots, and after them, by address, the other
+// nodes to which there are connections.
+func (s *Snapshot) BackendRows() []BackendRow {
+	t, sum, now := s.Topology, s.Total(), s.At
 	rows := make([]BackendRow, len(t.Shards()))
 	place := map[string]int{}
-	for i, s := range t.Shards() {
-		rows[i] = BackendRow{Node: s.Primary, Role: "primary", Replicas: strings.Join(s.Replicas, " ")}
-		place[s.Primary] = i
+	for i, shard := range t.Shards() {
+		rows[i] = BackendRow{Node: shard.Primary, Role: "primary", Replicas: strings.Join(shard.Replicas, " ")}
+		place[shard.Primary] = i
 	}
 	row := func(addr string) *BackendRow {
 		if _, known := place[addr]; !known {
@@ -134,7 +136,7 @@ func (snap *Snapshot) BackendRows() []BackendRow {
 		r := row(addr)
 		r.Feeds, r.Channels = int64(c.Up), int64(c.Channels)
 	}
-	for _, f := range snap.Pools {
+	for _, f := range s.Pools {
 		r := row(f.Node)
 		r.Leased += int64(f.Leased)
 		r.Idle += int64(f.Idle)
@@ -153,7 +155,7 @@ func (snap *Snapshot) BackendRows() []BackendRow {
 	}
 	for i := range rows {
 		rows[i].settle()
-		limit := snap.Limits[rows[i].Node]
+		limit := s.Limits[rows[i].Node]
 		rows[i].Limit, rows[i].LimitLong = int64(limit.All), int64(limit.Blocking)
 		if e := errs[rows[i].Node]; e.err != nil {
 			rows[i].LastError, rows[i].ErrorAge = e.err.Error(), secondsSince(e.at, now)
@@ -206,7 +208,7 @@ func secondsSince(unixNano int64, now time.Time) int64 {
 	return max(0, now.UnixNano()-unixNano) / int64(time.Second)
 }
 
-// slotRow is a range of slots of one owner.
+// SlotRow is a range of slots of one owner.
 type SlotRow struct {
 	From     int64  `json:"from"`
 	To       int64  `json:"to"`
@@ -229,7 +231,7 @@ func (s *Snapshot) SlotRows() []SlotRow {
 	return rows
 }
 
-// statsRow is berth as a whole. Counters count since the start, or since CONFIG RESETSTAT.
+// StatsRow is berth as a whole. Counters count since the start, or since CONFIG RESETSTAT.
 type StatsRow struct {
 	Uptime         int64 `json:"uptime_seconds"`
 	Loops          int64 `json:"loops"`
@@ -270,7 +272,7 @@ type StatsRow struct {
 // rateSpan is over how many seconds a rate is the mean.
 const rateSpan = 10
 
-// statsRow is the one row of berth as a whole.
+// StatsRow is the one row of berth as a whole.
 func (s *Snapshot) StatsRow() StatsRow {
 	sum, t := s.Total(), s.Topology
 	commands, redirects, rates := sum.Counters.allCommands(), sum.Counters.allRedirects(), s.rates()

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// clientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client; this is what berth
-// knows beyond that.
+// ClientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client;
+// this is what berth knows beyond that.
 type ClientRow struct {
 	ID      int64  `json:"id"`
 	Addr    string `json:"addr"`
@@ -29,8 +29,9 @@ type ClientRow struct {
 	Lost    int64  `json:"watch_is_broken"` // 1: EXEC will answer nil
 }
 
-// pinRow is a connection that one client holds for itself, or on which several are blocked together: the client is the one
-// that has waited longest then. A subscriber on a shared feed holds none.
+// PinRow is a connection that one client holds for itself, or on which several are blocked
+// together: the client is the one that has waited longest then. A subscriber on a shared feed holds
+// none.
 type PinRow struct {
 	ID      int64  `json:"id"`
 	Addr    string `json:"addr"`
@@ -44,7 +45,7 @@ type PinRow struct {
 	Command string `json:"command"`      // the client's latest
 }
 
-// pinRows are the rows of the connections held longest, no more than most of them.
+// PinRows are the rows of the connections held longest, no more than most of them.
 func (s *Snapshot) PinRows(most int) []PinRow {
 	all := slices.Clone(s.Total().Pins)
 	slices.SortStableFunc(all, func(a, b PinRow) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.ID, b.ID)) })

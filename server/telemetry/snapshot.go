@@ -10,8 +10,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// snapshot is berth at one moment: what every report of it is made from. The server makes it, and every report is a
-// function of it alone.
+// Snapshot is berth at one moment: what every report of it is made from. The server makes it, and
+// every report is a function of it alone.
 type Snapshot struct {
 	At, Started time.Time
 	Berth       Berth
@@ -26,10 +26,10 @@ type Snapshot struct {
 	sum *Loop // see total
 }
 
-// berthFigures is what the process knows of itself.
+// Berth is what the process knows of itself.
 type Berth struct {
 	RunID          string
-	Backend        string // what stands behind berth, in words
+	Backend        string // which nodes berth has, in words
 	Ready          error  // nil: clients are served
 	Sharded        bool   // clients see a cluster
 	RedisVersion   string // that clients are told
@@ -44,17 +44,17 @@ type Berth struct {
 	PoolMaxTotal   int
 }
 
-// poolLimit is how many exclusive connections berth makes to a node at most, and how many of them blocking commands and the
-// like may hold; 0: no limit.
+// PoolLimit is how many exclusive connections berth makes to a node at most, and how many of them
+// blocking commands and the like may hold; 0: no limit.
 type PoolLimit struct{ All, Blocking int }
 
-// learnLimit enters the limit of a node.
+// LearnLimit enters the limit of a node.
 func (s *Snapshot) LearnLimit(addr string, limit func(addr string) (all, blocking int)) {
 	all, blocking := limit(addr)
 	s.Limits[addr] = PoolLimit{all, blocking}
 }
 
-// total is what all loops know, added up.
+// Total is what all loops know, added up.
 func (s *Snapshot) Total() *Loop {
 	if s.sum == nil {
 		s.sum = NewLoop()
@@ -65,7 +65,7 @@ func (s *Snapshot) Total() *Loop {
 	return s.sum
 }
 
-// loopFigures is what a loop, or several, are and have done.
+// Loop is what a loop, or several, are and have done.
 type Loop struct {
 	Loops     int
 	Counters  Counters

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// sharedStatus is the report that the viewers of the status page share: whoever asks first has the loops asked, the others get
-// the same answer until it is statusAge old.
+// SharedReport is the report that the viewers of the status page share: whoever asks first has the
+// loops asked, the others get the same answer until it is statusAge old.
 //
 //	page ─every second─▶ /status.json ─▶ json ─▶ look: every loop
 type SharedReport struct {
@@ -26,7 +26,7 @@ const (
 	StatusPins = 20                     // connections held longest that are shown
 )
 
-// statusReport is /status.json.
+// StatusReport is /status.json.
 type StatusReport struct {
 	Time         int64            `json:"time_ms"` // unix
 	Version      string           `json:"version"`
@@ -61,7 +61,7 @@ type leaseTimes struct {
 
 type leaseCounts [len(pool.Buckets) + 1]uint64
 
-// status is the report.
+// Status is the report.
 func (s *Snapshot) Status() *StatusReport {
 	r := &StatusReport{
 		Time: s.At.UnixMilli(), Version: build.Version, Revision: build.Revision(), Backend: s.Berth.Backend, Ready: s.Berth.Ready == nil,
@@ -113,8 +113,8 @@ func (s *Snapshot) leaseTimes() map[string]map[string]leaseTimes {
 	return all
 }
 
-// json is the report, a moment old at most.
-func (st *SharedReport) Json() []byte {
+// JSON is the report, a moment old at most.
+func (st *SharedReport) JSON() []byte {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if time.Since(st.made) > statusAge {
@@ -127,5 +127,5 @@ func (st *SharedReport) Json() []byte {
 	return st.body
 }
 
-// newSharedStatus makes one of looks at the server.
+// NewSharedReport makes one of looks at the server.
 func NewSharedReport(look func(pins int) *Snapshot) *SharedReport { return &SharedReport{look: look} }

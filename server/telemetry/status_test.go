@@ -13,13 +13,13 @@ func TestViewersShareOneAnswer(t *testing.T) {
 		looks++
 		return &Snapshot{Topology: router.Even(nil)}
 	}}
-	page.Json()
+	page.JSON()
 	page.made = time.Now().Add(time.Hour) // however slow this machine is
-	if page.Json(); looks != 1 {
+	if page.JSON(); looks != 1 {
 		t.Error("the loops were asked anew")
 	}
 	page.made = time.Time{}
-	if page.Json(); looks != 2 {
+	if page.JSON(); looks != 2 {
 		t.Error("an old answer was given")
 	}
 }
