@@ -223,7 +223,7 @@ func askSlot(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 		return false
 	}
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, reply []byte) { r.done(reply) } // no second try: it would go to any node
+	r.ends = settle(func(r *request, reply []byte) { r.done(reply) }) // no second try: it would go to any node
 	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

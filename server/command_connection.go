@@ -124,7 +124,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		return s.refuse(cmd, text)
 	}
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, reply []byte) {
+	r.ends = settle(func(r *request, reply []byte) {
 		if reply[0] == '+' {
 			id := s.pipes.Identity()
 			id.User, id.Password = user, password
@@ -133,7 +133,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 			reply = answer(reply)
 		}
 		r.done(reply)
-	}
+	})
 	s.pauseFor(pauseAnswering)
 	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(authCommand(user, password), 1, r); err != nil {
 		r.lost(err)
@@ -283,10 +283,10 @@ func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	id.DB = int(n)
 	set := s.loop.pipes.Attach(id)
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, _ []byte) {
+	r.ends = settle(func(r *request, _ []byte) {
 		s.become(id)
 		r.done(okReply)
-	}
+	})
 	s.pauseFor(pauseAnswering)
 	if err := set.Shard(t, 0).Send(pingCommand, 1, r); err != nil {
 		r.lost(err)

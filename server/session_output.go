@@ -75,7 +75,7 @@ func (s *session) flush() {
 // holdsBack reports whether the output may wait for the next reply. After EXEC, +OK and +QUEUED are
 // written together with EXEC's reply. A slow node does not delay them beyond the next tick.
 func (s *session) holdsBack() bool {
-	return s.head != nil && s.head.blob != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
+	return s.head != nil && s.head.blob() != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
 }
 
 // maxHoldBack is how long, in nanoseconds.

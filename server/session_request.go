@@ -17,14 +17,35 @@ type request struct {
 	hops  uint8  // redirects followed and retries made
 	reply []byte // parked: came before its turn
 
-	sent    []byte                 // on a lease: its bytes, to be sent again when the slot has moved
-	parts   [][]byte               // the same of a long one, in pieces; then there is no sent
-	streams bool                   // the beginning of its reply is with the client
-	watches bool                   // the WATCH that began a stay
-	join    *join                  // split and fan-out: its parts
-	blob    *blob                  // EXEC: what the transaction needs to know when its replies come
-	settle  func(*request, []byte) // takes the reply instead of the client (AUTH, SELECT)
+	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
+	parts   [][]byte // the same of a long one, in pieces; then there is no sent
+	streams bool     // the beginning of its reply is with the client
+	watches bool     // the WATCH that began a stay
+	ends    ender    // takes the reply instead of the client; nil: the client gets it
 }
+
+// ender takes the reply to a request instead of the client.
+type ender interface {
+	// replies is how many replies the request's bytes are owed.
+	replies() int
+	// queued takes one reply, but not the last.
+	queued(reply []byte)
+	// end takes the last reply and ends the request.
+	end(r *request, reply []byte)
+	// whole reports whether end needs the last reply in one piece.
+	whole() bool
+	// again reports whether a request that no node has answered may be sent again, which it then is.
+	again() bool
+}
+
+// settle is an ender for a command that berth runs itself with a node's help.
+type settle func(r *request, reply []byte)
+
+func (settle) replies() int                   { return 1 }
+func (settle) queued([]byte)                  {}
+func (f settle) end(r *request, reply []byte) { f(r, reply) }
+func (settle) whole() bool                    { return true }
+func (settle) again() bool                    { return false }
 
 type requestState uint8
 
@@ -115,11 +136,15 @@ func (r *request) done(reply []byte) {
 func (r *request) Part(part, sent []byte, left int) bool {
 	s := r.s
 	switch {
-	case s.closed || r.mute && r.settle == nil:
+	case s.closed:
 		r.streams = true
 		return true
-	case r.settle != nil || s.head != r || s.sub != nil || s.tracking != nil || // a push would come in the midst of it
-		r.blob != nil && (r.blob.moved != nil || len(r.blob.own) > 0):
+	case r.ends != nil && r.ends.whole():
+		return false
+	case r.mute:
+		r.streams = true
+		return true
+	case s.head != r || s.sub != nil || s.tracking != nil: // a push would come in the midst of it
 		return false
 	}
 	if !r.streams && len(part)+left > maxOnPipe && r.parts == nil && r.cmd.Flags.Has(router.Readonly) {

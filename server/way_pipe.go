@@ -13,7 +13,7 @@ import (
 // Reply takes what a node answered on a pipe.
 func (r *request) Reply(reply, sent []byte, more int) {
 	if more > 0 {
-		r.blob.queued(reply)
+		r.ends.queued(reply)
 		return
 	}
 	if r.streams {
@@ -33,13 +33,8 @@ func (r *request) deliver(reply []byte) {
 	switch {
 	case r.s.closed:
 		r.done(nil)
-	case r.settle != nil:
-		r.settle(r, reply)
-	case r.blob != nil:
-		if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
-			delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
-		}
-		r.assemble(reply)
+	case r.ends != nil:
+		r.ends.end(r, reply)
 	default:
 		r.done(reply)
 	}
@@ -56,7 +51,7 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 		return
 	}
 	retry := !err.Sent || r.s.writing == 0
-	if err.Refusal == "" && !err.Timeout() && retry && r.hops == 0 && !r.s.closed && r.settle == nil {
+	if err.Refusal == "" && !err.Timeout() && retry && r.hops == 0 && !r.s.closed && (r.ends == nil || r.ends.again()) {
 		r.hops++
 		if r.resend(sent) {
 			return
@@ -73,14 +68,13 @@ func (r *request) resend(sent []byte) bool {
 	if text != "" {
 		return false
 	}
-	r.blob.rewind()
 	return s.pipes.Shard(t, shard).Send(sent, r.replies(), r) == nil
 }
 
 // slotOfRaw is the slot of a request from its bytes.
 func slotOfRaw(s *session, r *request, sent []byte) int {
-	if r.blob != nil {
-		return r.blob.slot
+	if b := r.blob(); b != nil {
+		return b.slot
 	}
 	p := s.loop.parser()
 	defer s.loop.dropParser(p)
@@ -92,8 +86,8 @@ func slotOfRaw(s *session, r *request, sent []byte) int {
 
 // replies is how many replies the request's bytes are owed.
 func (r *request) replies() int {
-	if r.blob != nil {
-		return r.blob.replies()
+	if r.ends != nil {
+		return r.ends.replies()
 	}
 	return 1
 }
@@ -127,14 +121,15 @@ func appendLost(dst []byte, err *backend.LostError) []byte {
 // redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the
 // reply was one that is followed.
 func (r *request) redirect(reply, sent []byte) bool {
-	if r.blob != nil && r.blob.moved != nil {
-		reply = r.blob.moved
+	b := r.blob()
+	if b != nil && b.moved != nil {
+		reply = b.moved
 	}
 	to, ok := r.s.mayFollow(reply, &r.hops)
 	if !ok {
 		return false
 	}
-	r.blob.rewind()
+	b.rewind()
 	if err := r.s.sendTo(to, sent, r.replies(), r); err != nil {
 		r.lost(err)
 	}

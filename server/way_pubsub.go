@@ -239,7 +239,7 @@ func (s *session) answerAfterOwnMessage(r *request) {
 	if !s.subscribed() || !r.cmd.Is(router.Echoes) {
 		return
 	}
-	r.settle = func(r *request, reply []byte) {
+	r.ends = settle(func(r *request, reply []byte) {
 		var feeds []*feed.Feed
 		if s.sub != nil {
 			feeds = s.sub.talking()
@@ -250,7 +250,7 @@ func (s *session) answerAfterOwnMessage(r *request) {
 		}
 		reply = slices.Clone(reply)
 		afterAll(feeds, func() { r.done(reply) })
-	}
+	})
 }
 
 // Message adds a message to the output.

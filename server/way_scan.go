@@ -41,7 +41,7 @@ func (s *session) scan(cmd *router.Command, args [][]byte) bool {
 	}
 	l.scratch = b
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, reply []byte) { r.done(s.scanned(reply, shard, len(t.Shards()))) }
+	r.ends = settle(func(r *request, reply []byte) { r.done(s.scanned(reply, shard, len(t.Shards()))) })
 	if err := s.pipes.Shard(t, shard).Send(b, 1, r); err != nil {
 		r.lost(err)
 	}
@@ -104,7 +104,7 @@ func (s *session) pick(cmd *router.Command, raw []byte) bool {
 	raw = bytes.Clone(raw)
 	first, asked := rand.IntN(shards), 1 // the shard asked last is first+asked-1
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, reply []byte) {
+	r.ends = settle(func(r *request, reply []byte) {
 		isNil := bytes.HasPrefix(reply, []byte("$-1")) || reply[0] == '_'
 		if !isNil || asked == shards {
 			r.done(reply)
@@ -114,7 +114,7 @@ func (s *session) pick(cmd *router.Command, raw []byte) bool {
 		if err := s.pipes.Shard(t, (first+asked-1)%shards).Send(raw, 1, r); err != nil {
 			r.lost(err)
 		}
-	}
+	})
 	s.pauseFor(pauseDraining) // what comes after it must not be executed between two shards' answers
 	if err := s.pipes.Shard(t, first).Send(raw, 1, r); err != nil {
 		r.lost(err)

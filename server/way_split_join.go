@@ -50,7 +50,6 @@ func (l *loop) join(r *request, n int) *join {
 		j.parts[i] = part{join: j, index: i}
 	}
 	j.places, j.replies = j.places[:0], j.replies[:0]
-	r.join = j
 	return j
 }
 

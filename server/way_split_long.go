@@ -17,6 +17,7 @@ import (
 type longSplit struct {
 	wordReader // the request's; at is where the walk goes on, then how many keys have their place
 	r          *request
+	join       *join // nil before place
 	t          *router.Topology
 	head       []byte // the bulk of the command's name
 	step       int    // bulks to a key
@@ -87,10 +88,11 @@ func (w *longSplit) walk() (done bool) {
 
 // place gives the keys to their parts.
 func (w *longSplit) place() (done bool) {
-	j := w.r.join
+	j := w.join
 	if j == nil {
 		w.offs = append(w.offs, w.at)
 		j = w.r.s.loop.join(w.r, w.parts)
+		w.join = j
 		j.places = make([]int, len(w.slots))
 		end := 0
 		for slot := range w.cuts {
@@ -122,12 +124,12 @@ const (
 )
 
 // ahead is how many parts are on their way.
-func (w *longSplit) ahead() int { return w.sent - (len(w.r.join.parts) - w.r.join.left) }
+func (w *longSplit) ahead() int { return w.sent - (len(w.join.parts) - w.join.left) }
 
 // send sends parts. When enough are on their way it leaves the loop's jobs, until half of them are
 // answered.
 func (w *longSplit) send() (done bool) {
-	j, s := w.r.join, w.r.s
+	j, s := w.join, w.r.s
 	l := s.loop
 	for keys := 0; keys < sliceKeys; w.sent++ {
 		if w.ahead() >= partsAhead {
@@ -164,7 +166,7 @@ func (w *longSplit) end() {
 
 // abandon ends a split whose client is gone: what was not sent never will be.
 func (w *longSplit) abandon() {
-	j := w.r.join
+	j := w.join
 	if j == nil {
 		w.r.done(nil)
 		return

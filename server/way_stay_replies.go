@@ -96,8 +96,8 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	}
 	r, left := first.r, first.left
 	if left > 0 {
-		if r != nil && r.blob != nil {
-			r.blob.queued(reply)
+		if r != nil {
+			r.ends.queued(reply)
 		}
 		return
 	}
@@ -113,7 +113,8 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
-	if r.blob != nil {
+	b := r.blob()
+	if b != nil {
 		st.lease.Clear(pool.DirtMulti)
 	}
 	switch {
@@ -125,14 +126,14 @@ func (st *stay) answer(r *request, reply []byte) {
 	case r.parts != nil:
 		st.s.foundLight(r.cmd, r.parts[0])
 	}
-	if r.blob != nil {
+	if b != nil {
 		_, moved := router.ParseRedirect(reply, "")
 		switch {
-		case r.blob.turns && (moved || r.blob.moved != nil): // not onto a pipe
+		case b.turns && (moved || b.moved != nil): // not onto a pipe
 			reply = []byte("-TRYAGAIN berth: the slot has moved, transaction not executed\r\n")
-		case !r.blob.watched && reply[0] == '-' && r.redirect(reply, r.sent):
+		case !b.watched && reply[0] == '-' && r.redirect(reply, r.sent):
 			return
-		case moved || r.blob.moved != nil: // what was watched has gone elsewhere: nothing was executed
+		case moved || b.moved != nil: // what was watched has gone elsewhere: nothing was executed
 			l := st.s.loop
 			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
 			reply = l.scratch

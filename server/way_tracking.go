@@ -76,9 +76,9 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 	st := s.stay
 	words := newOwnInExec(0, cmd, raw, args)
 	r := s.newRequest(cmd)
-	r.settle = func(r *request, reply []byte) {
+	r.ends = settle(func(r *request, reply []byte) {
 		r.done(turnedTracking(s, &words, reply, nil))
-	}
+	})
 	s.pauseFor(pauseDraining)
 	st.unwatchNode()
 	st.lease.Mark(pool.DirtTracking)

@@ -49,6 +49,29 @@ func (b *blob) queued(reply []byte) {
 	}
 }
 
+// end gives EXEC's reply to the client, with what berth answers itself in it.
+func (b *blob) end(r *request, reply []byte) {
+	if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
+		delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
+	}
+	b.assemble(r, reply)
+}
+
+// whole reports whether EXEC's reply has to be looked at.
+func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 }
+
+// again makes the transaction ready to be sent again.
+func (b *blob) again() bool {
+	b.rewind()
+	return true
+}
+
+// blob is the request's transaction, nil if it is none.
+func (r *request) blob() *blob {
+	b, _ := r.ends.(*blob)
+	return b
+}
+
 // rewind makes the blob ready to be sent again.
 func (b *blob) rewind() {
 	if b != nil {
@@ -170,9 +193,10 @@ func (s *session) exec(cmd *router.Command) bool {
 		return false
 	}
 	r := s.newRequest(cmd)
-	r.blob = t.blob()
+	b := t.blob()
+	r.ends = b
 	s.txn = nil
-	s.pauseForExec(r.blob)
+	s.pauseForExec(b)
 	t.bytes = append(t.bytes, execCommand...)
 	if err := s.pipes.Shard(topology, shard).Send(t.bytes, r.replies(), r); err != nil {
 		r.lost(err)
@@ -194,12 +218,13 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	t, st := s.txn, s.stay
 	st.unwatchNode()
 	r := s.newRequest(cmd)
-	r.blob = t.blob()
+	b := t.blob()
+	r.ends = b
 	r.parts = [][]byte{append(t.bytes, execCommand...)}
 	s.txn = nil
-	st.lease.Mark(r.blob.dirt())
+	st.lease.Mark(b.dirt())
 	st.sendParts(r, r.replies())
-	s.pauseForExec(r.blob)
+	s.pauseForExec(b)
 	return true
 }
 
@@ -217,15 +242,16 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 		return s.hold(pauseDraining)
 	}
 	r := s.newRequest(cmd)
-	r.blob = t.blob()
-	r.blob.watched = st.watching
+	b := t.blob()
+	b.watched = st.watching
+	r.ends = b
 	s.txn = nil
-	st.lease.Mark(r.blob.dirt())
+	st.lease.Mark(b.dirt())
 	st.lease.Clear(pool.DirtWatch) // EXEC ends it, and a lease that owes its reply is not pooled
 	t.bytes = append(t.bytes, execCommand...)
 	st.send(r, t.bytes, r.replies())
 	st.watching = false
-	s.pauseForExec(r.blob)
+	s.pauseForExec(b)
 	s.loop.dropTransaction(t)
 	return true
 }

@@ -69,8 +69,8 @@ type execReply struct {
 }
 
 // assemble ends an EXEC with the node's reply and berth's own answers.
-func (r *request) assemble(reply []byte) {
-	b, s := r.blob, r.s
+func (b *blob) assemble(r *request, reply []byte) {
+	s := r.s
 	if len(b.own) == 0 || reply[0] != '*' || bytes.HasPrefix(reply, []byte("*-")) {
 		r.done(reply)
 		return
