@@ -1,4 +1,3 @@
-// Command server is berth, a Redis proxy for very many clients.
 package main
 
 import (
