@@ -129,7 +129,7 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 	return fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d "+
 		"multi=%d qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
 		"cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
-		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.seen)/int64(time.Second),
+		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.lastHeard)/int64(time.Second),
 		s.flags(), id.DB, s.subscriptions(feed.PlainChannel), s.subscriptions(feed.PatternChannel), s.subscriptions(feed.ShardChannel),
 		queued, asks.request+len(s.in)-s.inPos, cap(s.in)-len(s.in), asks.words, queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
 		last, s.user(), redirect, id.RESP, name.libName, name.libVer)

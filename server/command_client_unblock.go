@@ -62,9 +62,9 @@ func (s *session) unblock(by backend.Identity, withError bool) bool {
 		return true
 	case st == nil:
 		return false
-	case st.again != nil: // between two nodes: its slot has moved
-		r := st.again
-		st.again = nil
+	case st.redirected != nil: // between two nodes: its slot has moved
+		r := st.redirected
+		st.redirected = nil
 		st.waiter.Cancel()
 		st.waiter = nil
 		st.giveUpAsking()

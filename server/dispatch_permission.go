@@ -83,17 +83,17 @@ func (v *verdict) Reply(reply, _ []byte, more int) {
 		v.refusal = strings.Replace(text, "'"+v.asked+"'", "'"+v.cmd.Name+"'", 1)
 	}
 	if more == 0 {
-		v.said()
+		v.ended()
 	}
 }
 
 // Lost says that there is no answer.
 func (v *verdict) Lost(err *backend.LostError, _ []byte) {
 	v.refusal = err.Refusal
-	v.said()
+	v.ended()
 }
 
-func (v *verdict) said() {
+func (v *verdict) ended() {
 	if !v.s.closed {
 		v.s.resumeFrom(pauseVetting)
 	}

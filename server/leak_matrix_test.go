@@ -137,7 +137,7 @@ func (b *berthServer) letIdle(c *redistest.Conn) {
 			defer close(done)
 			for s := l.first; s != nil; s = s.next {
 				if remote, _ := s.addresses(); remote == c.LocalAddr() {
-					s.seen = 0
+					s.lastHeard = 0
 				}
 			}
 			l.tickSessions()

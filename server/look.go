@@ -129,7 +129,7 @@ func (s *session) addTo(f *telemetry.Loop) {
 	if s.tracking != nil {
 		f.Tracking++
 	}
-	if s.sub != nil && s.sub.pin != nil || s.tracking != nil {
+	if s.sub != nil && s.sub.own != nil || s.tracking != nil {
 		f.Pinned++
 	}
 	if s.subscribed() {

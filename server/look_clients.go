@@ -17,7 +17,7 @@ func (s *session) clientRow() telemetry.ClientRow {
 	unread := s.conn.OutboundBuffered()
 	r := telemetry.ClientRow{
 		ID: s.id, Addr: remote, User: s.user(), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
-		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.seen) / int64(time.Second),
+		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.lastHeard) / int64(time.Second),
 		Queued: int64(s.queued), Owed: int64(s.waiting), Input: int64(len(s.in) - s.inPos), Output: int64(len(s.out) + unread),
 		Command: s.lastCommand(),
 	}
@@ -30,8 +30,8 @@ func (s *session) clientRow() telemetry.ClientRow {
 	if s.txn != nil {
 		r.Multi = int64(s.txn.n)
 	}
-	if s.sub != nil && s.sub.pin != nil {
-		r.Node = s.sub.pin.addr
+	if s.sub != nil && s.sub.own != nil {
+		r.Node = s.sub.own.addr
 	}
 	if st := s.stay; st != nil {
 		r.Node, r.Watch, r.Lost = st.addr, flagged(st.watching), flagged(st.broken)
@@ -110,12 +110,12 @@ func (l *loop) eachHolding(visit func(h holding)) {
 				}
 			}
 		}
-		if b := s.sub; b != nil && b.pin != nil && b.pin.lease != nil {
+		if b := s.sub; b != nil && b.own != nil && b.own.lease != nil {
 			reason := "subscribe"
 			if b.monitor {
 				reason = "monitor"
 			}
-			visit(holding{s: s, lease: b.pin.lease, reason: reason, held: b.pin.lease.Held()})
+			visit(holding{s: s, lease: b.own.lease, reason: reason, held: b.own.lease.Held()})
 		}
 	}
 	l.lanes.Each(func(h lane.Holding) {

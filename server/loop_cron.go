@@ -42,7 +42,7 @@ func (s *session) check(topology *router.Topology) {
 	l := s.loop
 	cfg := l.srv.config()
 	switch {
-	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.seen) > cfg.Timeout:
+	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
 		l.stats.Limits[telemetry.LimitTimeout]++
 		s.kill(telemetry.IdleTimeout)
 	case s.overSoft > 0:

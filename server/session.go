@@ -69,13 +69,13 @@ type session struct {
 	halfClosed       *halfClosed      // the client has closed its sending side
 	reason           telemetry.Reason // why closing, for log and metric
 
-	prev, next *session // in loop.first
-	born, seen int64    // unix nanoseconds
-	overSoft   int64    // since when the output is above the soft limit, else 0
-	label      *label   // names the client gave itself
-	noEvict    bool     // CLIENT NO-EVICT
-	readonly   bool     // READONLY, over a Cluster
-	lastCmd    *router.Command
+	prev, next      *session // in loop.first
+	born, lastHeard int64    // unix nanoseconds
+	overSoft        int64    // since when the output is above the soft limit, else 0
+	label           *label   // names the client gave itself
+	noEvict         bool     // CLIENT NO-EVICT
+	readonly        bool     // READONLY, over a Cluster
+	lastCmd         *router.Command
 }
 
 // label is how a client has named itself.
@@ -87,7 +87,7 @@ func (s *session) resp() int { return s.pipes.Identity().RESP }
 // opened is the loop's word that the client's socket is ours.
 func (s *session) opened(l *loop, c gnet.Conn) {
 	s.loop, s.conn = l, c
-	s.born, s.seen = l.clock, l.clock
+	s.born, s.lastHeard = l.clock, l.clock
 	s.pipes = l.pipes.Attach(l.srv.newcomer())
 	s.authenticated = !l.srv.nodes.Info().AuthRequired
 	s.topology = l.srv.nodes.Topology()

@@ -16,7 +16,7 @@ func (s *session) traffic(c gnet.Conn) {
 	l := s.loop
 	l.alone.visit(l.clock)
 	l.stats.BytesIn += int64(len(buf))
-	s.seen = l.clock
+	s.lastHeard = l.clock
 	switch {
 	case s.closing || s.closed: // QUIT: the rest is ignored
 	case s.large != nil && s.large.missing > 0:

@@ -34,7 +34,8 @@ type ender interface {
 	end(r *request, reply []byte)
 	// whole reports whether end needs the last reply in one piece.
 	whole() bool
-	// again reports whether a request that no node has answered may be sent again, which it then is.
+	// again reports whether a request that no node has answered may be sent again, which it then
+	// is.
 	again() bool
 }
 

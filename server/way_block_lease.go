@@ -9,24 +9,23 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// wait is what becomes of a blocking command that has to wait for its lease: to its client it
-// blocks from the beginning. The time it waits is taken off its timeout, and the `$` of an XREAD,
-// which means the last entry when the command arrives, is looked up at once. Owned by the session's
-// loop.
-type wait struct {
+// leaseWait is a blocking command that waits for its lease. For its client the command blocks from
+// the beginning: the time it waits is taken off its timeout, and the `$` of an XREAD, which means
+// the last entry when the command arrives, is looked up at once. Owned by the session's loop.
+type leaseWait struct {
 	since  int64          // when the command came, unix nanoseconds
 	ids    map[int]string // by argument: the entry that a `$` stands for
 	asking bool           // a node has still to say them
 }
 
-// beginWait notes that the session's blocking command waits from now on.
-func (s *session) beginWait(cmd *router.Command, args [][]byte) {
+// beginLeaseWait notes that the session's blocking command waits for a lease from now on.
+func (s *session) beginLeaseWait(cmd *router.Command, args [][]byte) {
 	st := s.stay
-	if st.wait != nil {
+	if st.leaseWait != nil {
 		return
 	}
-	w := &wait{since: s.loop.clock}
-	st.wait = w
+	w := &leaseWait{since: s.loop.clock}
+	st.leaseWait = w
 	if !cmd.Is(router.Broadcast) {
 		return
 	}
@@ -110,20 +109,20 @@ func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) boo
 	switch {
 	case !ready && taken: // refused
 		if s.stay != nil {
-			s.stay.wait = nil
+			s.stay.leaseWait = nil
 		}
 		return true
 	case !ready:
 		if s.pause == pauseLeasing {
-			s.beginWait(cmd, args)
+			s.beginLeaseWait(cmd, args)
 		}
 		return false
 	}
-	if w := s.stay.wait; w != nil {
+	if w := s.stay.leaseWait; w != nil {
 		if w.asking {
 			return s.hold(pauseLeasing)
 		}
-		s.stay.wait = nil
+		s.stay.leaseWait = nil
 		raw = withTimeLeft(cmd, raw, args, time.Duration(s.loop.clock-w.since), w.ids)
 	}
 	s.sendOnStay(cmd, raw, 1)

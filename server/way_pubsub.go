@@ -26,7 +26,7 @@ type subscriber struct {
 	names   [feed.ChannelKinds]map[string]subscription
 	joined  int // subscriptions so far, to tell which is older
 	feeds   []feedUse
-	pin     *pin
+	own     *ownFeed
 	monitor bool
 
 	underWay []*subscriptionChange // on feeds, the oldest first
@@ -93,9 +93,9 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 		return s.hold(pauseDraining)
 	}
 	switch {
-	case cmd.Is(router.Monitor) || b.pin.subscribed() ||
+	case cmd.Is(router.Monitor) || b.own.subscribed() ||
 		b.total() == 0 && len(b.underWay) == 0 && !s.loop.srv.config().PubSubSharing:
-		return b.onPin(cmd, raw, args)
+		return b.onOwn(cmd, raw, args)
 	case cmd.Is(router.Unsubscribes):
 		return b.unsubscribe(cmd, raw, args)
 	}
@@ -139,7 +139,7 @@ func (b *subscriber) finish(reply []byte) {
 // end takes a subscriber that listens to nothing from its client.
 func (b *subscriber) end() {
 	if s := b.s; s.sub == b && b.total() == 0 && !b.monitor && len(b.underWay) == 0 {
-		b.pin.close("unsubscribed")
+		b.own.close("unsubscribed")
 		s.sub = nil
 	}
 }
@@ -294,8 +294,8 @@ func (s *session) unlisten(why string) {
 	}
 	s.sub = nil
 	b.monitor = false
-	b.pin.close(why)
-	b.pin = nil
+	b.own.close(why)
+	b.own = nil
 	s.loop.addJob(leaving{b})
 }
 

@@ -25,14 +25,14 @@ import (
 //	UNSUBSCRIBE ─▶ PING on the feeds ─▶ its turn ─▶ leave … leave
 type subscriptionChange struct {
 	*subscriber
-	r     *request
-	words wordReader // the client's request, as far as it is not dealt with
-	set   *feed.Set
-	asks  []*feed.Channel // claimed so far
-	stage func(*subscriptionChange) (done bool)
-	early bool   // a confirmation came before its turn: it is to be asked anew
-	said  []byte // confirmations that wait, since they are for the midst of EXEC's reply
-	due   func() // what it does when its turn comes; nil: the answer is to come first
+	r             *request
+	words         wordReader // the client's request, as far as it is not dealt with
+	set           *feed.Set
+	asks          []*feed.Channel // claimed so far
+	stage         func(*subscriptionChange) (done bool)
+	early         bool   // a confirmation came before its turn: it is to be asked anew
+	confirmations []byte // confirmations that wait, since they are for the midst of EXEC's reply
+	due           func() // what it does when its turn comes; nil: the answer is to come first
 }
 
 // begin enters one, after the others.
@@ -96,8 +96,8 @@ func (c *subscriptionChange) claim() (done bool) {
 	return true
 }
 
-// turn does what it is for, now if nothing is ahead of it.
-func (c *subscriptionChange) turn(do func()) {
+// inTurn runs do when nothing of the client is ahead of this change: at once, or later.
+func (c *subscriptionChange) inTurn(do func()) {
 	switch {
 	case c.s.closed:
 		c.r.done(nil)
@@ -115,7 +115,7 @@ func (c *subscriptionChange) Subscribed(ch *feed.Channel, last bool) {
 		c.listen(ch, last)
 	case last:
 		c.early = false
-		c.turn(c.ask)
+		c.inTurn(c.ask)
 	default:
 		c.early = true
 	}
@@ -135,20 +135,20 @@ func (c *subscriptionChange) listen(ch *feed.Channel, last bool) {
 // say gives the client confirmations; with the last ones it ends.
 func (c *subscriptionChange) say(out []byte, last bool) {
 	switch {
-	case last && c.said == nil:
+	case last && c.confirmations == nil:
 		c.confirmed(out)
 	case last:
-		c.confirmed(append(c.said, out...))
+		c.confirmed(append(c.confirmations, out...))
 	case c.s.head == c.r:
 		c.s.write(out)
 	default:
-		c.said = append(c.said, out...)
+		c.confirmations = append(c.confirmations, out...)
 	}
 }
 
 // Refused says why the client's SUBSCRIBE is in vain.
 func (c *subscriptionChange) Refused(err *backend.LostError) {
-	c.turn(func() {
+	c.inTurn(func() {
 		l := c.s.loop
 		l.scratch = appendLost(l.scratch[:0], err)
 		c.finish(l.scratch)
@@ -166,9 +166,9 @@ func (b *subscriber) unsubscribe(cmd *router.Command, raw []byte, args [][]byte)
 	}
 	do := func() { c.start(stage) }
 	if len(feeds) == 0 {
-		c.turn(do)
+		c.inTurn(do)
 	} else {
-		afterAll(feeds, func() { c.turn(do) })
+		afterAll(feeds, func() { c.inTurn(do) })
 	}
 	return true
 }

@@ -8,10 +8,9 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// pin is a lease that stays its client's until it goes: for MONITOR, and for its subscriptions when
-// pubsub-sharing is off. What the node sends on it goes to the client as it is. It is a
-// backend.Holder. A nil pin is none.
-type pin struct {
+// ownFeed is a subscriber's own lease: MONITOR's, and with pubsub-sharing no that of SUBSCRIBE and
+// the like. It is a pool.Holder.
+type ownFeed struct {
 	b       *subscriber
 	addr    string
 	lease   *pool.Lease
@@ -21,12 +20,12 @@ type pin struct {
 	confirm int   // confirmations of the request under way that have not come
 }
 
-func (p *pin) subscribed() bool { return p != nil && p.holds }
+func (p *ownFeed) subscribed() bool { return p != nil && p.holds }
 
-// onPin sends a request of a subscriber on its own lease, and takes no other until it is confirmed.
-func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool {
+// onOwn sends a request of a subscriber on its own lease, and takes no other until it is confirmed.
+func (b *subscriber) onOwn(cmd *router.Command, raw []byte, args [][]byte) bool {
 	s := b.s
-	if b.pin == nil && cmd.Is(router.Unsubscribes) { // nothing to end
+	if b.own == nil && cmd.Is(router.Unsubscribes) { // nothing to end
 		return b.unsubscribe(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
@@ -34,18 +33,18 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 	if text != "" {
 		return s.refuse(cmd, text)
 	}
-	if b.pin == nil {
-		b.pin = &pin{b: b, addr: t.Shards()[shard].Primary}
+	if b.own == nil {
+		b.own = &ownFeed{b: b, addr: t.Shards()[shard].Primary}
 		s.sub = b
 		id := s.pipes.Identity()
-		leases := s.loop.srv.pools.For(b.pin.addr, id)
-		b.pin.lease, b.pin.waiter = leases.Get(b.pin, s.loop.inbox, id, pool.ReasonPin)
+		leases := s.loop.srv.pools.For(b.own.addr, id)
+		b.own.lease, b.own.waiter = leases.Get(b.own, s.loop.inbox, id, pool.ReasonPin)
 	}
-	p := b.pin
+	p := b.own
 	switch {
 	case p.err != nil:
 		text := s.noLease(p.addr, p.err)
-		b.pin = nil
+		b.own = nil
 		b.end()
 		return s.refuse(cmd, text)
 	case p.lease == nil:
@@ -58,7 +57,7 @@ func (b *subscriber) onPin(cmd *router.Command, raw []byte, args [][]byte) bool 
 }
 
 // send sends the request.
-func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
+func (p *ownFeed) send(cmd *router.Command, raw []byte, args [][]byte) {
 	b := p.b
 	p.confirm = 1
 	switch {
@@ -76,13 +75,13 @@ func (p *pin) send(cmd *router.Command, raw []byte, args [][]byte) {
 }
 
 // Attached is the pool's late answer.
-func (p *pin) Attached(l *pool.Lease, err error) {
+func (p *ownFeed) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter, p.err = l, nil, err
 	p.b.s.resumeFrom(pauseLeasing)
 }
 
 // LeaseReply takes what the node says: a confirmation, or something for the client alone.
-func (p *pin) LeaseReply(_ *pool.Lease, reply []byte) {
+func (p *ownFeed) LeaseReply(_ *pool.Lease, reply []byte) {
 	b := p.b
 	s := b.s
 	reply = inProtocol(reply, s.resp())
@@ -113,7 +112,7 @@ func inProtocol(reply []byte, resp int) []byte {
 
 // confirms reports whether a reply answers the request under way, and notes what the client is now
 // subscribed to.
-func (p *pin) confirms(reply []byte) bool {
+func (p *ownFeed) confirms(reply []byte) bool {
 	b := p.b
 	if b.request == nil {
 		return false
@@ -141,13 +140,13 @@ func (p *pin) confirms(reply []byte) bool {
 }
 
 // LeaseLost says that the connection is gone: the client must not believe that it still listens.
-func (p *pin) LeaseLost(*pool.Lease, error) {
+func (p *ownFeed) LeaseLost(*pool.Lease, error) {
 	p.lease = nil
 	p.b.s.kill(telemetry.SubscriptionLost)
 }
 
 // close gives up the lease.
-func (p *pin) close(why string) {
+func (p *ownFeed) close(why string) {
 	switch {
 	case p == nil:
 	case p.waiter != nil:

@@ -18,25 +18,25 @@ import (
 //
 // Owned by the session's loop.
 type stay struct {
-	s        *session
-	addr     string
-	state    stayState
-	reason   pool.Reason
-	identity backend.Identity // what the lease has been turned to
-	lease    *pool.Lease
-	waiter   *pool.Waiter
-	err      error      // why there is no lease: for the request that asked
-	owed     []stayOwed // replies the lease owes, oldest first
-	again    *request   // to be sent as soon as attached: it was redirected
-	asking   bool       // with ASKING first
-	sentAt   int64      // when a request was last put on the lease, unix nanoseconds
-	movedAt  int64      // when a part of a long reply last came, unix nanoseconds
-	slot     int        // of the watched keys
-	watching bool       // between WATCH and EXEC, DISCARD, UNWATCH
-	broken   bool       // what was watched is lost: EXEC answers nil
-	dirty    bool       // in loop.staying
-	wait     *wait      // the blocking command that waits for the lease
-	said     int        // commands of the client's CLIENT TRACKING that the node was told
+	s          *session
+	addr       string
+	state      stayState
+	reason     pool.Reason
+	identity   backend.Identity // what the lease has been turned to
+	lease      *pool.Lease
+	waiter     *pool.Waiter
+	err        error      // why there is no lease: for the request that asked
+	owed       []stayOwed // replies the lease owes, oldest first
+	redirected *request   // to be sent as soon as attached: it was redirected
+	asking     bool       // with ASKING first
+	sentAt     int64      // when a request was last put on the lease, unix nanoseconds
+	movedAt    int64      // when a part of a long reply last came, unix nanoseconds
+	slot       int        // of the watched keys
+	watching   bool       // between WATCH and EXEC, DISCARD, UNWATCH
+	broken     bool       // what was watched is lost: EXEC answers nil
+	dirty      bool       // in loop.staying
+	leaseWait  *leaseWait // the blocking command that waits for the lease
+	told       int        // commands of the client's CLIENT TRACKING that the node was told
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows
@@ -181,8 +181,8 @@ func (st *stay) ask() {
 // Attached is the pool's late answer.
 func (st *stay) Attached(l *pool.Lease, err error) {
 	st.lease, st.waiter = l, nil
-	r := st.again
-	st.again = nil
+	r := st.redirected
+	st.redirected = nil
 	switch {
 	case err != nil && r != nil:
 		st.fail(r, err)
@@ -291,8 +291,8 @@ func (s *session) leaveStay(why string) {
 	switch {
 	case st.waiter != nil:
 		st.waiter.Cancel()
-		if st.again != nil {
-			s.loop.dropRequest(st.again)
+		if st.redirected != nil {
+			s.loop.dropRequest(st.redirected)
 		}
 	case st.lease == nil:
 	case len(st.owed) == 0 && s.loop.srv.config().PoolEnabled:

@@ -176,10 +176,10 @@ func (st *stay) follow(r *request, to router.Redirect) {
 		}
 		return
 	}
-	st.again, st.asking = r, to.Ask
+	st.redirected, st.asking = r, to.Ask
 	st.goTo(to.Addr)
 	if st.lease != nil {
-		st.again = nil
+		st.redirected = nil
 		st.resend(r)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // node remembers: after its reply the client is told to forget everything.
 type tracking struct {
 	commands             []byte // CLIENT TRACKING ON …, as each node is told
-	said                 int    // of them
+	told                 int    // of them
 	optin, optout, bcast bool
 	caching              []byte // CLIENT CACHING, to go before the next request
 }
@@ -109,8 +109,8 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 		s.tracking = t
 	}
 	t.commands = append(t.commands, c.raw...)
-	t.said++
-	st.said = t.said
+	t.told++
+	st.told = t.told
 	st.lease.Mark(pool.DirtTracking)
 	for i := 3; i < len(c.args); i++ {
 		switch strings.ToLower(string(c.args[i])) {
@@ -130,13 +130,13 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 // track tells the node of a lease, ahead of anything else, that this client tracks.
 func (st *stay) track() {
 	t := st.s.tracking
-	if t == nil || st.said > 0 {
+	if t == nil || st.told > 0 {
 		return
 	}
-	st.said = t.said
+	st.told = t.told
 	st.lease.Mark(pool.DirtTracking)
-	st.lease.Send(t.commands, t.said)
-	st.owed = append(st.owed, stayOwed{left: t.said, must: true})
+	st.lease.Send(t.commands, t.told)
+	st.owed = append(st.owed, stayOwed{left: t.told, must: true})
 	st.touch()
 }
 

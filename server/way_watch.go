@@ -19,7 +19,7 @@ func (st *stay) idle() time.Duration {
 	if !st.watching || st.tracks() || st.lease == nil || len(st.owed) > 0 || s.waiting > 0 {
 		return 0
 	}
-	return min(st.lease.Quiet(), time.Duration(s.loop.clock-s.seen))
+	return min(st.lease.Quiet(), time.Duration(s.loop.clock-s.lastHeard))
 }
 
 // Revoke gives the lease back because others wait for one, unless its client is at work.

@@ -312,8 +312,8 @@ func (s *Set) restore() {
 	}
 }
 
-// wait puts off the next attempt to restore.
-func (s *Set) wait() {
+// retryLater puts off the next attempt to restore.
+func (s *Set) retryLater() {
 	s.backOff = min(max(2*s.backOff, backend.BackOffMin), backend.BackOffMax)
 	s.retryAt = s.feeds.loop.Now() + int64(s.backOff)/2 + rand.Int64N(int64(s.backOff)/2)
 }
@@ -332,7 +332,7 @@ func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
 	default:
 		ch.hops = 0
 		s.lose(ch)
-		s.wait()
+		s.retryLater()
 	}
 }
 

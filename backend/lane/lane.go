@@ -321,7 +321,7 @@ func (ln *lane) leave() {
 	default:
 		ln.move(leaving)
 		ln.unblock = newUnblocking(ln.g.ls.loop, ln.g.pipes, ln.lease, func() bool { return !ln.answered }, ln.unblocked)
-		ln.unblock.settled = ln.g.adjust
+		ln.unblock.afterStep = ln.g.adjust
 		ln.unblock.ask()
 	}
 }

@@ -17,13 +17,13 @@ import (
 // A node that has unblocked nobody has either just answered, whose reply is on its way then, or has
 // not seen the command yet: it is asked again.
 type unblocking struct {
-	loop    backend.Loop
-	set     *pipe.Set
-	addr    string
-	words   []byte // CLIENT UNBLOCK …
-	waits   func() bool
-	end     func(unblockOutcome)
-	settled func() // after each step that an event caused; may be nil
+	loop      backend.Loop
+	set       *pipe.Set
+	addr      string
+	words     []byte // CLIENT UNBLOCK …
+	waits     func() bool
+	end       func(unblockOutcome)
+	afterStep func() // after each step that an event caused; may be nil
 
 	owed  bool // the node's answer to the latest question
 	tries int
@@ -91,7 +91,7 @@ func (u *unblocking) Reply(reply, _ []byte, _ int) {
 	default:
 		u.timer = time.AfterFunc(unblockPause<<(u.tries-1), func() { u.loop.Post(u.askAgain) })
 	}
-	u.settle()
+	u.stepped()
 }
 
 func (u *unblocking) askAgain() {
@@ -103,7 +103,7 @@ func (u *unblocking) askAgain() {
 	default:
 		u.finish(answered)
 	}
-	u.settle()
+	u.stepped()
 }
 
 // Lost says that there will be no answer.
@@ -111,13 +111,13 @@ func (u *unblocking) Lost(*backend.LostError, []byte) {
 	u.owed = false
 	if !u.over {
 		u.finish(unanswered)
-		u.settle()
+		u.stepped()
 	}
 }
 
-func (u *unblocking) settle() {
-	if u.settled != nil {
-		u.settled()
+func (u *unblocking) stepped() {
+	if u.afterStep != nil {
+		u.afterStep()
 	}
 }
 

@@ -96,7 +96,7 @@ func Connect(ctx context.Context, target Target, options Options) (*Nodes, error
 	if err != nil && (mistake(err) != "" || !options.Wait) {
 		return nil, fmt.Errorf("backend %s: %w", target, err)
 	}
-	n.settle(err)
+	n.finishRound(err)
 	if err != nil {
 		n.logFailure(err)
 	}

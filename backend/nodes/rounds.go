@@ -74,7 +74,7 @@ func (n *Nodes) round(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // closed: the failure is ours
 	}
-	n.settle(err)
+	n.finishRound(err)
 	switch {
 	case err != nil && (before.Err == nil || mistake(err) != mistake(before.Err)):
 		n.logFailure(err)
@@ -99,8 +99,8 @@ func mistake(err error) string {
 	return ""
 }
 
-// settle keeps how a round went and sets the pause before the next.
-func (n *Nodes) settle(err error) {
+// finishRound keeps how a round went and sets the pause before the next.
+func (n *Nodes) finishRound(err error) {
 	n.stats.rounds.Add(1)
 	if err == nil {
 		n.backOff = 0

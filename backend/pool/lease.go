@@ -97,7 +97,7 @@ func (l *Lease) Send(cmd []byte, replies int) {
 		l.out = newBuffer()
 	}
 	if !l.turned {
-		l.turn()
+		l.prepare()
 	}
 	if len(l.parts) > 0 {
 		l.parts = append(l.parts, slices.Clone(cmd))
@@ -117,14 +117,14 @@ func (l *Lease) SendParts(cmd [][]byte, replies int) {
 	l.parts = append(l.parts, cmd...)
 }
 
-// turn makes the connection what its holder wants. This is the place for anything that must be so
-// before the holder's first byte: a gate lets no byte pass until the replies to our own commands
+// prepare makes the connection what its holder wants. This is the place for anything that must be
+// so before the holder's first byte: a gate lets no byte pass until the replies to our own commands
 // are in, and a refusal ends the lease with nothing executed.
-func (l *Lease) turn() {
+func (l *Lease) prepare() {
 	l.turned = true
 	g, b := &l.conn.ledger, l.out.b
 	b, undone := g.undo(b)
-	b, turned := g.turn(b, l.db, l.resp)
+	b, turned := g.prepare(b, l.db, l.resp)
 	l.out.b = b
 	l.skip += undone + turned
 	if turned > 0 {
@@ -371,7 +371,7 @@ func (l *Lease) Detach() {
 	l.conn.ledger.recycle()
 	p.put(l.conn)
 	if l.reason.class() == long {
-		p.allowance.settle() // one less of its class: for another pool, perhaps
+		p.allowance.makeRoom() // one less of its class: for another pool, perhaps
 	}
 }
 

@@ -77,11 +77,11 @@ func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	return dst, replies
 }
 
-// turn appends the commands that turn the connection to a database and a protocol, and how many
+// prepare appends the commands that turn the connection to a database and a protocol, and how many
 // replies they bring. Both can be refused (a database that does not exist, an ACL that was
 // changed), and what follows a refused SELECT would run in the wrong database: the replies must be
 // in before a command of the holder goes out.
-func (g *ledger) turn(dst []byte, db, resp int) (_ []byte, replies int) {
+func (g *ledger) prepare(dst []byte, db, resp int) (_ []byte, replies int) {
 	if g.resp != resp {
 		dst = codec.AppendCommandString(dst, "HELLO", strconv.Itoa(resp))
 		replies++

@@ -140,7 +140,7 @@ func (a *nodeLimit) learn(maxClients, connected int) {
 	for _, p := range pools {
 		p.trim()
 	}
-	a.settle()
+	a.makeRoom()
 }
 
 // add makes p one of the node's pools.
@@ -176,9 +176,9 @@ func (a *nodeLimit) unseat(c *conn) {
 	a.mu.Unlock()
 }
 
-// settle serves those who wait, in every pool of the node, with what has become free: a connection
+// makeRoom serves the waiters, in every pool of the node, with what has become free: a connection
 // less, or a lease of class long less.
-func (a *nodeLimit) settle() {
+func (a *nodeLimit) makeRoom() {
 	if a.waiting[brief].Load()+a.waiting[long].Load() == 0 {
 		return
 	}

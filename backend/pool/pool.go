@@ -241,7 +241,7 @@ func (p *Pool) closed(c *conn, why string) {
 // end is discard at the end of a lease, which may have been one too many of its class.
 func (p *Pool) end(c *conn, why string) {
 	p.discard(c, why)
-	p.allowance.settle()
+	p.allowance.makeRoom()
 }
 
 // leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack.

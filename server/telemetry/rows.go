@@ -154,7 +154,7 @@ func (s *Snapshot) BackendRows() []BackendRow {
 		row(addr).Redirects = n.moved + n.asked
 	}
 	for i := range rows {
-		rows[i].settle()
+		rows[i].wordState()
 		limit := s.Limits[rows[i].Node]
 		rows[i].Limit, rows[i].LimitLong = int64(limit.All), int64(limit.Blocking)
 		if e := errs[rows[i].Node]; e.err != nil {
@@ -187,8 +187,8 @@ type nodeError struct {
 	at  int64
 }
 
-// settle words the state of a node without pipes by its other connections.
-func (r *BackendRow) settle() {
+// wordState words the state of a node without pipes by its other connections.
+func (r *BackendRow) wordState() {
 	switch {
 	case r.State != "":
 	case r.Leased+r.Idle+r.Feeds > 0:
