@@ -340,7 +340,9 @@ func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason)
 	case leaseBusy:
 		return false, s.hold(pauseDraining)
 	case leaseFailed:
-		return false, s.refuse(cmd, s.stay.failure(s.stay.giveUpAsking()))
+		st := s.stay // giveUpAsking may end it
+		why := st.giveUpAsking()
+		return false, s.refuse(cmd, st.failure(why))
 	}
 	s.stay.track()
 	return true, true
