@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// clusterTimeout bounds each wait for nodes to agree.
+// clusterTimeout bounds each wait for nodes to agree; see Patience.
 const clusterTimeout = 20 * time.Second
 
 // Cluster is a Redis Cluster of real servers: nodes 0 … primaries-1 are the
@@ -174,9 +174,10 @@ func (c *Cluster) replicate(t testing.TB, replica, primary int) {
 }
 
 // Eventually polls cond until it is true and fails the test when that takes
-// longer than within. It is for what only other processes can make true.
+// longer than Patience(within). It is for what only other processes can make true.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
+	within = Patience(within)
 	deadline := time.Now().Add(within)
 	for pause := time.Millisecond; !cond(); pause = min(2*pause, 50*time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -43,7 +43,7 @@ func TryDial(t testing.TB, addr string) (*Conn, error) {
 	if strings.HasPrefix(addr, "/") {
 		network = "unix"
 	}
-	nc, err := net.DialTimeout(network, addr, 5*time.Second)
+	nc, err := net.DialTimeout(network, addr, Patience(5*time.Second))
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +53,10 @@ func TryDial(t testing.TB, addr string) (*Conn, error) {
 }
 
 func newConn(t testing.TB, nc net.Conn) *Conn {
-	return &Conn{t: t, net: nc, in: bufio.NewReaderSize(nc, 16<<10), timeout: 10 * time.Second}
+	return &Conn{t: t, net: nc, in: bufio.NewReaderSize(nc, 16<<10), timeout: Patience(10 * time.Second)}
 }
 
-// SetTimeout changes the deadline of each later operation; ten seconds at first.
+// SetTimeout changes the deadline of each later operation; Patience of ten seconds at first.
 func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
 // LocalAddr is this end of the socket, as the server's CLIENT LIST shows it in addr=.

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// startTimeout bounds how long a server may take until it answers PING. It is
-// generous because tests of several packages share two cores.
+// startTimeout bounds how long a server may take until it answers PING; see
+// Patience. It is generous because tests of several packages share two cores.
 const startTimeout = 20 * time.Second
 
 // errPortTaken says that somebody else listens where a server wanted to.
@@ -132,7 +132,7 @@ func (s *Server) Resume() { _ = s.current().cmd.Process.Signal(syscall.SIGCONT) 
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(Patience(startTimeout))
 	for {
 		err := s.launch()
 		if err == nil {
@@ -207,10 +207,12 @@ func (s *Server) launch() error {
 	s.mu.Lock()
 	s.proc = p
 	s.mu.Unlock()
+	begin := time.Now()
 	if err := s.waitAnswers(p); err != nil {
 		s.Kill()
 		return err
 	}
+	measure(time.Since(begin))
 	return nil
 }
 
@@ -258,7 +260,7 @@ func spawn(bin string, args []string, dir, logFile string) (*process, error) {
 // waitAnswers returns nil once the server answers and proves to be p, and
 // errPortTaken when p could not listen.
 func (s *Server) waitAnswers(p *process) error {
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(Patience(startTimeout))
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		select {
 		case <-p.exited:
@@ -273,7 +275,7 @@ func (s *Server) waitAnswers(p *process) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("no answer to PING within %s: %w", startTimeout, err)
+			return fmt.Errorf("no answer to PING within %s: %w", Patience(startTimeout), err)
 		}
 	}
 }
