@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,15 +32,13 @@ type berthServer struct {
 	once  sync.Once
 	fed   sync.Map // *clientReads by *redistest.Conn
 	reads sync.Map // the same by the client's address
-	solo  bool     // no other berth ran when this one started
-	age   int      // how many had been started before it
-	fds   int      // descriptors of the process before it started
+	mark  mark     // what tells its goroutines and descriptors from those of others
 }
 
 // startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded one), with the defaults,
 // a port of its own and no admin listener, but for what args say ("--name", "value"). It stops with the test, and the test
-// fails when a goroutine or a descriptor stays behind. What clients and nodes sent is destroyed as soon as berth has looked
-// at it, as gnet would do with the next read.
+// fails when a goroutine or a descriptor stays behind: see mark. What clients and nodes sent is destroyed as soon as berth
+// has looked at it, as gnet would do with the next read.
 func startBerth(t testing.TB, backend string, args ...string) *berthServer {
 	t.Helper()
 	b := &berthServer{t: t}
@@ -52,20 +49,21 @@ func startBerth(t testing.TB, backend string, args ...string) *berthServer {
 		}
 		line = append(line, backend)
 	}
-	running.enter(b)
+	leaks.enter(b)
 	for try := 0; ; try++ {
-		err := b.start(append(line, args...))
+		var err error
+		b.mark.label(func() { err = b.start(append(line, args...)) })
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) || try == 50 {
-			running.leave()
+			leaks.leave(b)
 			t.Fatalf("start berth: %v", err)
 		}
 	}
 	t.Cleanup(func() {
 		b.Stop()
-		running.checkLeaks(b)
+		leaks.check(b)
 	})
 	return b
 }
@@ -105,6 +103,7 @@ func (b *berthServer) start(args []string) error {
 		return err
 	}
 	b.srv, b.addr = srv, "127.0.0.1:"+port
+	b.mark.port, _ = strconv.Atoi(port)
 	return nil
 }
 
@@ -130,7 +129,7 @@ func (b *berthServer) Stop() {
 		if n := b.srv.clients.Load(); n != 0 {
 			eventually(b.t, "all clients to be gone", func() bool { return b.srv.clients.Load() == 0 })
 		}
-		running.leave()
+		leaks.leave(b)
 	})
 }
 
@@ -163,7 +162,7 @@ func (b *berthServer) feed(c *redistest.Conn, bytes string) {
 	if due > goneFar || c.TryWrite([]byte(bytes)) != nil {
 		return
 	}
-	if !seen.await(due, 10*time.Second) {
+	if !seen.await(due, redistest.Patience(10*time.Second)) {
 		b.t.Fatalf("berth has not read what %s sent", c.LocalAddr())
 	}
 }
@@ -253,92 +252,6 @@ func (p poisoner) reads(c gnet.Conn) *clientReads {
 	return v.(*clientReads)
 }
 
-// running knows the berths of this process, to tell when a leak can be told from a neighbour.
-var running berths
-
-type berths struct {
-	mu      sync.Mutex
-	now     int
-	started int
-}
-
-func (r *berths) enter(b *berthServer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b.solo = r.now == 0
-	r.now++
-	r.started++
-	b.age = r.started
-	b.fds = openFiles()
-}
-
-func (r *berths) leave() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now--
-}
-
-// undisturbed reports whether no berth runs, and none but b has since b started.
-func (r *berths) undisturbed(b *berthServer) (none, onlyB bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now == 0, r.now == 0 && b.solo && r.started == b.age
-}
-
-// checkLeaks waits until nothing of berth is left. With other berths running it cannot tell, and the last one looks.
-func (r *berths) checkLeaks(b *berthServer) {
-	b.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		none, onlyB := r.undisturbed(b)
-		if !none {
-			return
-		}
-		left, fds := leftGoroutines(), openFiles()
-		if len(left) == 0 && (!onlyB || fds <= b.fds) {
-			return
-		}
-		if time.Now().After(deadline) {
-			if none, _ := r.undisturbed(b); none {
-				b.t.Errorf("berth left behind %d goroutines, and descriptors went from %d to %d\n%s\n%s",
-					len(left), b.fds, fds, strings.Join(left, "\n\n"), strings.Join(fileNames(), "\n"))
-			}
-			return
-		}
-		time.Sleep(pause)
-	}
-}
-
-// leftGoroutines are the stacks of goroutines that run berth's or gnet's code, those of tests excepted. Idle workers of
-// gopool and netpoll's pollers run neither.
-func leftGoroutines() []string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var left []string
-	for _, stack := range strings.Split(string(buf), "\n\n") {
-		ours := strings.Contains(stack, "berth-proxy/berth/server.") || strings.Contains(stack, "berth-proxy/berth/backend.") ||
-			strings.Contains(stack, "panjf2000/gnet")
-		if ours && !strings.Contains(stack, "_test.go") && !strings.Contains(stack, "testing.(*M)") {
-			left = append(left, stack)
-		}
-	}
-	return left
-}
-
-func openFiles() int { return len(fileNames()) }
-
-// fileNames says what the process' descriptors are.
-func fileNames() []string {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	var names []string
-	for _, e := range entries {
-		if name, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
-			names = append(names, e.Name()+" "+name)
-		}
-	}
-	return names
-}
-
 // unique is a key prefix that no other test has used, nor this one when it runs again.
 func unique(prefix string) string { return fmt.Sprintf("%s.%d", prefix, uniques.Add(1)) }
 
@@ -412,8 +325,13 @@ func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	netpoll.Initialize() // its pollers stay, and are no leak
 	shared.init()
+	leaks.begin()
 	code := m.Run()
 	shared.tb.end()
+	if left := leaks.end(); left != "" {
+		fmt.Printf("FAIL: after all tests, of a berth that ran beside others, there is left:\n%s\n", left)
+		code = 1
+	}
 	os.Exit(code)
 }
 

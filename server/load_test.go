@@ -148,7 +148,7 @@ func (b *loadedBerth) terminate(patience time.Duration) (code int, took time.Dur
 			if b.inner.srv.shutdown(ctx) != nil {
 				code = 1
 			}
-			running.leave()
+			leaks.leave(b.inner)
 		})
 		return code, time.Since(begin)
 	}
