@@ -11,7 +11,7 @@ import (
 
 const (
 	pieceSize = 1 << 10
-	largeSize = 64 << 20
+	largeSize = 16 << 20
 )
 
 // spoiled is what poisoned bytes look like.
@@ -75,7 +75,7 @@ func TestALargeArgumentInSmallPiecesIsReadOnce(t *testing.T) {
 		}
 	}
 	if ratio := float64(costs[largeSize]) / float64(costs[largeSize/2]); ratio > 2.3 {
-		t.Errorf("64 MB cost %.2f times 32 MB", ratio)
+		t.Errorf("16 MB cost %.2f times 8 MB", ratio)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestALargeReplyInSmallPiecesIsReadOnce(t *testing.T) {
 		}
 	}
 	if ratio := float64(costs[largeSize]) / float64(costs[largeSize/2]); ratio > 2.3 {
-		t.Errorf("64 MB cost %.2f times 32 MB", ratio)
+		t.Errorf("16 MB cost %.2f times 8 MB", ratio)
 	}
 }
 

@@ -139,7 +139,7 @@ func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
 	for u := range users {
 		node.Do(t, "ACL", "SETUSER", fmt.Sprint("u", u), "on", fmt.Sprint(">p", u), fmt.Sprintf("~u%d:*", u), "&*", "+@all")
 	}
-	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "4")
+	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "4", "--pool-wait-timeout", "30000")
 	var wg sync.WaitGroup
 	for client := range 4 * users {
 		wg.Go(func() {

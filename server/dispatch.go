@@ -54,11 +54,6 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 			return s.queue(cmd, raw, args)
 		}
 	}
-	return s.travel(cmd, raw, args)
-}
-
-// travel sends a request that may run on its way.
-func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch cmd.Travels(args) {
 	case router.Local, router.Txn:
 		return s.local(cmd, raw, args)

@@ -412,8 +412,8 @@ func TestStopUnderLoadAnswersWhatWasSent(t *testing.T) {
 	s.start(sized(10, 100), "pop", s.pop)
 	k.awaitServed(0)
 	k.pause(sized(300*time.Millisecond, 2*time.Second))
-	code, took := b.terminate(10 * time.Second)
-	if code != 0 || took > 5*time.Second {
+	code, took := b.terminate(redistest.Patience(10 * time.Second))
+	if code != 0 || took > redistest.Patience(5*time.Second) {
 		t.Errorf("exit code %d after %s", code, took)
 	}
 	eventually(t, "all clients to see the end", func() bool { return int(k.lost.count.Load()) == sized(50, 500) })

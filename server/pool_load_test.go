@@ -124,7 +124,7 @@ func TestInteractiveTransactionsShareFewConnections(t *testing.T) {
 	const most = 64
 	b := startLoaded(t, node.Addr(), "--loops", "2", "--private-conn-pool-max-total", fmt.Sprint(most), "--maxclients", "20000")
 	direct := redistest.Dial(t, node.Addr())
-	clients, workers, span := sized(100, 1000), sized(200, 5000), sized(2*time.Second, 10*time.Second)
+	clients, workers, span := sized(100, 1000), sized(200, 5000), sized(500*time.Millisecond, 10*time.Second)
 	k := newInteractive(t, b.Addr(), clients/10) // ten programs fight for each counter
 	k.start(clients, "program", k.swap)
 
@@ -178,7 +178,7 @@ func TestTransactionsWithoutWatchMakeNoConnections(t *testing.T) {
 	b := startLoaded(t, node.Addr(), "--loops", "2")
 	direct := redistest.Dial(t, node.Addr())
 	const perSecond = 300
-	clients, span := sized(10, 30), sized(2*time.Second, 20*time.Second)
+	clients, span := sized(10, 30), sized(500*time.Millisecond, 20*time.Second)
 	addr := b.Addr()
 	run := func(addr string) (cpu time.Duration, connected int64, sent int64) {
 		k := newCrowd(t, addr)
@@ -261,7 +261,7 @@ func TestPoolSettingsChangeUnderLoad(t *testing.T) {
 	s.start(20, "plain", s.plain)
 	c := dial(t, b.Addr())
 	between := func(least, n int) string { return fmt.Sprint(least + rand.IntN(n)) }
-	const changes = 1000
+	changes := sized(300, 1000)
 	for range changes {
 		pairs := []any{"CONFIG", "SET"}
 		for name, value := range map[string]string{

@@ -287,7 +287,7 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 	s.start(pushers, "push", s.push)
 	s.start(plains, "plain", s.plain)
 	var most sample
-	for time.Since(begin) < sized(2*time.Second, 15*time.Second) {
+	for time.Since(begin) < sized(500*time.Millisecond, 15*time.Second) {
 		now := takeSample(t, b, nodes)
 		most.atNodes, most.leases = max(most.atNodes, now.atNodes), max(most.leases, now.leases)
 		most.pipes = max(most.pipes, now.pipes)

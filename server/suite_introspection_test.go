@@ -61,8 +61,8 @@ var introspectionTalks = []conversation{
 		a: EVAL "return redis.call('set', KEYS[1], 'x')" 1 %tk
 		a: EVAL "return redis.call('get', KEYS[1])" 1 %tk
 		a: LPUSH %tl x
-		a: BRPOPLPUSH %tl %tm 0.01
-		a: BLMOVE %tl %tm LEFT LEFT 0.01
+		a: BRPOPLPUSH %tl %tm 10
+		a: BLMOVE %tl %tm LEFT LEFT 10
 		a: GET %tk
 		a: CONFIG SET maxmemory 0
 		a: SET %tk v`},

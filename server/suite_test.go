@@ -21,7 +21,7 @@ import (
 //	a> BLPOP %tl 0      a asks, and blocks; the next line is for when it does
 //	a! PING             a asks; the answer is taken later
 //	a<                  a takes an answer that it is owed
-//	a<<                 a takes what comes until it is disconnected
+//	a<<                 a takes what comes until it is disconnected; the next line is as after a disconnect
 //	a.                  a disconnects; if it blocked, the next line is for when it does not any more
 type conversation struct {
 	name  string
@@ -98,6 +98,7 @@ func (k *talk) hold(lines string) (all []said) {
 		case "<<":
 			all = append(all, said{line: line, reply: c.ReadAll()})
 			delete(k.clients, who)
+			k.awaitBlocked(k.blocked())
 		case ".":
 			c.Close()
 			delete(k.clients, who)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,16 +31,36 @@ func TestEntriesAddedWhileXreadWaitsForAConnectionAreNotSkipped(t *testing.T) {
 
 func TestTimeSpentWaitingForAConnectionCountsAgainstTheTimeout(t *testing.T) {
 	node := redistest.Start(t, "--hz", "500")
-	b := oneLease(t, node.Addr())
+	var asked atomic.Value // the last blocking command that the node was asked
+	g := startGate(t, node.Addr(), func(words string) {
+		if strings.HasPrefix(words, "bl") || strings.HasPrefix(words, "xread") {
+			asked.Store(strings.Fields(words))
+		}
+	})
+	b := oneLease(t, g.addr)
 	holder, c := dial(t, b.Addr()), dial(t, b.Addr())
-	for _, command := range []string{"BLPOP l 0.4", "XREAD BLOCK 400 STREAMS s 0", "BLMPOP 0.4 1 l LEFT"} {
+	const spent = 300 * time.Millisecond
+	for _, command := range []struct {
+		words string
+		unit  time.Duration
+		at    int // where the timeout is
+	}{{"BLPOP l 0.4", time.Second, 2}, {"XREAD BLOCK 400 STREAMS s 0", time.Millisecond, 2}, {"BLMPOP 0.4 1 l LEFT", time.Second, 1}} {
 		script(t, holder, "WATCH k → OK")
+		asked.Store([]string(nil))
 		began := time.Now()
-		c.Send(strings.Fields(command))
-		eventually(t, "the connection to be waited for", func() bool { return time.Since(began) > 300*time.Millisecond })
+		c.Send(strings.Fields(command.words))
+		eventually(t, "the connection to be waited for", func() bool { return time.Since(began) > spent })
 		script(t, holder, "UNWATCH → OK")
-		if got := c.Recv(); got != nil || time.Since(began) > 650*time.Millisecond || time.Since(began) < 395*time.Millisecond {
-			t.Errorf("%s: %v after %v", command, got, time.Since(began))
+		if got := c.Recv(); got != nil || time.Since(began) < 395*time.Millisecond {
+			t.Errorf("%s: %v after %v", command.words, got, time.Since(began))
+		}
+		words := asked.Load().([]string)
+		if words == nil { // the whole time was spent before there was a connection
+			continue
+		}
+		left, err := strconv.ParseFloat(words[command.at], 64)
+		if limit := 400*time.Millisecond - spent; err != nil || left <= 0 || time.Duration(left*float64(command.unit)) > limit {
+			t.Errorf("%s: after %v the node is asked %v", command.words, spent, words)
 		}
 	}
 }

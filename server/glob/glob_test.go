@@ -56,11 +56,14 @@ func TestPatternsIgnoreCase(t *testing.T) {
 }
 
 func TestManyStarsTakeNoTime(t *testing.T) {
-	begin := time.Now()
-	if Match(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 5000)) {
-		t.Error("matches")
-	}
-	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("took %v", d)
+	matches := make(chan bool, 1)
+	go func() { matches <- Match(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 5000)) }()
+	select {
+	case yes := <-matches:
+		if yes {
+			t.Error("matches")
+		}
+	case <-time.After(time.Minute): // to try every way would take longer than anybody can wait
+		t.Error("takes for ever")
 	}
 }
