@@ -33,6 +33,7 @@ const (
 )
 
 func TestPasswordsAreCheckedByTheNode(t *testing.T) {
+	parallel(t)
 	node := withUsers(t)
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	for _, c := range []struct{ login, then string }{
@@ -58,6 +59,7 @@ func TestPasswordsAreCheckedByTheNode(t *testing.T) {
 }
 
 func TestAWrongPasswordLeavesTheClientWhoItWas(t *testing.T) {
+	parallel(t)
 	node := withUsers(t)
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	c := dial(t, b.Addr())
@@ -91,6 +93,7 @@ func TestPasswordWhereNoneIsNeeded(t *testing.T) {
 }
 
 func TestTheBackendsPasswordLetsNobodyIn(t *testing.T) {
+	parallel(t)
 	node := withUsers(t)
 	for _, backend := range []string{"redis://:secret@", "redis://writer:wpass@", "redis://default:secret@"} {
 		b := startBerth(t, backend+node.Addr())
@@ -109,6 +112,7 @@ func TestTheBackendsPasswordLetsNobodyIn(t *testing.T) {
 }
 
 func TestRightsAreTheUsersOwn(t *testing.T) {
+	parallel(t)
 	node := withUsers(t)
 	b := startBerth(t, "redis://:secret@"+node.Addr(), "--loops", "1")
 	reader, writer, tenant := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
@@ -134,6 +138,7 @@ func TestRightsAreTheUsersOwn(t *testing.T) {
 }
 
 func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	const users = 6
 	for u := range users {
@@ -177,6 +182,7 @@ func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
 }
 
 func TestPasswordChangedWhileClientsAreConnected(t *testing.T) {
+	parallel(t)
 	node := withUsers(t)
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	c := dial(t, b.Addr())

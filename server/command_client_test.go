@@ -31,6 +31,7 @@ func asRedis(t *testing.T, b *berthServer, node *redistest.Server, lines ...stri
 }
 
 func TestClientCommandsAnswerAsRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	asRedis(t, startBerth(t, node.Addr()), node,
 		"client", "client nothing", "client id x", "client getname", "client setname a b", "client setname me", "client getname",
@@ -55,6 +56,7 @@ func TestClientCommandsAnswerAsRedis(t *testing.T) {
 }
 
 func TestUnauthenticatedClientMayNotAskOfOthers(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--requirepass", "secret")
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	asRedis(t, b, node, "auth secret", "acl whoami", "reset", "client list", "client id", "info", "config get maxclients", "cluster slots",
@@ -62,6 +64,7 @@ func TestUnauthenticatedClientMayNotAskOfOthers(t *testing.T) {
 }
 
 func TestWhoamiIsTheClientsOwnUser(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "~*", "&*")
 	c := dial(t, startBerth(t, node.Addr()).Addr())
@@ -78,6 +81,7 @@ func TestWhoamiIsTheClientsOwnUser(t *testing.T) {
 
 // berth answers these itself, and yet the nodes' word on who may run them holds.
 func TestUserMayRunWhatTheNodesAllow(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "-@admin", "~*")
@@ -104,6 +108,7 @@ func TestUserMayRunWhatTheNodesAllow(t *testing.T) {
 }
 
 func TestAdministratorIsServedWithoutTheNodes(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	c := dial(t, startBerth(t, node.Addr()).Addr())
 	c.Do("PING")
@@ -374,6 +379,7 @@ func TestPauseEndsByItselfAndIsOnlyMadeLonger(t *testing.T) {
 }
 
 func TestPauseOfWritesHoldsWhatRedisHolds(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	for _, line := range []string{
@@ -439,6 +445,7 @@ func TestPauseOfWritesHoldsATransactionThatWrites(t *testing.T) {
 }
 
 func TestUnblockEndsABlockingCommandAsItsTimeoutWould(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "XGROUP", "CREATE", "ub:s", "g", "$", "MKSTREAM")
 	b := startBerth(t, node.Addr(), "--loops", "2")
@@ -482,6 +489,7 @@ func unblocked(t *testing.T, addr string, resp int, line, reason string) string 
 }
 
 func TestUnblockedClientNoLongerTakesElements(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	if got := unblocked(t, b.Addr(), 2, "BLPOP gone 0", "TIMEOUT"); got != "*-1\r\n$4\r\nnext\r\n" {
@@ -567,6 +575,7 @@ func TestUnblockedClientGoesOnTracking(t *testing.T) {
 
 // A user who blocks but may not say so to the node, and a node that keeps its connections' numbers to itself, do no harm.
 func TestUnblockEndsWhatTheNodeWillNotEnd(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())

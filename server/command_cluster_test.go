@@ -18,6 +18,7 @@ import (
 )
 
 func TestClusterCommandsOverAStandaloneNodeAnswerAsRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	asRedis(t, startBerth(t, node.Addr()), node,
 		"cluster", "cluster nothing", "cluster slots", "cluster shards", "cluster nodes", "cluster info", "cluster myid", "cluster help",
@@ -38,6 +39,7 @@ func TestClusterCommandsOverAClusterAnswerAsRedis(t *testing.T) {
 
 // A cluster of one real node, and berth, which looks like one: their answers differ in names, addresses and epochs only.
 func TestClusterLooksLikeOneNodeOfRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.StartCluster(t, 1, 0)
 	b := startBerth(t, clusterURL(node))
 	for _, resp := range []int{2, 3} {

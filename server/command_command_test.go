@@ -12,6 +12,7 @@ import (
 )
 
 func TestCommandAnswersAsRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	asRedis(t, startBerth(t, node.Addr()), node,
 		"command nothing", "command count", "command count x", "command info get", "command info GET nothing config|get config|nothing |",
@@ -29,6 +30,7 @@ func TestCommandAnswersAsRedis(t *testing.T) {
 
 // Rows, and subcommands within a row, come in the order of hash tables, which changes: only their parts can be compared.
 func TestCommandHasEveryRowOfRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	for _, resp := range []int{2, 3} {
@@ -73,6 +75,7 @@ func elementsOf(t *testing.T, reply string) map[string]bool {
 }
 
 func TestCommandWithoutTheNodesWordIsTheBuiltInTable(t *testing.T) {
+	parallel(t)
 	c := dial(t, startBerth(t, "").Addr())
 	if got := c.Do("COMMAND", "COUNT"); got != int64(router.Builtin().Len()) {
 		t.Errorf("COUNT: %v", got)
@@ -117,6 +120,7 @@ func TestHelpNamesEverySubcommandThatAnswers(t *testing.T) {
 
 // The first thing an interactive redis-cli asks is COMMAND DOCS; it aborts when it gets anything but documentation or an error.
 func TestInteractiveRedisCLIOnTheEmbeddedBackend(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, "")
 	host, port, _ := net.SplitHostPort(b.Addr())
 	cli := exec.Command("redis-cli", "-h", host, "-p", port)

@@ -34,6 +34,7 @@ func infoOf(t *testing.T, c *redistest.Conn, words ...any) (fields map[string]st
 }
 
 func TestInfoHasWhatFrameworksRead(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--maxmemory-policy", "allkeys-lfu")
 	b := startBerth(t, node.Addr(), "--maxclients", "123")
 	c, blocked := dial(t, b.Addr()), dial(t, b.Addr())
@@ -89,12 +90,14 @@ func TestInfoSectionsAreThoseAskedFor(t *testing.T) {
 }
 
 func TestInfoHasTheFormOfRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	asRedis(t, startBerth(t, node.Addr()), node, "info nothing", "info cluster", "info modules keyspace cluster", "info keyspace",
 		"set a 1", "info keyspace cluster", "info CLUSTER")
 }
 
 func TestInfoSumsTheKeysOfAllShards(t *testing.T) {
+	parallel(t)
 	for name, url := range map[string]string{"cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""} {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, startBerth(t, url).Addr())
@@ -112,6 +115,7 @@ func TestInfoSumsTheKeysOfAllShards(t *testing.T) {
 
 // A node that is down must not take INFO away, by which people would find out.
 func TestInfoAnswersWithoutTheNodes(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	c := dial(t, startBerth(t, node.Addr()).Addr())
 	c.Do("SET", "a", 1)
@@ -123,6 +127,7 @@ func TestInfoAnswersWithoutTheNodes(t *testing.T) {
 }
 
 func TestUserWhoMayNotRunInfoGetsTheNodesWord(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "-info", "~*")
 	b := startBerth(t, node.Addr())
@@ -159,6 +164,7 @@ func TestResetStatBeginsToCountAnew(t *testing.T) {
 }
 
 func TestInfoHasWhatOnlyTheNodesCount(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	c := dial(t, startBerth(t, clusterURL(cluster)).Addr())
 	for i := range 30 {

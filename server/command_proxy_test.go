@@ -68,6 +68,7 @@ func names(row any) (all []string) {
 }
 
 func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no")
 	watcher := dial(t, b.Addr())
@@ -143,6 +144,7 @@ func words(line string) (all []any) {
 }
 
 func TestProxyHelpNamesEverySubcommand(t *testing.T) {
+	parallel(t)
 	c := dial(t, startBerth(t, "").Addr())
 	var lines []string
 	for _, line := range c.Do("PROXY", "HELP").([]any) {
@@ -160,6 +162,7 @@ func TestProxyHelpNamesEverySubcommand(t *testing.T) {
 }
 
 func TestProxyIsForThoseWhoMayListClients(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--requirepass", "secret")
 	node.Do(t, "ACL", "SETUSER", "reader", "on", ">pw", "+@read", "~*")
 	b := startBerth(t, "redis://:secret@"+node.Addr())
@@ -185,6 +188,7 @@ func TestProxyIsForThoseWhoMayListClients(t *testing.T) {
 }
 
 func TestPinsTellWhoHoldsWhatAndWhy(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no", "--loops", "2")
 	c := dial(t, b.Addr())
@@ -227,6 +231,7 @@ func TestPinsTellWhoHoldsWhatAndWhy(t *testing.T) {
 }
 
 func TestPinsTellOfWhatIsKeptWithThePoolOff(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr(), "--private_conn_pool_enabled", "0")
 	client, c := dial(t, b.Addr()), dial(t, b.Addr())
 	client.Do("WATCH", "k")
@@ -237,6 +242,7 @@ func TestPinsTellOfWhatIsKeptWithThePoolOff(t *testing.T) {
 }
 
 func TestSharedSubscribersHoldNoConnection(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	c := dial(t, b.Addr())
 	for range 3 {
@@ -255,6 +261,7 @@ func TestSharedSubscribersHoldNoConnection(t *testing.T) {
 }
 
 func TestPoolsCountClientsConnectionsAndTheLongestWait(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "0")
@@ -295,6 +302,7 @@ func TestPoolsCountClientsConnectionsAndTheLongestWait(t *testing.T) {
 }
 
 func TestClientsTellWhatEachIsDoing(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr(), "--loops", "2")
 	c := dial(t, b.Addr())
 	for state, requests := range map[string][]string{
@@ -321,6 +329,7 @@ func TestClientsTellWhatEachIsDoing(t *testing.T) {
 }
 
 func TestBackendsTellSinceWhenANodeIsDownAndWhy(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -378,6 +387,7 @@ func TestSlotsAndBackendsFollowTheTopology(t *testing.T) {
 }
 
 func TestStatsCountWhatAllLoopsDo(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr(), "--loops", "2")
 	var clients []*redistest.Conn
 	for range 4 {
@@ -403,6 +413,7 @@ func TestStatsCountWhatAllLoopsDo(t *testing.T) {
 }
 
 func TestHTTPToTheClientsPortGetsNoPage(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, "")
 	conn, err := net.Dial("tcp", b.Addr())
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 )
 
 func TestClientsBeginInTheDatabaseOfTheBackendURL(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	berth := startBerth(t, "redis://"+node.Addr()+"/2")
 	c := redistest.Dial(t, berth.Addr())

@@ -620,6 +620,7 @@ func bystand(c *redistest.Conn, key string, n int) error {
 var quickly = []string{"--hz", "500", "--dynamic-hz", "no"}
 
 func TestBerthAnswersAsRedis(t *testing.T) {
+	parallel(t)
 	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
 	b := startBerth(t, behind.Addr())
 	d := newDiffer(t, direct.Addr(), b, "k:", differences)
@@ -633,6 +634,7 @@ func TestBerthAnswersAsRedis(t *testing.T) {
 const diffPassword = "secret"
 
 func TestBerthAnswersClientsWithoutAPasswordAsRedis(t *testing.T) {
+	parallel(t)
 	asking := slices.Concat(quickly, []string{"--requirepass", diffPassword})
 	direct, behind := redistest.Start(t, asking...), redistest.Start(t, asking...)
 	b := startBerth(t, "redis://:"+diffPassword+"@"+behind.Addr())
@@ -646,6 +648,7 @@ func TestBerthAnswersClientsWithoutAPasswordAsRedis(t *testing.T) {
 }
 
 func TestBerthAnswersSubscribersAsRedis(t *testing.T) {
+	parallel(t)
 	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
 	b := startBerth(t, behind.Addr())
 	d := newDiffer(t, direct.Addr(), b, "k:", append(channelDifferences, differences...))
@@ -656,6 +659,7 @@ func TestBerthAnswersSubscribersAsRedis(t *testing.T) {
 }
 
 func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {
+	parallel(t)
 	const tag = "{k}"
 	alone := redistest.StartCluster(t, 1, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
 	behind := redistest.StartCluster(t, 3, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)

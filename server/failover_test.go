@@ -228,6 +228,7 @@ func (k *bookkeeper) awaitServed(shard int) time.Duration {
 var durable = []string{"--appendonly", "yes", "--appendfsync", "always", "--cluster-require-full-coverage", "no"}
 
 func TestAcknowledgedWritesSurviveAPrimaryKilledUnderLoad(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0, durable...)
 	b := startLoaded(t, clusterURL(cluster))
 	const hurt = 1
@@ -255,6 +256,7 @@ func TestAcknowledgedWritesSurviveAPrimaryKilledUnderLoad(t *testing.T) {
 
 // No node answers MOVED for a slot that nobody serves, so berth has to ask by itself.
 func TestSlotThatNobodyServedIsServedSoonAfterSomebodyDoes(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
 	slot := router.Slot([]byte("k"))
 	owner := cluster.Owner(int(slot))
@@ -270,6 +272,7 @@ func TestSlotThatNobodyServedIsServedSoonAfterSomebodyDoes(t *testing.T) {
 }
 
 func TestReplicaTakesOverUnderLoad(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 1, "--cluster-require-full-coverage", "no")
 	b := startLoaded(t, clusterURL(cluster))
 	const hurt = 2
@@ -295,6 +298,7 @@ func TestReplicaTakesOverUnderLoad(t *testing.T) {
 }
 
 func TestNodeThatStandsStillLosesNothing(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
 	b := startLoaded(t, clusterURL(cluster))
 	k := newBookkeeper(t, b.Addr(), cluster, 0)
@@ -315,6 +319,7 @@ func TestNodeThatStandsStillLosesNothing(t *testing.T) {
 }
 
 func TestConnectionsResetByTheNodesUnderLoadLoseNothing(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startLoaded(t, clusterURL(cluster))
 	k := newBookkeeper(t, b.Addr(), cluster, -1)
@@ -369,6 +374,7 @@ func (s *soak) plainOrDoubt(c *loadClient, i, round int) error {
 }
 
 func TestBackendThatClosesIdleConnectionsCostsNoError(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--timeout", "1")
 	b := startLoaded(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -384,6 +390,7 @@ func TestBackendThatClosesIdleConnectionsCostsNoError(t *testing.T) {
 }
 
 func TestBerthStartedBeforeItsBackendServesWhenThatComes(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Stop()
 	b := startLoaded(t, node.Addr())
@@ -404,6 +411,7 @@ func retryable(text string) bool {
 }
 
 func TestStopUnderLoadAnswersWhatWasSent(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startLoaded(t, clusterURL(cluster))
 	k := newBookkeeper(t, b.Addr(), cluster, -1)

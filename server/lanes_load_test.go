@@ -124,6 +124,7 @@ func pace(d time.Duration) {
 // Clients that leave while elements come lose what was already on its way to them, and nothing else. That is no more than
 // clients of the node itself lose in the same run.
 func TestElementsReachOneClientWhileOthersLeave(t *testing.T) {
+	parallel(t)
 	elements := sized(3000, 40_000)
 	run := func(addr string, node *redistest.Server) (q *queue, left int64) {
 		q = newQueue(t, node, 5, elements)
@@ -237,6 +238,7 @@ func (q *queue) consume(addr string, clients, rate int, blocked func()) *wakeUps
 }
 
 func TestManyClientsBlockedOnFewListsAreWokenSoon(t *testing.T) {
+	parallel(t)
 	clients, lists, elements := sized(200, 5000), sized(10, 50), sized(1000, 50_000)
 	rate := sized(2000, 4000)
 	node := redistest.Start(t, "--maxclients", "20000")

@@ -36,6 +36,7 @@ func (b *berthServer) figures(t *testing.T) *telemetry.Loop {
 }
 
 func TestClientsOfOneGroupTimeOutEachByItsOwnClock(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--loops", "3")
 	timeouts := []string{"0", "0.3", "60", "0.15", "0.6", "0.3"}
@@ -64,6 +65,7 @@ func TestClientsOfOneGroupTimeOutEachByItsOwnClock(t *testing.T) {
 }
 
 func TestPollingClientCostsTheNodeOneCommandEachTime(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t) // hz 10: late with every timeout, by 100 ms
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -82,6 +84,7 @@ func TestPollingClientCostsTheNodeOneCommandEachTime(t *testing.T) {
 }
 
 func TestGroupsShareFewConnectionsAndGrowWhenElementsComeFast(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2", "--blocking-lanes-max", "3")
 	clients := make([]*redistest.Conn, 100)
@@ -114,6 +117,7 @@ func TestGroupsShareFewConnectionsAndGrowWhenElementsComeFast(t *testing.T) {
 }
 
 func TestClientsThatAskForOtherThingsWaitApart(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	lines := []string{"BLPOP a 0", "BRPOP a 0", "BLPOP a b 0", "BLPOP b a 0", "BLMPOP 0 1 a LEFT", "BLMPOP 0 1 a RIGHT", "BLMPOP 0 1 a LEFT COUNT 2"}
@@ -134,6 +138,7 @@ func TestClientsThatAskForOtherThingsWaitApart(t *testing.T) {
 }
 
 func TestSharingIsSwitchedWhileClientsWait(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	var clients []*redistest.Conn
@@ -165,6 +170,7 @@ func TestSharingIsSwitchedWhileClientsWait(t *testing.T) {
 }
 
 func TestClientsWithoutAConnectionInTimeAreToldToTryAgain(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
 	first, second, third := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
@@ -188,6 +194,7 @@ func TestClientsWithoutAConnectionInTimeAreToldToTryAgain(t *testing.T) {
 }
 
 func TestErrorsGoToEachClientThatAsked(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	var clients []*redistest.Conn
@@ -211,6 +218,7 @@ func TestErrorsGoToEachClientThatAsked(t *testing.T) {
 }
 
 func TestReadersOfAStreamShareOneReadAndMissNothing(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "3")
 	other := dial(t, b.Addr())
@@ -248,6 +256,7 @@ func TestReadersOfAStreamShareOneReadAndMissNothing(t *testing.T) {
 }
 
 func TestReaderFromTheEndOfAStreamThatIsNotThereYetGetsItsFirstEntry(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
 	c.Send("XREAD", "BLOCK", "0", "STREAMS", "new", "newer", "$", "$")
@@ -260,6 +269,7 @@ func TestReaderFromTheEndOfAStreamThatIsNotThereYetGetsItsFirstEntry(t *testing.
 
 // Neither a lost connection nor a node that is demoted and promoted is told to clients that only wait.
 func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	c, reader, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, node.Addr())
@@ -293,6 +303,7 @@ func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 }
 
 func TestNobodyMayUnblockAtTheNodeSoTheConnectionIsClosed(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "taker", "on", ">pw", "~*", "+@all", "-client|unblock")
 	b := startBerth(t, node.Addr())
@@ -313,6 +324,7 @@ func TestNobodyMayUnblockAtTheNodeSoTheConnectionIsClosed(t *testing.T) {
 }
 
 func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	for range 20 {
@@ -331,6 +343,7 @@ func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
 
 // A primary that is killed, and one that stands still and says nothing: clients that wait follow their slot to the replica.
 func TestBlockedClientsFollowTheirSlotToTheReplica(t *testing.T) {
+	parallel(t)
 	for _, how := range []string{"killed", "standing still"} {
 		cluster := redistest.StartCluster(t, 3, 1, "--cluster-require-full-coverage", "no")
 		const hurt = 2

@@ -86,6 +86,7 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 }
 
 func TestConnectionWithAnOpenMultiIsNotRecycled(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := oneLease(t, node.Addr())
 	for name, left := range map[string]string{
@@ -107,6 +108,7 @@ func TestConnectionWithAnOpenMultiIsNotRecycled(t *testing.T) {
 }
 
 func TestConnectionWithAStaleWatchIsNotRecycled(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := oneLease(t, node.Addr())
 	for name, left := range map[string]string{
@@ -132,6 +134,7 @@ func TestConnectionWithAStaleWatchIsNotRecycled(t *testing.T) {
 }
 
 func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	node.Do(t, "ACL", "SETUSER", "alice", "on", ">secret", "~*", "&*", "+@all")
 	b := oneLease(t, node.Addr())

@@ -94,6 +94,7 @@ func TestMaxclientsRefusesTheNextUntilOneHasLeft(t *testing.T) {
 }
 
 func TestQueryBufferLimitClosesTheClient(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
 	defer bystander(t, b)()
@@ -150,6 +151,7 @@ func drained(t *testing.T, c net.Conn, want int) (n int, closed bool) {
 }
 
 func TestOutputBufferLimitsCloseAClientThatDoesNotRead(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	const size, count = 100 << 10, 100
@@ -260,6 +262,7 @@ func TestProtoMaxBulkLenIsTheLongestArgument(t *testing.T) {
 }
 
 func TestTimeoutClosesTheIdleOnly(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--timeout", "1")
 	defer bystander(t, b)()
@@ -288,6 +291,7 @@ func TestTimeoutClosesTheIdleOnly(t *testing.T) {
 }
 
 func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
 	defer bystander(t, b)()
@@ -308,6 +312,7 @@ func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
 }
 
 func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "10000", "--loops", "2")
 	defer bystander(t, b)()

@@ -40,6 +40,7 @@ func tagOf(t *testing.T, node *redistest.Server) string {
 }
 
 func TestLoadingNodeSaysSoToClients(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, slowLoader...)
 	before := startBerth(t, node.Addr())
 	c := dial(t, before.Addr())
@@ -66,6 +67,7 @@ func TestLoadingNodeSaysSoToClients(t *testing.T) {
 }
 
 func TestLoadingPrimaryHoldsUpNoOther(t *testing.T) {
+	parallel(t)
 	three := redistest.StartCluster(t, 3, 0, slowLoader...)
 	before := startBerth(t, clusterURL(three))
 	c := dial(t, before.Addr())

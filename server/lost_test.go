@@ -166,6 +166,7 @@ func lostInTime(t *testing.T, requests []string) bool {
 
 // A write whose reply is lost was executed once, and the client is told that nobody knows.
 func TestWriteWhoseReplyIsLostIsNotRepeated(t *testing.T) {
+	parallel(t)
 	for _, test := range []struct{ name, request, executed string }{
 		{"a command", "INCR n", "n"},
 		{"a transaction", "MULTI|INCR n|EXEC", "n"},
@@ -182,6 +183,7 @@ func TestWriteWhoseReplyIsLostIsNotRepeated(t *testing.T) {
 }
 
 func TestReadWhoseReplyIsLostIsRepeatedOnce(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr)
@@ -200,6 +202,7 @@ func TestReadWhoseReplyIsLostIsRepeatedOnce(t *testing.T) {
 
 // A read that is repeated behind a write of the same client would see what the client wrote after it.
 func TestReadIsNotRepeatedBehindAWriteOfTheSameClient(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr)
@@ -222,6 +225,7 @@ func TestReadIsNotRepeatedBehindAWriteOfTheSameClient(t *testing.T) {
 
 // The late reply must be swallowed, and must not be taken for the next request's.
 func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
+	parallel(t)
 	for _, name := range []string{"on a pipe", "on a lease"} {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t)
@@ -253,6 +257,7 @@ func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
 
 // One part was executed: TRYAGAIN, on which clients send all of it again, would make them count wrong.
 func TestSplitWriteThatFailsInPartIsInDoubt(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
 	b := startBerth(t, clusterURL(cluster))
 	c := dial(t, b.Addr())

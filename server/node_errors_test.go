@@ -38,6 +38,7 @@ var writesEveryWay = []string{
 }
 
 func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
+	parallel(t)
 	t.Run("OOM", func(t *testing.T) {
 		node := redistest.Start(t, "--maxmemory", "1")
 		sameFromBoth(t, startBerth(t, node.Addr()), node, "OOM", writesEveryWay...)

@@ -59,6 +59,7 @@ var inMulti = []string{
 }
 
 func TestCommandsThatChangeTheClientInsideMultiAreAsInRedis(t *testing.T) {
+	parallel(t)
 	for _, resp := range []string{"2", "3"} {
 		berthNode, node := redistest.Start(t), redistest.Start(t)
 		for _, n := range []*redistest.Server{berthNode, node} {
@@ -79,6 +80,7 @@ func TestCommandsThatChangeTheClientInsideMultiAreAsInRedis(t *testing.T) {
 }
 
 func TestPipelineBehindASelectInsideMultiRunsInItsDatabase(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr(), "--loops", "1")
 	other := dial(t, b.Addr())
 	for range 50 {

@@ -127,6 +127,7 @@ func onceUnblocked(f func()) (before func(words string), arm func()) {
 
 // The node has served the lane when it hears that it is to unblock it: it answers 0, and the element is on its way.
 func TestElementThatIsPoppedWhileItsClientLeavesGoesBack(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	direct := dial(t, node.Addr())
 	for _, resp := range []int{2, 3} {
@@ -164,6 +165,7 @@ func TestElementThatIsPoppedWhileItsClientLeavesGoesBack(t *testing.T) {
 }
 
 func TestOrphansAreDroppedOnDemand(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	before, arm := onceUnblocked(func() { node.Do(t, "RPUSH", "q", "a") })
 	b := startBerth(t, startGate(t, node.Addr(), before).addr, "--orphan-pop", "drop")
@@ -180,6 +182,7 @@ func TestOrphansAreDroppedOnDemand(t *testing.T) {
 
 // Somebody else has come meanwhile: the element is the new client's.
 func TestElementPoppedForAClientThatLeftGoesToTheNextInItsGroup(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	var b *berthServer
 	var next *redistest.Conn
@@ -206,6 +209,7 @@ func TestElementPoppedForAClientThatLeftGoesToTheNextInItsGroup(t *testing.T) {
 
 // The question overtakes the command on another connection: the node unblocks nobody and is asked again.
 func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	asked := make(chan struct{}, 100)
 	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
@@ -231,6 +235,7 @@ func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
 
 // A node that says 0 for ever and never answers the command is left.
 func TestUnblockInVainClosesTheConnection(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	stop := make(chan struct{})
 	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
@@ -252,6 +257,7 @@ func TestUnblockInVainClosesTheConnection(t *testing.T) {
 
 // The time of a client is up while the lane that it alone waits on goes on: whatever the node says last is its answer.
 func TestElementPoppedAtTheVeryEndOfATimeoutIsTheClients(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	before, arm := onceUnblocked(func() { node.Do(t, "RPUSH", "q", "a") })
 	b := startBerth(t, startGate(t, node.Addr(), before).addr, "--blocking-lanes-max", "1")
@@ -270,6 +276,7 @@ func TestElementPoppedAtTheVeryEndOfATimeoutIsTheClients(t *testing.T) {
 
 // 2,000 clients are killed at one moment; what is pushed a moment later is there for others, each element once.
 func TestElementsPushedBehindKilledClientsAreNotLost(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	clients, lists := sized(500, 2000), 20

@@ -120,6 +120,7 @@ func block(k *crowd, wrong *findings) func(c *loadClient, i, round int) error {
 }
 
 func TestInteractiveTransactionsShareFewConnections(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--maxclients", "10000")
 	const most = 64
 	b := startLoaded(t, node.Addr(), "--loops", "2", "--private-conn-pool-max-total", fmt.Sprint(most), "--maxclients", "20000")
@@ -174,6 +175,7 @@ func TestInteractiveTransactionsShareFewConnections(t *testing.T) {
 }
 
 func TestTransactionsWithoutWatchMakeNoConnections(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startLoaded(t, node.Addr(), "--loops", "2")
 	direct := redistest.Dial(t, node.Addr())
@@ -249,6 +251,7 @@ func infoField(t testing.TB, c *redistest.Conn, section, name string) float64 {
 }
 
 func TestPoolSettingsChangeUnderLoad(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startLoaded(t, node.Addr(), "--loops", "2")
 	k := newInteractive(t, b.Addr(), 4)
@@ -297,6 +300,7 @@ func TestPoolSettingsChangeUnderLoad(t *testing.T) {
 }
 
 func TestConnectionsAreThereBeforeTheFirstClientAsks(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startBerth(t, clusterURL(cluster), "--private_conn_pool_min_idle_per_db", "3", "--pool-dial-rate", "1000")
 	eventually(t, "three idle at each primary", func() bool {
@@ -314,6 +318,7 @@ func TestConnectionsAreThereBeforeTheFirstClientAsks(t *testing.T) {
 }
 
 func TestConnectionsAreMadeAheadWhenTheSettingAsksForThem(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	if n := len(b.srv.look(0).Pools); n != 0 {
 		t.Fatalf("%d pools before anybody came", n)

@@ -26,6 +26,7 @@ func movedSlot(t *testing.T, tag string, args ...string) (c *redistest.Cluster, 
 }
 
 func TestTransactionPipelinedIntoAMovedSlotIsAnsweredInOrder(t *testing.T) {
+	parallel(t)
 	_, b, move := movedSlot(t, "k")
 	c := dial(t, b.Addr())
 	pipelined(c, "SET k 0")
@@ -43,6 +44,7 @@ func TestTransactionPipelinedIntoAMovedSlotIsAnsweredInOrder(t *testing.T) {
 }
 
 func TestSecondWatchAfterAMoveLeavesSharedConnectionsClean(t *testing.T) {
+	parallel(t)
 	_, b, move := movedSlot(t, "k", "--loops", "1")
 	c := dial(t, b.Addr())
 	pipelined(c, "SET {k}a 0", "WATCH {k}a")
@@ -59,6 +61,7 @@ func TestSecondWatchAfterAMoveLeavesSharedConnectionsClean(t *testing.T) {
 }
 
 func TestBlockingCommandAfterAWatchThatMovedBlocksNobodyElse(t *testing.T) {
+	parallel(t)
 	_, b, move := movedSlot(t, "k", "--loops", "1")
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
 	pipelined(c, "SET {k}a 0", "WATCH {k}a")
@@ -79,6 +82,7 @@ func TestBlockingCommandAfterAWatchThatMovedBlocksNobodyElse(t *testing.T) {
 
 // The redirected WATCH has to wait for a connection; the client does not know and goes on.
 func TestTransactionGoesOnWhileItsRedirectedWatchWaitsForAConnection(t *testing.T) {
+	parallel(t)
 	c, b, move := movedSlot(t, "k", "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "8000")
 	to := c.Node(1 - c.Owner(int(router.Slot([]byte("k")))))
 	var busyKey string // of a slot that the new owner has had before
@@ -177,6 +181,7 @@ func (s *soak) pair(refused *atomic.Int64) func(c *loadClient, i, round int) err
 }
 
 func TestSlotMovedUnderLoadCostsNoErrorAndNoOrder(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startLoaded(t, clusterURL(cluster))
 	s := newSoak(t, b.Addr())
@@ -221,6 +226,7 @@ func TestSlotMovedUnderLoadCostsNoErrorAndNoOrder(t *testing.T) {
 }
 
 func TestReshardByRedisCliUnderLoadCostsNoError(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startLoaded(t, clusterURL(cluster))
 	s := newSoak(t, b.Addr())
@@ -262,6 +268,7 @@ func TestReshardByRedisCliUnderLoadCostsNoError(t *testing.T) {
 
 // However often its slot moves, a client waits as long as it asked for, and is not told of any of it.
 func TestBlockedClientWhoseSlotMovesAgainAndAgainWaitsNoLonger(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0)
 	b := startBerth(t, clusterURL(cluster))
 	slot := int(router.Slot([]byte("k")))

@@ -9,6 +9,7 @@ import (
 )
 
 func TestClientsGoOnWhenSentinelsReplaceThePrimary(t *testing.T) {
+	parallel(t)
 	w := redistest.StartWatched(t, 1, 1)
 	b := startBerth(t, w.URL())
 	plain, blocked, reader, watcher, subscriber := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
@@ -47,6 +48,7 @@ func TestClientsGoOnWhenSentinelsReplaceThePrimary(t *testing.T) {
 }
 
 func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
+	parallel(t)
 	w := redistest.StartWatched(t, 1, 1)
 	b := startBerth(t, w.URL())
 	c := dial(t, b.Addr())
@@ -64,6 +66,7 @@ func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
 
 // The old primary goes on as one for a while: what is watched there is of no use any more.
 func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
+	parallel(t)
 	old, current := redistest.Start(t), redistest.Start(t)
 	o := redistest.StartOracle(t, old.Addr(), 1)
 	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")
@@ -85,6 +88,7 @@ func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
 
 // A host that loses its power says nothing at all: what is under way to it must not wait for backend-timeout-ms.
 func TestRequestsAtAReplacedPrimaryThatHangsAreGivenUpSoon(t *testing.T) {
+	parallel(t)
 	old, current := redistest.Start(t), redistest.Start(t)
 	o := redistest.StartOracle(t, old.Addr(), 1)
 	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")

@@ -33,6 +33,7 @@ func halfClose(t *testing.T, addr, text string) string {
 }
 
 func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	berth := startBerth(t, node.Addr())
 	big := strings.Repeat("v", 300_000)
@@ -54,6 +55,7 @@ func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
 }
 
 func TestBlockedClientThatClosedItsSendingSideIsGone(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	berth := startBerth(t, node.Addr())
 	if got := halfClose(t, berth.Addr(), "BLPOP nothing 0\r\n"); got != "" {
@@ -64,6 +66,7 @@ func TestBlockedClientThatClosedItsSendingSideIsGone(t *testing.T) {
 
 // What is left of its input is no whole request, and nothing more comes that would end the wait for it.
 func TestClientThatClosedInTheMiddleOfARequestIsGone(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	berth := startBerth(t, node.Addr())
 	for _, text := range []string{"GET", "SET b 1\r\nGET", "*2\r\n$3\r\nGET\r\n"} {

@@ -709,6 +709,7 @@ var clusterTalks = []conversation{
 // TestScanOverPrimariesFindsEveryKey: those that are there all the time, once each while no hash table changes its size; also
 // when a primary has none, when there is none at all, and of a type or a pattern.
 func TestScanOverPrimariesFindsEveryKey(t *testing.T) {
+	parallel(t)
 	three := redistest.StartCluster(t, 3, 0, suiteServer...)
 	c := dial(t, startBerth(t, clusterURL(three)).Addr())
 	scanned := func(words ...any) (keys []string) {
@@ -766,6 +767,7 @@ func TestScanOverPrimariesFindsEveryKey(t *testing.T) {
 }
 
 func TestFunctionsAreRestoredOnEveryPrimary(t *testing.T) {
+	parallel(t)
 	three := redistest.StartCluster(t, 3, 0)
 	c := dial(t, startBerth(t, clusterURL(three)).Addr())
 	c.Do("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function(keys) return keys[1] end)")
@@ -807,6 +809,7 @@ func TestFunctionsAreRestoredOnEveryPrimary(t *testing.T) {
 }
 
 func TestLogsOfAllPrimariesAreOne(t *testing.T) {
+	parallel(t)
 	three := redistest.StartCluster(t, 3, 0)
 	b := startBerth(t, clusterURL(three))
 	for _, resp := range []int{2, 3} {

@@ -14,6 +14,7 @@ func refusedFor(v any, prefix string) bool {
 
 // berth answers MULTI itself. What a user who may not run it queues must not be executed command by command.
 func TestUserWithoutMultiIsToldSoAtMulti(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "u", "on", ">pw", "~*", "+@all", "-multi")
 	b := startBerth(t, node.Addr())
@@ -28,6 +29,7 @@ func TestUserWithoutMultiIsToldSoAtMulti(t *testing.T) {
 }
 
 func TestUserWithoutExecExecutesNothing(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "u", "on", ">pw", "~*", "+@all", "-exec")
 	b := startBerth(t, node.Addr())
@@ -40,6 +42,7 @@ func TestUserWithoutExecExecutesNothing(t *testing.T) {
 }
 
 func TestUserWhoLosesMultiWhileBerthRunsIsToldSoNextTime(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "u", "on", ">pw", "~*", "+@all")
 	b := startBerth(t, node.Addr())

@@ -245,6 +245,7 @@ var unauthenticatedVectors = []bytesVector{
 }
 
 func TestUnauthenticatedVectorsAreAnsweredAsRedisDoes(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--requirepass", "secret")
 	b := startBerth(t, "redis://:secret@"+node.Addr())
 	checkVectors(t, b, node, unauthenticatedVectors)

@@ -14,6 +14,7 @@ import (
 // A client that waits for a connection is blocked all the same, as its command says.
 
 func TestEntriesAddedWhileXreadWaitsForAConnectionAreNotSkipped(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := oneLease(t, node.Addr())
 	holder, c, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
@@ -30,6 +31,7 @@ func TestEntriesAddedWhileXreadWaitsForAConnectionAreNotSkipped(t *testing.T) {
 }
 
 func TestTimeSpentWaitingForAConnectionCountsAgainstTheTimeout(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	var asked atomic.Value // the last blocking command that the node was asked
 	g := startGate(t, node.Addr(), func(words string) {

@@ -250,6 +250,7 @@ func (b *berthServer) awaitLeased(t *testing.T, n int) {
 // One lane fetches elements in the order of their pushes. The replies on several may overtake each other by a hair, so there
 // each push waits for the one before it to have arrived.
 func TestManyBlockedClientsAreServedInTheirOrder(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	for _, lanes := range []string{"1", "4"} {
 		b := startBerth(t, node.Addr(), "--loops", "3", "--blocking-lanes-max", lanes)

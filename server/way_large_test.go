@@ -83,6 +83,7 @@ func TestLargeRequestCutAnywhereArrives(t *testing.T) {
 }
 
 func TestLargeRequestsGetTheNodesErrors(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--maxmemory", "30mb")
 	b := startBerth(t, node.Addr(), "--proto-max-bulk-len", "50mb")
 	c := dial(t, b.Addr())
@@ -166,6 +167,7 @@ func TestLargeValuesInTransactionsSplitsAndSilence(t *testing.T) {
 }
 
 func TestLargeSetFollowsItsSlot(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0)
 	b := startBerth(t, clusterURL(cluster))
 	c := dial(t, b.Addr())
@@ -228,6 +230,7 @@ func TestClientThatLeavesWithinALargeValueLeavesNothing(t *testing.T) {
 
 // A reply that is read slowly is with nobody but its client: all others of the pipe have theirs.
 func TestReplyThatIsCutOffEndsItsClientOnly(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	value := noise(4 << 20)
 	dial(t, node.Addr()).Do("SET", "k", value)
@@ -268,6 +271,7 @@ func cutReplies(ln net.Listener, node string, most int64) {
 // A long reply is with its client before its end is with berth, and is not gathered. What has come last of it may wait until
 // that is worth a write.
 func TestLongReplyIsPassedOnAsItComes(t *testing.T) {
+	parallel(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -386,6 +390,7 @@ func TestLargeValuesTravelOnPipesWithThePoolOff(t *testing.T) {
 
 // A client that closes its sending side behind a long request is still answered.
 func TestLargeRequestOfAHalfClosedClientIsAnswered(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "0")
 	blocked := dial(t, b.Addr())

@@ -11,6 +11,7 @@ import (
 
 // A transaction of many megabytes must not stand on a pipe in front of others; on its way it is what any other is.
 func TestLargeTransactionTravelsOnALease(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -36,6 +37,7 @@ func TestLargeTransactionTravelsOnALease(t *testing.T) {
 }
 
 func TestLargeTransactionFollowsItsSlot(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0)
 	b := startBerth(t, clusterURL(cluster))
 	c := dial(t, b.Addr())

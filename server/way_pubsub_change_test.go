@@ -109,6 +109,7 @@ func TestSubscriptionsSentTogetherAreAskedBeforeTheFirstIsConfirmed(t *testing.T
 
 // An UNSUBSCRIBE ends what is not even confirmed yet, but not before what was published until it came.
 func TestMessageBetweenASubscriptionAndItsEndIsHeardThoughBothAreUnderWay(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr)
@@ -162,6 +163,7 @@ func TestFeedLostInTheMidstOfSubscriptionsIsNotNoticed(t *testing.T) {
 }
 
 func TestNodeLostInTheMidstOfSubscriptionsIsSaidToEachInItsTurn(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr, "--loops", "1")
@@ -190,6 +192,7 @@ func oldestSubscriber(t *testing.T, node *redistest.Server) string {
 
 // A client with subscriptions as two users has two feeds, and what it sends behind may be answered on the other one first.
 func TestSubscriptionConfirmedTooEarlyBeginsInItsTurn(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "other", "on", ">pw", "+@all", "~*", "&*")
 	l := startLink(t, node.Addr())
@@ -227,6 +230,7 @@ func TestSubscriptionConfirmedTooEarlyBeginsInItsTurn(t *testing.T) {
 
 // A refusal waits for its turn as a confirmation does.
 func TestSubscriptionRefusedTooEarlyIsAnsweredInItsTurn(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "other", "on", ">pw", "+@all", "~*", "resetchannels")
 	l := startLink(t, node.Addr())
@@ -322,6 +326,7 @@ func TestQuitAndResetBehindSubscriptionsLeaveNothing(t *testing.T) {
 }
 
 func TestClientListCountsWhatIsConfirmed(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr)
@@ -348,6 +353,7 @@ func TestClientListCountsWhatIsConfirmed(t *testing.T) {
 
 // Its own confirmations are more than the client may leave unread.
 func TestOutputLimitHitInTheMidstOfSubscriptionsLeavesNothing(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr, "--loops", "1")
@@ -390,6 +396,7 @@ func awaitNothing(t *testing.T, node *redistest.Server) {
 
 // What one client does to very many channels is no visit of the loop's that others would have to wait for.
 func TestVeryManySubscriptionsBeginAndEndInSlices(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	c := dial(t, b.Addr())
@@ -468,6 +475,7 @@ func TestVeryManySubscriptionsBeginAndEndInSlices(t *testing.T) {
 
 // One channel that the user may not have is the end of the whole request, however long.
 func TestVeryManySubscriptionsAreRefusedAsOne(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "half", "on", ">pw", "+@all", "~*", "resetchannels", "&many:*")
 	b := startBerth(t, node.Addr(), "--loops", "1")
@@ -486,6 +494,7 @@ func TestVeryManySubscriptionsAreRefusedAsOne(t *testing.T) {
 }
 
 func TestClientThatLeavesInTheMidstOfVeryManySubscriptionsLeavesNothing(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr, "--loops", "1")
@@ -533,6 +542,7 @@ func TestClientThatLeavesInTheMidstOfVeryManySubscriptionsLeavesNothing(t *testi
 
 // What the node has begun to confirm it has allowed as a whole: that its connection is lost in between is not noticed.
 func TestSubscriptionConfirmedInPartOutlivesItsNode(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr, "--loops", "1")

@@ -10,6 +10,7 @@ import (
 )
 
 func TestShardedSubscriptionsFollowTheirSlot(t *testing.T) {
+	parallel(t)
 	c := redistest.StartCluster(t, 3, 0)
 	b := startBerth(t, clusterURL(c))
 	sub, publisher := dial(t, b.Addr()), dial(t, b.Addr())
@@ -96,6 +97,7 @@ func TestShardedChannelsOfOneClientLieOnAllNodes(t *testing.T) {
 }
 
 func TestSubscribersGoToAnotherNodeWhenTheirsDies(t *testing.T) {
+	parallel(t)
 	c := redistest.StartCluster(t, 3, 0)
 	b := startBerth(t, clusterURL(c), "--loops", "1")
 	sub := dial(t, b.Addr())

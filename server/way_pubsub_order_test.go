@@ -9,6 +9,7 @@ import (
 )
 
 func TestLongMessageOfASubscriberIsHeardBeforeItIsCounted(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	l := startLink(t, node.Addr())
 	b := startBerth(t, l.addr)

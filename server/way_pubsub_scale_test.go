@@ -11,6 +11,7 @@ import (
 )
 
 func TestThousandsOfSubscribersNeedAConnectionPerLoop(t *testing.T) {
+	parallel(t)
 	const subscribers, channels, messages = 2000, 20, 50
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2")
@@ -65,6 +66,7 @@ func TestThousandsOfSubscribersNeedAConnectionPerLoop(t *testing.T) {
 }
 
 func TestASlowSubscriberIsCutAndTheOthersHearAll(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	b.set("client-output-buffer-limit", "pubsub 8mb 0 0")

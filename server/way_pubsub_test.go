@@ -97,6 +97,7 @@ func hideID(reply string) string {
 }
 
 func TestSubscribersAreAnsweredAsByRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	shared := startBerth(t, node.Addr())
 	own := startBerth(t, node.Addr(), "--pubsub-sharing", "no")
@@ -119,6 +120,7 @@ func TestSubscribersAreAnsweredAsByRedis(t *testing.T) {
 }
 
 func TestSubscribersOfTheEmbeddedBackend(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, "", "--loops", "2")
 	for i := range 4 {
 		c, publisher := dial(t, b.Addr()), dial(t, b.Addr())
@@ -251,6 +253,7 @@ func isPush(reply any) (string, bool) {
 }
 
 func TestPermissionIsTheAskersOwn(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "half", "on", ">pw", "+@all", "~*", "resetchannels", "&may:*")
 	b := startBerth(t, node.Addr())
@@ -277,6 +280,7 @@ func TestPermissionIsTheAskersOwn(t *testing.T) {
 }
 
 func TestUserOfASubscriptionIsTheOneWhoMadeIt(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "other", "on", ">pw", "+@all", "~*", "&*")
 	b := startBerth(t, node.Addr())
@@ -304,6 +308,7 @@ func TestUserOfASubscriptionIsTheOneWhoMadeIt(t *testing.T) {
 }
 
 func TestMonitorAndSubscriptionsSideBySide(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	direct := dial(t, node.Addr())
@@ -336,6 +341,7 @@ func TestMonitorAndSubscriptionsSideBySide(t *testing.T) {
 }
 
 func TestSharingCanBeSwitchedWhileClientsAreSubscribed(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	var all []*redistest.Conn
@@ -376,6 +382,7 @@ func TestSharingCanBeSwitchedWhileClientsAreSubscribed(t *testing.T) {
 }
 
 func TestSubscribersOutliveTheirNodesConnection(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c, watcher := dial(t, b.Addr()), dial(t, b.Addr())
@@ -413,6 +420,7 @@ func TestSubscribersOutliveTheirNodesConnection(t *testing.T) {
 }
 
 func TestSubscribersComeAndGoAndNothingStays(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	stop := make(chan bool)
@@ -477,6 +485,7 @@ func TestSubscribersComeAndGoAndNothingStays(t *testing.T) {
 
 // A client that has subscribed as two users has two feeds. What answers behind the messages waits for both.
 func TestAnswerOfASubscriberComesBehindTheMessagesOfAllItsFeeds(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "other", "on", ">pw", "+@all", "~*", "&*")
 	for _, late := range []string{"a", "b"} {

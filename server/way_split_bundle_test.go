@@ -8,6 +8,7 @@ import (
 )
 
 func TestPartsInTheMidstOfABundleFollowTheirSlot(t *testing.T) {
+	parallel(t)
 	cluster, b, move := movedSlot(t, "{k}", "--loops", "1")
 	from := cluster.Owner(int(router.Slot([]byte("k"))))
 	// Ahead of the slot that moves and behind it: several that stay, with one key and with two.

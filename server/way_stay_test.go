@@ -35,6 +35,7 @@ func exclusiveCounts(b *berthServer) (idle, leased int) {
 
 // The second WATCH is sent before the first EXEC's reply is in; what that reply proves clean is not the second's.
 func TestWatchPipelinedBehindExecIsUndoneForTheNextClient(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	pipelined(dial(t, b.Addr()), "WATCH k", "MULTI", "SET k 1", "EXEC", "WATCH k", "UNWATCH")
@@ -51,6 +52,7 @@ func TestWatchPipelinedBehindExecIsUndoneForTheNextClient(t *testing.T) {
 
 // Redis forgets the first key at UNWATCH, so must the lease that carries both.
 func TestUnwatchInAPipelineEndsTheFirstWatch(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -63,6 +65,7 @@ func TestUnwatchInAPipelineEndsTheFirstWatch(t *testing.T) {
 }
 
 func TestConnectionKeptWithThePoolOffIsSilentWhileUnused(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--private_conn_pool_enabled", "0")
 	c := dial(t, b.Addr())
@@ -82,6 +85,7 @@ func TestConnectionKeptWithThePoolOffIsSilentWhileUnused(t *testing.T) {
 
 // The reply to the WATCH must not be taken for that of the BLPOP behind it.
 func TestBlockingCommandPipelinedBehindAWatchHoldsWhatFollows(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -103,6 +107,7 @@ func TestBlockingCommandPipelinedBehindAWatchHoldsWhatFollows(t *testing.T) {
 
 // What was watched is gone with the connection. A blocking command still gets one, and EXEC still says nil.
 func TestBlockingCommandAfterALostWatchGetsAConnection(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())

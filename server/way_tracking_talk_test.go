@@ -143,6 +143,7 @@ func TestTrackingOverAClusterFollowsTheKeysToTheirNodes(t *testing.T) {
 }
 
 func TestTrackingConnectionIsNobodyElsesAfterwards(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--private-conn-pool-max-total", "1")
 	for _, leave := range []func(c *redistest.Conn){

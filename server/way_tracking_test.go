@@ -36,6 +36,7 @@ func bothPush(t *testing.T, ours, theirs *redistest.Conn, lines string) {
 }
 
 func TestTrackingCommandsAnswerAsRedis(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	for _, resp := range []string{"2", "3"} {
@@ -61,6 +62,7 @@ func TestTrackingCommandsAnswerAsRedis(t *testing.T) {
 }
 
 func TestTrackingClientHearsOfOthersWritesAndItsLeaseIsNotPooled(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
@@ -89,6 +91,7 @@ func TestTrackingClientHearsOfOthersWritesAndItsLeaseIsNotPooled(t *testing.T) {
 }
 
 func TestTrackingClientIsClosedWithItsConnection(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -106,6 +109,7 @@ func TestTrackingClientIsClosedWithItsConnection(t *testing.T) {
 }
 
 func TestCachedReadsOfRueidisEndWithTheNextWrite(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	dialled := rueidis.ClientOption{InitAddress: []string{b.Addr()}, ForceSingleClient: true}
 	dialled.Dialer = net.Dialer{Timeout: 5 * time.Second}

@@ -289,6 +289,7 @@ func (b *berthServer) leases() (sum pool.Stats) {
 }
 
 func TestLostConnectionBreaksTheWatch(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	direct := dial(t, node.Addr())
@@ -325,6 +326,7 @@ func TestLostConnectionBreaksTheWatch(t *testing.T) {
 }
 
 func TestWithThePoolAConnectionServesOneClientAfterAnother(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	for range 20 {
@@ -346,6 +348,7 @@ func TestWithThePoolAConnectionServesOneClientAfterAnother(t *testing.T) {
 }
 
 func TestWithoutThePoolAClientKeepsItsConnectionUntilItLeaves(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1", "--private_conn_pool_enabled", "0")
 	shared := dial(t, b.Addr())
@@ -382,6 +385,7 @@ func TestWithoutThePoolAClientKeepsItsConnectionUntilItLeaves(t *testing.T) {
 }
 
 func TestWithoutThePoolAConnectionFollowsItsClientsDatabaseAndProtocol(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--private_conn_pool_enabled", "0")
 	c := dial(t, b.Addr())

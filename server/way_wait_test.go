@@ -21,6 +21,7 @@ func withReplica(t *testing.T) (node, replica *redistest.Server) {
 }
 
 func TestWaitCountsTheReplicasThatHaveTheClientsWrites(t *testing.T) {
+	parallel(t)
 	node, replica := withReplica(t)
 	b := startBerth(t, node.Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
@@ -41,6 +42,7 @@ func TestWaitCountsTheReplicasThatHaveTheClientsWrites(t *testing.T) {
 }
 
 func TestWaitEndsWithItsClient(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())

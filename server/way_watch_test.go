@@ -15,6 +15,7 @@ func revoked(t testing.TB, b *berthServer) int64 {
 }
 
 func TestIdleWatchGivesItsConnectionToOneWhoWaits(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := oneLease(t, node.Addr())
 	idle, next := dial(t, b.Addr()), dial(t, b.Addr())
@@ -34,6 +35,7 @@ func TestIdleWatchGivesItsConnectionToOneWhoWaits(t *testing.T) {
 }
 
 func TestWhatAClientDoesAfterItsWatchWasTakenBack(t *testing.T) {
+	parallel(t)
 	for name, lines := range map[string][]string{
 		"reads on a pipe":                 {"GET k → 1", "MGET k j → [1 <nil>]", "MULTI → OK", "GET k → QUEUED", "EXEC → <nil>"},
 		"writes on a pipe":                {"SET k 5 → OK", "GET k → 5", "MULTI → OK", "EXEC → <nil>"},
@@ -60,6 +62,7 @@ func TestWhatAClientDoesAfterItsWatchWasTakenBack(t *testing.T) {
 }
 
 func TestWatchThatIsUsedIsNotTakenBack(t *testing.T) {
+	parallel(t)
 	b := oneLease(t, redistest.Start(t).Addr())
 	busy, next := dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, busy, "WATCH k → OK")
@@ -78,6 +81,7 @@ func TestWatchThatIsUsedIsNotTakenBack(t *testing.T) {
 }
 
 func TestPinsTellForHowLongAWatchHasBeenIdle(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, redistest.Start(t).Addr())
 	idle, c := dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, idle, "WATCH k → OK")
@@ -96,6 +100,7 @@ func TestPinsTellForHowLongAWatchHasBeenIdle(t *testing.T) {
 }
 
 func TestTakenBackWatchesAreCountedByReason(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startLoaded(t, node.Addr(), "--watch-max-idle", "20", "--private-conn-pool-max-total", "4", "--pool-blocking-share", "75")
 	c := dial(t, b.Addr())

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,18 +49,28 @@ func tryConnectNodes(t *testing.T, url string, options Options) (*Nodes, error) 
 
 var leakChecks sync.Map // *testing.T of the tests that called expectNoNodesLeft
 
-// expectNoNodesLeft checks, behind all cleanups that come after the first call of a test, that no goroutine is left.
+// expectNoNodesLeft checks, behind all cleanups that come after the first call of a test, that no goroutine of Nodes is left
+// that the test has started. Such goroutines carry the test's name as a label: others may run beside it.
 func expectNoNodesLeft(t *testing.T) {
 	if _, again := leakChecks.LoadOrStore(t, true); again {
 		return
 	}
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("test", t.Name())))
 	t.Cleanup(func() {
 		redistest.Eventually(t, nodesPatience, "goroutines to end", func() bool {
 			stacks := make([]byte, 1<<20)
 			stacks = stacks[:runtime.Stack(stacks, true)]
-			return !bytes.Contains(stacks, []byte(".(*Nodes)"))
+			return !slices.ContainsFunc(strings.Split(string(stacks), "\n\n"), func(stack string) bool {
+				return strings.Contains(stack, ".(*Nodes)") && strings.Contains(stack, fmt.Sprintf("%q: %q", "test", t.Name()))
+			})
 		})
 	})
+}
+
+// TestMain has stacks show labels.
+func TestMain(m *testing.M) {
+	_ = os.Setenv("GODEBUG", "tracebacklabels=1")
+	os.Exit(m.Run())
 }
 
 // quickRounds is options for tests that wait for the next round.
@@ -121,6 +133,7 @@ func redisVersion(t *testing.T, s *redistest.Server) string {
 }
 
 func TestStandaloneNodeIsDescribed(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--maxclients", "123")
 	n := connectNodes(t, "redis://"+s.Addr()+"/3", Options{})
 	info := n.Info()
@@ -144,6 +157,7 @@ func TestStandaloneNodeIsDescribed(t *testing.T) {
 }
 
 func TestUnixSocketIsANode(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "nodes")
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +175,7 @@ func TestUnixSocketIsANode(t *testing.T) {
 }
 
 func TestPasswordOpensTheNode(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--requirepass", "secret")
 	s.Do(t, "ACL", "SETUSER", "app", "on", ">geheim", "~*", "+@all")
 	for _, user := range []string{":secret", "default:secret", "app:geheim"} {
@@ -216,6 +231,7 @@ func TestNodeThatWantsAPasswordBerthDoesNotHaveIsUsedBlindly(t *testing.T) {
 }
 
 func TestUserThatMayNotRunINFOIsEnough(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	s.Do(t, "ACL", "SETUSER", "app", "on", ">geheim", "~*", "+get")
 	n := connectNodes(t, "redis://app:geheim@"+s.Addr(), Options{})
@@ -226,6 +242,7 @@ func TestUserThatMayNotRunINFOIsEnough(t *testing.T) {
 }
 
 func TestDiscoveryOfAClusterSaysWhichPermissionsItNeeds(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 1, 0, "--requirepass", "secret")
 	addr := c.Node(0).Addr()
 	c.Node(0).Do(t, "ACL", "SETUSER", "app", "on", ">geheim", "~*", "+get")
@@ -243,6 +260,7 @@ func TestDiscoveryOfAClusterSaysWhichPermissionsItNeeds(t *testing.T) {
 }
 
 func TestMistakesInTheConfigurationAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	c := redistest.StartCluster(t, 1, 0)
 	sentinel := startScriptedNode(t, func(command string) string {
@@ -265,6 +283,7 @@ func TestMistakesInTheConfigurationAreNotWaitedFor(t *testing.T) {
 }
 
 func TestClusterIsFoundOutByAskingAnyNodeThatLives(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, 0)
 	gone := redistest.Start(t)
 	gone.Kill()
@@ -284,6 +303,7 @@ func TestClusterIsFoundOutByAskingAnyNodeThatLives(t *testing.T) {
 }
 
 func TestReplicasAreKnownOnceTheyHaveTheirData(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, 1)
 	n := connectNodes(t, "redis://"+c.Node(0).Addr(), quickRounds(50*time.Millisecond))
 	redistest.Eventually(t, nodesPatience, "every shard to have its replica", func() bool {
@@ -297,6 +317,7 @@ func TestReplicasAreKnownOnceTheyHaveTheirData(t *testing.T) {
 }
 
 func TestOlderClusterIsReadFromCLUSTERSLOTS(t *testing.T) {
+	t.Parallel()
 	s := startScriptedNode(t, func(command string) string {
 		switch command {
 		case "ping":
@@ -322,6 +343,7 @@ func TestOlderClusterIsReadFromCLUSTERSLOTS(t *testing.T) {
 }
 
 func TestNodeThatSaysTheClusterIsOKIsBelievedFirst(t *testing.T) {
+	t.Parallel()
 	node := func(state, slots string) *scriptedNode {
 		return startScriptedNode(t, func(command string) string {
 			switch command {
@@ -363,6 +385,7 @@ func TestNodeThatSaysTheClusterIsOKIsBelievedFirst(t *testing.T) {
 }
 
 func TestWhatMOVEDTaughtOutlivesABlindRound(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--requirepass", "secret")
 	n := connectNodes(t, "redis://"+s.Addr(), quickRounds(time.Hour))
 	n.Moved(5, "10.0.0.1:6379") // and asks for a round
@@ -373,6 +396,7 @@ func TestWhatMOVEDTaughtOutlivesABlindRound(t *testing.T) {
 }
 
 func TestCompatibleProductIsCalledByItsName(t *testing.T) {
+	t.Parallel()
 	s := startScriptedNode(t, func(command string) string {
 		if command == "info" {
 			return bulk("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\nredis_mode:standalone\r\n")
@@ -412,6 +436,7 @@ func TestKilledPrimaryIsReplacedByItsReplica(t *testing.T) {
 }
 
 func TestMovedSlotIsPatchedAtOnceAndToldWithTheRefresh(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, 0)
 	n := connectNodes(t, "redis://"+c.Node(0).Addr(), quickRounds(time.Hour))
 	told := watchNodes(n)
@@ -443,6 +468,7 @@ func TestMovedSlotIsPatchedAtOnceAndToldWithTheRefresh(t *testing.T) {
 }
 
 func TestMovedSlotsOfManySessionsAreAllKept(t *testing.T) {
+	t.Parallel()
 	s := startScriptedNode(t, standaloneScript("7.0.15"))
 	n := connectNodes(t, "redis://"+s.addr(), Options{gap: time.Hour})
 	var sessions sync.WaitGroup
@@ -467,6 +493,7 @@ func TestMovedSlotsOfManySessionsAreAllKept(t *testing.T) {
 }
 
 func TestRefreshFindsAMovedSlotWithoutAHint(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, 0)
 	n := connectNodes(t, "redis://"+c.Node(0).Addr(), quickRounds(time.Hour))
 	told := watchNodes(n)
@@ -479,6 +506,7 @@ func TestRefreshFindsAMovedSlotWithoutAHint(t *testing.T) {
 }
 
 func TestRefreshesAreFewAndOneAtATimeAndNoneIsLost(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	asking, overlaps := false, 0
 	script := standaloneScript("7.0.15")
@@ -530,6 +558,7 @@ func TestRefreshesAreFewAndOneAtATimeAndNoneIsLost(t *testing.T) {
 }
 
 func TestRefreshAskedForDuringARoundLeadsToAnother(t *testing.T) {
+	t.Parallel()
 	began, goOn := make(chan struct{}), make(chan struct{})
 	script := standaloneScript("7.0.15")
 	var first sync.Once
@@ -561,6 +590,7 @@ func TestRefreshAskedForDuringARoundLeadsToAnother(t *testing.T) {
 }
 
 func TestTopologyIntervalIsHot(t *testing.T) {
+	t.Parallel()
 	s := startScriptedNode(t, standaloneScript("7.0.15"))
 	n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
 	n.Refresh()
@@ -570,6 +600,7 @@ func TestTopologyIntervalIsHot(t *testing.T) {
 }
 
 func TestCommandReplyIsReadAgainOnlyFromAnotherVersion(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	version := "7.0.15"
 	script := func(command string) string {
@@ -632,6 +663,7 @@ func TestBerthMayStartBeforeItsNode(t *testing.T) {
 }
 
 func TestStandaloneNodeThatGoesAndComesIsReported(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	n := connectNodes(t, "redis://"+s.Addr(), quickRounds(20*time.Millisecond))
 	s.Kill()
@@ -644,6 +676,7 @@ func TestStandaloneNodeThatGoesAndComesIsReported(t *testing.T) {
 }
 
 func TestNodeThatHangsCostsOneTimeout(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	options := quickRounds(time.Hour)
 	options.Settings.SetDialTimeout(100 * time.Millisecond)
@@ -659,6 +692,7 @@ func TestNodeThatHangsCostsOneTimeout(t *testing.T) {
 }
 
 func TestCloseEndsARoundThatHangs(t *testing.T) {
+	t.Parallel()
 	hanging := make(chan struct{}, 1)
 	script := standaloneScript("7.0.15")
 	first := true
@@ -681,6 +715,7 @@ func TestCloseEndsARoundThatHangs(t *testing.T) {
 }
 
 func TestConnectEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	s := startScriptedNode(t, func(string) string {
 		cancel()

@@ -10,6 +10,7 @@ import (
 )
 
 func TestPrimaryIsFoundBySentinelsAndFollowed(t *testing.T) {
+	t.Parallel()
 	w := redistest.StartWatched(t, 1, 3)
 	primary, replica := w.Nodes[0], w.Nodes[1]
 	n := connectNodes(t, w.URL(), quickRounds(time.Hour)) // only word of a Sentinel makes it look again
@@ -47,6 +48,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 }
 
 func TestSentinelsThatAreGoneOrWrongAreTold(t *testing.T) {
+	t.Parallel()
 	w := redistest.StartWatched(t, 1, 1)
 	node, sentinel := w.Nodes[0].Addr(), w.Sentinels[0].Addr()
 	for _, test := range []struct{ url, words string }{
@@ -68,6 +70,7 @@ func TestSentinelsThatAreGoneOrWrongAreTold(t *testing.T) {
 
 // A Sentinel that was away may take for the primary what has become a replica.
 func TestReplicaIsNotTakenForThePrimary(t *testing.T) {
+	t.Parallel()
 	w := redistest.StartWatched(t, 1, 1)
 	w.Sentinels[0].Pause()
 	t.Cleanup(w.Sentinels[0].Resume)
@@ -81,6 +84,7 @@ func TestReplicaIsNotTakenForThePrimary(t *testing.T) {
 }
 
 func TestSentinelsAndNodesMayWantAPassword(t *testing.T) {
+	t.Parallel()
 	w := redistest.StartWatched(t, 0, 1)
 	for _, s := range []*redistest.Server{w.Nodes[0], w.Sentinels[0]} {
 		s.Do(t, "CONFIG", "SET", "requirepass", "secret")
@@ -102,6 +106,7 @@ func oracleURL(oracles ...*redistest.Oracle) string {
 }
 
 func TestStaleSentinelIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	old, current := redistest.Start(t), redistest.Start(t) // both call themselves primary
 	stale := redistest.StartOracle(t, old.Addr(), 1)
 	fresh := []*redistest.Oracle{redistest.StartOracle(t, current.Addr(), 2), redistest.StartOracle(t, current.Addr(), 2)}
@@ -129,6 +134,7 @@ func TestStaleSentinelIsNotBelieved(t *testing.T) {
 }
 
 func TestPrimaryIsFollowedWithoutAPasswordForIt(t *testing.T) {
+	t.Parallel()
 	old, current := redistest.Start(t, "--requirepass", "secret"), redistest.Start(t, "--requirepass", "secret")
 	o := redistest.StartOracle(t, old.Addr(), 1)
 	n := connectNodes(t, oracleURL(o), quickRounds(time.Millisecond))
@@ -138,6 +144,7 @@ func TestPrimaryIsFollowedWithoutAPasswordForIt(t *testing.T) {
 
 // What is wrong at one Sentinel may come right without a change of berth's settings.
 func TestSentinelThatDoesNotKnowKeepsNobodyFromStarting(t *testing.T) {
+	t.Parallel()
 	node := redistest.Start(t)
 	ignorant, knowing := redistest.StartOracle(t, "", 0), redistest.StartOracle(t, "127.0.0.1:1", 1)
 	options := quickRounds(time.Millisecond)

@@ -24,23 +24,30 @@ var clients = []struct {
 func TestClientsWorkUnchanged(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
 		for _, c := range clients {
-			t.Run(c.name, func(t *testing.T) { c.run(t, b) })
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.run(t, b)
+			})
 		}
 	})
 }
 
-// onBoth runs a test over a node and over a Cluster of three primaries.
+// onBoth runs a test over a node and over a Cluster of three primaries, beside all others.
 func onBoth(t *testing.T, test func(*testing.T, *berth)) {
+	t.Parallel()
 	t.Run("over a node", func(t *testing.T) {
+		t.Parallel()
 		test(t, startBerth(t, "node", "redis://"+redistest.Start(t).Addr()))
 	})
 	t.Run("over a Cluster", func(t *testing.T) {
+		t.Parallel()
 		test(t, startBerth(t, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
 	})
 }
 
 // The README's first steps need no Redis.
 func TestEmbeddedBackendServesFirstSteps(t *testing.T) {
+	t.Parallel()
 	b := startBerth(t, "embedded", "")
 	says(t, b.cli(t, "", "SET", "greeting", "hello"), `^OK$`)
 	says(t, b.cli(t, "", "GET", "greeting"), `^hello$`)

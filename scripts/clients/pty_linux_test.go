@@ -125,6 +125,7 @@ func (x *terminal) enter(line string, patterns ...string) {
 }
 
 func TestRedisCliIsServedAtATerminal(t *testing.T) {
+	t.Parallel()
 	over := map[string]string{"node": "redis://" + redistest.Start(t).Addr(), "cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""}
 	for kind, backend := range over {
 		for _, protocol := range []string{"-2", "-3"} {
