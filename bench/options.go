@@ -69,9 +69,9 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	pipeline := flags.String("pipeline", "1", "requests sent at once; several: one scenario each")
 	value := flags.String("value", "64", "bytes of a value, 16 to 1024m; several: one scenario each")
 	keys := flags.String("keys", "100000", "how many keys there are; fewer when all values would be above 256 MB")
-	on := flags.String("on", "standalone", "the endpoints' backend: standalone, or cluster (3 primaries)")
+	on := flags.String("on", "standalone", "what stands behind the endpoints: standalone, or cluster (3 primaries)")
 	rate := flags.String("rate", "", "open loop: requests per second in all, or a percentage of what the slowest endpoint reaches")
-	duration := flags.Duration("duration", time.Second, "how long a round measures, after a warm-up of 0.3 s")
+	duration := flags.Duration("duration", time.Second, "how long a round measures, behind a warm-up of 0.3 s")
 	requests := flags.Int("n", 0, "measure so many requests instead")
 	rounds := flags.Int("rounds", 5, "turns of every endpoint")
 	flags.IntVar(&o.drivers, "threads", max(1, runtime.NumCPU()/4), "threads of the load generator")
@@ -99,7 +99,20 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 		numbers += "/rate=" + *rate
 	}
 	for _, text := range splitScenarios(*scenarios) {
-		parsed, err := parseScenario(withNumbers(text, numbers), usual)
+		name, own, _ := strings.Cut(text, "/")
+		if own != "" {
+			own = "/" + own
+		}
+		all := numbers
+		for word := range strings.SplitSeq(own, "/") {
+			// A number of its own takes the place of the option's list.
+			key, _, _ := strings.Cut(word, "=")
+			all = without(all, key)
+		}
+		if name == "big" {
+			all = without(without(all, "c"), "d")
+		}
+		parsed, err := parseScenario(name+all+own, usual)
 		if err != nil {
 			return nil, err
 		}
@@ -140,22 +153,4 @@ func splitScenarios(list string) []string {
 // commandLine is how this run was started.
 func commandLine() string {
 	return "go run ./bench " + strings.Join(os.Args[1:], " ")
-}
-
-// withNumbers adds the options' numbers to a scenario that names none of its own.
-func withNumbers(text, numbers string) string {
-	name, own, _ := strings.Cut(text, "/")
-	if own != "" {
-		own = "/" + own
-	}
-	all := numbers
-	for word := range strings.SplitSeq(own, "/") {
-		// A number of its own takes the place of the option's list.
-		key, _, _ := strings.Cut(word, "=")
-		all = without(all, key)
-	}
-	if name == "big" {
-		all = without(without(all, "c"), "d")
-	}
-	return name + all + own
 }
