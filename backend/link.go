@@ -2,55 +2,56 @@ package backend
 
 import (
 	"errors"
+	"io"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
-	"time"
 )
 
-// LinkState is how far a link has come.
+// Link is one connection of a loop to a node, without its socket: how it begins, why it ended, and
+// when it may begin again. Each pipe and each feed has one. The socket, and what travels on it, are
+// the owner's.
 //
-//	Down ──Begin──▶ Dialing ──Opened──▶ Shaking ──Up──▶ Up
-//	  ▲                │                   │            │
-//	  └────────────────┴────── Lost ───────┴────────────┘
+//	                   the node refuses, hangs up, or is no longer used
+//	  ┌────────────────┬─────────────────────┬──────────────────────────┐
+//	  ▼                │                     │                          │
+//	Down ──Begin──▶ Dialing ──Opened──▶ Shaking ──Shaken (the last)──▶ Up
+//	       the back-off is over     └─ no handshake is needed ──────────▲
+//
+// Owned by the event loop.
+type Link struct {
+	kind    string // of the owner, "pipe" or "feed", for the log
+	addr    string // of the node
+	state   LinkState
+	shake   int // handshake replies to come
+	backOff BackOff
+	lastErr *LostError // why the link was lost last; nil: it never was
+	lostAt  int64      // when it was lost last, unix nanoseconds
+	since   int64      // when it went up, or down from there or first, unix nanoseconds; 0: it never was either
+}
+
+// LinkState is how far a link has come.
 type LinkState uint8
 
 const (
-	Down    LinkState = iota // no connection
+	Down    LinkState = iota // there is no connection
 	Dialing                  // a goroutine connects
-	Shaking                  // HELLO, AUTH, SELECT are sent
-	Up
+	Shaking                  // AUTH, HELLO or SELECT are sent; a reply is owed
+	Up                       // the owner's bytes may travel
 )
 
 // linkMoves lists where each state leads.
 var linkMoves = [...][]LinkState{Down: {Dialing}, Dialing: {Shaking, Down}, Shaking: {Up, Down}, Up: {Down}}
 
-// Link is what pipes and feeds have in common: how a connection of a loop to a node begins, why it
-// ended, and when it may begin again. The socket, and what travels on it, are its owner's.
-//
-// Owned by the event loop.
-type Link struct {
-	kind    string // "pipe" or "feed", for the log
-	addr    string // of the node
-	state   LinkState
-	shake   int           // handshake replies to come
-	retryAt int64         // not dialled again before, unix nanoseconds
-	backOff time.Duration // of the latest failure
-	lastErr *LostError
-	lostAt  int64 // when lastErr was, unix nanoseconds
-	since   int64 // when it went up, or down from there, unix nanoseconds; 0: it never was either
-	told    bool  // the log says that it is up
+// move is the only write of a link's state.
+func (k *Link) move(to LinkState) {
+	if !slices.Contains(linkMoves[k.state], to) {
+		panic("a link moved to a state that does not follow from the one before")
+	}
+	k.state = to
 }
 
-// NewLink returns a link that is down. kind is its owner's in the log.
+// NewLink returns a link that is down. kind names its owner in the log.
 func NewLink(kind, addr string) Link { return Link{kind: kind, addr: addr} }
-
-// The first and the longest pause before a node that failed is dialled again. Each failure doubles
-// it and a random half is taken off, so that many links do not come back in one instant.
-const (
-	BackOffMin = 50 * time.Millisecond
-	BackOffMax = 2 * time.Second
-)
 
 // Addr is the node's address.
 func (k *Link) Addr() string { return k.addr }
@@ -58,88 +59,88 @@ func (k *Link) Addr() string { return k.addr }
 // State is how far the link has come.
 func (k *Link) State() LinkState { return k.state }
 
-// MayBegin reports whether the link may be dialled now.
-func (k *Link) MayBegin(now int64) bool { return k.state == Down && now >= k.retryAt }
-
 // Err is why the link was lost last, and when, unix nanoseconds. nil: it never was.
 func (k *Link) Err() (err *LostError, at int64) { return k.lastErr, k.lostAt }
 
-// Since is when the link went up, or down from there, unix nanoseconds. 0: it never was either.
+// Since is when the link went up, or when it went down from there or failed first, unix nanoseconds.
+// 0: it never did.
 func (k *Link) Since() int64 { return k.since }
 
-// move is the only write of a link's state.
-func (k *Link) move(to LinkState) {
-	if !slices.Contains(linkMoves[k.state], to) {
-		panic("link: a state that does not follow from the one before")
-	}
-	k.state = to
-}
+// MayBegin reports whether the link may be dialled now.
+func (k *Link) MayBegin(now int64) bool { return k.state == Down && k.backOff.Over(now) }
 
-// Begin says that the owner dials.
+// Begin is the owner's word that it dials.
 func (k *Link) Begin() { k.move(Dialing) }
 
-// Opened says that the socket is connected, and returns what to write on it first. The link is up
-// at once when there is nothing to write. opened is false for a link that was given up meanwhile:
-// the socket is to be closed.
-func (k *Link) Opened(id Identity) (hello []byte, opened bool) {
+// Opened is the owner's word that the socket is connected. It returns the handshake to write first.
+// The link is up at once if there is none. opened is false if the link was given up while it was
+// dialled: the owner must close the socket.
+func (k *Link) Opened(id Identity, now int64) (handshake []byte, opened bool) {
 	if k.state != Dialing {
 		return nil, false
 	}
 	k.move(Shaking)
-	hello, k.shake = Handshake(id)
-	return hello, true
-}
-
-// Shakes reports whether replies of the handshake are still to come.
-func (k *Link) Shakes() bool { return k.shake > 0 }
-
-// Shaken takes one reply of the handshake. The owner calls Up after the last one.
-func (k *Link) Shaken(reply []byte) (last bool, err error) {
-	if reply[0] == '-' {
-		return false, &LostError{Addr: k.addr, Refusal: string(reply[1 : len(reply)-2])}
+	handshake, k.shake = Handshake(id)
+	if k.shake == 0 {
+		k.up(now)
 	}
-	k.shake--
-	return k.shake == 0, nil
+	return handshake, true
 }
 
-// Up says that the handshake is over.
-func (k *Link) Up(now int64) {
+// Shaken takes one reply of the handshake. The last one brings the link up.
+func (k *Link) Shaken(reply []byte, now int64) error {
+	if reply[0] == '-' {
+		return &LostError{Addr: k.addr, Refusal: string(reply[1 : len(reply)-2])}
+	}
+	if k.shake--; k.shake == 0 {
+		k.up(now)
+	}
+	return nil
+}
+
+// up ends the handshake. The log has one line each time a link goes up, and one when it goes down
+// from there.
+func (k *Link) up(now int64) {
 	k.move(Up)
 	k.since = now
-	if !k.told {
-		k.told = true
-		slog.Info(k.kind+" up", "node", k.addr)
-	}
+	slog.Info(k.kind+" up", "node", k.addr)
 }
 
 // Lost ends the link, however far it had come, and returns err in the words for those who are owed
-// a reply. A link that has worked may begin again at once, another one after a pause. details go to
-// the log.
+// a reply. The back-off begins unless the link has worked. details go to the log.
 func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostError {
 	why, ok := errors.AsType[*LostError](err)
 	if !ok {
 		why = &LostError{Addr: k.addr, Err: err}
 	}
-	if k.told && !Given(err) {
+	if k.state == Up && !EndedByBerth(err) {
 		slog.Warn(k.kind+" down", append([]any{"node", k.addr, "why", why}, details...)...)
 	}
-	k.told = false
 	k.lastErr, k.lostAt = why, now
 	if k.state == Up || k.since == 0 {
 		k.since = now
 	}
-	if k.state != Down {
+	if k.state != Down { // berth shuts down: the dial of a link that was ended has failed as well
 		k.move(Down)
 	}
 	k.shake = 0
 	if worked {
-		k.backOff = 0
-		return why
+		k.backOff.Worked()
+	} else {
+		k.backOff.Failed(now)
 	}
-	k.backOff = min(max(2*k.backOff, BackOffMin), BackOffMax)
-	k.retryAt = now + int64(k.backOff)/2 + rand.Int64N(int64(k.backOff)/2)
 	return why
 }
 
-// Given reports whether err says that berth gave the link up itself.
-func Given(err error) bool { return errors.Is(err, ErrRetired) || errors.Is(err, ErrShutdown) }
+// EndedByBerth reports whether err says that berth itself ended the link.
+func EndedByBerth(err error) bool {
+	return errors.Is(err, ErrRetired) || errors.Is(err, ErrShutdown)
+}
+
+// HangUp returns why a socket was closed: err, or that the node closed it.
+func HangUp(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return ErrHungUp
+	}
+	return err
+}

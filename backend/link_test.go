@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 )
@@ -33,15 +36,14 @@ func TestALinkThatFailsPausesLongerEachTimeAndOneThatWorkedNotAtAll(t *testing.T
 		k.Begin()
 		k.Lost(errors.New("refused"), false, 1000)
 		if k.MayBegin(1000+int64(most)/2-1) || !k.MayBegin(1000+int64(most)) {
-			t.Errorf("after a failure it may begin %v later; the pause is up to %v", time.Duration(k.retryAt-1000), most)
+			t.Errorf("after a failure it may begin %v later; the pause is up to %v", time.Duration(k.backOff.until-1000), most)
 		}
 	}
 	k.Begin()
-	k.Opened(Identity{})
-	k.Up(2000)
+	k.Opened(Identity{}, 2000)
 	k.Lost(errors.New("reset"), true, int64(time.Hour))
 	if !k.MayBegin(int64(time.Hour)) || k.Since() != int64(time.Hour) {
-		t.Errorf("retryAt %d, since %d", k.retryAt, k.Since())
+		t.Errorf("retryAt %d, since %d", k.backOff.until, k.Since())
 	}
 }
 
@@ -49,7 +51,42 @@ func TestALinkThatWasGivenUpWhileItWasDialledOpensNoMore(t *testing.T) {
 	k := NewLink("feed", "node:1")
 	k.Begin()
 	k.Lost(ErrRetired, true, 1)
-	if _, opened := k.Opened(Identity{}); opened || k.State() != Down {
+	if _, opened := k.Opened(Identity{}, 2); opened || k.State() != Down {
 		t.Errorf("opened %v, state %d", opened, k.State())
+	}
+}
+
+func TestALinkLogsOnceThatItIsUpAndOnceThatItIsLost(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	for _, kind := range []string{"pipe", "feed"} {
+		log.Reset()
+		k := NewLink(kind, "node:1")
+		k.Begin()
+		k.Lost(errors.New("refused"), false, 1)
+		k.Begin()
+		k.Opened(Identity{Password: "p", DB: 1}, 2)
+		for range 2 { // AUTH, SELECT
+			if err := k.Shaken([]byte("+OK\r\n"), 3); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.Lost(ErrHungUp, true, 4, "unanswered", 7)
+		k.Begin()
+		k.Opened(Identity{}, 5)
+		k.Lost(ErrRetired, true, 6)
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		want := []string{kind + ` up" node=node:1`, kind + ` down" node=node:1 why="connection to node:1: closed by the node" unanswered=7`,
+			kind + ` up" node=node:1`}
+		if len(lines) != len(want) {
+			t.Fatalf("the log has %q", lines)
+		}
+		for i, line := range lines {
+			if !strings.HasSuffix(line, want[i]) {
+				t.Errorf("line %d is %q, want %q", i, line, want[i])
+			}
+		}
 	}
 }

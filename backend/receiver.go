@@ -56,8 +56,9 @@ func (e *LostError) Unwrap() error { return e.Err }
 // Timeout reports that berth gave up the reply; the connection is there still.
 func (e *LostError) Timeout() bool { return errors.Is(e.Err, ErrTimeout) }
 
-// Reasons for which berth itself ends a pipe or gives up a reply.
+// Why a connection ended, or why berth gave up a reply.
 var (
+	ErrHungUp   = errors.New("closed by the node")
 	ErrUnowed   = errors.New("the node sent a reply that no request is owed")
 	ErrPush     = errors.New("the node sent a push on a shared connection")
 	ErrTimeout  = errors.New("no reply within backend-timeout")

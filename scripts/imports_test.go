@@ -31,8 +31,8 @@ var allowed = map[string][]string{
 	"router": {"codec"},
 
 	"backend":          {"codec", "router"},
-	"backend/pipe":     {"codec", "router", "backend", gnet, gopkg},
-	"backend/feed":     {"codec", "router", "backend", gnet, gopkg},
+	"backend/pipe":     {"codec", "router", "backend", gnet},
+	"backend/feed":     {"codec", "router", "backend", gnet},
 	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},
 	"backend/nodes":    {"codec", "router", "backend"},
 	"backend/lane":     {"codec", "router", "backend", "backend/pipe", "backend/pool"},

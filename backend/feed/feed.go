@@ -2,7 +2,6 @@ package feed
 
 import (
 	"errors"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -148,23 +147,17 @@ func (f *Feed) dial() {
 
 // Opened is the loop's word that the socket is connected and enrolled.
 func (f *Feed) Opened(c gnet.Conn) {
-	hello, opened := f.link.Opened(f.set.identity)
+	now := f.set.feeds.loop.Now()
+	handshake, opened := f.link.Opened(f.set.identity, now)
 	if !opened {
 		_ = c.EventLoop().Close(c)
 		return
 	}
-	f.conn = c
-	if len(hello) == 0 {
-		f.up()
+	f.conn, f.heard = c, now
+	if len(handshake) > 0 {
+		_, _ = c.Write(handshake) // a failed write ends in Closed
 		return
 	}
-	_, _ = c.Write(hello) // a failed write ends in Closed
-}
-
-// up writes what queued during the handshake.
-func (f *Feed) up() {
-	f.heard = f.set.feeds.loop.Now()
-	f.link.Up(f.heard)
 	f.flush()
 }
 
@@ -236,7 +229,7 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 // delivers it. hear returns false if another feed is still delivering to that channel; the caller
 // retries later.
 func (f *Feed) hear(reply []byte) bool {
-	if f.link.Shakes() {
+	if f.link.State() == backend.Shaking {
 		f.shaken(reply)
 		return true
 	}
@@ -284,13 +277,12 @@ func (o *order) synced() {
 	}
 }
 
-// shaken takes one reply of the handshake.
+// shaken takes one reply of the handshake. After the last one it writes what has queued.
 func (f *Feed) shaken(reply []byte) {
-	switch last, err := f.link.Shaken(reply); {
-	case err != nil:
+	if err := f.link.Shaken(reply, f.heard); err != nil {
 		f.end(err)
-	case last:
-		f.up()
+	} else if f.link.State() == backend.Up {
+		f.flush()
 	}
 }
 
@@ -335,7 +327,7 @@ func (f *Feed) answered(o *order) {
 // confirm enters that the node has subscribed a channel here.
 func (f *Feed) confirm(ch *Channel) {
 	f.proven = true
-	f.set.backOff = 0
+	f.set.backOff.Worked()
 	if ch.feed == nil && ch.wanted() { // another listener's request for it was refused meanwhile
 		ch.moveTo(f)
 	}
@@ -434,10 +426,7 @@ func (f *Feed) Closed(c gnet.Conn, err error) {
 	fs := f.set.feeds
 	fs.loop.Enter()
 	defer fs.loop.After()
-	if err == nil || errors.Is(err, io.EOF) {
-		err = errors.New("closed by the node")
-	}
-	f.conn = nil
+	f.conn, err = nil, backend.HangUp(err)
 	if f.listed { // the rest of what it said is delivered first
 		f.ended = err
 		return
@@ -456,7 +445,7 @@ func (f *Feed) lost(err error) {
 	}
 	fs := f.set.feeds
 	again := f.proven
-	given := backend.Given(err)
+	given := backend.EndedByBerth(err)
 	refused := f.link.Lost(err, again || given, fs.loop.Now(), "channels", f.held)
 	if f.at != nil {
 		f.at.due = 0

@@ -93,7 +93,7 @@ func (fs *Feeds) Tick() {
 				}
 			}
 		}
-		if len(s.lost) > 0 && now >= s.retryAt {
+		if len(s.lost) > 0 && s.backOff.Over(now) {
 			s.restore()
 		}
 		if len(s.byAddr) == 0 && s.channelCount() == 0 {
@@ -166,9 +166,8 @@ type Set struct {
 	home     *Feed // nil: not chosen
 	channels [ChannelKinds]map[string]*Channel
 
-	lost    []*Channel // have listeners and no feed; perhaps some that found one already
-	retryAt int64      // lost are not asked for again before, unix nanoseconds
-	backOff time.Duration
+	lost    []*Channel      // have listeners and no feed; perhaps some that found one already
+	backOff backend.BackOff // before lost are asked for again
 }
 
 func (s *Set) channelCount() int {
@@ -312,12 +311,6 @@ func (s *Set) restore() {
 	}
 }
 
-// retryLater puts off the next attempt to restore.
-func (s *Set) retryLater() {
-	s.backOff = min(max(2*s.backOff, backend.BackOffMin), backend.BackOffMax)
-	s.retryAt = s.feeds.loop.Now() + int64(s.backOff)/2 + rand.Int64N(int64(s.backOff)/2)
-}
-
 // notRestored takes a node's error to an order that should have brought a channel back.
 func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
 	ch := o.channels[0]
@@ -332,7 +325,7 @@ func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
 	default:
 		ch.hops = 0
 		s.lose(ch)
-		s.retryLater()
+		s.backOff.Failed(s.feeds.loop.Now())
 	}
 }
 

@@ -1,8 +1,6 @@
 package pipe
 
 import (
-	"errors"
-	"io"
 	"slices"
 	"time"
 
@@ -107,22 +105,16 @@ func (p *Pipe) dial() {
 
 // Opened is the loop's word that the socket is connected and enrolled.
 func (p *Pipe) Opened(c gnet.Conn) {
-	hello, opened := p.link.Opened(p.set.identity)
+	handshake, opened := p.link.Opened(p.set.identity, p.set.pipes.loop.Now())
 	if !opened {
 		_ = c.EventLoop().Close(c)
 		return
 	}
 	p.conn = c
-	if len(hello) == 0 {
-		p.up()
+	if len(handshake) > 0 {
+		_, _ = c.Write(handshake) // a failed write ends in Closed
 		return
 	}
-	_, _ = c.Write(hello) // a failed write ends in Closed
-}
-
-// up writes what queued during the handshake.
-func (p *Pipe) up() {
-	p.link.Up(p.set.pipes.loop.Now())
 	p.flush()
 }
 
@@ -198,7 +190,7 @@ const maxGrowth = 8
 // pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
 // bytes that was.
 func (p *Pipe) pass(rest []byte) (n int) {
-	if p.conn == nil || p.link.Shakes() || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
+	if p.conn == nil || p.link.State() == backend.Shaking || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
 		return 0
 	}
 	if !p.passing && (len(rest)+p.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
@@ -241,7 +233,7 @@ func (p *Pipe) take(buf []byte) (taken int) {
 
 // answer gives a reply to whom it is owed.
 func (p *Pipe) answer(reply []byte) error {
-	if p.link.Shakes() {
+	if p.link.State() == backend.Shaking {
 		return p.shaken(reply)
 	}
 	if reply[0] == '>' && !p.passing {
@@ -267,13 +259,15 @@ func (p *Pipe) answer(reply []byte) error {
 	return nil
 }
 
-// shaken takes one reply of the handshake.
+// shaken takes one reply of the handshake. After the last one it writes what has queued.
 func (p *Pipe) shaken(reply []byte) error {
-	last, err := p.link.Shaken(reply)
-	if last {
-		p.up()
+	if err := p.link.Shaken(reply, p.set.pipes.loop.Now()); err != nil {
+		return err
 	}
-	return err
+	if p.link.State() == backend.Up {
+		p.flush()
+	}
+	return nil
 }
 
 // end closes the connection for a reason of ours.
@@ -292,10 +286,7 @@ func (p *Pipe) Closed(c gnet.Conn, err error) {
 	}
 	p.set.pipes.loop.Enter()
 	defer p.set.pipes.loop.After()
-	if err == nil || errors.Is(err, io.EOF) {
-		err = errors.New("closed by the node")
-	}
-	p.lost(err)
+	p.lost(backend.HangUp(err))
 }
 
 // lost ends this connection, however far it had come, and tells all who are owed. The next Send

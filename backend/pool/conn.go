@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-proxy/berth/backend"
 )
 
 // exclusiveState says to whom an exclusive connection belongs.
@@ -24,11 +26,8 @@ const (
 	exclusiveClosed                  // of no owner
 )
 
-// Why a connection ended, for a lease's holder.
-var (
-	errHungUp = errors.New("closed by the node")
-	errIdle   = errors.New("the node sent bytes on an idle connection")
-)
+// errIdle is why an idle connection that the node spoke on was closed.
+var errIdle = errors.New("the node sent bytes on an idle connection")
 
 // exclusive is a connection that serves one session at a time.
 type conn struct {
@@ -172,7 +171,7 @@ func (c *conn) received(b []byte) {
 func (c *conn) hungUp() {
 	c.mu.Lock()
 	if c.lost == nil {
-		c.lost = errHungUp
+		c.lost = backend.ErrHungUp
 	}
 	l := c.lease
 	tell := l != nil && !c.told

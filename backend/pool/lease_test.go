@@ -82,7 +82,7 @@ func TestWholeRepliesAreDeliveredBeforeTheLossAndHalfOnesAreNot(t *testing.T) {
 		t.Fatalf("%d replies were delivered", len(h.replies))
 	}
 	var lost *backend.LostError
-	if !errors.As(err, &lost) || !lost.Sent || lost.Addr != node.addr || !errors.Is(err, errHungUp) {
+	if !errors.As(err, &lost) || !lost.Sent || lost.Addr != node.addr || !errors.Is(err, backend.ErrHungUp) {
 		t.Fatalf("LeaseLost says %#v", err)
 	}
 	if s := p.Stats(); s.Leased != 0 || p.total.Load() != 0 {
