@@ -70,6 +70,34 @@ func TestInfoHasWhatFrameworksRead(t *testing.T) {
 	}
 }
 
+func TestInfoCountsTheClientsThatTrack(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, redistest.Start(t).Addr(), "--loops", "2")
+	watcher := dial(t, b.Addr())
+	counted := func(want string) {
+		t.Helper()
+		eventually(t, want+" clients to track", func() bool {
+			got, _ := infoOf(t, watcher, "clients")
+			return got["tracking_clients"] == want
+		})
+	}
+	counted("0")
+	var clients []*redistest.Conn
+	for range 4 { // so that both loops have some
+		c := dial(t, b.Addr())
+		c.Do("HELLO", 3)
+		if got := c.Do("CLIENT", "TRACKING", "ON"); got != "OK" {
+			t.Fatal(got)
+		}
+		clients = append(clients, c)
+	}
+	counted("4")
+	clients[0].Do("CLIENT", "TRACKING", "OFF")
+	counted("3")
+	clients[1].Close()
+	counted("2")
+}
+
 func TestInfoSectionsAreThoseAskedFor(t *testing.T) {
 	c := dial(t, startBerth(t, sharedNode(t).Addr()).Addr())
 	standard := "Server Clients Memory Persistence Stats Replication CPU Modules Errorstats Cluster Keyspace Proxy Pools"

@@ -1,95 +1,190 @@
 package telemetry
 
 import (
+	"encoding/json"
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
-	"github.com/berth-proxy/berth/backend/feed"
-	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/router"
 )
 
-// fill sets every number in v to one and gives every map of v an entry.
-func fill(v reflect.Value) {
+// notSums are the figures that Add chooses between instead of adding them, and those that name a
+// thing instead of counting it.
+var notSums = map[string]bool{
+	"Loop.Pipes.UpSince": true, "Loop.Pipes.DownSince": true, "Loop.Pipes.LastErr": true, "Loop.Pipes.LastErrAt": true,
+	"Loop.Rates": true, "Loop.Pins": true, // appended
+}
+
+// numbers visits every number of v, also those in maps, in slices and in unexported fields. change
+// returns the number that takes its place.
+func numbers(t *testing.T, v reflect.Value, name string, change func(name string, n int64) int64) {
+	t.Helper()
+	if notSums[name] {
+		return
+	}
 	v = reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem() // unexported fields, too
 	switch v.Kind() {
 	case reflect.Int, reflect.Int64:
-		v.SetInt(1)
+		v.SetInt(change(name, v.Int()))
 	case reflect.Uint64:
-		v.SetUint(1)
+		v.SetUint(uint64(change(name, int64(v.Uint()))))
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[Histogram]() {
+			numbers(t, v.FieldByName("counts"), name+".counts", change)
+			numbers(t, v.FieldByName("sum"), name+".sum", change)
+			return
+		}
 		for i := range v.NumField() {
-			fill(v.Field(i))
+			numbers(t, v.Field(i), name+"."+v.Type().Field(i).Name, change)
 		}
-	case reflect.Array:
+	case reflect.Array, reflect.Slice:
 		for i := range v.Len() {
-			fill(v.Index(i))
+			numbers(t, v.Index(i), name, change)
 		}
+	case reflect.Map:
+		if v.Len() == 0 {
+			t.Errorf("%s has no entry", name)
+		}
+		for _, key := range v.MapKeys() {
+			entry := reflect.New(v.Type().Elem()).Elem()
+			entry.Set(v.MapIndex(key))
+			numbers(t, entry, name, change)
+			v.SetMapIndex(key, entry)
+		}
+	default:
+		t.Errorf("%s is a %s, and this test cannot tell whether it is added", name, v.Kind())
 	}
 }
 
-// filled is a loop of which every figure is one.
-func filled() *Loop {
+// filled returns a loop in which every figure is one.
+func filled(t *testing.T) *Loop {
+	t.Helper()
 	l := NewLoop()
-	fill(reflect.ValueOf(l).Elem())
-	l.Pipes["n:1"], l.Feeds["n:1"] = pipe.Count{Up: 1}, feed.Count{Up: 1}
-	l.Holders[PoolName{"n:1", "default"}] = 1
-	l.Counters.commands = []commandStats{{1, 1}}
-	l.Counters.errors["ERR"] = 1
-	l.Counters.redirects["n:1"] = redirects{1, 1}
+	v := reflect.ValueOf(l).Elem()
+	addEntries(v)
 	l.Rates, l.Pins = make([]Rates, 1), make([]PinRow, 1)
+	numbers(t, v, "Loop", func(string, int64) int64 { return 1 })
 	return l
 }
 
-// differs names the first figure of v that is not want.
-func differs(v reflect.Value, name string, want int64) string {
+// addEntries gives every map and every slice in v one entry.
+func addEntries(v reflect.Value) {
+	v = reflect.NewAt(v.Type(), unsafe.Pointer(v.UnsafeAddr())).Elem()
 	switch v.Kind() {
-	case reflect.Int, reflect.Int64:
-		if v.Int() != want {
-			return name
-		}
-	case reflect.Uint64:
-		if v.Uint() != uint64(want) {
-			return name
-		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if at := differs(v.Field(i), name+"."+v.Type().Field(i).Name, want); at != "" {
-				return at
-			}
+		if v.Type() == reflect.TypeFor[Histogram]() {
+			return
 		}
-	case reflect.Array:
-		for i := range v.Len() {
-			if at := differs(v.Index(i), name, want); at != "" {
-				return at
-			}
+		for i := range v.NumField() {
+			addEntries(v.Field(i))
 		}
 	case reflect.Map:
-		if v.Len() != 1 {
-			return name
-		}
+		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.Zero(v.Type().Elem()))
 	case reflect.Slice:
-		if v.Len() == 0 {
-			return name
-		}
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 	}
-	return ""
 }
 
 // A figure that Add forgets would be missing from every report.
 func TestLoopsAddUpInEveryFigure(t *testing.T) {
 	sum := NewLoop()
-	sum.add(filled())
-	if at := differs(reflect.ValueOf(*sum), "Loop", 1); at != "" {
-		t.Fatalf("%s is not taken over", at)
+	for loops := int64(1); loops <= 2; loops++ {
+		sum.add(filled(t))
+		visited := 0
+		numbers(t, reflect.ValueOf(sum).Elem(), "Loop", func(name string, n int64) int64 {
+			visited++
+			if n != loops {
+				t.Errorf("%s is %d after %d loops", name, n, loops)
+			}
+			return n
+		})
+		if visited < 100 {
+			t.Errorf("only %d figures were looked at", visited)
+		}
+		if len(sum.Rates) != int(loops) || len(sum.Pins) != int(loops) {
+			t.Errorf("%d rates and %d pins of %d loops", len(sum.Rates), len(sum.Pins), loops)
+		}
 	}
-	sum.add(filled())
-	if at := differs(reflect.ValueOf(*sum), "Loop", 2); at != "" {
-		t.Errorf("%s is not added", at)
+}
+
+// filledSnapshot returns a berth of two loops in which every figure of a loop is one.
+func filledSnapshot(t *testing.T) *Snapshot {
+	t.Helper()
+	now := time.Unix(1_700_000_000, 0)
+	return &Snapshot{
+		At: now, Started: now.Add(-time.Minute), Loops: []*Loop{filled(t), filled(t)}, Topology: router.Single("n:1"), Commands: router.Builtin(),
+		Berth: Berth{RunID: strings.Repeat("a", 40), RedisVersion: "7.0.15", Port: 7379, Accepted: 30, ClientsLimit: 40},
 	}
-	if sum.Pipes["n:1"].Up != 2 || sum.Feeds["n:1"].Up != 2 || sum.Holders[PoolName{"n:1", "default"}] != 2 ||
-		sum.Counters.commands[0] != (commandStats{2, 2}) || sum.Counters.errors["ERR"] != 2 ||
-		sum.Counters.redirects["n:1"] != (redirects{2, 2}) || len(sum.Rates) != 2 || len(sum.Pins) != 2 {
-		t.Errorf("%+v", sum)
+}
+
+func TestAllReportsShowTheSameFigures(t *testing.T) {
+	snap := filledSnapshot(t)
+	info := snap.Info(ReadSections([][]byte{[]byte("all")}), &NodesSaid{})
+	scraped := write(snap.Prometheus)
+	status, err := json.Marshal(snap.Status())
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, c := range []struct{ report, text, want string }{
+		{"INFO", info, "blocked_clients:2\r\n"},
+		{"INFO", info, "tracking_clients:2\r\n"},
+		{"INFO", info, "pinned_clients:2\r\n"},
+		{"INFO", info, "total_connections_received:30\r\n"},
+		{"INFO", info, "uptime_in_seconds:60\r\n"},
+		{"INFO", info, "pipes_pending_replies:2\r\n"},
+		{"INFO", info, "redirects_moved:2\r\n"},
+		{"metrics", scraped, "\nberth_clients_blocked 2\n"},
+		{"metrics", scraped, "\nberth_clients_pinned 2\n"},
+		{"metrics", scraped, "\nberth_clients_accepted_total 30\n"},
+		{"metrics", scraped, "\nberth_redirects_total{kind=\"moved\"} 2\n"},
+		{"metrics", scraped, "\nberth_client_limits_total{option=\"client-pipeline-limit\"} 2\n"},
+		{"metrics", scraped, "\nberth_clients_closed_total{reason=\"idle timeout\"} 2\n"},
+		{"status", string(status), `"clients_blocked":2,`},
+		{"status", string(status), `"clients_pinned":2,`},
+		{"status", string(status), `"clients_accepted":30,`},
+		{"status", string(status), `"redirects_moved":2,`},
+		{"status", string(status), `"uptime_seconds":60,`},
+	} {
+		if !strings.Contains(c.text, c.want) {
+			t.Errorf("%s does not have %q", c.report, c.want)
+		}
+	}
+	row := snap.StatsRow()
+	if got := fmt.Sprint(row.Blocked, row.Pinned, row.Accepted, row.Moved, row.Uptime, row.Owed); got != "2 2 30 2 60 2" {
+		t.Errorf("PROXY STATS has %s", got)
+	}
+}
+
+// Reports of one Snapshot may be made in any order and more than once.
+func TestAReportChangesNothingInItsSnapshot(t *testing.T) {
+	snap := filledSnapshot(t)
+	first := snap.StatsRow()
+	write(snap.Prometheus)
+	snap.Status()
+	if again := snap.StatsRow(); again != first {
+		t.Errorf("%+v, then %+v", first, again)
+	}
+	if n := snap.Loops[0].Clients; n != 1 {
+		t.Errorf("the first loop has %d clients now", n)
+	}
+}
+
+func TestEveryLabelHasAWordOfItsOwn(t *testing.T) {
+	check := func(what string, n int, word func(int) string) {
+		seen := map[string]bool{}
+		for i := range n {
+			if w := word(i); seen[w] || w == "" {
+				t.Errorf("%s %d is called %q", what, i, w)
+			} else {
+				seen[w] = true
+			}
+		}
+	}
+	check("reason", int(numReasons)-1, func(i int) string { return Reason(i + 1).String() }) // after NotClosed
+	check("limit", int(numLimits), func(i int) string { return Limit(i).String() })
+	check("revocation", int(numRevocations), func(i int) string { return Revocation(i).String() })
 }
