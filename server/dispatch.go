@@ -13,7 +13,7 @@ import (
 func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
 	if s.queued >= s.loop.srv.config().PipelineLimit {
-		s.loop.stats.Limits[telemetry.LimitPipeline]++
+		s.loop.stats.Limit(telemetry.LimitPipeline)
 		return s.hold(pauseFull)
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)

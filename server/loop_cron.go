@@ -43,7 +43,7 @@ func (s *session) check(topology *router.Topology) {
 	cfg := l.srv.config()
 	switch {
 	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
-		l.stats.Limits[telemetry.LimitTimeout]++
+		l.stats.Limit(telemetry.LimitTimeout)
 		s.kill(telemetry.IdleTimeout)
 	case s.overSoft > 0:
 		s.checkOutput()

@@ -65,7 +65,7 @@ const maxGrowth = 8
 // checkInput ends a client when berth holds more of its input than client-query-buffer-limit.
 func (s *session) checkInput() {
 	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
-		s.loop.stats.Limits[telemetry.LimitQueryBuffer]++
+		s.loop.stats.Limit(telemetry.LimitQueryBuffer)
 		s.kill(telemetry.QueryBufferLimit)
 	}
 }

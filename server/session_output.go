@@ -91,14 +91,14 @@ func (s *session) checkOutput() {
 	limit := s.loop.srv.outputLimit(s)
 	switch {
 	case limit.Hard > 0 && buffered > limit.Hard:
-		s.loop.stats.Limits[telemetry.LimitOutputBuffer]++
+		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
 		s.kill(telemetry.OutputHardLimit)
 	case limit.Soft > 0 && buffered > limit.Soft:
 		if s.overSoft == 0 {
 			s.overSoft = s.loop.clock
 		}
 		if time.Duration(s.loop.clock-s.overSoft) > limit.SoftFor {
-			s.loop.stats.Limits[telemetry.LimitOutputBuffer]++
+			s.loop.stats.Limit(telemetry.LimitOutputBuffer)
 			s.kill(telemetry.OutputSoftLimit)
 		}
 	default:

@@ -365,7 +365,7 @@ func TestOutputLimitHitInTheMidstOfSubscriptionsLeavesNothing(t *testing.T) {
 	b.feed(c, strings.Repeat(oneBehindTheOther("SUBSCRIBE "+name), heard)+oneBehindTheOther(subscriptionRun...))
 	l.holdFrom(afterAnswers(heard))
 	b.awaitClients(t, 1)
-	if n := b.figures(t).Counters.Limits[telemetry.LimitOutputBuffer]; n != 1 {
+	if n := b.figures(t).Counters.LimitHits[telemetry.LimitOutputBuffer]; n != 1 {
 		t.Errorf("%d clients were counted as too slow, want 1", n)
 	}
 	other.WriteString(oneBehindTheOther("SUBSCRIBE run:a", "UNSUBSCRIBE"))

@@ -93,7 +93,7 @@ func TestASlowSubscriberIsCutAndTheOthersHearAll(t *testing.T) {
 	eventually(t, "the slow one to be closed", func() bool { return b.srv.clients.Load() == 2 })
 	limits := int64(0)
 	for _, l := range b.srv.look(0).Loops {
-		limits += l.Counters.Limits[telemetry.LimitOutputBuffer]
+		limits += l.Counters.LimitHits[telemetry.LimitOutputBuffer]
 	}
 	if limits != 1 {
 		t.Errorf("%d clients were counted as too slow, want 1", limits)

@@ -119,10 +119,10 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case cmd.Way == router.FanOut && topology.Sharded():
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
 	case t.n >= cfg.TransactionMaxCommands:
-		s.loop.stats.Limits[telemetry.LimitTransactionCommands]++
+		s.loop.stats.Limit(telemetry.LimitTransactionCommands)
 		return s.refuse(cmd, "ERR berth: more commands than transaction-max-commands")
 	case len(t.bytes)+len(raw) > cfg.TransactionMaxBytes:
-		s.loop.stats.Limits[telemetry.LimitTransactionBytes]++
+		s.loop.stats.Limit(telemetry.LimitTransactionBytes)
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
 	if own := s.own(cmd); own.refusal != nil {

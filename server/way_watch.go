@@ -36,7 +36,7 @@ func (st *stay) revoke(why telemetry.Revocation) {
 	if !st.s.loop.srv.config().PoolEnabled {
 		return
 	}
-	st.s.loop.stats.Revoked[why]++
+	st.s.loop.stats.Revoked(why)
 	lease := st.lease
 	st.lose()
 	lease.Detach() // its ledger knows what to undo

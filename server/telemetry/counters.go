@@ -6,8 +6,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Counters counts what one loop has done. Plain fields: only the loop touches them; a scrape has
-// the loop copy them.
+// Counters counts what one loop has done. Only the loop touches the fields, so they are plain
+// numbers. A look at the server has the loop copy them.
 type Counters struct {
 	Opened            int64
 	closedBy          [numReasons]int64
@@ -16,8 +16,8 @@ type Counters struct {
 	unknown           commandStats
 	durations         [numWays]Histogram
 	errors            map[string]int64      // by first word
-	Limits            [numLimits]int64      // how often clients ran into each
-	Revoked           [numRevocations]int64 // WATCHes whose lease was taken back
+	LimitHits         [numLimits]int64      // how often clients ran into each limit
+	revoked           [numRevocations]int64 // WATCHes that lost their lease
 	redirects         map[string]redirects  // by the node they lead to
 	Lag               Histogram
 }
@@ -31,6 +31,7 @@ type redirects struct{ moved, asked int64 }
 // numWays is one more than the last router.Way.
 const numWays = int(router.Refused) + 1
 
+// Init makes empty counters ready for use.
 func (st *Counters) Init() {
 	st.errors, st.redirects = map[string]int64{}, map[string]redirects{}
 	for i := range st.durations {
@@ -39,8 +40,16 @@ func (st *Counters) Init() {
 	st.Lag = NewHistogram(DurationBuckets)
 }
 
+// Closed counts a client connection that was closed.
 func (st *Counters) Closed(reason Reason) { st.closedBy[reason]++ }
 
+// Limit counts a client that ran into a limit.
+func (st *Counters) Limit(which Limit) { st.LimitHits[which]++ }
+
+// Revoked counts a WATCH that lost its lease.
+func (st *Counters) Revoked(why Revocation) { st.revoked[why]++ }
+
+// Redirected counts a redirect that was followed.
 func (st *Counters) Redirected(to router.Redirect) {
 	r := st.redirects[to.Addr]
 	if to.Ask {
@@ -51,7 +60,7 @@ func (st *Counters) Redirected(to router.Redirect) {
 	st.redirects[to.Addr] = r
 }
 
-// allRedirects are those to any node.
+// allRedirects returns how many redirects were followed, to all nodes together.
 func (st *Counters) allRedirects() (all redirects) {
 	for _, r := range st.redirects {
 		all.moved += r.moved
@@ -60,7 +69,7 @@ func (st *Counters) allRedirects() (all redirects) {
 	return all
 }
 
-// allCommands is how often any command was answered.
+// allCommands returns how often commands were answered, all commands together.
 func (st *Counters) allCommands() commandStats {
 	all := st.unknown
 	for _, c := range st.commands {
@@ -70,11 +79,12 @@ func (st *Counters) allCommands() commandStats {
 	return all
 }
 
-// maxErrorWords bounds how many different first words of errors are counted: scripts make up their
-// own.
+// maxErrorWords bounds how many different first words of errors are counted: scripts invent words
+// of their own.
 const maxErrorWords = 100
 
-// Answered enters an answered command; took is 0 for what never left berth.
+// Answered counts an answered command. took is in nanoseconds, 0 for a command that never left
+// berth. cmd is nil for an unknown command.
 func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	c := &st.unknown
 	if cmd != nil {
@@ -98,7 +108,7 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	st.errors[string(word)]++
 }
 
-// Add sums another loop's counters into st.
+// Add adds another loop's counters to st.
 func (st *Counters) Add(o *Counters) {
 	st.Opened += o.Opened
 	st.BytesIn += o.BytesIn
@@ -111,11 +121,11 @@ func (st *Counters) Add(o *Counters) {
 	for word, n := range o.errors {
 		st.errors[word] += n
 	}
-	for limit, n := range o.Limits {
-		st.Limits[limit] += n
+	for limit, n := range o.LimitHits {
+		st.LimitHits[limit] += n
 	}
-	for why, n := range o.Revoked {
-		st.Revoked[why] += n
+	for why, n := range o.revoked {
+		st.revoked[why] += n
 	}
 	for addr, r := range o.redirects {
 		all := st.redirects[addr]

@@ -51,7 +51,7 @@ func (f *Loop) collectClients(m *Writer) {
 			m.Counter(metricClientsClosed, uint64(n), Reason(reason).String())
 		}
 	}
-	for limit, n := range st.Limits {
+	for limit, n := range st.LimitHits {
 		if n > 0 {
 			m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
 		}
@@ -93,7 +93,7 @@ func (f *Loop) collectCommands(m *Writer, table *router.Table) {
 	redirects := st.allRedirects()
 	m.Counter(metricRedirects, uint64(redirects.moved), "moved")
 	m.Counter(metricRedirects, uint64(redirects.asked), "ask")
-	for why, n := range st.Revoked {
+	for why, n := range st.revoked {
 		m.Counter(metricPoolRevoked, uint64(n), Revocation(why).String())
 	}
 }

@@ -290,7 +290,7 @@ func (s *Snapshot) StatsRow() StatsRow {
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
 		TopologyRounds: s.Nodes.Rounds, Topologies: s.Nodes.Changes,
 	}
-	for _, n := range sum.Counters.Revoked {
+	for _, n := range sum.Counters.revoked {
 		row.Revoked += n
 	}
 	for _, c := range sum.Pipes {
