@@ -12,10 +12,10 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// look reads the whole server, for every report that is made of it: metrics, INFO, PROXY and the
-// status page. It shows no more than pins connections that clients hold, those held longest. A loop
-// is waited for no longer than snapshotWait, then its previous figures are shown; so look blocks,
-// and no loop may call it.
+// look reads the whole server for a report: metrics, INFO, PROXY or the status page. It lists no
+// more than pins of the connections that clients hold, the ones held longest. It waits for the loops
+// no longer than snapshotWait: a late loop is shown with its previous figures. No loop may call it,
+// because it blocks.
 func (srv *server) look(pins int) *telemetry.Snapshot {
 	t := srv.nodes.Topology()
 	snap := &telemetry.Snapshot{
@@ -47,7 +47,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 	return snap
 }
 
-// port is that of the first TCP listener.
+// port returns the port of the first TCP listener, or the configured one without such a listener.
 func (srv *server) port() int {
 	if addr := srv.firstTCP(); addr != nil {
 		return addr.Port
@@ -55,51 +55,23 @@ func (srv *server) port() int {
 	return srv.config().Port
 }
 
-// lookAtLoops asks every loop for its figures. silent is how many have not answered in time; of
-// those that ever did, the previous figures are among all.
+// lookAtLoops asks every loop for its figures. A loop that does not answer in time is counted in
+// silent, and its previous figures, if there are any, stand for it.
 func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
-	loops := srv.eachLoop()
-	answers := make([]chan *telemetry.Loop, len(loops))
-	for i, l := range loops {
-		answer := make(chan *telemetry.Loop, 1)
-		answers[i] = answer
-		l.Post(func() { answer <- l.look(pins) })
-	}
-	late := time.NewTimer(snapshotWait)
-	defer late.Stop()
-	for i, l := range loops {
-		select {
-		case figures := <-answers[i]:
-			all = append(all, srv.remember(l, figures))
-			continue
-		case <-late.C:
-			late.Reset(0) // for those after it: they have had their time
-		}
-		select {
-		case figures := <-answers[i]: // both were ready
-			all = append(all, srv.remember(l, figures))
-		default:
-			silent++
-			if figures := srv.remember(l, nil); figures != nil {
-				all = append(all, figures)
-			}
+	all, late := askLoops(srv, func(l *loop) *telemetry.Loop {
+		figures := l.look(pins)
+		l.latest.Store(figures)
+		return figures
+	})
+	for _, l := range late {
+		if figures := l.latest.Load(); figures != nil {
+			all = append(all, figures)
 		}
 	}
-	return all, silent
+	return all, len(late)
 }
 
-// remember keeps a loop's latest figures, and returns them; nil stands for those that it has not
-// told.
-func (srv *server) remember(l *loop, figures *telemetry.Loop) *telemetry.Loop {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if figures != nil {
-		srv.stale[l] = figures
-	}
-	return srv.stale[l]
-}
-
-// look copies what the loop knows. On the loop.
+// look copies what the loop knows. It runs on the loop.
 func (l *loop) look(pins int) *telemetry.Loop {
 	f := telemetry.NewLoop()
 	f.Loops, f.Rates = 1, []telemetry.Rates{l.rates}
@@ -117,7 +89,7 @@ func (l *loop) look(pins int) *telemetry.Loop {
 	return f
 }
 
-// addTo counts the session in.
+// addTo adds the session to the figures of its loop.
 func (s *session) addTo(f *telemetry.Loop) {
 	f.Clients++
 	switch s.pause {
@@ -139,15 +111,15 @@ func (s *session) addTo(f *telemetry.Loop) {
 	f.OutputBytes += cap(s.out) + s.conn.OutboundBuffered()
 }
 
-// healthy reports whether every loop answers.
+// healthy returns an error if a loop does not answer.
 func (srv *server) healthy() error {
-	if _, silent := askLoops(srv, func(*loop) struct{} { return struct{}{} }); silent > 0 {
+	if _, silent := askLoops(srv, func(*loop) struct{} { return struct{}{} }); len(silent) > 0 {
 		return errors.New("an event loop does not answer")
 	}
 	return nil
 }
 
-// ready reports whether clients are served.
+// ready returns why clients are not served, nil if they are.
 func (srv *server) ready() error {
 	if srv.stopping.Load() {
 		return errors.New("shutting down")
@@ -155,7 +127,7 @@ func (srv *server) ready() error {
 	return srv.nodes.Health().Err
 }
 
-// startAdmin serves metrics, health and the status page.
+// startAdmin serves metrics, health and the status page over HTTP.
 func (srv *server) startAdmin() error {
 	cfg := srv.config()
 	if cfg.AdminPort == 0 {

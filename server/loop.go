@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -17,7 +18,7 @@ import (
 )
 
 // loop is what one gnet event loop owns: its sessions, its pipes, its scratch memory, its counters.
-// Only that loop touches it, but for Post and the inbox.
+// Only that loop touches it, but for Post, the inbox and latest.
 //
 // Every entry into a loop's code ends in After: replies that complete a session's output are
 // written at once; whatever else is left to do (pipes to flush, sessions to go on) is done by one
@@ -67,6 +68,10 @@ type loop struct {
 
 	stats telemetry.Counters
 	rates telemetry.Rates
+
+	// latest is the last figures the loop has told, nil before the first. The loop stores them. A
+	// report that the loop does not answer in time loads them: it may read figures that come too late.
+	latest atomic.Pointer[telemetry.Loop]
 }
 
 // What a loop keeps for use again.

@@ -60,9 +60,8 @@ type server struct {
 
 	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
 
-	mu      sync.Mutex // guards loops and stale
+	mu      sync.Mutex // guards loops
 	loops   map[gnet.EventLoop]*loop
-	stale   map[*loop]*telemetry.Loop // each loop's latest, for a scrape that the loop does not answer in time
 	accepts sync.WaitGroup
 }
 
@@ -111,8 +110,7 @@ func (srv *server) redisVersion() string {
 func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
-		settings: settings, nodes: nodes, started: time.Now(),
-		loops: map[gnet.EventLoop]*loop{}, stale: map[*loop]*telemetry.Loop{},
+		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
 		poolSettings: pool.NewSettings(poolValues(cfg)),
 	}
 	srv.heavy.seed = maphash.MakeSeed()

@@ -171,6 +171,32 @@ func TestStatusTellsOfALoopThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+func TestALoopThatDoesNotAnswerIsShownWithItsPreviousFigures(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, "", "--loops", "2")
+	for range 8 {
+		dial(t, b.Addr()).Do("PING")
+	}
+	var before telemetry.StatsRow
+	eventually(t, "both loops to answer", func() bool {
+		snap := b.srv.look(0)
+		before = snap.StatsRow()
+		return snap.Silent == 0 && before.Loops == 2
+	})
+	stuck := b.srv.eachLoop()[0]
+	let := make(chan struct{})
+	stuck.Post(func() { <-let })
+	snap := b.srv.look(0)
+	healthy := b.srv.healthy()
+	close(let)
+	if snap.Silent == 0 || healthy == nil {
+		t.Errorf("%d silent, healthy: %v", snap.Silent, healthy)
+	}
+	if now := snap.StatsRow(); now.Loops != 2 || now.Clients != before.Clients || now.Requests != before.Requests {
+		t.Errorf("%+v, before that %+v", now, before)
+	}
+}
+
 func TestAClientsNameCannotInject(t *testing.T) {
 	b := startBerth(t, redistest.Start(t).Addr())
 	base := statusOf(t, b)

@@ -176,7 +176,7 @@ func (b *berthServer) blockedNow() (clients, connections int, settled bool) {
 		}
 		return n
 	})
-	settled = silent == 0
+	settled = len(silent) == 0
 	for _, n := range counts {
 		clients, connections, settled = clients+n.clients, connections+n.connections, settled && !n.moving
 	}

@@ -107,28 +107,37 @@ func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop)
 	return true
 }
 
-// askLoops puts a question to every loop from outside of them. It waits no longer than
-// snapshotWait; silent is how many have not answered by then.
-func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent int) {
+// askLoops puts a question to every loop and waits for the answers, no longer than snapshotWait in
+// all. silent are the loops that have not answered by then. No loop may call it: it blocks.
+func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent []*loop) {
 	loops := srv.eachLoop()
-	heard := make(chan A, len(loops))
-	for _, l := range loops {
-		l.Post(func() { heard <- question(l) })
+	heard := make([]chan A, len(loops))
+	for i, l := range loops {
+		heard[i] = make(chan A, 1) // a late answer finds room, though nothing reads it
+		l.Post(func() { heard[i] <- question(l) })
 	}
-	late := time.After(snapshotWait)
-	for range loops {
+	late := make(chan struct{})
+	timer := time.AfterFunc(snapshotWait, func() { close(late) })
+	defer timer.Stop()
+	for i, l := range loops {
 		select {
-		case answer := <-heard:
+		case answer := <-heard[i]:
 			answers = append(answers, answer)
+			continue
 		case <-late:
-			return answers, len(loops) - len(answers)
+		}
+		select {
+		case answer := <-heard[i]: // both were ready
+			answers = append(answers, answer)
+		default:
+			silent = append(silent, l)
 		}
 	}
-	return answers, 0
+	return answers, silent
 }
 
-// aside answers a request with what work returns. work runs on a goroutine of its own and may
-// block, which a loop may not; it must not touch the session. The client is paused until then.
+// offLoop answers a request with what work returns. work runs on a goroutine of its own and may
+// block, which a loop may not. It must not touch the session. The client is paused until then.
 func (s *session) offLoop(cmd *router.Command, work func() (reply []byte)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -139,7 +148,7 @@ func (s *session) offLoop(cmd *router.Command, work func() (reply []byte)) bool 
 	return true
 }
 
-// aside is the same for a request that has been queued already.
+// offLoop answers a request that has been queued already with what work returns.
 func (r *request) offLoop(work func() (reply []byte)) {
 	home := r.s.loop
 	gopool.Go(func() {
@@ -148,5 +157,5 @@ func (r *request) offLoop(work func() (reply []byte)) {
 	})
 }
 
-// snapshotWait bounds how long a report waits for a loop.
+// snapshotWait bounds how long a report waits for the loops.
 const snapshotWait = time.Second
