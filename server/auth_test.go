@@ -144,7 +144,7 @@ func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
 	for u := range users {
 		node.Do(t, "ACL", "SETUSER", fmt.Sprint("u", u), "on", fmt.Sprint(">p", u), fmt.Sprintf("~u%d:*", u), "&*", "+@all")
 	}
-	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "4", "--pool-wait-timeout", "30000")
+	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "4")
 	var wg sync.WaitGroup
 	for client := range 4 * users {
 		wg.Go(func() {
@@ -169,7 +169,10 @@ func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
 				say("OK", "MULTI")
 				say("QUEUED", "ACL", "WHOAMI")
 				say("QUEUED", "GET", key)
-				say(fmt.Sprintf("[%s %d]", me, round), "EXEC")
+				exec, err := c.TryDo("EXEC")
+				if want := fmt.Sprintf("[%s %d]", me, round); err != nil || exec != nil && fmt.Sprint(exec) != want { // nil: others waited too long
+					t.Errorf("client %d, EXEC: %v (%v), want %s", client, exec, err, want)
+				}
 				say("NOPERM this user has no permissions to access one of the keys used as arguments", "GET", fmt.Sprintf("u%d:0", (u+1)%users))
 				if round%5 == 4 {
 					say("RESET", "RESET")

@@ -84,6 +84,11 @@ func (b *berthServer) start(args []string) error {
 	if !hasFlag(args, "--loops") {
 		line = append(line, "--loops", "2") // on any machine: what one client does must reach those on other loops
 	}
+	for _, patience := range [][]string{{"--pool-wait-timeout", "30000"}, {"--backend-connect-timeout-ms", "10000"}} {
+		if !hasFlag(args, patience[0]) {
+			line = append(line, patience...) // a starved machine dials slowly
+		}
+	}
 	settings, _ := config.Read(line, nil, &said, &said)
 	if settings == nil {
 		return errors.New(said.String())

@@ -55,7 +55,7 @@ type loadedBerth struct {
 // startLoaded is startBerth with metrics, for the berth LOAD_BINARY names.
 func startLoaded(t testing.TB, backend string, args ...string) *loadedBerth {
 	t.Helper()
-	args = append([]string{"--pool-wait-timeout", "10000"}, args...) // a starved machine dials slowly
+	args = append([]string{"--pool-wait-timeout", "30000"}, args...) // a starved machine dials slowly
 	for range 20 {
 		admin := freePort(t)
 		b := &loadedBerth{t: t, admin: "127.0.0.1:" + admin}
