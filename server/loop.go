@@ -55,12 +55,7 @@ type loop struct {
 	txns        []*transaction // free
 	scratch     []byte
 	keys        []int    // scratch of slotOf
-	slots       []uint16 // of these keys, scratch of split
-	joins       []*join
-	elements    [][]byte  // scratch of join.mget
-	cuts        []cutSlot // by slot, scratch of cut; made when first needed
-	cutting     uint64
-	pieces      [][]byte // by shard, scratch of sendParts
+	splitter    splitter // cuts requests by slot, and joins the replies
 
 	lanes *lane.Lanes // on which clients block together
 
@@ -79,9 +74,7 @@ const (
 	maxSpareBufs     = 256
 	maxSpareParsers  = 64
 	maxSpareRequests = 4096
-	maxSpareJoins    = 64
 	maxSpareTxns     = 64
-	maxKeptParts     = 1024
 	minBuf           = 2 << 10
 	maxKeptBuf       = 64 << 10
 )

@@ -7,8 +7,8 @@ import (
 )
 
 // slicing is the loop's work that is too much for one turn: sessions with more input than a slice,
-// and jobs. All of them get one slice in a turn of their own, and the sockets that are ready
-// meanwhile come in between.
+// and jobs. Each gets one slice in a turn of their own. The sockets that are ready meanwhile have
+// their turn between two slices.
 //
 // Owned by the loop.
 type slicing struct {
@@ -30,8 +30,8 @@ func (l *loop) addJob(j job) {
 	}
 }
 
-// postpone posts the turn for what waits in slices. gnet runs what a task posts before it looks at
-// any socket, so it is no task that posts it.
+// postpone posts the turn for the sessions and jobs that go on. gnet runs what a task posts before it
+// looks at any socket, so a goroutine posts the turn.
 func (l *loop) postpone() {
 	if l.slicing.posted || len(l.slicing.sessions)+len(l.slicing.jobs) == 0 {
 		return

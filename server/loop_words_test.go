@@ -8,7 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-func TestBulksAreTheWordsOfTheRequest(t *testing.T) {
+func TestWordReaderReadsTheWordsOfTheRequest(t *testing.T) {
 	for _, want := range [][]string{{"PING"}, {"GET", ""}, {"MSET", "a", "\r\n$1\r\n", "", strings.Repeat("x", 100_000), "b"}} {
 		var request []any
 		for _, w := range want {

@@ -6,123 +6,99 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// split cuts a request by slot, unless all its keys lie in one. Also between WATCH and EXEC its
-// parts travel on pipes: they are sent after WATCH was answered, so what they see EXEC checks.
+// split cuts a request by slot, unless all its keys lie in one. Between WATCH and EXEC the parts
+// travel on pipes, too: they are sent after WATCH was answered, so EXEC checks what they see.
 func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
-	if !t.Sharded() {
-		return s.share(cmd, raw, args)
-	}
-	if s.slotOf(cmd, args) != manySlots {
+	if !t.Sharded() || s.slotOf(cmd, args) != manySlots {
 		return s.share(cmd, raw, args)
 	}
 	if err := cmd.CheckSteps(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
-	l := s.loop
-	l.keys, _ = cmd.Keys(args, l.keys) // slotOf has found them all sound
 	if !s.turnTo(onPipes, t) {
 		return false
 	}
-	step := 1
-	if cmd.Join == router.JoinOK { // MSET: a value after each key
-		step = 2
-	}
-	if len(l.keys) > longKeys && l.keys[0] == 1 {
-		return s.splitLong(cmd, t, raw, step)
-	}
-	l.slots = l.slots[:0]
-	for _, i := range l.keys {
-		slot := router.Slot(args[i])
-		if t.Shard(slot) < 0 {
-			return s.refuse(cmd, errNotServed)
-		}
-		l.slots = append(l.slots, slot)
-	}
-	j := l.cut(s.newRequest(cmd))
-	if len(raw) > maxOnPipe {
-		s.sendEach(t, j, args, step)
-	} else {
-		s.sendParts(t, j, args, step)
-	}
+	l := s.loop
+	l.addJob(l.splitter.begin(s.newRequest(cmd), t, raw, (len(args)-1)/cmd.Step))
 	return true
 }
 
-// cut makes a part for each slot of the request's keys (l.slots), in the order in which the slots
-// first appear.
-func (l *loop) cut(r *request) *join {
-	if l.cuts == nil {
-		l.cuts = make([]cutSlot, router.Slots)
+// splitter cuts requests by slot and joins the replies to their parts:
+//
+//	request ─▶ splitJob ─▶ shardBatch … shardBatch ─▶ nodes ─▶ part … part ─▶ join ─▶ reply
+//
+// It keeps what requests needed for the next ones.
+//
+// Owned by the loop.
+type splitter struct {
+	jobs    freeList[splitJob]
+	mgets   freeList[mgetJob]
+	joins   freeList[join]
+	batches freeList[shardBatch]
+}
+
+// What a splitter keeps for use again. Of the jobs one is enough: most end before the next begins.
+const (
+	maxSpareJoins   = 64
+	maxSpareBatches = 256
+	maxKeptParts    = 1 << 10
+	maxKeptKeys     = 2 * longKeys
+)
+
+// begin returns the job that cuts a request of so many keys. Split commands are a name and then
+// keys up to the end, each with the words that belong to it.
+func (sp *splitter) begin(r *request, t *router.Topology, raw []byte, keys int) *splitJob {
+	long := keys > longKeys
+	if long {
+		raw = r.s.give(raw)
+		r.s.pauseFor(pauseSplitting)
 	}
-	l.cutting++
-	n := 0
-	for _, slot := range l.slots {
-		c := &l.cuts[slot]
-		if c.request != l.cutting {
-			*c = cutSlot{request: l.cutting, part: n}
-			n++
+	w := sp.jobs.get()
+	w.r, w.t, w.join, w.long, w.words = r, t, sp.join(r, 0), long, newWordReader(raw)
+	w.name = w.words.at
+	w.words.next()
+	w.ends = append(slices.Grow(w.ends, keys+1), w.words.at)
+	w.join.next = slices.Grow(w.join.next, keys)
+	if w.parts == nil {
+		w.parts = make([]int32, router.Slots)
+	}
+	for len(w.pieces) < len(t.Shards()) {
+		w.pieces = append(w.pieces, piece{})
+	}
+	return w
+}
+
+// dropJob takes a job back, and keeps no more of its memory than a short request needs.
+func (sp *splitter) dropJob(w *splitJob) {
+	if cap(w.ends) > maxKeptKeys {
+		w.ends = nil
+	}
+	for i := range w.pieces {
+		if cap(w.pieces[i].bytes) > maxKeptBuf {
+			w.pieces[i].bytes = nil
 		}
-		c.keys++
 	}
-	j := l.join(r, n)
-	end := 0
-	for _, slot := range l.slots {
-		c := &l.cuts[slot]
-		if p := &j.parts[c.part]; c.keys > 0 { // the slot's first key: its part begins where the one before ends
-			p.slot, p.first, p.end = slot, end, end
-			end += c.keys
-			c.keys = 0
-		}
+	*w = splitJob{ends: w.ends[:0], parts: w.parts, pieces: w.pieces}
+	sp.jobs.put(w, 1)
+}
+
+// join returns a join of n parts for a request.
+func (sp *splitter) join(r *request, n int) *join {
+	j := sp.joins.get()
+	j.r, j.left, j.failed = r, n, noPart
+	j.parts = slices.Grow(j.parts[:0], n)[:n]
+	for i := range j.parts {
+		j.parts[i] = part{join: j, index: i}
 	}
-	j.places = slices.Grow(j.places, end)[:end]
-	for place, slot := range l.slots {
-		p := &j.parts[l.cuts[slot].part]
-		j.places[p.end] = place
-		p.end++
-	}
+	j.next, j.replies = j.next[:0], j.replies[:0]
 	return j
 }
 
-// cutSlot is what cut knows of one slot.
-type cutSlot struct {
-	request uint64 // by l.cutting: anything older is of another request
-	part    int
-	keys    int // not yet given a place
-}
-
-// fanOut sends a request to every primary. Over one node it is an ordinary command.
-func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
-	t := s.loop.srv.nodes.Topology()
-	pipes := s.pipes
-	switch {
-	case cmd.Join == router.JoinAny: // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
-		pipes = s.loop.pipes.Beside(s.pipes.Identity())
-	case !t.Sharded():
-		return s.share(cmd, raw, args)
+// dropJoin takes a join back, unless it has grown too large to keep.
+func (sp *splitter) dropJoin(j *join) {
+	j.r = nil
+	if cap(j.replies) <= maxKeptBuf && cap(j.parts) <= maxKeptParts && cap(j.next) <= maxKeptKeys {
+		sp.joins.put(j, maxSpareJoins)
 	}
-	switch cmd.Join {
-	case router.JoinCursor:
-		return s.scan(cmd, args)
-	case router.JoinPick:
-		return s.pick(cmd, raw)
-	}
-	if !s.turnTo(onPipes, t) {
-		return false
-	}
-	if len(t.Shards()) == 0 {
-		return s.refuse(cmd, errNotServed)
-	}
-	l := s.loop
-	r := s.newRequest(cmd)
-	j := l.join(r, len(t.Shards()))
-	if cmd.Join == router.JoinNewest {
-		j.most = mostEntries(args)
-	}
-	for i := range j.parts {
-		p := &j.parts[i]
-		if err := pipes.Shard(t, i).Send(raw, 1, p); err != nil {
-			p.Lost(err, raw)
-		}
-	}
-	return true
 }

@@ -1,15 +1,13 @@
 package main
 
 import (
-	"slices"
-
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/router"
 )
 
-// join is a request whose keys lie in several slots, or that is for all shards: each part travels
-// by itself, and the last reply to come joins them. One failing part fails the whole: the client
-// expects one reply.
+// join makes one reply of the replies to the parts of a request: keys in several slots, or a
+// command for all shards. The last reply to come ends it. One failing part fails the whole: the
+// client expects one reply.
 //
 // Owned by the loop, which uses it again when the last part has come.
 type join struct {
@@ -18,47 +16,36 @@ type join struct {
 	failed  int // the part whose error came first, or noPart
 	most    int // JoinNewest: entries at most
 	parts   []part
-	bundles []shardBatch // by shard; not for parts that travel one by one
-	more    *longSplit   // has parts to send yet, and waits; else nil
-	places  []int        // which of the request's keys the parts have, part after part
-	replies []byte       // in the order in which they came
+	more    *splitJob // waits until more parts may be on their way; else nil
+	next    []int     // by key of a split request: the next key of the same part
+	replies []byte    // in the order in which they came
 }
 
 const noPart = -1
 
-// part is one piece of a join on its way. It is a backend.Receiver.
+// part is one part of a join on its way. It is a backend.Receiver.
 type part struct {
-	join       *join
-	index      int // in join.parts
-	slot       uint16
-	hops       uint8
-	first, end int // its keys, in join.places
-	from, to   int // its reply, in join.replies
+	join        *join
+	index       int // in join.parts
+	slot        uint16
+	hops        uint8
+	keys        int // how many; 0: the command is for all shards
+	first, last int // keys, by number in the request: join.next leads from one to the other
+	from, to    int // the reply, in join.replies
 }
 
-// join returns a join of n parts for a request.
-func (l *loop) join(r *request, n int) *join {
-	var j *join
-	if k := len(l.joins); k > 0 {
-		j, l.joins = l.joins[k-1], l.joins[:k-1]
+// addKey gives the part the next key of the request.
+func (p *part) addKey() {
+	j := p.join
+	key := len(j.next)
+	j.next = append(j.next, 0)
+	if p.keys == 0 {
+		p.first = key
 	} else {
-		j = new(join)
+		j.next[p.last] = key
 	}
-	j.r, j.left, j.failed = r, n, noPart
-	j.parts = slices.Grow(j.parts[:0], n)[:n]
-	for i := range j.parts {
-		j.parts[i] = part{join: j, index: i}
-	}
-	j.places, j.replies = j.places[:0], j.replies[:0]
-	return j
-}
-
-// dropJoin takes a join back, unless it has grown too large to keep.
-func (l *loop) dropJoin(j *join) {
-	j.r = nil
-	if len(l.joins) < maxSpareJoins && cap(j.replies) <= maxKeptBuf && cap(j.parts) <= maxKeptParts {
-		l.joins = append(l.joins, j)
-	}
+	p.last = key
+	p.keys++
 }
 
 // reply is the reply to one part.
@@ -72,8 +59,8 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 	p.arrived(reply)
 }
 
-// Lost is told that one part gets no reply. One that was not sent is sent again, once. Of a command
-// that writes the other parts may have been executed: clients must not send it again on their own.
+// Lost says that one part gets no reply. A part that was not sent is sent again, once. If the command
+// writes, other parts may have been executed: clients must not send the command again on their own.
 func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
 	r.s.loop.srv.nodes.Refresh()
@@ -88,7 +75,7 @@ func (p *part) Lost(err *backend.LostError, sent []byte) {
 	p.arrived(appendLost(nil, err))
 }
 
-// resend sends a part of a split command again to whoever owns its slot now.
+// resend sends a part of a split command again, to the shard that owns its slot now.
 func (p *part) resend(sent []byte) bool {
 	s := p.join.r.s
 	t := s.loop.srv.nodes.Topology()
@@ -134,14 +121,27 @@ func (p *part) arrived(reply []byte) {
 	if j.left > 0 {
 		return
 	}
+	j.answer()
+}
+
+// answer joins the replies, and answers the client unless it is gone.
+func (j *join) answer() {
 	r, l := j.r, j.r.s.loop
-	if len(j.places) > sliceKeys && j.failed == noPart && r.cmd.Join == router.JoinMGet && !r.s.closed {
-		l.addJob(&longJoin{j: j, elements: make([]span, len(j.places))})
-		return
+	switch {
+	case r.s.closed:
+		j.end(nil)
+	case r.cmd.Join == router.JoinMGet && j.failed == noPart:
+		l.addJob(newMGetJob(j))
+	default:
+		l.scratch = j.whole(l.scratch[:0])
+		j.end(l.scratch)
 	}
-	if !r.s.closed {
-		l.scratch = j.whole(l.scratch[:0], r.s.resp())
-	}
-	r.done(r.s.withForgetAll(r, l.scratch)) // a client that is gone gets nothing of it
-	l.dropJoin(j)
+}
+
+// end answers the client with the whole reply.
+func (j *join) end(reply []byte) {
+	r := j.r
+	sp := &r.s.loop.splitter
+	r.done(r.s.withForgetAll(r, reply))
+	sp.dropJoin(j)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// whole joins the replies of all parts.
-func (j *join) whole(dst []byte, resp int) []byte {
+// whole joins the replies to all parts. An mgetJob does it for MGET.
+func (j *join) whole(dst []byte) []byte {
 	kind := j.r.cmd.Join
 	switch {
 	case j.failed != noPart && kind == router.JoinSame:
@@ -23,8 +23,6 @@ func (j *join) whole(dst []byte, resp int) []byte {
 	}
 	var err error
 	switch kind {
-	case router.JoinMGet:
-		dst, err = j.mget(dst)
 	case router.JoinSum:
 		dst, err = j.sum(dst)
 	case router.JoinConcat:
@@ -32,7 +30,7 @@ func (j *join) whole(dst []byte, resp int) []byte {
 	case router.JoinUnion:
 		dst, err = j.union(dst)
 	case router.JoinPairs:
-		dst, err = j.pairs(dst, resp)
+		dst, err = j.pairs(dst)
 	case router.JoinAnd:
 		dst, err = j.and(dst)
 	case router.JoinNewest:
@@ -53,8 +51,8 @@ func (j *join) whole(dst []byte, resp int) []byte {
 	return dst
 }
 
-// oneFailed is the error of a command that every primary was to run: in the nodes' words when all
-// say the same, else with the primary that said so, and on how many it was run all the same.
+// oneFailed is the error of a command that every primary was to run. If all nodes answer with the same
+// error, it is that. Else it names the primary that failed first, and says on how many the command ran.
 func (j *join) oneFailed(dst []byte) []byte {
 	failed, ran, same := j.reply(j.failed), 0, true
 	for i := range j.parts {
@@ -117,40 +115,6 @@ func integer(reply []byte) (int64, error) {
 	return strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 }
 
-// oneElement begins the reply to a part with one key. What follows has been found to be one whole
-// element.
-var oneElement = []byte("*1\r\n")
-
-// mget puts each part's elements where their keys stood.
-func (j *join) mget(dst []byte) ([]byte, error) {
-	l := j.r.s.loop
-	whole := slices.Grow(l.elements[:0], len(j.places))[:len(j.places)]
-	l.elements = whole
-	defer clear(whole)
-	for i := range j.parts {
-		p := &j.parts[i]
-		if one, ok := bytes.CutPrefix(j.reply(i), oneElement); ok && p.end == p.first+1 {
-			whole[j.places[p.first]] = one
-			continue
-		}
-		n := 0
-		err := elements(j.reply(i), func(k int, e []byte) {
-			if p.first+k < p.end {
-				whole[j.places[p.first+k]] = e
-			}
-			n++
-		})
-		if err != nil || n != p.end-p.first {
-			return dst, errShape
-		}
-	}
-	dst = codec.AppendArray(dst, len(whole))
-	for _, e := range whole {
-		dst = append(dst, e...)
-	}
-	return dst, nil
-}
-
 func (j *join) sum(dst []byte) ([]byte, error) {
 	var sum int64
 	for i := range j.parts {
@@ -203,9 +167,9 @@ func (j *join) union(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// pairs adds counts: PUBSUB NUMSUB answers name, count, name, count, the names as they were asked
-// for.
-func (j *join) pairs(dst []byte, _ int) ([]byte, error) {
+// pairs adds counts. PUBSUB NUMSUB answers name, count, name, count, with the names in the order of
+// the request.
+func (j *join) pairs(dst []byte) ([]byte, error) {
 	var names [][]byte
 	var counts []int64
 	for i := range j.parts {
@@ -262,8 +226,8 @@ func (j *join) and(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// mostEntries is how many entries a request asks for: 10 unless it says otherwise, all for -1. A
-// word that is no number the nodes refuse, or it is RESET.
+// mostEntries is how many entries a request asks for: 10 unless it says otherwise, all for -1. The
+// nodes refuse a word that is no number, unless it is RESET.
 func mostEntries(args [][]byte) int {
 	if len(args) < 3 {
 		return 10
@@ -310,8 +274,7 @@ func (j *join) mergeLogs(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// happened reads an entry's time: the second element in the slow log, what age-seconds takes off
-// now in the other one.
+// happened reads an entry's time: the second element in SLOWLOG, minus age-seconds in ACL LOG.
 func happened(raw []byte) (when float64, err error) {
 	v, err := codec.ParseValue(raw)
 	if err != nil {

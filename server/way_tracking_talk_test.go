@@ -137,6 +137,13 @@ func TestTrackingOverAClusterFollowsTheKeysToTheirNodes(t *testing.T) {
 	if got := c.RecvRaw(); got != forgetAll {
 		t.Errorf("behind a command that was cut: %q", got)
 	}
+	mget := append([]any{"MGET"}, manyKeys("none", 2*sliceKeys)...)
+	if got := c.DoRaw(mget...); len(got) < 2*sliceKeys {
+		t.Errorf("%.100q", got)
+	}
+	if got := c.RecvRaw(); got != forgetAll {
+		t.Errorf("after a command that was joined in slices: %q", got)
+	}
 	if got := c.Do("CLIENT", "TRACKING", "ON", "BCAST"); !strings.Contains(fmt.Sprint(got), "not available over a Cluster") {
 		t.Error(got)
 	}

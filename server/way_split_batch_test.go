@@ -7,11 +7,11 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-func TestPartsInTheMidstOfABundleFollowTheirSlot(t *testing.T) {
+func TestPartsInTheMidstOfABatchFollowTheirSlot(t *testing.T) {
 	parallel(t)
 	cluster, b, move := movedSlot(t, "{k}", "--loops", "1")
 	from := cluster.Owner(int(router.Slot([]byte("k"))))
-	// Ahead of the slot that moves and behind it: several that stay, with one key and with two.
+	// Before and after the slot that moves: several that stay, with one key and with two.
 	var keys []string
 	for i := 0; len(keys) < 12; i++ {
 		if tag := fmt.Sprintf("{stays%d}", i); cluster.Owner(int(router.Slot([]byte(tag[1:len(tag)-1])))) == from {
@@ -47,19 +47,25 @@ func TestPartsInTheMidstOfABundleFollowTheirSlot(t *testing.T) {
 	}
 }
 
-// A part knows its request, which is sent again when it is redirected or was not sent, also behind parts that have been
-// answered.
-func TestEachPartOfABundleHasItsOwnRequest(t *testing.T) {
+// A part knows its request, which is sent again when it is redirected or was not sent, also after parts that have been
+// answered. With the last part, the batch goes back to the loop.
+func TestEachPartOfABatchHasItsOwnRequest(t *testing.T) {
 	sent := []byte("firstsecondthird")
-	j := &join{parts: make([]part, 5)}
-	b := &shardBatch{join: j, parts: []bundled{{part: 1, end: 5}, {part: 2, end: 11}, {part: 4, end: 16}}}
+	l := new(loop)
+	j := l.splitter.join(&request{s: &session{loop: l}}, 5)
+	b := &shardBatch{join: j}
+	b.parts = append(b.parts, batched{part: 1, end: 5}, batched{part: 2, end: 11}, batched{part: 4, end: 16})
 	for _, want := range []struct {
 		part    int
 		request string
-	}{{1, "first"}, {2, "second"}, {4, "third"}} {
+		free    int
+	}{{1, "first", 0}, {2, "second", 0}, {4, "third", 1}} {
 		p, request := b.take(sent)
 		if p != &j.parts[want.part] || string(request) != want.request {
 			t.Errorf("part %d: another one, or request %q", want.part, request)
+		}
+		if len(l.splitter.batches) != want.free {
+			t.Errorf("part %d: %d batches are free, want %d", want.part, len(l.splitter.batches), want.free)
 		}
 	}
 }

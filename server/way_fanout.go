@@ -1,0 +1,38 @@
+package main
+
+import "github.com/berth-proxy/berth/router"
+
+// fanOut sends a request to every primary. Over one node it is an ordinary command.
+func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
+	t := s.loop.srv.nodes.Topology()
+	pipes := s.pipes
+	switch {
+	case cmd.Join == router.JoinAny: // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
+		pipes = s.loop.pipes.Beside(s.pipes.Identity())
+	case !t.Sharded():
+		return s.share(cmd, raw, args)
+	}
+	switch cmd.Join {
+	case router.JoinCursor:
+		return s.scan(cmd, args)
+	case router.JoinPick:
+		return s.pick(cmd, raw)
+	}
+	if !s.turnTo(onPipes, t) {
+		return false
+	}
+	if len(t.Shards()) == 0 {
+		return s.refuse(cmd, errNotServed)
+	}
+	j := s.loop.splitter.join(s.newRequest(cmd), len(t.Shards()))
+	if cmd.Join == router.JoinNewest {
+		j.most = mostEntries(args)
+	}
+	for i := range j.parts {
+		p := &j.parts[i]
+		if err := pipes.Shard(t, i).Send(raw, 1, p); err != nil {
+			p.Lost(err, raw)
+		}
+	}
+	return true
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+)
+
+// A splitJob reads a request as a name and then keys up to the end.
+func TestSplitCommandsHaveKeysUpToTheEnd(t *testing.T) {
+	n := 0
+	for _, c := range router.Builtin().Commands() {
+		if c.Way != router.Split {
+			continue
+		}
+		n++
+		if c.First != 1 || c.Last != -1 || c.Step < 1 {
+			t.Errorf("%s: its keys are %d..%d/%d", c.Name, c.First, c.Last, c.Step)
+		}
+	}
+	if n == 0 {
+		t.Error("no command is split")
+	}
+}
+
+func TestSplitOverASlotThatNobodyServesIsRefused(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
+	for i := range 2 {
+		cluster.Node(i).Do(t, "CLUSTER", "DELSLOTS", router.Slot([]byte("k")))
+	}
+	c := dial(t, startBerth(t, clusterURL(cluster), "--loops", "1").Addr())
+	served := []any{"EXISTS"}
+	for i := range longKeys + 1 {
+		served = append(served, fmt.Sprintf("{%d}", i%100))
+	}
+	const refused = redistest.Error("CLUSTERDOWN Hash slot not served")
+	for _, keys := range []int{3, longKeys + 1} {
+		c.Send(append(served[:keys:keys], "k")...)
+		c.Send("ECHO", "after")
+		c.Send(served[:keys]...)
+		c.Send("ECHO", "after")
+		for i, want := range []any{refused, "after", int64(0), "after"} {
+			if got := c.Recv(); got != want {
+				t.Errorf("%d keys, reply %d: %v, want %v", keys, i, got, want)
+			}
+		}
+	}
+}
+
+// A shard gets a long request in several pieces.
+func TestSplitRequestMayBeLong(t *testing.T) {
+	c := dial(t, startBerth(t, clusterURL(sharedCluster(t))).Addr())
+	prefix := unique("long")
+	mset, mget, del := []any{"MSET"}, []any{"MGET"}, []any{"DEL"}
+	var values []any
+	for i := range 200 {
+		key, value := fmt.Sprint(prefix, i%150), fmt.Sprint(i, strings.Repeat("v", 10_000+i%3*maxKeptBuf))
+		mset, mget, del = append(mset, key, value), append(mget, key), append(del, key)
+		values = append(values, value)
+	}
+	c.Send(mset...)
+	c.Send(mget...)
+	c.Send(del...)
+	if got := c.Recv(); got != "OK" {
+		t.Fatalf("MSET: %.100v", got)
+	}
+	got, _ := c.Recv().([]any)
+	if len(got) != len(values) {
+		t.Fatalf("MGET: %d values", len(got))
+	}
+	for i := range got {
+		want := values[i]
+		if i < 50 { // set twice
+			want = values[i+150]
+		}
+		if got[i] != want {
+			t.Errorf("value %d is %.20v…, want %.20v…", i, got[i], want)
+		}
+	}
+	if got := c.Recv(); got != int64(150) {
+		t.Errorf("DEL: %v", got)
+	}
+}
+
+// A client that leaves while its keys are looked for leaves a job that the next request may use.
+func TestSplitJobOfAClientThatLeftCutsTheNextRequest(t *testing.T) {
+	l := new(loop)
+	topology := router.Even([]string{"127.0.0.1:1", "127.0.0.1:2"})
+	begin := func(s *session, keys int) *splitJob {
+		request := []any{"DEL"}
+		for i := range keys {
+			request = append(request, fmt.Sprintf("%d{%d}", i, i%100))
+		}
+		return l.splitter.begin(s.newRequest(router.Builtin().Find("del")), topology, redistest.Command(request...), keys)
+	}
+	s := &session{loop: l}
+	left := begin(s, 2*sliceKeys)
+	if left.slice() {
+		t.Fatal("all keys were found in one slice")
+	}
+	s.closed = true
+	if !left.slice() {
+		t.Fatal("the job goes on")
+	}
+	if len(l.splitter.jobs) != 1 || l.spares != 1 {
+		t.Fatalf("%d jobs and %d requests are free, want 1 and 1", len(l.splitter.jobs), l.spares)
+	}
+	w := begin(&session{loop: l}, 250)
+	if budget := sliceKeys; w != left || !w.find(&budget) {
+		t.Fatal("another job, or not all keys were found")
+	}
+	slots := map[uint16]bool{}
+	keys := 0
+	for i := range w.join.parts {
+		p := &w.join.parts[i]
+		slots[p.slot] = true
+		words := newWordReader(w.appendPart(nil, p))
+		if name := string(words.next()); name != "DEL" {
+			t.Errorf("part %d is a %s", i, name)
+		}
+		for ; words.left(); keys++ {
+			if key := words.next(); router.Slot(key) != p.slot {
+				t.Errorf("part %d of slot %d has key %s", i, p.slot, key)
+			}
+		}
+	}
+	if len(slots) != len(w.join.parts) || w.join.left != len(slots) || keys != 250 {
+		t.Errorf("%d parts, %d of them open, for %d slots and %d keys", len(w.join.parts), w.join.left, len(slots), keys)
+	}
+}
