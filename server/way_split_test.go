@@ -132,3 +132,33 @@ func TestSplitJobOfAClientThatLeftCutsTheNextRequest(t *testing.T) {
 		t.Errorf("%d parts, %d of them open, for %d slots and %d keys", len(w.join.parts), w.join.left, len(slots), keys)
 	}
 }
+
+// With a node down, parts are lost at once, while others of the same request are still to be sent.
+func TestSplitRequestWithANodeDownIsAnsweredOnce(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
+	b := startBerth(t, clusterURL(cluster), "--loops", "1")
+	c := dial(t, b.Addr())
+	cluster.Node(1).Kill()
+	for _, keys := range []int{20, 3 * sliceKeys} {
+		for _, name := range []string{"MGET", "DEL"} {
+			for range 5 {
+				c.Send(append([]any{name}, manyKeys("down", keys)...)...)
+				c.Send("ECHO", "after")
+				if got, ok := c.Recv().(redistest.Error); !ok {
+					t.Errorf("%s of %d keys: %.100v", name, keys, got)
+				}
+				if got := c.Recv(); got != "after" {
+					t.Errorf("after %s of %d keys: %.100v", name, keys, got)
+				}
+			}
+		}
+	}
+	onLoop := make(chan int)
+	for _, l := range b.srv.eachLoop() {
+		l.Post(func() { onLoop <- len(l.slicing.jobs) })
+		if n := <-onLoop; n > 0 {
+			t.Errorf("%d jobs are left", n)
+		}
+	}
+}
