@@ -26,7 +26,7 @@ type Loop interface {
 // LinkSettings are what pipes and feeds look up while berth runs; shared by all loops.
 type LinkSettings struct {
 	dialTimeout atomic.Int64
-	Timeout     atomic.Int64
+	timeout     atomic.Int64
 
 	loops sync.RWMutex // read-locked while a socket is enrolled; guards ended
 	ended bool         // the loops end, or have ended
@@ -36,7 +36,10 @@ type LinkSettings struct {
 func (s *LinkSettings) SetDialTimeout(d time.Duration) { s.dialTimeout.Store(int64(d)) }
 
 // SetTimeout bounds the wait for a reply on a pipe; 0: no bound.
-func (s *LinkSettings) SetTimeout(d time.Duration) { s.Timeout.Store(int64(d)) }
+func (s *LinkSettings) SetTimeout(d time.Duration) { s.timeout.Store(int64(d)) }
+
+// Timeout is what SetTimeout set.
+func (s *LinkSettings) Timeout() time.Duration { return time.Duration(s.timeout.Load()) }
 
 // DialTimeout is what SetDialTimeout set.
 func (s *LinkSettings) DialTimeout() time.Duration { return time.Duration(s.dialTimeout.Load()) }

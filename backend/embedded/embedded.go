@@ -13,7 +13,7 @@ import (
 
 // embeddedVersion is the Redis version the embedded backend comes close to: it has the commands of
 // 7.0, though not all of them.
-const embeddedVersion = "7.0.0"
+const redisVersion = "7.0.0"
 
 // embedded is a few miniredis servers inside this process, for trying berth out. They hold their
 // data in memory, know most of Redis' commands, and are slow.
@@ -30,11 +30,11 @@ type embedded struct {
 	mu   sync.Mutex // guards news and txns; nothing blocks under it
 	wake *sync.Cond // on mu; news has grown, or stop is closed
 	news []published
-	txns map[*server.Peer]*embeddedTxn // of every client that ever said MULTI
+	txns map[*server.Peer]*openTxn // of every client that ever said MULTI
 }
 
-// embeddedTxn is what a client's MULTI holds back until EXEC.
-type embeddedTxn struct {
+// openTxn is what a client's MULTI holds back until EXEC.
+type openTxn struct {
 	open bool
 	news []published
 }
@@ -55,7 +55,7 @@ func Start(shards int) (*nodes.Nodes, error) {
 }
 
 func startServers(shards int) (*embedded, error) {
-	e := &embedded{stop: make(chan struct{}), txns: map[*server.Peer]*embeddedTxn{}}
+	e := &embedded{stop: make(chan struct{}), txns: map[*server.Peer]*openTxn{}}
 	e.wake = sync.NewCond(&e.mu)
 	for i := range shards {
 		m := miniredis.NewMiniRedis()
@@ -64,14 +64,14 @@ func startServers(shards int) (*embedded, error) {
 			return nil, fmt.Errorf("embedded backend: %w", err)
 		}
 		m.Server().SetPreHook(func(c *server.Peer, command string, args ...string) bool {
-			e.overhear(i, c, command, args)
+			e.observe(i, c, command, args)
 			return false
 		})
 		e.shards = append(e.shards, m)
 	}
 	e.ended.Add(2)
 	go e.clock()
-	go e.herald()
+	go e.relay()
 
 	return e, nil
 }
@@ -83,7 +83,7 @@ func (e *embedded) nodes() *nodes.Nodes {
 		addrs = append(addrs, m.Addr())
 	}
 	return nodes.Fixed(addrs, nodes.Info{
-		Kind: nodes.Embedded, Product: "miniredis", Release: "2", Version: embeddedVersion, Mode: "cluster", Role: "master",
+		Kind: nodes.Embedded, Product: "miniredis", Release: "2", Version: redisVersion, Mode: "cluster", Role: "master",
 	}, e.close)
 }
 
@@ -130,7 +130,7 @@ func (e *embedded) clock() {
 
 // overhear runs before each command of a client of the shard, sometimes under the shard's lock
 // (from a script).
-func (e *embedded) overhear(shard int, c *server.Peer, command string, args []string) {
+func (e *embedded) observe(shard int, c *server.Peer, command string, args []string) {
 	switch command {
 	case "MULTI", "EXEC", "DISCARD", "PUBLISH":
 	default:
@@ -140,7 +140,7 @@ func (e *embedded) overhear(shard int, c *server.Peer, command string, args []st
 	defer e.mu.Unlock()
 	txn := e.txns[c]
 	if txn == nil {
-		txn = &embeddedTxn{}
+		txn = &openTxn{}
 	}
 	switch command {
 	case "MULTI":
@@ -154,7 +154,7 @@ func (e *embedded) overhear(shard int, c *server.Peer, command string, args []st
 			txn.news = append(txn.news, published{shard, args[0], args[1]})
 		}
 	case "DISCARD":
-		*txn = embeddedTxn{}
+		*txn = openTxn{}
 	case "EXEC": // a transaction that is going to fail is published all the same
 		txn.open = false
 	}
@@ -172,7 +172,7 @@ func (e *embedded) forget(c *server.Peer) {
 }
 
 // herald publishes what was published on one shard on all others, in order.
-func (e *embedded) herald() {
+func (e *embedded) relay() {
 	defer e.ended.Done()
 	for {
 		news, ok := e.awaitNews()

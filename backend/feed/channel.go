@@ -50,12 +50,12 @@ type Channel struct {
 	kind ChannelKind
 	name string
 
-	places []*Subscription // who listens; their order means nothing
-	claims int             // of listeners' requests for it, that are on their way or being prepared
-	feed   *Feed           // where it is subscribed, or is about to be; nil: nowhere
-	live   bool            // the feed's node has confirmed
-	hops   uint8           // redirects since it was last live
-	due    int             // of the message being delivered, the places that have not got it: the first ones
+	places  []*Subscription // who listens; their order means nothing
+	claims  int             // of listeners' requests for it, that are on their way or being prepared
+	feed    *Feed           // where it is subscribed, or is about to be; nil: nowhere
+	live    bool            // the feed's node has confirmed
+	hops    uint8           // redirects since it was last live
+	pending int             // of the message being delivered, the places that have not got it: the first ones
 }
 
 // Name is the channel, or the pattern.
@@ -65,12 +65,12 @@ func (ch *Channel) Name() string { return ch.name }
 type Subscription struct {
 	channel *Channel
 	to      Listener
-	at      int // in channel.places
+	index   int // in channel.places
 }
 
 // Join makes the listener hear the channel, from Subscribed on.
 func (ch *Channel) Join(to Listener) *Subscription {
-	sub := &Subscription{channel: ch, to: to, at: len(ch.places)}
+	sub := &Subscription{channel: ch, to: to, index: len(ch.places)}
 	ch.places = append(ch.places, sub)
 	to.Moves(nil, ch.feed)
 	return sub
@@ -79,11 +79,11 @@ func (ch *Channel) Join(to Listener) *Subscription {
 // Leave ends it. With its last listener the channel is given up at the node.
 func (sub *Subscription) Leave() {
 	ch := sub.channel
-	hole, last := sub.at, len(ch.places)-1
-	if hole < ch.due { // the message being delivered goes to places below due: the hole must not get one that has it
-		ch.due--
-		ch.put(ch.places[ch.due], hole)
-		hole = ch.due
+	hole, last := sub.index, len(ch.places)-1
+	if hole < ch.pending { // the message being delivered goes to places below due: the hole must not get one that has it
+		ch.pending--
+		ch.put(ch.places[ch.pending], hole)
+		hole = ch.pending
 	}
 	if hole != last {
 		ch.put(ch.places[last], hole)
@@ -96,7 +96,7 @@ func (sub *Subscription) Leave() {
 
 func (ch *Channel) put(sub *Subscription, at int) {
 	ch.places[at] = sub
-	sub.at = at
+	sub.index = at
 }
 
 // wanted reports whether somebody listens, or is about to.
@@ -136,10 +136,10 @@ func (ch *Channel) away() { ch.enter(nil) }
 func (ch *Channel) enter(f *Feed) {
 	old := ch.feed
 	if old != nil {
-		old.held--
+		old.channels--
 	}
 	if f != nil {
-		f.held++
+		f.channels++
 	}
 	ch.feed, ch.live = f, false
 	for _, sub := range ch.places {

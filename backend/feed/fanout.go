@@ -18,10 +18,10 @@ import (
 // What arrives in between waits as it came, once. If that becomes too much, the loop is held after
 // all: then the node waits for us, and its own limit for subscribers that are slow decides.
 type fanOut struct {
-	behind []*Feed    // have more to deliver, in turn
-	fed    []Listener // are to be flushed
-	next   int        // of fed
-	posted bool       // a later visit is on its way
+	queue   []*Feed    // have more to deliver, in turn
+	toFlush []Listener // are to be flushed
+	flushed int        // of fed
+	posted  bool       // a later visit is on its way
 }
 
 const (
@@ -36,7 +36,7 @@ type budget struct{ deliveries, bytes int }
 
 // arrived takes bytes of a node.
 func (fs *Feeds) arrived(f *Feed, buf []byte) {
-	if f.listed || fs.posted || len(f.in) > 0 {
+	if f.queued || fs.posted || len(f.in) > 0 {
 		f.keep(buf)
 		fs.list(f)
 	} else {
@@ -60,9 +60,9 @@ func (f *Feed) keep(b []byte) {
 }
 
 func (fs *Feeds) list(f *Feed) {
-	if !f.listed {
-		f.listed = true
-		fs.behind = append(fs.behind, f)
+	if !f.queued {
+		f.queued = true
+		fs.queue = append(fs.queue, f)
 	}
 }
 
@@ -98,14 +98,14 @@ func (fs *Feeds) gatherKept(f *Feed) {
 // spread hands a message to those listeners of the channel who have not got it; false: the budget
 // is spent before.
 func (fs *Feeds) spread(ch *Channel, message []byte, b *budget) bool {
-	for ch.due > 0 {
+	for ch.pending > 0 {
 		if b.deliveries <= 0 || b.bytes <= 0 {
 			return false
 		}
-		ch.due--
-		to := ch.places[ch.due].to
+		ch.pending--
+		to := ch.places[ch.pending].to
 		if to.Message(message) {
-			fs.fed = append(fs.fed, to)
+			fs.toFlush = append(fs.toFlush, to)
 		}
 		b.deliveries--
 		b.bytes -= len(message)
@@ -123,27 +123,27 @@ func (fs *Feeds) work(slice time.Duration) {
 			fs.later()
 			return
 		}
-		if len(fs.behind) == 0 {
+		if len(fs.queue) == 0 {
 			return
 		}
-		f := fs.behind[0]
-		fs.behind = fs.behind[:copy(fs.behind, fs.behind[1:])]
-		f.listed = false
+		f := fs.queue[0]
+		fs.queue = fs.queue[:copy(fs.queue, fs.queue[1:])]
+		f.queued = false
 		fs.gatherKept(f)
 	}
 }
 
 // flushFed writes to the listeners in turn; false: the time is over before.
 func (fs *Feeds) flushFed(began time.Time, slice time.Duration) bool {
-	for ; fs.next < len(fs.fed); fs.next++ {
-		if fs.next%32 == 31 && slice > 0 && time.Since(began) > slice {
+	for ; fs.flushed < len(fs.toFlush); fs.flushed++ {
+		if fs.flushed%32 == 31 && slice > 0 && time.Since(began) > slice {
 			return false
 		}
-		fs.fed[fs.next].Flush()
+		fs.toFlush[fs.flushed].Flush()
 	}
-	clear(fs.fed)
-	fs.fed, fs.next = fs.fed[:0], 0
-	return slice == 0 || len(fs.behind) == 0 || time.Since(began) <= slice
+	clear(fs.toFlush)
+	fs.toFlush, fs.flushed = fs.toFlush[:0], 0
+	return slice == 0 || len(fs.queue) == 0 || time.Since(began) <= slice
 }
 
 // later goes on when the loop has looked after its other sockets. A task posted from the loop

@@ -81,8 +81,8 @@ func TestListenersThatLeaveAndComeDuringADeliveryDisturbNobody(t *testing.T) {
 		}
 		before := len(subs)
 		left := map[*Subscription]bool{}
-		ch.due = len(ch.places)
-		for ch.due > 0 {
+		ch.pending = len(ch.places)
+		for ch.pending > 0 {
 			fs.spread(ch, []byte("m"), &budget{1 + rnd.IntN(5), 100})
 			for range rnd.IntN(4) {
 				if i := rnd.IntN(len(subs)); !left[subs[i]] {
@@ -102,8 +102,8 @@ func TestListenersThatLeaveAndComeDuringADeliveryDisturbNobody(t *testing.T) {
 			}
 		}
 		for i, sub := range ch.places {
-			if sub.at != i || left[sub] {
-				t.Fatalf("seed %d: place %d holds a subscription that is at %d (left: %v)", seed, i, sub.at, left[sub])
+			if sub.index != i || left[sub] {
+				t.Fatalf("seed %d: place %d holds a subscription that is at %d (left: %v)", seed, i, sub.index, left[sub])
 			}
 		}
 	}
@@ -155,8 +155,8 @@ func TestManyDeliveriesAreSlicedAndNoneIsForgotten(t *testing.T) {
 	if slices < 4 {
 		t.Errorf("all in %d slices: the loop was held", slices)
 	}
-	if len(f.in) != 0 || f.inPos != 0 || len(fs.behind) != 0 || len(fs.fed) != 0 {
-		t.Errorf("left over: %d bytes, %d feeds, %d listeners", len(f.in), len(fs.behind), len(fs.fed))
+	if len(f.in) != 0 || f.inPos != 0 || len(fs.queue) != 0 || len(fs.toFlush) != 0 {
+		t.Errorf("left over: %d bytes, %d feeds, %d listeners", len(f.in), len(fs.queue), len(fs.toFlush))
 	}
 }
 

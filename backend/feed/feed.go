@@ -28,26 +28,26 @@ import (
 //	            └──▶ owed (ring) ◀─confirmed─┐
 //	Listener ◀─ channel ◀─ message ──── Traffic ◀── socket
 type Feed struct {
-	set   *Set
-	link  backend.Link
-	conn  gnet.Conn // while the link is shaking or up
-	out   []byte    // commands that are not on the socket
-	dirty bool      // in feeds.dirty
-	owed  backend.Ring[*order]
-	held  int // channels whose feed this is
+	set      *Set
+	link     backend.Link
+	conn     gnet.Conn // while the link is shaking or up
+	out      []byte    // commands that are not on the socket
+	dirty    bool      // in feeds.dirty
+	owed     backend.Ring[*order]
+	channels int // channels whose feed this is
 
-	scanner codec.ReplyScanner
-	in      []byte // has arrived and, from inPos on, is not delivered
-	inPos   int
-	at      *Channel // before it lies a message to this channel that not all have got; else nil
-	size    int      // of that message
-	listed  bool     // in feeds.behind
-	ended   error    // the socket is gone; what has arrived is still to be delivered
-	losses  int      // connections that this feed has lost
-	proven  bool     // this connection has confirmed a subscription
+	scanner    codec.ReplyScanner
+	in         []byte // has arrived and, from inPos on, is not delivered
+	inPos      int
+	delivering *Channel // before it lies a message to this channel that not all have got; else nil
+	size       int      // of that message
+	queued     bool     // in feeds.behind
+	ended      error    // the socket is gone; what has arrived is still to be delivered
+	losses     int      // connections that this feed has lost
+	proven     bool     // this connection has confirmed a subscription
 
-	heard   int64 // when the node said something last, unix nanoseconds
-	lastUse int64 // unix nanoseconds
+	lastRead int64 // when the node said something last, unix nanoseconds
+	lastUse  int64 // unix nanoseconds
 }
 
 // orderVerb is what a feed asks its node.
@@ -61,15 +61,15 @@ const (
 
 // order is something asked of a node, and the place of its answers among what the node says.
 type order struct {
-	verb     orderVerb
-	kind     ChannelKind
-	channels []*Channel // each is confirmed, in this order
-	request  []byte     // of a listener, as it came; nil: made of the channels
-	got      int        // confirmations so far
-	to       Subscriber // who asked; nil: nobody, the order is to bring back what was lost
-	done     func()     // what a PING was for
-	tries    uint8      // connections lost and redirects followed
-	at       int64      // when it was asked, unix nanoseconds
+	verb      orderVerb
+	kind      ChannelKind
+	channels  []*Channel // each is confirmed, in this order
+	request   []byte     // of a listener, as it came; nil: made of the channels
+	confirmed int        // confirmations so far
+	to        Subscriber // who asked; nil: nobody, the order is to bring back what was lost
+	done      func()     // what a PING was for
+	tries     uint8      // connections lost and redirects followed
+	askedAt   int64      // when it was asked, unix nanoseconds
 }
 
 // maxOrderTries bounds how often an order goes to another connection.
@@ -95,8 +95,8 @@ func (f *Feed) ask(o *order) {
 	if f.link.State() == backend.Down {
 		f.dial()
 	}
-	o.at, o.got = f.set.feeds.loop.Now(), 0
-	f.lastUse = o.at
+	o.askedAt, o.confirmed = f.set.feeds.loop.Now(), 0
+	f.lastUse = o.askedAt
 	switch o.verb {
 	case orderPing:
 		f.out = append(f.out, pingRequest...)
@@ -153,7 +153,7 @@ func (f *Feed) Opened(c gnet.Conn) {
 		_ = c.EventLoop().Close(c)
 		return
 	}
-	f.conn, f.heard = c, now
+	f.conn, f.lastRead = c, now
 	if len(handshake) > 0 {
 		_, _ = c.Write(handshake) // a failed write ends in Closed
 		return
@@ -182,7 +182,7 @@ func (f *Feed) Traffic(c gnet.Conn) {
 	fs.loop.Enter()
 	buf, _ := c.Next(-1)
 	fs.stats.BytesIn += int64(len(buf))
-	f.heard = fs.loop.Now()
+	f.lastRead = fs.loop.Now()
 	fs.arrived(f, buf)
 	fs.loop.After()
 }
@@ -191,8 +191,8 @@ func (f *Feed) Traffic(c gnet.Conn) {
 // with. blocked: there is more that could be delivered.
 func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	losses := f.losses
-	for taken < len(buf) || f.at != nil {
-		if f.at == nil {
+	for taken < len(buf) || f.delivering != nil {
+		if f.delivering == nil {
 			if b.deliveries <= 0 {
 				return taken, true
 			}
@@ -205,18 +205,18 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 				return taken, false
 			}
 			f.size = n
-			if !f.hear(buf[taken : taken+n]) {
+			if !f.handle(buf[taken : taken+n]) {
 				return taken, true
 			}
 			if f.losses != losses { // what was said ended the connection
 				return len(buf), false
 			}
 		}
-		if f.at != nil {
-			if !f.set.feeds.spread(f.at, buf[taken:taken+f.size], b) {
+		if f.delivering != nil {
+			if !f.set.feeds.spread(f.delivering, buf[taken:taken+f.size], b) {
 				return taken, true
 			}
-			f.at = nil
+			f.delivering = nil
 		} else {
 			b.deliveries-- // thousands may be confirmed in one read
 		}
@@ -228,34 +228,34 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 // hear processes one reply. A message is not delivered here: f.at records its channel and take
 // delivers it. hear returns false if another feed is still delivering to that channel; the caller
 // retries later.
-func (f *Feed) hear(reply []byte) bool {
+func (f *Feed) handle(reply []byte) bool {
 	if f.link.State() == backend.Shaking {
 		f.shaken(reply)
 		return true
 	}
-	s := readSaid(reply)
-	switch s.what {
-	case saidMessage:
+	s := parseReply(reply)
+	switch s.kind {
+	case replyMessage:
 		f.set.feeds.stats.Messages++
 		ch := f.set.channels[s.channel][string(s.name)]
 		switch {
 		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // moved away; every node of a cluster says it
-		case ch.due > 0:
+		case ch.pending > 0:
 			f.set.feeds.stats.Messages--
 			return false
 		default:
-			f.at, ch.due = ch, len(ch.places)
+			f.delivering, ch.pending = ch, len(ch.places)
 		}
-	case saidOn, saidOff:
+	case replyOn, replyOff:
 		f.confirmed(&s)
-	case saidPong:
+	case replyPong:
 		if o := f.first(orderPing); o != nil {
 			f.owed.Pop()
 			o.synced()
 			return true
 		}
 		f.end(backend.ErrUnowed)
-	case saidError:
+	case replyError:
 		f.refused(reply)
 	default:
 		f.end(backend.ErrUnowed)
@@ -279,7 +279,7 @@ func (o *order) synced() {
 
 // shaken takes one reply of the handshake. After the last one it writes what has queued.
 func (f *Feed) shaken(reply []byte) {
-	if err := f.link.Shaken(reply, f.heard); err != nil {
+	if err := f.link.Shaken(reply, f.lastRead); err != nil {
 		f.end(err)
 	} else if f.link.State() == backend.Up {
 		f.flush()
@@ -292,12 +292,12 @@ func errorText(reply []byte) string { return string(reply[1 : len(reply)-2]) }
 // confirmed takes the node's word that a subscription begins or has ended.
 func (f *Feed) confirmed(s *nodeReply) {
 	verb := orderOn
-	if s.what == saidOff {
+	if s.kind == replyOff {
 		verb = orderOff
 	}
 	o := f.first(verb)
-	if o == nil || o.kind != s.channel || o.channels[o.got].name != string(s.name) {
-		if s.what == saidOff && s.channel == ShardChannel { // the node has lost the slot
+	if o == nil || o.kind != s.channel || o.channels[o.confirmed].name != string(s.name) {
+		if s.kind == replyOff && s.channel == ShardChannel { // the node has lost the slot
 			f.dropped(s.name)
 			return
 		}
@@ -309,12 +309,12 @@ func (f *Feed) confirmed(s *nodeReply) {
 
 // answered enters that the oldest order is confirmed for its next channel.
 func (f *Feed) answered(o *order) {
-	ch := o.channels[o.got]
+	ch := o.channels[o.confirmed]
 	if o.verb == orderOn {
 		f.confirm(ch)
 	}
-	o.got++
-	last := o.got == len(o.channels)
+	o.confirmed++
+	last := o.confirmed == len(o.channels)
 	if last {
 		f.owed.Pop()
 	}
@@ -427,7 +427,7 @@ func (f *Feed) Closed(c gnet.Conn, err error) {
 	fs.loop.Enter()
 	defer fs.loop.After()
 	f.conn, err = nil, backend.HangUp(err)
-	if f.listed { // the rest of what it said is delivered first
+	if f.queued { // the rest of what it said is delivered first
 		f.ended = err
 		return
 	}
@@ -438,19 +438,19 @@ func (f *Feed) Closed(c gnet.Conn, err error) {
 // An order of which the node has confirmed a part was allowed as a whole: the rest of it is lost
 // like channels that have been there for long.
 func (f *Feed) lost(err error) {
-	if o := f.first(orderOn); o != nil && o.got > 0 {
-		for o.got < len(o.channels) {
+	if o := f.first(orderOn); o != nil && o.confirmed > 0 {
+		for o.confirmed < len(o.channels) {
 			f.answered(o)
 		}
 	}
 	fs := f.set.feeds
 	again := f.proven
 	given := backend.EndedByBerth(err)
-	refused := f.link.Lost(err, again || given, fs.loop.Now(), "channels", f.held)
-	if f.at != nil {
-		f.at.due = 0
+	refused := f.link.Lost(err, again || given, fs.loop.Now(), "channels", f.channels)
+	if f.delivering != nil {
+		f.delivering.pending = 0
 	}
-	f.conn, f.out, f.in, f.inPos, f.at, f.ended = nil, nil, nil, 0, nil, nil
+	f.conn, f.out, f.in, f.inPos, f.delivering, f.ended = nil, nil, nil, 0, nil, nil
 	f.scanner, f.proven = codec.ReplyScanner{}, false
 	f.losses++
 	switch {
@@ -491,15 +491,15 @@ func (f *Feed) tick(now int64, timeout time.Duration) bool {
 	fs := f.set.feeds
 	switch {
 	case f.ended != nil || f.link.State() == backend.Dialing:
-	case timeout > 0 && f.owed.Len() > 0 && !f.listed && now-max((*f.owed.At(0)).at, f.heard) > int64(timeout):
+	case timeout > 0 && f.owed.Len() > 0 && !f.queued && now-max((*f.owed.At(0)).askedAt, f.lastRead) > int64(timeout):
 		fs.stats.Timeouts++
 		f.end(backend.ErrTimeout)
-	case f.held == 0 && f.owed.Len() == 0 && now-f.lastUse > int64(feedIdle):
+	case f.channels == 0 && f.owed.Len() == 0 && now-f.lastUse > int64(feedIdle):
 		if f.link.State() != backend.Down {
 			f.end(backend.ErrRetired)
 		}
 		return true
-	case f.link.State() == backend.Up && f.owed.Len() == 0 && now-f.heard > int64(feedSilence):
+	case f.link.State() == backend.Up && f.owed.Len() == 0 && now-f.lastRead > int64(feedSilence):
 		f.ask(&order{verb: orderPing})
 	}
 	return false

@@ -3,7 +3,6 @@ package feed
 import (
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/router"
@@ -83,7 +82,7 @@ func (fs *Feeds) Flush() {
 // Tick looks after feeds that are silent or idle, and after channels that have no feed.
 func (fs *Feeds) Tick() {
 	now := fs.loop.Now()
-	timeout := time.Duration(fs.settings.Timeout.Load())
+	timeout := fs.settings.Timeout()
 	for id, s := range fs.sets {
 		for addr, f := range s.byAddr {
 			if f.tick(now, timeout) {
@@ -147,7 +146,7 @@ func (fs *Feeds) Count(counts map[string]Count) {
 			case backend.Dialing, backend.Shaking:
 				c.Dialing++
 			}
-			c.Channels += f.held
+			c.Channels += f.channels
 			counts[addr] = c
 		}
 	}

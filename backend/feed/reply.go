@@ -9,37 +9,37 @@ import (
 type replyKind uint8
 
 const (
-	saidOther replyKind = iota
-	saidMessage
-	saidOn   // a subscription is confirmed
-	saidOff  // one has ended
-	saidPong // the answer to our PING
-	saidError
+	replyOther replyKind = iota
+	replyMessage
+	replyOn   // a subscription is confirmed
+	replyOff  // one has ended
+	replyPong // the answer to our PING
+	replyError
 )
 
 // said is one thing that a node said.
 type nodeReply struct {
-	what    replyKind
+	kind    replyKind
 	channel ChannelKind
 	name    []byte // of the channel or pattern; a view
 }
 
 // sayings are the beginnings of all arrays that a RESP2 connection with subscriptions gets, with
 // the name of the channel after them; the frequent ones first.
-var sayings = []struct {
+var replyForms = []struct {
 	begins  string
 	what    replyKind
 	channel ChannelKind
 }{
-	{"*3\r\n$7\r\nmessage\r\n$", saidMessage, PlainChannel},
-	{"*4\r\n$8\r\npmessage\r\n$", saidMessage, PatternChannel},
-	{"*3\r\n$8\r\nsmessage\r\n$", saidMessage, ShardChannel},
-	{"*3\r\n$9\r\nsubscribe\r\n$", saidOn, PlainChannel},
-	{"*3\r\n$11\r\nunsubscribe\r\n$", saidOff, PlainChannel},
-	{"*3\r\n$10\r\npsubscribe\r\n$", saidOn, PatternChannel},
-	{"*3\r\n$12\r\npunsubscribe\r\n$", saidOff, PatternChannel},
-	{"*3\r\n$10\r\nssubscribe\r\n$", saidOn, ShardChannel},
-	{"*3\r\n$12\r\nsunsubscribe\r\n$", saidOff, ShardChannel},
+	{"*3\r\n$7\r\nmessage\r\n$", replyMessage, PlainChannel},
+	{"*4\r\n$8\r\npmessage\r\n$", replyMessage, PatternChannel},
+	{"*3\r\n$8\r\nsmessage\r\n$", replyMessage, ShardChannel},
+	{"*3\r\n$9\r\nsubscribe\r\n$", replyOn, PlainChannel},
+	{"*3\r\n$11\r\nunsubscribe\r\n$", replyOff, PlainChannel},
+	{"*3\r\n$10\r\npsubscribe\r\n$", replyOn, PatternChannel},
+	{"*3\r\n$12\r\npunsubscribe\r\n$", replyOff, PatternChannel},
+	{"*3\r\n$10\r\nssubscribe\r\n$", replyOn, ShardChannel},
+	{"*3\r\n$12\r\nsunsubscribe\r\n$", replyOff, ShardChannel},
 }
 
 // Both forms of PONG: with subscriptions on the connection, and without.
@@ -49,12 +49,12 @@ const (
 )
 
 // readSaid looks at the front of a whole reply.
-func readSaid(reply []byte) nodeReply {
+func parseReply(reply []byte) nodeReply {
 	if reply[0] == '-' {
-		return nodeReply{what: saidError}
+		return nodeReply{kind: replyError}
 	}
-	for i := range sayings {
-		s := &sayings[i]
+	for i := range replyForms {
+		s := &replyForms[i]
 		if len(reply) > len(s.begins) && string(reply[:len(s.begins)]) == s.begins {
 			name, ok := bulkBody(reply[len(s.begins):])
 			if !ok {
@@ -64,7 +64,7 @@ func readSaid(reply []byte) nodeReply {
 		}
 	}
 	if bytes.HasPrefix(reply, []byte(pongArray)) || string(reply) == pongSimple {
-		return nodeReply{what: saidPong}
+		return nodeReply{kind: replyPong}
 	}
 	return nodeReply{}
 }

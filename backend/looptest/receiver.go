@@ -13,16 +13,16 @@ import (
 
 // Receiver notes what it is told, one line each.
 type Receiver struct {
-	mu   sync.Mutex
-	said []string
-	more chan struct{}
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{}
 }
 
 func NewReceiver() *Receiver { return &Receiver{more: make(chan struct{}, 1024)} }
 
 func (r *Receiver) Note(s string) {
 	r.mu.Lock()
-	r.said = append(r.said, s)
+	r.lines = append(r.lines, s)
 	r.mu.Unlock()
 	r.more <- struct{}{}
 }
@@ -48,7 +48,7 @@ func (r *Receiver) Wait(t testing.TB, n int) []string {
 	deadline := time.After(10 * time.Second)
 	for {
 		r.mu.Lock()
-		said := append([]string(nil), r.said...)
+		said := append([]string(nil), r.lines...)
 		r.mu.Unlock()
 		if len(said) >= n {
 			return said

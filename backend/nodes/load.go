@@ -13,28 +13,28 @@ import (
 // of Nodes, several at a time.
 func (n *Nodes) OnLoad(f func(addr string, maxClients, connected int)) {
 	n.onLoad.Store(&f)
-	offer(n.weigh)
+	offer(n.loadWanted)
 }
 
 // maxWeighing bounds how many primaries are asked at the same time.
-const maxWeighing = 16
+const maxLoadAsks = 16
 
 // runLoad asks the primaries whenever a round is over, until ctx ends. It has a goroutine of its
 // own: a node that does not answer must not keep the next round waiting.
 func (n *Nodes) runLoad(ctx context.Context) {
-	defer close(n.weighed)
+	defer close(n.loadDone)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.weigh:
+		case <-n.loadWanted:
 		}
 		f := n.onLoad.Load()
 		if f == nil {
 			continue
 		}
 		var asking sync.WaitGroup
-		places := make(chan struct{}, maxWeighing)
+		places := make(chan struct{}, maxLoadAsks)
 		for _, s := range n.Topology().Shards() {
 			places <- struct{}{}
 			asking.Go(func() {

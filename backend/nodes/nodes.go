@@ -38,13 +38,13 @@ type Nodes struct {
 	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
 	stats    counters
 
-	asked   chan struct{} // holds one token while a refresh is wanted
-	retimed chan struct{} // holds one token while the interval has changed
-	weigh   chan struct{} // holds one token while the primaries are to be asked for their load
-	cancel  context.CancelFunc
-	done    chan struct{} // closed when run has returned; nil when there is none
-	weighed chan struct{} // closed when runLoad has returned
-	watched chan struct{} // closed when runSentinels has returned
+	refreshWanted   chan struct{} // holds one token while a refresh is wanted
+	intervalChanged chan struct{} // holds one token while the interval has changed
+	loadWanted      chan struct{} // holds one token while the primaries are to be asked for their load
+	cancel          context.CancelFunc
+	roundsDone      chan struct{} // closed when run has returned; nil when there is none
+	loadDone        chan struct{} // closed when runLoad has returned
+	sentinelsDone   chan struct{} // closed when runSentinels has returned
 
 	// Of the goroutine that runs rounds, and of Connect before that runs.
 	announced *router.Topology // what OnChange and the log were told last
@@ -102,7 +102,7 @@ func Connect(ctx context.Context, target Target, options Options) (*Nodes, error
 	}
 	n.announced = n.Topology()
 	running, cancel := context.WithCancel(context.Background())
-	n.cancel, n.done, n.weighed, n.watched = cancel, make(chan struct{}), make(chan struct{}), make(chan struct{})
+	n.cancel, n.roundsDone, n.loadDone, n.sentinelsDone = cancel, make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go n.run(running)
 	go n.runLoad(running)
 	go n.runSentinels(running)
@@ -124,7 +124,7 @@ func Fixed(addrs []string, info Info, end func()) *Nodes {
 func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 	n := &Nodes{
 		target: target, settings: settings, gap: gap,
-		asked: make(chan struct{}, 1), retimed: make(chan struct{}, 1), weigh: make(chan struct{}, 1),
+		refreshWanted: make(chan struct{}, 1), intervalChanged: make(chan struct{}, 1), loadWanted: make(chan struct{}, 1),
 	}
 	n.topology.Store(router.Even(nil)) // nobody owns anything
 	n.info.Store(&Info{Kind: Standalone})
@@ -162,13 +162,13 @@ func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&
 // SetTopologyInterval changes how often the topology is asked for without cause, from now on.
 func (n *Nodes) SetTopologyInterval(d time.Duration) {
 	n.settings.SetTopologyInterval(d)
-	offer(n.retimed)
+	offer(n.intervalChanged)
 }
 
 // Refresh asks for a refresh of the topology and returns at once. However often it is called, there
 // is one round at a time, they begin at least a second apart, and a call during a round leads to
 // one more after it.
-func (n *Nodes) Refresh() { offer(n.asked) }
+func (n *Nodes) Refresh() { offer(n.refreshWanted) }
 
 // Suspect says that a node is silent for long. In a Cluster another node may say that it has been
 // replaced; Sentinels say so by themselves. One node alone may run a long script: to ask it would
@@ -227,11 +227,11 @@ func (n *Nodes) where() string {
 // Close ends the goroutines, and the embedded backend if there is one, and returns when they are
 // gone. A second call does nothing.
 func (n *Nodes) Close() {
-	if n.done != nil {
+	if n.roundsDone != nil {
 		n.cancel()
-		<-n.done
-		<-n.weighed
-		<-n.watched
+		<-n.roundsDone
+		<-n.loadDone
+		<-n.sentinelsDone
 	}
 	if n.end != nil {
 		n.end()

@@ -742,7 +742,7 @@ func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
 		n := newNodes(Target{}, &Settings{}, refreshGap)
 		n.topology.Store(test.topology)
 		n.Suspect()
-		if got := len(n.asked); got != test.asked {
+		if got := len(n.refreshWanted); got != test.asked {
 			t.Errorf("%v: %d rounds asked for, want %d", test.topology, got, test.asked)
 		}
 	}

@@ -21,7 +21,7 @@ const (
 
 // run begins a round whenever one is due, until ctx ends.
 func (n *Nodes) run(ctx context.Context) {
-	defer close(n.done)
+	defer close(n.roundsDone)
 	began := time.Now()
 	pause := n.pause()
 	for {
@@ -29,17 +29,17 @@ func (n *Nodes) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.retimed:
+		case <-n.intervalChanged:
 			pause = n.pause()
 			continue
-		case <-n.asked:
+		case <-n.refreshWanted:
 			due = began.Add(n.shortest())
 		case <-time.After(time.Until(due)):
 		}
-		if !wait(ctx, due) {
+		if !sleepUntil(ctx, due) {
 			return
 		}
-		take(n.asked) // all who asked until now are served by this round
+		drain(n.refreshWanted) // all who asked until now are served by this round
 		began = time.Now()
 		n.round(ctx)
 		pause = n.pause()
@@ -83,7 +83,7 @@ func (n *Nodes) round(ctx context.Context) {
 	}
 	n.announce()
 	if err == nil {
-		offer(n.weigh)
+		offer(n.loadWanted)
 	}
 }
 
@@ -150,7 +150,7 @@ func (n *Nodes) discover(ctx context.Context) error {
 		n.adopt(best)
 		return nil
 	}
-	return &unansweredError{reasons}
+	return &roundError{reasons}
 }
 
 // candidates are the addresses to ask: what Sentinels take for the primary, or else those that own
@@ -158,7 +158,7 @@ func (n *Nodes) discover(ctx context.Context) error {
 // replicas, then the seeds. Why a Sentinel has not answered is added to reasons.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
-		return n.watchedPrimaries(ctx, reasons)
+		return n.sentinelPrimaries(ctx, reasons)
 	}
 	var primaries, replicas []string
 	for _, s := range n.Topology().Shards() {
@@ -201,9 +201,9 @@ func (n *Nodes) adopt(found *finding) {
 }
 
 // unansweredError is why no address gave an answer, in one line.
-type unansweredError struct{ reasons []error }
+type roundError struct{ reasons []error }
 
-func (e *unansweredError) Error() string {
+func (e *roundError) Error() string {
 	words := make([]string, len(e.reasons))
 	for i, r := range e.reasons {
 		words[i] = r.Error()
@@ -211,7 +211,7 @@ func (e *unansweredError) Error() string {
 	return strings.Join(words, "; ")
 }
 
-func (e *unansweredError) Unwrap() []error { return e.reasons }
+func (e *roundError) Unwrap() []error { return e.reasons }
 
 func shuffle(s []string) {
 	rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
@@ -226,7 +226,7 @@ func offer(c chan struct{}) {
 }
 
 // take removes the token if there is one.
-func take(c chan struct{}) {
+func drain(c chan struct{}) {
 	select {
 	case <-c:
 	default:
@@ -234,7 +234,7 @@ func take(c chan struct{}) {
 }
 
 // wait returns true at the time due, false when ctx ends first.
-func wait(ctx context.Context, due time.Time) bool {
+func sleepUntil(ctx context.Context, due time.Time) bool {
 	select {
 	case <-ctx.Done():
 		return false

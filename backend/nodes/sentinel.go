@@ -23,7 +23,7 @@ import (
 // Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 
 const (
-	switched = "+switch-master" // the channel: "name old-ip old-port new-ip new-port"
+	switchChannel = "+switch-master" // the channel: "name old-ip old-port new-ip new-port"
 
 	// sentinelPatience is how long a Sentinel may say nothing before another one is listened to:
 	// its connection may be dead. It is a multiple of what a failover takes.
@@ -31,7 +31,7 @@ const (
 )
 
 // sentinelWord is what one Sentinel says of the primary.
-type sentinelWord struct {
+type sentinelAnswer struct {
 	addr  string
 	epoch int64 // of the failover that made it the primary: what has a higher one is newer
 	err   error
@@ -41,7 +41,7 @@ type sentinelWord struct {
 // know of the latest failover. If no more than half of them answer and all know of an older one
 // than berth, they are not believed. If none answers the primary that berth knows is as good as
 // before.
-func (n *Nodes) watchedPrimaries(ctx context.Context, reasons *[]error) iter.Seq[string] {
+func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		latest, epoch, answers := []string(nil), int64(-1), 0
 		for _, w := range n.askSentinels(ctx) {
@@ -77,14 +77,14 @@ func (n *Nodes) watchedPrimaries(ctx context.Context, reasons *[]error) iter.Seq
 
 // askSentinels asks all of them at the same time. That one does not know the primary, or is no
 // Sentinel, may be so for a while; only where all say so it is a mistake.
-func (n *Nodes) askSentinels(ctx context.Context) []sentinelWord {
-	words := make([]sentinelWord, len(n.target.Addrs))
+func (n *Nodes) askSentinels(ctx context.Context) []sentinelAnswer {
+	words := make([]sentinelAnswer, len(n.target.Addrs))
 	var all sync.WaitGroup
 	for i, sentinel := range n.target.Addrs {
 		all.Go(func() { words[i] = n.askSentinel(ctx, sentinel) })
 	}
 	all.Wait()
-	if slices.ContainsFunc(words, func(w sentinelWord) bool { return w.err == nil || mistake(w.err) == "" }) {
+	if slices.ContainsFunc(words, func(w sentinelAnswer) bool { return w.err == nil || mistake(w.err) == "" }) {
 		for i := range words {
 			if why := mistake(words[i].err); why != "" {
 				words[i].err = errors.New(why)
@@ -95,21 +95,21 @@ func (n *Nodes) askSentinels(ctx context.Context) []sentinelWord {
 }
 
 // askSentinel asks one Sentinel where the primary is.
-func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelWord) {
+func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelAnswer) {
 	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
 	if err != nil {
-		return sentinelWord{err: err}
+		return sentinelAnswer{err: err}
 	}
 	defer c.Close()
 	v, err := n.doSentinel(c, "SENTINEL", "MASTER", n.target.Master)
 	reply, _ := errors.AsType[*ReplyError](err)
 	switch {
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR unknown command"):
-		return sentinelWord{err: &ConfigError{sentinel + " is no Sentinel"}}
+		return sentinelAnswer{err: &ConfigError{sentinel + " is no Sentinel"}}
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR No such master"):
-		return sentinelWord{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s", sentinel, n.target.Master)}}
+		return sentinelAnswer{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s", sentinel, n.target.Master)}}
 	case err != nil:
-		return sentinelWord{err: err}
+		return sentinelAnswer{err: err}
 	}
 	fields := map[string]string{}
 	for i := 0; i+1 < len(v.Elems); i += 2 {
@@ -118,7 +118,7 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelWor
 	w.addr = net.JoinHostPort(fields["ip"], fields["port"])
 	w.epoch, err = strconv.ParseInt(fields["config-epoch"], 10, 64)
 	if err != nil || fields["ip"] == "" || fields["port"] == "" {
-		return sentinelWord{err: fmt.Errorf("%s answered SENTINEL MASTER without ip, port or config-epoch", sentinel)}
+		return sentinelAnswer{err: fmt.Errorf("%s answered SENTINEL MASTER without ip, port or config-epoch", sentinel)}
 	}
 	return w
 }
@@ -138,10 +138,10 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 // runSentinels listens to one Sentinel after the other until ctx ends. It makes rounds come sooner,
 // no more.
 func (n *Nodes) runSentinels(ctx context.Context) {
-	defer close(n.watched)
+	defer close(n.sentinelsDone)
 	for i := 0; n.target.Master != "" && ctx.Err() == nil; i++ {
 		_ = n.listen(ctx, n.target.Addrs[i%len(n.target.Addrs)]) // a round that does not find the primary says why
-		wait(ctx, time.Now().Add(n.gap))
+		sleepUntil(ctx, time.Now().Add(n.gap))
 	}
 }
 
@@ -153,7 +153,7 @@ func (n *Nodes) listen(ctx context.Context, sentinel string) error {
 		return err
 	}
 	defer c.Close()
-	if _, err := n.doSentinel(c, "SUBSCRIBE", switched); err != nil {
+	if _, err := n.doSentinel(c, "SUBSCRIBE", switchChannel); err != nil {
 		return err
 	}
 	n.Refresh() // what was said before was not heard

@@ -13,7 +13,7 @@ type Settings struct {
 
 // Defaults of NodesSettings.
 const (
-	defaultNodesDialTimeout = 2 * time.Second
+	defaultDialTimeout      = 2 * time.Second
 	defaultTopologyInterval = 10 * time.Second
 )
 
@@ -25,7 +25,7 @@ func (s *Settings) DialTimeout() time.Duration {
 	if d := time.Duration(s.dialTimeout.Load()); d > 0 {
 		return d
 	}
-	return defaultNodesDialTimeout
+	return defaultDialTimeout
 }
 
 // SetTopologyInterval is how often the topology is asked for without cause; 0: every ten seconds.

@@ -12,10 +12,10 @@ import (
 
 // owed is one place in the queue of replies a node owes on a pipe.
 type owed struct {
-	to      backend.Receiver
-	left    int   // replies still to come for this place
-	at      int64 // when it was queued, unix nanoseconds
-	request place
+	to       backend.Receiver
+	left     int   // replies still to come for this place
+	queuedAt int64 // when it was queued, unix nanoseconds
+	request  place
 }
 
 // Pipe is a shared, pipelined connection to a node, of one identity.
@@ -59,7 +59,7 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 		}
 		p.dial()
 	}
-	p.owed.Push(owed{to: to, left: replies, at: p.set.pipes.loop.Now(), request: p.journal.append(request)})
+	p.owed.Push(owed{to: to, left: replies, queuedAt: p.set.pipes.loop.Now(), request: p.journal.append(request)})
 	p.unsent++
 	p.touch()
 	return nil
@@ -206,7 +206,7 @@ func (p *Pipe) pass(rest []byte) (n int) {
 	}
 	p.scanner.Shift(n)
 	p.passing = true
-	first.at = p.set.pipes.loop.Now() // it is not late as long as it comes
+	first.queuedAt = p.set.pipes.loop.Now() // it is not late as long as it comes
 	return n
 }
 
@@ -326,7 +326,7 @@ func (p *Pipe) lost(err error) {
 func (p *Pipe) expire(now int64, timeout time.Duration) {
 	for p.expired < p.owed.Len() {
 		place := p.owed.At(p.expired)
-		if now-place.at < int64(timeout) {
+		if now-place.queuedAt < int64(timeout) {
 			return
 		}
 		to := place.to

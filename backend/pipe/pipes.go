@@ -99,10 +99,10 @@ const slowAfter = time.Second
 // node has owed one for so long that it may have been replaced.
 func (ps *Pipes) Tick() (slow bool) {
 	now := ps.loop.Now()
-	timeout := time.Duration(ps.settings.Timeout.Load())
+	timeout := ps.settings.Timeout()
 	for id, set := range ps.sets {
 		for addr, p := range set.byAddr {
-			if p.owed.Len() > p.expired && now-p.owed.At(p.expired).at > int64(slowAfter) {
+			if p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter) {
 				slow = true
 			}
 			if p.retired {

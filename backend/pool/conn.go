@@ -21,9 +21,9 @@ import (
 type connState int32
 
 const (
-	exclusiveHeld   connState = iota // one owner: a lease, or the goroutine that carries it in or out
-	exclusiveIdle                    // the pool's stack
-	exclusiveClosed                  // of no owner
+	connHeld   connState = iota // one owner: a lease, or the goroutine that carries it in or out
+	connIdle                    // the pool's stack
+	connClosed                  // of no owner
 )
 
 // errIdle is why an idle connection that the node spoke on was closed.
@@ -54,15 +54,15 @@ type conn struct {
 	// look again.
 	quiet atomic.Int64
 
-	mu    sync.Mutex // guards what follows; nothing blocks under it
-	lease *Lease     // whom received bytes are for
-	in    *buffer    // received bytes the lease has not taken; nil: none
-	hint  int        // bytes that are missing at least until the lease has anything to do; 0: unknown
-	lost  error      // the connection is gone, or must be, and why
-	told  bool       // the lease is in its holder's inbox
-	probe probe
-	slow  bool       // the lease passes a long reply on: no more than maxAhead of it is kept here
-	room  *sync.Cond // signalled when any of that changes; nil: nothing was ever slow
+	mu     sync.Mutex // guards what follows; nothing blocks under it
+	lease  *Lease     // whom received bytes are for
+	in     *buffer    // received bytes the lease has not taken; nil: none
+	hint   int        // bytes that are missing at least until the lease has anything to do; 0: unknown
+	lost   error      // the connection is gone, or must be, and why
+	posted bool       // the lease is in its holder's inbox
+	probe  probe
+	slow   bool       // the lease passes a long reply on: no more than maxAhead of it is kept here
+	room   *sync.Cond // signalled when any of that changes; nil: nothing was ever slow
 }
 
 // maxAhead is how much of a long reply is received ahead of its client.
@@ -93,7 +93,7 @@ func (c *conn) move(from, to connState) bool {
 	if c.state.CompareAndSwap(int32(from), int32(to)) {
 		return true
 	}
-	if from == exclusiveHeld {
+	if from == connHeld {
 		panic("an exclusive connection left its owner behind its back")
 	}
 	return false
@@ -114,7 +114,7 @@ func (c *conn) attach(l *Lease, told bool) bool {
 	if c.lost != nil {
 		return false
 	}
-	c.lease, c.told = l, told
+	c.lease, c.posted = l, told
 	if c.probe.sent != 0 { // its answer comes before all that the holder will be owed
 		c.probe.sent = 0
 		l.skip, l.probed = 1, true
@@ -131,7 +131,7 @@ func (c *conn) detach(taken int) (in *buffer, rest int, lost error) {
 	if in != nil {
 		rest = len(in.b) - taken
 	}
-	c.lease, c.in, c.hint, c.told = nil, nil, 0, false
+	c.lease, c.in, c.hint, c.posted = nil, nil, 0, false
 	c.setSlow(false)
 	return in, rest, c.lost
 }
@@ -158,8 +158,8 @@ func (c *conn) received(b []byte) {
 	}
 	c.in.append(b, c.hint)
 	c.hint = max(0, c.hint-len(b))
-	tell := !c.told && c.hint == 0 // a loop is not woken for bytes that cannot make a whole reply
-	c.told = c.told || tell
+	tell := !c.posted && c.hint == 0 // a loop is not woken for bytes that cannot make a whole reply
+	c.posted = c.posted || tell
 	if tell {
 		l.inbox.post(l)
 	}
@@ -174,8 +174,8 @@ func (c *conn) hungUp() {
 		c.lost = backend.ErrHungUp
 	}
 	l := c.lease
-	tell := l != nil && !c.told
-	c.told = c.told || tell
+	tell := l != nil && !c.posted
+	c.posted = c.posted || tell
 	c.mu.Unlock()
 	if tell {
 		l.inbox.post(l)
@@ -185,10 +185,10 @@ func (c *conn) hungUp() {
 
 // closeIdle closes the connection if it is idle. It reports whether it was.
 func (c *conn) closeIdle(why string) bool {
-	if !c.move(exclusiveIdle, exclusiveClosed) {
+	if !c.move(connIdle, connClosed) {
 		return false
 	}
-	c.pool.leftIdle()
+	c.pool.closedIdle()
 	c.pool.closed(c, why)
 	return true
 }

@@ -27,7 +27,7 @@ func (p *Pool) mayDial(s *Values) bool {
 func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	p.dialing++
 	p.total.Add(1)
-	p.allowance.total.Add(1)
+	p.limit.total.Add(1)
 	p.metrics.dials.Add(1)
 	want.User, want.Password = p.user.User, p.user.Password
 	gopool.Go(func() {
@@ -36,8 +36,8 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 		if err == nil {
 			p.put(c)
 		}
-		p.allowance.dialForWaiters()
-		p.allowance.relieve(p)
+		p.limit.dialForWaiters()
+		p.limit.relieve(p)
 		p.warmer.look()
 	})
 }
@@ -46,8 +46,8 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 // connection meanwhile, w hears why.
 func (p *Pool) endDial(w *Waiter, err error) {
 	p.warmer.dialed(err)
-	p.allowance.mu.Lock()
-	defer p.allowance.mu.Unlock()
+	p.limit.mu.Lock()
+	defer p.limit.mu.Unlock()
 	p.dialing--
 	if w != nil {
 		w.dialed = false
@@ -57,7 +57,7 @@ func (p *Pool) endDial(w *Waiter, err error) {
 	}
 	p.metrics.dialFailed(err)
 	p.total.Add(-1)
-	p.allowance.total.Add(-1)
+	p.limit.total.Add(-1)
 	if w != nil && p.dequeue(w) {
 		p.answer(w, nil, err)
 	}
@@ -90,7 +90,7 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)
 	}
-	p.allowance.seat(c)
+	p.limit.seat(c)
 	return c, nil
 }
 

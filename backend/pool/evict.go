@@ -91,7 +91,7 @@ func (e *evictor) reschedule() {
 // visit closes those that were idle for too long and sets the alarms of the others.
 func (e *evictor) visit(conns []*conn) {
 	for i, c := range conns {
-		at, alive := e.verdict(c)
+		at, alive := e.check(c)
 		if !alive {
 			conns[i] = nil
 			continue
@@ -103,7 +103,7 @@ func (e *evictor) visit(conns []*conn) {
 	e.mu.Lock()
 	// Closed between its verdict and its alarm: unwatch has run too early.
 	for _, c := range conns {
-		if c != nil && c.state.Load() == int32(exclusiveClosed) {
+		if c != nil && c.state.Load() == int32(connClosed) {
 			e.wheel.clear(&c.alarm)
 		}
 	}
@@ -113,7 +113,7 @@ func (e *evictor) visit(conns []*conn) {
 
 // verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to
 // look again.
-func (e *evictor) verdict(c *conn) (again time.Duration, alive bool) {
+func (e *evictor) check(c *conn) (again time.Duration, alive bool) {
 	p, now := e.pool, clock()
 	s := p.settings.Load()
 	later := s.IdleTime
@@ -122,9 +122,9 @@ func (e *evictor) verdict(c *conn) (again time.Duration, alive bool) {
 	}
 	later = now + max(later, wheelTick)
 	switch connState(c.state.Load()) {
-	case exclusiveClosed:
+	case connClosed:
 		return 0, false
-	case exclusiveHeld:
+	case connHeld:
 		return later, true
 	}
 	left := time.Duration(c.idleSince.Load()) + s.IdleTime - now

@@ -34,16 +34,6 @@ func (q *fifo[T]) front() (v T, ok bool) {
 	return q.head.value, true
 }
 
-// pop takes the oldest value.
-func (q *fifo[T]) pop() (v T, ok bool) {
-	n := q.head
-	if n == nil {
-		return v, false
-	}
-	q.remove(n)
-	return n.value, true
-}
-
 // remove takes n out, wherever it is. It reports false when n has left already.
 func (q *fifo[T]) remove(n *fifoNode[T]) bool {
 	if !n.queued {

@@ -18,13 +18,14 @@ func TestFifoBehavesLikeASliceThatCanLoseFromTheMiddle(t *testing.T) {
 				model = append(model, q.push(id))
 			},
 			"pop": func(t *rapid.T) {
-				v, ok := q.pop()
-				if ok != (len(model) > 0) || ok && v != model[0].value {
-					t.Fatalf("pop gives %d, %v with %d inside", v, ok, len(model))
+				if q.head == nil {
+					return
 				}
-				if ok {
-					gone, model = append(gone, model[0]), model[1:]
+				oldest := q.head
+				if !q.remove(oldest) || oldest != model[0] {
+					t.Fatalf("the oldest of %d is %d, want %d", len(model), oldest.value, model[0].value)
 				}
+				gone, model = append(gone, oldest), model[1:]
 			},
 			"remove": func(t *rapid.T) {
 				if len(model) == 0 {

@@ -150,7 +150,7 @@ func newTestPool(t testing.TB, addr string, change func(v *Values)) (*Pool, *Set
 		change(&v)
 	}
 	s := NewSettings(v)
-	p := New(addr, "", "", s)
+	p := userPool(addr, "", "", s)
 	t.Cleanup(p.Close)
 	return p, s
 }
@@ -263,4 +263,9 @@ func openFiles(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// userPool returns a pool of its own for a user of the node. Both empty is the default user without AUTH.
+func userPool(addr, user, password string, settings *Settings) *Pool {
+	return newPool(addr, backend.Identity{User: user, Password: password}, settings, newNodeLimit(settings))
 }

@@ -53,14 +53,14 @@ type Lease struct {
 	taken      int     // bytes of the connection's buffer that it has delivered
 	lent       *buffer // the buffer they lie in, when the lease ended meanwhile
 
-	owed   int  // replies the holder waits for
-	unsent int  // those of them whose commands wait in out
-	skip   int  // replies to commands of the pool's own; they come before all of owed
-	probed bool // the first of the skipped replies answers a PING to the idle connection
-	turned bool // the connection is, or is being, made what the holder wants
-	held   bool // nothing is delivered for now
-	gated  bool // out must wait for the skipped replies: they say in which database we are
-	over   bool
+	owed     int  // replies the holder waits for
+	unsent   int  // those of them whose commands wait in out
+	skip     int  // replies to commands of the pool's own; they come before all of owed
+	probed   bool // the first of the skipped replies answers a PING to the idle connection
+	prepared bool // the connection is, or is being, made what the holder wants
+	held     bool // nothing is delivered for now
+	gated    bool // out must wait for the skipped replies: they say in which database we are
+	over     bool
 }
 
 func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason) *Lease {
@@ -96,7 +96,7 @@ func (l *Lease) Send(cmd []byte, replies int) {
 	if l.out == nil {
 		l.out = newBuffer()
 	}
-	if !l.turned {
+	if !l.prepared {
 		l.prepare()
 	}
 	if len(l.parts) > 0 {
@@ -121,13 +121,13 @@ func (l *Lease) SendParts(cmd [][]byte, replies int) {
 // so before the holder's first byte: a gate lets no byte pass until the replies to our own commands
 // are in, and a refusal ends the lease with nothing executed.
 func (l *Lease) prepare() {
-	l.turned = true
+	l.prepared = true
 	g, b := &l.conn.ledger, l.out.b
 	b, undone := g.undo(b)
-	b, turned := g.prepare(b, l.db, l.resp)
+	b, switched := g.prepare(b, l.db, l.resp)
 	l.out.b = b
-	l.skip += undone + turned
-	if turned > 0 {
+	l.skip += undone + switched
+	if switched > 0 {
 		l.write()
 		l.gated = true
 		l.out = newBuffer()
@@ -212,7 +212,7 @@ func (l *Lease) deliver() {
 	if in != nil {
 		view = in.b // received only appends after it
 	}
-	c.told = false
+	c.posted = false
 	c.mu.Unlock()
 
 	l.delivering = true
@@ -342,8 +342,8 @@ func (l *Lease) consume(viewed int) {
 		}
 	}
 	l.taken = 0
-	if !c.told && c.hint == 0 && unseen > 0 && !l.held {
-		c.told = true
+	if !c.posted && c.hint == 0 && unseen > 0 && !l.held {
+		c.posted = true
 		l.inbox.post(l)
 	}
 }
@@ -371,7 +371,7 @@ func (l *Lease) Detach() {
 	l.conn.ledger.recycle()
 	p.put(l.conn)
 	if l.reason.class() == long {
-		p.allowance.makeRoom() // one less of its class: for another pool, perhaps
+		p.limit.makeRoom() // one less of its class: for another pool, perhaps
 	}
 }
 
@@ -422,6 +422,6 @@ func (l *Lease) leave() (rest int, lost error) {
 	}
 	l.out.free()
 	l.out, l.parts = nil, nil
-	c.pool.left(l)
+	c.pool.leaseOver(l)
 	return rest, lost
 }

@@ -120,7 +120,7 @@ func TestHangUpAtAnyStepOfTheHandshakeAnswersTheWaiter(t *testing.T) {
 			}
 		}
 	})
-	p := New(node.addr, "alice", "secret", NewSettings(DefaultValues()))
+	p := userPool(node.addr, "alice", "secret", NewSettings(DefaultValues()))
 	defer p.Close()
 	h := newPoolHolder(t, newPoolLoop(t))
 	for range 3 * steps {
@@ -146,7 +146,7 @@ func TestLeaseKnowsTheNumberThatItsNodeGaveIt(t *testing.T) {
 		}
 		h.detach(l)
 	}
-	p := New(node.Addr(), "mute", "pw", NewSettings(DefaultValues()))
+	p := userPool(node.Addr(), "mute", "pw", NewSettings(DefaultValues()))
 	defer p.Close()
 	l := h.attach(p, backend.Identity{User: "mute", Password: "pw"})
 	if got, said := l.NodeID(), h.call(l, "PING"); got != 0 || said != "+PONG\r\n" {

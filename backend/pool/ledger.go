@@ -21,16 +21,14 @@ const (
 
 	DirtMulti    // MULTI is open
 	DirtAuth     // AUTH, or HELLO with AUTH: the connection is another user's
-	DirtReadonly // READONLY
 	DirtTracking // CLIENT TRACKING
 	DirtStream   // SUBSCRIBE, MONITOR: replies come that no command is owed, and go to the holder
-	DirtReply    // CLIENT REPLY OFF or SKIP: owed replies do not come
 	DirtOther    // whatever has no name here
 
 	dirtKnown = DirtWatch | DirtName
 )
 
-var dirtNames = [...]string{"watch", "name", "multi", "auth", "readonly", "tracking", "stream", "reply", "other"}
+var dirtNames = [...]string{"watch", "name", "multi", "auth", "tracking", "stream", "other"}
 
 func (d Dirt) String() string {
 	var names []string
@@ -45,14 +43,14 @@ func (d Dirt) String() string {
 // ledger is what a connection has been told, as opposed to what it is told anew with every command.
 // It belongs to whoever owns the connection.
 type ledger struct {
-	db   int
-	resp int
-	dirt Dirt // from the holder of now
-	left Dirt // from holders before, all of it known
+	db        int
+	resp      int
+	dirt      Dirt // from the holder of now
+	inherited Dirt // from holders before, all of it known
 }
 
 // recycle makes the holder of now one of those before. The ledger must not be unfit.
-func (g *ledger) recycle() { g.left, g.dirt = g.left|g.dirt, 0 }
+func (g *ledger) recycle() { g.inherited, g.dirt = g.inherited|g.dirt, 0 }
 
 // unfit names the dirt for which the connection cannot go back to the pool, or "" if there is none.
 func (g *ledger) unfit() string {
@@ -65,15 +63,15 @@ func (g *ledger) unfit() string {
 // undo appends the commands that undo what earlier holders have left, and how many replies they
 // bring. None of them can be refused by a node that accepted what they undo.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
-	if g.left&DirtWatch != 0 {
+	if g.inherited&DirtWatch != 0 {
 		dst = codec.AppendCommandString(dst, "UNWATCH")
 		replies++
 	}
-	if g.left&DirtName != 0 {
+	if g.inherited&DirtName != 0 {
 		dst = codec.AppendCommandString(dst, "CLIENT", "SETNAME", "")
 		replies++
 	}
-	g.left = 0
+	g.inherited = 0
 	return dst, replies
 }
 

@@ -49,23 +49,23 @@ type nodeLimit struct {
 	revoker revoker
 }
 
-func newAllowance(settings *Settings) *nodeLimit {
-	a := &nodeLimit{settings: settings}
-	a.revoker.init(a)
-	return a
+func newNodeLimit(settings *Settings) *nodeLimit {
+	nl := &nodeLimit{settings: settings}
+	nl.revoker.init(nl)
+	return nl
 }
 
 // limit is how many connections there may be; 0: any number.
-func (a *nodeLimit) limit(s *Values) int {
+func (nl *nodeLimit) most(s *Values) int {
 	if s.MaxTotal > 0 {
 		return s.MaxTotal
 	}
-	return int(a.derived.Load())
+	return int(nl.derived.Load())
 }
 
 // longLimit is how many leases of class long there may be; 0: any number.
-func (a *nodeLimit) longLimit(s *Values) int {
-	n := a.limit(s)
+func (nl *nodeLimit) mostLong(s *Values) int {
+	n := nl.most(s)
 	if n == 0 {
 		return 0
 	}
@@ -73,48 +73,48 @@ func (a *nodeLimit) longLimit(s *Values) int {
 }
 
 // full says that no connection may be added.
-func (a *nodeLimit) full(s *Values) bool {
-	n := a.limit(s)
-	return n > 0 && int(a.total.Load()) >= n
+func (nl *nodeLimit) full(s *Values) bool {
+	n := nl.most(s)
+	return n > 0 && int(nl.total.Load()) >= n
 }
 
 // over says that there is one too many.
-func (a *nodeLimit) over(s *Values) bool {
-	n := a.limit(s)
-	return n > 0 && int(a.total.Load()) > n
+func (nl *nodeLimit) over(s *Values) bool {
+	n := nl.most(s)
+	return n > 0 && int(nl.total.Load()) > n
 }
 
 // enter counts a lease that is about to begin. It reports false when its class may have no more.
-func (a *nodeLimit) enter(k class, s *Values) bool {
+func (nl *nodeLimit) enter(k class, s *Values) bool {
 	if k == brief {
 		return true
 	}
-	limit := a.longLimit(s)
+	limit := nl.mostLong(s)
 	for {
-		n := a.long.Load()
+		n := nl.long.Load()
 		if limit > 0 && int(n) >= limit {
 			return false
 		}
-		if a.long.CompareAndSwap(n, n+1) {
+		if nl.long.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
 
 // exit is the opposite of enter.
-func (a *nodeLimit) exit(k class) {
+func (nl *nodeLimit) exit(k class) {
 	if k == long {
-		a.long.Add(-1)
+		nl.long.Add(-1)
 	}
 }
 
 // room is how many leases of a class may begin now, connections permitting.
-func (a *nodeLimit) room(k class, s *Values) int {
-	limit := a.longLimit(s)
+func (nl *nodeLimit) room(k class, s *Values) int {
+	limit := nl.mostLong(s)
 	if k == brief || limit == 0 {
 		return math.MaxInt
 	}
-	return max(0, limit-int(a.long.Load()))
+	return max(0, limit-int(nl.long.Load()))
 }
 
 // Shares of maxclients.
@@ -125,108 +125,108 @@ const (
 
 // learn derives the limit from what the node says: of its maxclients, what others use now and a
 // margin are not ours. A node that does not say has no limit of berth's.
-func (a *nodeLimit) learn(maxClients, connected int) {
+func (nl *nodeLimit) learn(maxClients, connected int) {
 	n := 0
 	if maxClients > 0 {
-		others := max(0, connected-int(a.total.Load()))
+		others := max(0, connected-int(nl.total.Load()))
 		n = max(1, maxClients-others-max(maxClients/marginShare, leastMargin))
 	}
-	if a.derived.Swap(int32(min(n, math.MaxInt32))) == int32(n) || a.settings.Load().MaxTotal > 0 {
+	if nl.derived.Swap(int32(min(n, math.MaxInt32))) == int32(n) || nl.settings.Load().MaxTotal > 0 {
 		return
 	}
-	a.mu.Lock()
-	pools := slices.Clone(a.pools)
-	a.mu.Unlock()
+	nl.mu.Lock()
+	pools := slices.Clone(nl.pools)
+	nl.mu.Unlock()
 	for _, p := range pools {
 		p.trim()
 	}
-	a.makeRoom()
+	nl.makeRoom()
 }
 
 // add makes p one of the node's pools.
-func (a *nodeLimit) add(p *Pool) {
-	a.mu.Lock()
-	a.pools = append(a.pools, p)
-	a.mu.Unlock()
+func (nl *nodeLimit) add(p *Pool) {
+	nl.mu.Lock()
+	nl.pools = append(nl.pools, p)
+	nl.mu.Unlock()
 }
 
 // remove is for a pool that is closed. Its leases count until they end.
-func (a *nodeLimit) remove(p *Pool) {
-	a.mu.Lock()
-	a.pools = slices.DeleteFunc(a.pools, func(other *Pool) bool { return other == p })
-	a.mu.Unlock()
+func (nl *nodeLimit) remove(p *Pool) {
+	nl.mu.Lock()
+	nl.pools = slices.DeleteFunc(nl.pools, func(other *Pool) bool { return other == p })
+	nl.mu.Unlock()
 }
 
 // seat enters a connection that has been dialled.
-func (a *nodeLimit) seat(c *conn) {
-	a.mu.Lock()
-	c.seat = len(a.conns)
-	a.conns = append(a.conns, c)
-	a.mu.Unlock()
+func (nl *nodeLimit) seat(c *conn) {
+	nl.mu.Lock()
+	c.seat = len(nl.conns)
+	nl.conns = append(nl.conns, c)
+	nl.mu.Unlock()
 }
 
 // unseat takes out one that is closed.
-func (a *nodeLimit) unseat(c *conn) {
-	a.mu.Lock()
-	last := len(a.conns) - 1
-	a.conns[c.seat] = a.conns[last]
-	a.conns[c.seat].seat = c.seat
-	a.conns[last] = nil
-	a.conns = a.conns[:last]
-	a.mu.Unlock()
+func (nl *nodeLimit) unseat(c *conn) {
+	nl.mu.Lock()
+	last := len(nl.conns) - 1
+	nl.conns[c.seat] = nl.conns[last]
+	nl.conns[c.seat].seat = c.seat
+	nl.conns[last] = nil
+	nl.conns = nl.conns[:last]
+	nl.mu.Unlock()
 }
 
 // makeRoom serves the waiters, in every pool of the node, with what has become free: a connection
 // less, or a lease of class long less.
-func (a *nodeLimit) makeRoom() {
-	if a.waiting[brief].Load()+a.waiting[long].Load() == 0 {
+func (nl *nodeLimit) makeRoom() {
+	if nl.waiting[brief].Load()+nl.waiting[long].Load() == 0 {
 		return
 	}
-	a.mu.Lock()
+	nl.mu.Lock()
 	var waiting []*Pool
-	for _, p := range a.pools {
+	for _, p := range nl.pools {
 		if p.waiters() > 0 {
 			waiting = append(waiting, p)
 		}
 	}
-	a.mu.Unlock()
+	nl.mu.Unlock()
 	for _, p := range waiting {
 		p.match()
 	}
-	a.dialForWaiters()
+	nl.dialForWaiters()
 }
 
 // dialForWaiters starts as many dials as there are waiters without one, the oldest first, within
 // the limits.
-func (a *nodeLimit) dialForWaiters() {
-	for a.waiting[brief].Load()+a.waiting[long].Load() > 0 && a.dialForOne() {
+func (nl *nodeLimit) dialForWaiters() {
+	for nl.waiting[brief].Load()+nl.waiting[long].Load() > 0 && nl.dialForOne() {
 	}
 }
 
 // dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves
 // is put's decision.
-func (a *nodeLimit) dialForOne() bool {
-	s := a.settings.Load()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.full(s) {
+func (nl *nodeLimit) dialForOne() bool {
+	s := nl.settings.Load()
+	nl.mu.Lock()
+	defer nl.mu.Unlock()
+	if nl.full(s) {
 		return false
 	}
-	w := a.undialed(s)
+	w := nl.undialed(s)
 	if w == nil {
 		return false
 	}
 	w.dialed = true
 	w.pool.startDial(w, w.want)
-	a.revoker.arm(s, revokeAfter) // for those whom this leaves without
+	nl.revoker.arm(s, revokeAfter) // for those whom this leaves without
 	return true
 }
 
 // undialed is the oldest waiter of the node for whom a connection would have to be dialled, and
 // could be if there were room; nil: there is none. Under mu.
-func (a *nodeLimit) undialed(s *Values) *Waiter {
+func (nl *nodeLimit) undialed(s *Values) *Waiter {
 	var oldest *Waiter
-	for _, p := range a.pools {
+	for _, p := range nl.pools {
 		if w := p.undialed(s); w != nil && (oldest == nil || w.since < oldest.since) {
 			oldest = w
 		}
@@ -237,14 +237,14 @@ func (a *nodeLimit) undialed(s *Values) *Waiter {
 // yields says whether a connection of p's that is free is to be closed for the sake of another
 // user: one of the node's other pools has the oldest waiter, and could only dial for it if a
 // connection went.
-func (a *nodeLimit) yields(p *Pool, s *Values) bool {
-	waiting := int(a.waiting[brief].Load() + a.waiting[long].Load())
-	if waiting == 0 || !a.full(s) || waiting == p.waiters() {
+func (nl *nodeLimit) yields(p *Pool, s *Values) bool {
+	waiting := int(nl.waiting[brief].Load() + nl.waiting[long].Load())
+	if waiting == 0 || !nl.full(s) || waiting == p.waiters() {
 		return false
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	w := a.undialed(s)
+	nl.mu.Lock()
+	defer nl.mu.Unlock()
+	w := nl.undialed(s)
 	if w == nil || w.pool == p {
 		return false
 	}
@@ -254,20 +254,20 @@ func (a *nodeLimit) yields(p *Pool, s *Values) bool {
 
 // relieve closes an idle connection of another pool for a waiter of p's, if there are as many as
 // there may be.
-func (a *nodeLimit) relieve(p *Pool) {
-	if p.waiters() == 0 || !a.full(a.settings.Load()) {
+func (nl *nodeLimit) relieve(p *Pool) {
+	if p.waiters() == 0 || !nl.full(nl.settings.Load()) {
 		return
 	}
-	a.mu.Lock()
+	nl.mu.Lock()
 	var others []*Pool
-	if w := p.undialed(a.settings.Load()); w != nil {
-		for _, other := range a.pools {
+	if w := p.undialed(nl.settings.Load()); w != nil {
+		for _, other := range nl.pools {
 			if other != p && other.idle.Load() > 0 {
 				others = append(others, other)
 			}
 		}
 	}
-	a.mu.Unlock()
+	nl.mu.Unlock()
 	for _, other := range others {
 		if c := other.take(); c != nil {
 			other.discard(c, "for another user")

@@ -20,11 +20,11 @@ import (
 //
 // put is the one door in, take the one door out.
 type Pool struct {
-	addr      string
-	user      backend.Identity // as whom it dials; DB and RESP are each Get's own
-	settings  *Settings
-	allowance *nodeLimit // of the node, shared with its other users' pools
-	metrics   metrics
+	addr     string
+	user     backend.Identity // as whom it dials; DB and RESP are each Get's own
+	settings *Settings
+	limit    *nodeLimit // of the node, shared with its other users' pools
+	metrics  metrics
 
 	stack   stack[*conn]
 	idle    atomic.Int32 // connections in the stack that are alive
@@ -46,21 +46,14 @@ type Pool struct {
 	stopDials context.CancelFunc
 }
 
-// New returns the pool of a node's connections as a user: both empty is the node's default user
-// without AUTH, a password without a user is the one-argument AUTH. addr is host:port, or the path
-// of a unix socket.
-func New(addr, user, password string, settings *Settings) *Pool {
-	return newPool(addr, backend.Identity{User: user, Password: password}, settings, newAllowance(settings))
-}
-
 // newPool is NewPool for a node that has pools already.
-func newPool(addr string, user backend.Identity, settings *Settings, a *nodeLimit) *Pool {
-	p := &Pool{addr: addr, user: user, settings: settings, allowance: a}
+func newPool(addr string, user backend.Identity, settings *Settings, nl *nodeLimit) *Pool {
+	p := &Pool{addr: addr, user: user, settings: settings, limit: nl}
 	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
 	p.deadline = idleTimer(p.expire)
 	p.evictor.init(p)
 	p.warmer.init(p)
-	a.add(p)
+	nl.add(p)
 	settings.add(p)
 	p.warmer.look()
 	return p
@@ -85,7 +78,7 @@ func (p *Pool) Size() int { return int(p.total.Load()) }
 func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*Lease, *Waiter) {
 	want.RESP = max(want.RESP, 2)
 	s, k := p.settings.Load(), reason.class()
-	if s.Enabled && !p.waitBefore(k, s) && p.allowance.enter(k, s) {
+	if s.Enabled && !p.mustWait(k, s) && p.limit.enter(k, s) {
 		for c := p.takeSound(s); c != nil; c = p.takeSound(s) {
 			l := newLease(c, h, in, want, reason)
 			if p.lease(c, l, false) {
@@ -94,10 +87,10 @@ func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*
 			}
 			p.discard(c, "hung up")
 		}
-		p.allowance.exit(k)
+		p.limit.exit(k)
 	}
 	p.metrics.misses.Add(1)
-	return nil, p.wait(h, in, want, reason)
+	return nil, p.enqueue(h, in, want, reason)
 }
 
 // take is the one door out: an idle connection becomes the caller's.
@@ -107,7 +100,7 @@ func (p *Pool) take() *conn {
 		if !ok {
 			return nil
 		}
-		if c.move(exclusiveIdle, exclusiveHeld) {
+		if c.move(connIdle, connHeld) {
 			p.idle.Add(-1)
 			return c
 		}
@@ -141,10 +134,10 @@ func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
 }
 
 // left is a lease's word that it is over. Its connection is still held.
-func (p *Pool) left(l *Lease) {
+func (p *Pool) leaseOver(l *Lease) {
 	k := l.reason.class()
 	p.leased[k].Add(-1)
-	p.allowance.exit(k)
+	p.limit.exit(k)
 	p.metrics.hold[l.reason].observe(l.Held())
 }
 
@@ -157,7 +150,7 @@ func (p *Pool) put(c *conn) {
 		return
 	}
 	switch {
-	case p.allowance.yields(p, s):
+	case p.limit.yields(p, s):
 		p.discard(c, "for another user")
 		return
 	case p.waiters() > 0 && p.serve(c, s):
@@ -169,7 +162,7 @@ func (p *Pool) put(c *conn) {
 	}
 	c.idleSince.Store(int64(clock()))
 	p.evictor.watch(c)
-	c.move(exclusiveHeld, exclusiveIdle)
+	c.move(connHeld, connIdle)
 	p.stack.push(c)
 	// From here on c is the pool's, and others may have it already. What changed while it went in,
 	// and could not see it then, is looked at again.
@@ -180,7 +173,7 @@ func (p *Pool) put(c *conn) {
 		p.trim()
 	}
 	p.match()
-	if p.allowance.yields(p, s) {
+	if p.limit.yields(p, s) {
 		if c := p.take(); c != nil {
 			p.discard(c, "for another user")
 		}
@@ -194,7 +187,7 @@ func (p *Pool) unwanted(c *conn, s *Values) string {
 		return "pool closed"
 	case c.isLost():
 		return "hung up"
-	case p.allowance.over(s):
+	case p.limit.over(s):
 		return "max total"
 	case !s.Enabled && c.used:
 		return "pool disabled"
@@ -222,7 +215,7 @@ func (p *Pool) admit(c *conn, s *Values) string {
 
 // discard closes a held connection.
 func (p *Pool) discard(c *conn, why string) {
-	c.move(exclusiveHeld, exclusiveClosed)
+	c.move(connHeld, connClosed)
 	p.closed(c, why)
 }
 
@@ -232,26 +225,26 @@ func (p *Pool) closed(c *conn, why string) {
 	p.evictor.unwatch(c)
 	p.metrics.closed(why)
 	p.total.Add(-1)
-	p.allowance.total.Add(-1)
-	p.allowance.unseat(c)
-	p.allowance.dialForWaiters() // there may be room under the limit now
+	p.limit.total.Add(-1)
+	p.limit.unseat(c)
+	p.limit.dialForWaiters() // there may be room under the limit now
 	p.warmer.look()
 }
 
 // end is discard at the end of a lease, which may have been one too many of its class.
 func (p *Pool) end(c *conn, why string) {
 	p.discard(c, why)
-	p.allowance.makeRoom()
+	p.limit.makeRoom()
 }
 
 // leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack.
 // When the dead outnumber the living they are swept out, so a storm of hang-ups costs each of them
 // a constant and leaves no more than are alive.
-func (p *Pool) leftIdle() {
+func (p *Pool) closedIdle() {
 	alive := p.idle.Add(-1)
 	if p.garbage.Add(1) > max(64, alive) {
 		p.garbage.Store(0)
-		p.stack.sweep(func(c *conn) bool { return c.state.Load() == int32(exclusiveClosed) })
+		p.stack.sweep(func(c *conn) bool { return c.state.Load() == int32(connClosed) })
 	}
 }
 
@@ -259,12 +252,12 @@ func (p *Pool) leftIdle() {
 func (p *Pool) apply() {
 	p.trim()
 	p.evictor.reschedule()
-	p.allowance.mu.Lock()
+	p.limit.mu.Lock()
 	p.armDeadline()
-	p.allowance.mu.Unlock()
+	p.limit.mu.Unlock()
 	p.match()
-	p.allowance.dialForWaiters()
-	p.allowance.revoker.wake()
+	p.limit.dialForWaiters()
+	p.limit.revoker.wake()
 	p.warmer.look()
 }
 
@@ -281,7 +274,7 @@ func (p *Pool) trim() {
 			why = "pool disabled"
 		case idle > s.MaxIdle:
 			why = "max idle"
-		case p.allowance.over(s):
+		case p.limit.over(s):
 			why = "max total"
 		case s.IdleTime == 0 && idle > s.minIdle():
 			why = "no idle time"
@@ -302,8 +295,8 @@ func (p *Pool) Stats() Stats {
 	s.Idle, s.LeasedLong = int(p.idle.Load()), int(p.leased[long].Load())
 	s.Leased = s.LeasedLong + int(p.leased[brief].Load())
 	values := p.settings.Load()
-	s.Limit, s.LimitLong = p.allowance.limit(values), p.allowance.longLimit(values)
-	p.allowance.mu.Lock()
+	s.Limit, s.LimitLong = p.limit.most(values), p.limit.mostLong(values)
+	p.limit.mu.Lock()
 	s.Dialing, s.WaitingLong = p.dialing, p.queue[long].len
 	s.Waiting = s.WaitingLong + p.queue[brief].len
 	for k := range p.queue {
@@ -311,7 +304,7 @@ func (p *Pool) Stats() Stats {
 			s.OldestWait = max(s.OldestWait, clock()-w.since)
 		}
 	}
-	p.allowance.mu.Unlock()
+	p.limit.mu.Unlock()
 	return s
 }
 
@@ -323,7 +316,7 @@ func (p *Pool) Close() {
 	}
 	p.settings.remove(p)
 	p.stopDials()
-	p.allowance.remove(p)
+	p.limit.remove(p)
 	p.failAll(ErrClosed)
 	p.trim()
 	p.evictor.stop()

@@ -178,7 +178,7 @@ func TestDialThatIsRefusedSaysSoInOneLine(t *testing.T) {
 
 func TestWrongPasswordIsRefusedInTheNodesWords(t *testing.T) {
 	node := redistest.Start(t)
-	p := New(node.Addr(), "alice", "wrong", NewSettings(DefaultValues()))
+	p := userPool(node.Addr(), "alice", "wrong", NewSettings(DefaultValues()))
 	defer p.Close()
 	h := newPoolHolder(t, newPoolLoop(t))
 	_, err := h.tryAttach(p, backend.Identity{})

@@ -10,10 +10,10 @@ import (
 type Pools struct {
 	settings *Settings
 
-	mu         sync.RWMutex // guards what follows; nothing blocks under it
-	pools      map[poolKey]*Pool
-	allowances map[string]*nodeLimit // by node
-	closed     bool
+	mu     sync.RWMutex // guards what follows; nothing blocks under it
+	pools  map[poolKey]*Pool
+	limits map[string]*nodeLimit // by node
+	closed bool
 }
 
 // poolKey is what a pool's connections have in common.
@@ -21,7 +21,7 @@ type poolKey struct{ addr, user, password string }
 
 // NewPools makes an empty set of pools that follow the settings.
 func NewPools(settings *Settings) *Pools {
-	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, allowances: map[string]*nodeLimit{}}
+	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, limits: map[string]*nodeLimit{}}
 }
 
 // For is the pool of a node for the identity's user; its database and protocol are no matter.
@@ -36,7 +36,7 @@ func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p = ps.pools[key]; p == nil {
-		p = newPool(addr, backend.Identity{User: id.User, Password: id.Password}, ps.settings, ps.allowance(addr))
+		p = newPool(addr, backend.Identity{User: id.User, Password: id.Password}, ps.settings, ps.limitOf(addr))
 		ps.pools[key] = p
 		if ps.closed {
 			p.Close()
@@ -46,13 +46,13 @@ func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 }
 
 // allowance is what all pools of a node draw from, under mu.
-func (ps *Pools) allowance(addr string) *nodeLimit {
-	a := ps.allowances[addr]
-	if a == nil {
-		a = newAllowance(ps.settings)
-		ps.allowances[addr] = a
+func (ps *Pools) limitOf(addr string) *nodeLimit {
+	nl := ps.limits[addr]
+	if nl == nil {
+		nl = newNodeLimit(ps.settings)
+		ps.limits[addr] = nl
 	}
-	return a
+	return nl
 }
 
 // Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's
@@ -60,22 +60,22 @@ func (ps *Pools) allowance(addr string) *nodeLimit {
 // many exclusive connections berth makes to it.
 func (ps *Pools) Learn(addr string, maxClients, connected int) {
 	ps.mu.Lock()
-	a := ps.allowance(addr)
+	nl := ps.limitOf(addr)
 	ps.mu.Unlock()
-	a.learn(maxClients, connected)
+	nl.learn(maxClients, connected)
 }
 
 // Limit is how many exclusive connections berth makes to a node, and how many of them blocking
 // commands and pins may hold; 0: any number.
 func (ps *Pools) Limit(addr string) (all, blocking int) {
 	ps.mu.RLock()
-	a := ps.allowances[addr]
+	nl := ps.limits[addr]
 	ps.mu.RUnlock()
 	s := ps.settings.Load()
-	if a == nil {
-		a = &nodeLimit{}
+	if nl == nil {
+		nl = &nodeLimit{}
 	}
-	return a.limit(s), a.longLimit(s)
+	return nl.most(s), nl.mostLong(s)
 }
 
 // Each visits every pool, with its node and user.
@@ -98,9 +98,9 @@ func (ps *Pools) Retain(is func(addr string) bool) {
 			p.Close()
 		}
 	}
-	for addr, a := range ps.allowances {
-		if !is(addr) && a.total.Load() == 0 { // leases that are left count if the node comes back
-			delete(ps.allowances, addr)
+	for addr, nl := range ps.limits {
+		if !is(addr) && nl.total.Load() == 0 { // leases that are left count if the node comes back
+			delete(ps.limits, addr)
 		}
 	}
 }

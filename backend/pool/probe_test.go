@@ -123,7 +123,7 @@ func TestWhatAnIdleConnectionSaysIsASignOfLifeOnlyIfItWasAsked(t *testing.T) {
 	} {
 		p, _ := newTestPool(t, "127.0.0.1:1", nil)
 		conn := &conn{pool: p}
-		p.allowance.seat(conn)
+		p.limit.seat(conn)
 		p.total.Add(1)
 		conn.wire.ended = true // there is no socket
 		if c.asked {

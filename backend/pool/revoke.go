@@ -28,21 +28,21 @@ const RevokeQuiet = 200 * time.Millisecond
 // atomic of its connection, and only while somebody waits are those looked through, once for all
 // who wait. So a WATCH that nobody envies pays nothing.
 type revoker struct {
-	allowance *nodeLimit
-	timer     *time.Timer
-	armed     bool // guarded by the allowance's mu
+	limit *nodeLimit
+	timer *time.Timer
+	armed bool // guarded by the allowance's mu
 }
 
-func (r *revoker) init(a *nodeLimit) {
-	r.allowance = a
+func (r *revoker) init(nl *nodeLimit) {
+	r.limit = nl
 	r.timer = idleTimer(r.look)
 }
 
 // arm starts the timer if somebody waits for a brief lease that only another's end can bring. Under
 // mu.
 func (r *revoker) arm(s *Values, after time.Duration) {
-	a := r.allowance
-	if !r.armed && a.waiting[brief].Load() > 0 && a.full(s) {
+	nl := r.limit
+	if !r.armed && nl.waiting[brief].Load() > 0 && nl.full(s) {
 		r.armed = true
 		r.timer.Reset(after)
 	}
@@ -50,30 +50,30 @@ func (r *revoker) arm(s *Values, after time.Duration) {
 
 // wake is arm for those who do not hold mu.
 func (r *revoker) wake() {
-	a, s := r.allowance, r.allowance.settings.Load()
-	if a.waiting[brief].Load() > 0 && a.full(s) {
-		a.mu.Lock()
+	nl, s := r.limit, r.limit.settings.Load()
+	if nl.waiting[brief].Load() > 0 && nl.full(s) {
+		nl.mu.Lock()
 		r.arm(s, revokeAfter)
-		a.mu.Unlock()
+		nl.mu.Unlock()
 	}
 }
 
 // look is the timer's: it asks for as many leases as there are who have waited for long enough.
 func (r *revoker) look() {
-	a := r.allowance
-	s := a.settings.Load()
+	nl := r.limit
+	s := nl.settings.Load()
 	now := clock()
-	a.mu.Lock()
+	nl.mu.Lock()
 	r.armed = false
 	n := 0
-	if a.full(s) && s.Enabled {
-		for _, p := range a.pools {
+	if nl.full(s) && s.Enabled {
+		for _, p := range nl.pools {
 			n += p.overdue(now)
 		}
 	}
 	victims := r.quietest(n, now)
 	r.arm(s, revokePause)
-	a.mu.Unlock()
+	nl.mu.Unlock()
 	for _, c := range victims {
 		c.askBack()
 	}
@@ -99,7 +99,7 @@ func (r *revoker) quietest(n int, now time.Duration) (found []*conn) {
 		since int64
 	}
 	var all []candidate
-	for _, c := range r.allowance.conns {
+	for _, c := range r.limit.conns {
 		if since := c.quiet.Load(); since != 0 && now-time.Duration(since) >= RevokeQuiet {
 			all = append(all, candidate{c, since})
 		}
@@ -117,7 +117,7 @@ type revocation struct{ lease *Lease }
 // deliver runs on the holder's loop. Everything may have changed since the question was posted.
 func (r *revocation) deliver() {
 	l := r.lease
-	if l.over || l.Quiet() < RevokeQuiet || l.conn.pool.allowance.waiting[brief].Load() == 0 {
+	if l.over || l.Quiet() < RevokeQuiet || l.conn.pool.limit.waiting[brief].Load() == 0 {
 		return
 	}
 	l.revocable.Revoke(l)

@@ -85,7 +85,7 @@ func (s *soaker) drainUntil(cond func() bool) {
 var soakPing = codec.AppendCommandString(nil, "PING")
 
 // turn is one Get and what follows it.
-func (s *soaker) turn() {
+func (s *soaker) visit() {
 	s.answered = false
 	db := 0
 	if s.rand.IntN(20) == 0 {
@@ -170,7 +170,7 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 		soakers[i] = s
 		running.Go(func() {
 			for n := 0; soakFor > 0 && time.Since(began) < soakFor || soakFor == 0 && n < turns/loops; n++ {
-				s.turn()
+				s.visit()
 				if done.Add(1)%turnsPerChange == 0 {
 					change <- struct{}{}
 				}
@@ -203,7 +203,7 @@ func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 
 	eventually(t, "no dial runs", func() bool { return p.Stats().Dialing == 0 })
 	st := p.Stats()
-	if a := p.allowance; a.long.Load() != 0 || a.total.Load() != p.total.Load() || len(a.conns) != int(p.total.Load()) {
+	if a := p.limit; a.long.Load() != 0 || a.total.Load() != p.total.Load() || len(a.conns) != int(p.total.Load()) {
 		t.Fatalf("%d connections in all; of the node %d, %d of them listed, %d blocking", p.total.Load(), a.total.Load(), len(a.conns), a.long.Load())
 	}
 	if st.Leased != 0 || st.Waiting != 0 || p.total.Load() != p.idle.Load() {

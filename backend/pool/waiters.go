@@ -54,10 +54,10 @@ func (w *Waiter) Cancel() {
 	}
 	w.done = true
 	p := w.pool
-	p.allowance.mu.Lock()
+	p.limit.mu.Lock()
 	p.dequeue(w)
 	l := w.lease
-	p.allowance.mu.Unlock()
+	p.limit.mu.Unlock()
 	if l != nil {
 		l.Detach()
 	}
@@ -68,24 +68,24 @@ func (p *Pool) waiters() int { return int(p.waiting[brief].Load() + p.waiting[lo
 
 // waitBefore says whether a Get of a class has to wait after others: nobody goes past those who
 // wait and could have the next connection.
-func (p *Pool) waitBefore(k class, s *Values) bool {
+func (p *Pool) mustWait(k class, s *Values) bool {
 	return p.waiting[k].Load() > 0 || p.servable(s)
 }
 
 // servable says whether somebody waits who could have a connection if there were one.
 func (p *Pool) servable(s *Values) bool {
-	return p.waiting[brief].Load() > 0 || p.waiting[long].Load() > 0 && p.allowance.room(long, s) > 0
+	return p.waiting[brief].Load() > 0 || p.waiting[long].Load() > 0 && p.limit.room(long, s) > 0
 }
 
 // wait joins the queue of the reason's class.
-func (p *Pool) wait(h Holder, in *Inbox, want backend.Identity, reason Reason) *Waiter {
+func (p *Pool) enqueue(h Holder, in *Inbox, want backend.Identity, reason Reason) *Waiter {
 	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason}
-	a := p.allowance
-	a.mu.Lock()
+	nl := p.limit
+	nl.mu.Lock()
 	w.since = clock() // under mu: the queues are in its order
 	if p.shut.Load() {
 		w.err = ErrClosed
-		a.mu.Unlock()
+		nl.mu.Unlock()
 		in.post(w)
 		return w
 	}
@@ -94,18 +94,18 @@ func (p *Pool) wait(h Holder, in *Inbox, want backend.Identity, reason Reason) *
 	if p.waiters() == 1 {
 		p.armDeadline()
 	}
-	a.mu.Unlock()
+	nl.mu.Unlock()
 	p.match() // a put that did not see the waiter has left its connection in the stack
-	a.dialForWaiters()
-	a.relieve(p)
-	a.revoker.wake()
+	nl.dialForWaiters()
+	nl.relieve(p)
+	nl.revoker.wake()
 	return w
 }
 
 // count enters that so many more wait, under mu.
 func (p *Pool) count(k class, n int32) {
 	p.waiting[k].Add(n)
-	p.allowance.waiting[k].Add(n)
+	p.limit.waiting[k].Add(n)
 }
 
 // dequeue takes w out of the queue under mu. It reports false when w has been answered or has left.
@@ -122,7 +122,7 @@ func (p *Pool) dequeue(w *Waiter) bool {
 func (p *Pool) oldest(s *Values) (w *Waiter) {
 	for k := range numClasses {
 		first, ok := p.queue[k].front()
-		if ok && (w == nil || first.since < w.since) && p.allowance.room(k, s) > 0 {
+		if ok && (w == nil || first.since < w.since) && p.limit.room(k, s) > 0 {
 			w = first
 		}
 	}
@@ -136,7 +136,7 @@ func (p *Pool) undialed(s *Values) (w *Waiter) {
 	}
 	eligible := 0
 	for k := range numClasses {
-		left := min(p.queue[k].len, p.allowance.room(k, s))
+		left := min(p.queue[k].len, p.limit.room(k, s))
 		eligible += left
 		n := p.queue[k].head // those with a dial are among the first: no more of them than dials run
 		for ; left > 0 && n.value.dialed; left-- {
@@ -164,14 +164,14 @@ func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 // serve gives c to the oldest waiter that may have it. It reports false when there is none or c is
 // lost: c is still the caller's then.
 func (p *Pool) serve(c *conn, s *Values) bool {
-	p.allowance.mu.Lock()
-	defer p.allowance.mu.Unlock()
+	p.limit.mu.Lock()
+	defer p.limit.mu.Unlock()
 	w := p.oldest(s)
 	if w == nil {
 		return false
 	}
 	k := w.reason.class()
-	if !p.allowance.enter(k, s) { // a Get that hit was faster
+	if !p.limit.enter(k, s) { // a Get that hit was faster
 		if w, _ = p.queue[brief].front(); w == nil {
 			return false
 		}
@@ -179,7 +179,7 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 	}
 	l := newLease(c, w.holder, w.inbox, w.want, w.reason)
 	if !p.lease(c, l, true) {
-		p.allowance.exit(k)
+		p.limit.exit(k)
 		return false
 	}
 	p.dequeue(w)
@@ -206,8 +206,8 @@ func (p *Pool) match() {
 
 // failAll empties the queue.
 func (p *Pool) failAll(err error) {
-	p.allowance.mu.Lock()
-	defer p.allowance.mu.Unlock()
+	p.limit.mu.Lock()
+	defer p.limit.mu.Unlock()
 	for k := range p.queue {
 		for w, ok := p.queue[k].front(); ok; w, ok = p.queue[k].front() {
 			p.dequeue(w)
@@ -234,8 +234,8 @@ func (p *Pool) armDeadline() {
 
 // expire answers those whose time is up.
 func (p *Pool) expire() {
-	p.allowance.mu.Lock()
-	defer p.allowance.mu.Unlock()
+	p.limit.mu.Lock()
+	defer p.limit.mu.Unlock()
 	limit := p.settings.Load().WaitTimeout
 	for k := range p.queue {
 		for w, ok := p.queue[k].front(); ok && limit > 0; w, ok = p.queue[k].front() {

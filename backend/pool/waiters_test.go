@@ -235,7 +235,7 @@ func TestAConnectionLostOnItsWayToAWaiterIsAttachedBeforeItIsLost(t *testing.T) 
 	w := &Waiter{pool: p, holder: h, inbox: h.loop.inbox, want: backend.Identity{RESP: 2}}
 	c := p.take()
 	w.lease = newLease(c, h, w.inbox, w.want, ReasonTxn)
-	if !p.allowance.enter(brief, p.settings.Load()) || !p.lease(c, w.lease, true) {
+	if !p.limit.enter(brief, p.settings.Load()) || !p.lease(c, w.lease, true) {
 		t.Fatal("the idle connection was not attached")
 	}
 	node.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

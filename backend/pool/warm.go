@@ -37,7 +37,7 @@ func (w *warmer) missing() bool {
 	p := w.pool
 	s := p.settings.Load()
 	return s.MinIdle > 0 && s.DialRate > 0 && s.Enabled && !p.shut.Load() && int(p.idle.Load()) < s.minIdle() &&
-		!p.allowance.full(s)
+		!p.limit.full(s)
 }
 
 // pause is how long to wait before the next dial: the rate's interval, longer after refusals,
@@ -53,12 +53,12 @@ func (w *warmer) work() {
 	p := w.pool
 	if w.missing() {
 		s := p.settings.Load()
-		p.allowance.mu.Lock()
+		p.limit.mu.Lock()
 		// Not idle and dialing: a connection between the two would be in neither.
-		if free := int(p.total.Load() - p.leased[brief].Load() - p.leased[long].Load()); free < s.minIdle() && p.mayDial(s) && !p.allowance.full(s) {
+		if free := int(p.total.Load() - p.leased[brief].Load() - p.leased[long].Load()); free < s.minIdle() && p.mayDial(s) && !p.limit.full(s) {
 			p.startDial(nil, backend.Identity{RESP: 2})
 		}
-		p.allowance.mu.Unlock()
+		p.limit.mu.Unlock()
 		w.timer.Reset(w.pause())
 		return
 	}
