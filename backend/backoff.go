@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// BackOff is the pause before something that failed is tried again: doubled by each failure, with a
-// random half taken off, so that many do not come back in one instant. The zero value is no pause.
+// BackOff is the pause before something that failed is tried again. Each failure doubles the pause.
+// A random half is taken off, so that many do not try in the same instant. The zero value is no
+// pause.
 //
 // Owned by the event loop.
 type BackOff struct {

@@ -8,8 +8,9 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop,
-// and enrolls the socket in the loop for owner. lost runs on the loop if that fails.
+// Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop.
+// It gives the socket to the loop, which passes the socket's events to owner. lost runs on the loop
+// if either fails.
 func (s *LinkSettings) Dial(loop Loop, addr string, owner any, lost func(error)) {
 	go func() {
 		if err := s.dial(loop, addr, owner); err != nil {
@@ -32,16 +33,16 @@ func (s *LinkSettings) dial(loop Loop, addr string, owner any) error {
 	return loop.Enroll(conn, owner)
 }
 
-// EndDials waits until no socket is between being connected and being enrolled. No socket is
-// enrolled from then on. It must return before the loops end, because a loop that has ended never
-// answers Enroll.
+// EndDials waits for the sockets that are being given to a loop. No socket is given to one from
+// then on: Dial fails with ErrShutdown. EndDials must return before the loops end, because a loop
+// that has ended never answers Enroll.
 func (s *LinkSettings) EndDials() {
 	s.loops.Lock()
 	defer s.loops.Unlock()
 	s.ended = true
 }
 
-// Network is the name net.Dial wants for a node's address: a path is a unix socket.
+// Network returns the network that net.Dial wants for a node's address: a path is a unix socket.
 func Network(addr string) string {
 	if len(addr) > 0 && addr[0] == '/' {
 		return "unix"
@@ -49,7 +50,8 @@ func Network(addr string) string {
 	return "tcp"
 }
 
-// DialError takes off what net puts around the reason, since the address is said once by LostError.
+// DialError returns the reason without what package net puts around it. The caller adds the
+// address itself.
 func DialError(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -58,7 +60,8 @@ func DialError(err error) error {
 	return err
 }
 
-// Handshake is what makes a fresh connection one of the identity, and how many replies it is owed.
+// Handshake returns the commands that make a fresh connection one of the identity, and how many
+// replies they bring.
 func Handshake(id Identity) (b []byte, replies int) {
 	if id.Authenticated() {
 		if id.User != "" {

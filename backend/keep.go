@@ -1,6 +1,6 @@
 package backend
 
-// Keep empties a buffer and lets go of one that has grown large.
+// Keep returns the buffer emptied, for the next use, or nil if it has grown large.
 func Keep(buf []byte) []byte {
 	if cap(buf) > ChunkSize {
 		return nil
@@ -8,6 +8,6 @@ func Keep(buf []byte) []byte {
 	return buf[:0]
 }
 
-// ChunkSize is what a chunk of a pipe's journal holds. One turn of a busy loop fills a few of them;
-// a larger request gets a chunk of its own.
+// ChunkSize is how many bytes a chunk of a pipe's journal holds. One turn of a busy loop fills a
+// few chunks. A larger request gets a chunk of its own.
 const ChunkSize = 32 << 10

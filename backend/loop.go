@@ -9,44 +9,44 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Loop is the event loop that owns Pipes. All methods but Post and Enroll run on it.
+// Loop is the event loop that owns pipes and feeds. All methods but Post and Enroll run on it.
 type Loop interface {
-	Enter()        // a visit begins: the clock is read
-	Now() int64    // the clock, unix nanoseconds
-	After()        // a visit ends: replies have been handed out
+	Enter()        // begins an entry into the loop's code: it reads the clock
+	Now() int64    // returns the clock, unix nanoseconds
+	After()        // ends an entry: replies have been handed out
 	Wake()         // asks for a Flush at the end of this turn
 	Post(f func()) // runs f on the loop; any goroutine may call it
 
-	// Enroll gives the loop a connected socket, whose events are owner's. Any goroutine but the
-	// loop's may call it. It waits for the loop, and must not be called when the loop may have
-	// ended.
+	// Enroll gives the loop a connected socket and passes the socket's events to owner. Any
+	// goroutine but the loop's own may call it. It waits for the loop, so it must not be called
+	// once the loop may have ended: see LinkSettings.Dial.
 	Enroll(conn net.Conn, owner any) error
 }
 
-// LinkSettings are what pipes and feeds look up while berth runs; shared by all loops.
+// LinkSettings are what pipes and feeds look up while berth runs. All loops share them.
 type LinkSettings struct {
 	dialTimeout atomic.Int64
 	timeout     atomic.Int64
 
-	loops sync.RWMutex // read-locked while a socket is enrolled; guards ended
-	ended bool         // the loops end, or have ended
+	loops sync.RWMutex // guards ended; read-locked while a loop is given a socket, which blocks
+	ended bool         // the loops end, or have ended: they get no more sockets
 }
 
-// SetDialTimeout bounds connecting to a node.
+// SetDialTimeout bounds how long connecting to a node may take.
 func (s *LinkSettings) SetDialTimeout(d time.Duration) { s.dialTimeout.Store(int64(d)) }
 
-// SetTimeout bounds the wait for a reply on a pipe; 0: no bound.
+// SetTimeout bounds how long a node may owe a reply; 0: no bound.
 func (s *LinkSettings) SetTimeout(d time.Duration) { s.timeout.Store(int64(d)) }
 
-// Timeout is what SetTimeout set.
+// Timeout returns what SetTimeout set.
 func (s *LinkSettings) Timeout() time.Duration { return time.Duration(s.timeout.Load()) }
 
-// DialTimeout is what SetDialTimeout set.
+// DialTimeout returns what SetDialTimeout set.
 func (s *LinkSettings) DialTimeout() time.Duration { return time.Duration(s.dialTimeout.Load()) }
 
-// Places is who knows which node serves which slot. *Nodes is one.
+// Places knows which node serves which slot. nodes.Nodes is one.
 type Places interface {
 	Topology() *router.Topology
-	Moved(slot uint16, addr string)
-	Refresh()
+	Moved(slot uint16, addr string) // a node answered MOVED
+	Refresh()                       // asks the nodes for the topology again, soon
 }

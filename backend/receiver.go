@@ -7,41 +7,43 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Receiver is owed replies by a pipe. Its methods run on the pipe's loop, never inside Send.
+// Receiver is the one to whom a pipe owes replies. Its methods run on the pipe's loop, never inside
+// Send.
 type Receiver interface {
-	// Reply delivers one whole reply. sent is the request it answers, as it was given to Send; more
-	// is how many replies the same Send is still owed. Both slices are valid during the call only.
+	// Reply delivers one whole reply. sent is the request that it answers, as it was given to Send.
+	// more is how many replies the same Send is still owed. Both slices are valid during the call
+	// only.
 	Reply(reply, sent []byte, more int)
-	// Lost says that this reply and those after it of the same Send will not come. sent is as in
+	// Lost reports that the replies which the same Send is still owed will not come. sent is as in
 	// Reply.
 	Lost(err *LostError, sent []byte)
 }
 
-// Streamer is a Receiver that may take a long reply as it comes, instead of having it gathered.
+// Streamer is a Receiver that may take a long reply in parts, as they arrive.
 type Streamer interface {
 	Receiver
-	// Part offers the next bytes of a reply that has begun, valid during the call. If it takes
-	// them, all that follows comes the same way and the last bytes as Reply, or Lost reports that
-	// there is no end. If not, they are offered again with the bytes after them. sent is as in
-	// Reply; left is how many bytes are known to be missing after the part. A reply that begins
-	// with an error's or a push's first byte is never offered.
+	// Part offers the next bytes of a reply that has begun, valid during the call. If Part returns
+	// true, the bytes that follow come the same way and the last ones as Reply, or Lost reports
+	// that there is no end. If Part returns false, the same bytes are offered again together with
+	// the next ones. sent is as in Reply. left is how many bytes are known to be missing after the
+	// part. A reply that begins with the first byte of an error or a push is never offered.
 	Part(part, sent []byte, left int) bool
 }
 
-// StreamFrom is how long a reply is known to be before it is offered in parts: for a shorter one
-// the many small writes cost more than gathering it.
+// StreamFrom is how many bytes a reply must be known to have before it is offered in parts. For a
+// shorter reply the many small writes cost more than gathering it.
 const StreamFrom = 1 << 20
 
-// Streamable reports whether a reply that begins so may be handed out before its end is seen.
+// Streamable reports whether a reply with this first byte may be handed out before its end is seen.
 func Streamable(first byte) bool { return first != '-' && first != '>' && first != '|' && first != '!' }
 
 // LostError is why a reply will not come.
 type LostError struct {
-	Addr    string
+	Addr    string // of the node
 	Sent    bool   // the node may have executed the request
-	Begun   bool   // of a lease: a reply had begun to come
-	Refusal string // the node's own error when it refused the connection's AUTH or SELECT, else ""
-	Err     error
+	Begun   bool   // of a lease: a reply had begun to arrive
+	Refusal string // the node's own words if it refused the connection, its AUTH or its SELECT; else ""
+	Err     error  // the cause if there is no Refusal
 }
 
 func (e *LostError) Error() string {
@@ -53,7 +55,7 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// Timeout reports that berth gave up the reply; the connection is there still.
+// Timeout reports whether berth gave up the reply. The connection is still there then.
 func (e *LostError) Timeout() bool { return errors.Is(e.Err, ErrTimeout) }
 
 // Why a connection ended, or why berth gave up a reply.
@@ -66,7 +68,7 @@ var (
 	ErrShutdown = errors.New("berth is shutting down")
 )
 
-// AsLost returns why a lease was lost as a LostError, which it mostly is.
+// AsLost returns err, with which a lease from addr was lost, as a LostError. Mostly it is one.
 func AsLost(addr string, err error) *LostError {
 	if lost, ok := errors.AsType[*LostError](err); ok {
 		return lost
@@ -74,5 +76,5 @@ func AsLost(addr string, err error) *LostError {
 	return &LostError{Addr: addr, Sent: true, Err: err}
 }
 
-// AskingCommand goes before a request for a slot that is being moved to the node.
+// AskingCommand must be sent before a request for a slot that is being moved to the node.
 var AskingCommand = codec.AppendCommandString(nil, "ASKING")

@@ -7,13 +7,14 @@ import (
 )
 
 // Follow reads a MOVED or ASK reply and records a MOVED in the topology. ok is false if the reply
-// is no redirect, or if the request has been redirected most times already; hops counts them.
+// is no redirect, or if the request has been redirected as often as most allows. hops counts the
+// request's redirects.
 func Follow(reply []byte, hops *uint8, most int, nodes Places) (to router.Redirect, ok bool) {
 	to, ok = router.ParseRedirect(reply, "")
 	if !ok {
 		return to, false
 	}
-	if to.Addr[0] == ':' { // no host: that of the node which answered, and all nodes announce in one way
+	if to.Addr[0] == ':' { // without a host: the slot's owner has the same one, for all nodes announce alike
 		host, _, err := net.SplitHostPort(nodes.Topology().Primary(to.Slot))
 		if err != nil {
 			return to, false

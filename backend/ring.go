@@ -1,17 +1,19 @@
 package backend
 
-// Ring is a growing first-in-first-out queue on one slice. The zero value is ready.
+// Ring is a growing first-in-first-out queue on one slice. The zero value is empty.
 type Ring[T any] struct {
-	buf  []T // a power of two long
-	head int // of the oldest
-	n    int
+	buf  []T // its length is a power of two
+	head int // where the oldest element is
+	n    int // elements
 }
 
 // ringMin is the length of the first slice of a ring.
 const ringMin = 64
 
+// Len returns how many elements there are.
 func (r *Ring[T]) Len() int { return r.n }
 
+// Push appends the newest element.
 func (r *Ring[T]) Push(v T) {
 	if r.n == len(r.buf) {
 		r.grow()
@@ -20,10 +22,10 @@ func (r *Ring[T]) Push(v T) {
 	r.n++
 }
 
-// At is the i-th oldest; 0 <= i < len.
+// At returns the i-th oldest element; 0 <= i < Len. The pointer is valid until the next Push or Pop.
 func (r *Ring[T]) At(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
-// Pop removes the oldest; the ring must not be empty.
+// Pop removes and returns the oldest element. The ring must not be empty.
 func (r *Ring[T]) Pop() T {
 	var zero T
 	v := r.buf[r.head]

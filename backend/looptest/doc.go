@@ -1,3 +1,3 @@
-// Package looptest is an event loop, a scripted node and a receiver for the tests of what lives on
-// a loop.
+// Package looptest serves the tests of what lives on an event loop: it has a loop without clients,
+// a scripted node, and a receiver that notes what it is told.
 package looptest

@@ -11,15 +11,15 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Loop is one gnet loop, and the Loop that pipes and feeds want.
+// Loop is one event loop of gnet's without clients, and a backend.Loop.
 type Loop struct {
 	gnet.BuiltinEventEngine
 	client *gnet.Client
 	el     gnet.EventLoop
-	Flush  []func()              // run once after each turn in which somebody asked for it
-	Set    *backend.LinkSettings // of the connections
-	Ahead  time.Duration         // of the clock
-	woken  bool
+	Flush  []func()              // run after each turn in which Wake was called
+	Set    *backend.LinkSettings // of the loop's pipes and feeds
+	Ahead  time.Duration         // how far the loop's clock is ahead of the time
+	woken  bool                  // Flush is posted
 }
 
 // socket is what a pipe and a feed are to their loop.
@@ -35,7 +35,7 @@ func (l *Loop) After() {}
 
 func (l *Loop) Now() int64 { return time.Now().Add(l.Ahead).UnixNano() }
 
-// Enroll gives the loop a connected socket, whose events are owner's.
+// Enroll gives the loop a connected socket and passes the socket's events to owner.
 func (l *Loop) Enroll(conn net.Conn, owner any) error {
 	enrolled, err := l.el.Enroll(gnet.NewContext(context.Background(), owner), conn)
 	if err != nil {
@@ -104,7 +104,7 @@ func Start(t testing.TB) *Loop {
 	if err := l.client.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// A first socket tells which loop there is.
+	// gnet does not say which loops there are: a first socket finds it out.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

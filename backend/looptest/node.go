@@ -8,17 +8,19 @@ import (
 	"time"
 )
 
-// Node is a node that does what a test says, connection by connection.
+// Node is a node that does what the test says, connection by connection.
 type Node struct {
 	Ln    net.Listener
-	Conns chan *NodeConn
+	Conns chan *NodeConn // accepted, for Accept
 }
 
+// NodeConn is the node's end of a connection.
 type NodeConn struct {
 	net.Conn
 	R *bufio.Reader
 }
 
+// StartNode starts a node, which accepts connections until the test ends.
 func StartNode(t testing.TB) *Node {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,9 +42,10 @@ func StartNode(t testing.TB) *Node {
 	return n
 }
 
+// Addr is where the node listens.
 func (n *Node) Addr() string { return n.Ln.Addr().String() }
 
-// Expect reads exactly these bytes.
+// Expect fails the test unless the next bytes are exactly want.
 func (c *NodeConn) Expect(t testing.TB, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
@@ -51,6 +54,7 @@ func (c *NodeConn) Expect(t testing.TB, want string) {
 	}
 }
 
+// Say writes to whoever is connected.
 func (c *NodeConn) Say(t *testing.T, what string) {
 	t.Helper()
 	if _, err := c.Write([]byte(what)); err != nil {
@@ -58,6 +62,7 @@ func (c *NodeConn) Say(t *testing.T, what string) {
 	}
 }
 
+// Accept returns the next connection to the node.
 func Accept(t *testing.T, n *Node) *NodeConn {
 	t.Helper()
 	select {

@@ -11,15 +11,17 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Receiver notes what it is told, one line each.
+// Receiver is a backend.Receiver that notes what it is told, one line for each call.
 type Receiver struct {
 	mu    sync.Mutex
 	lines []string
 	more  chan struct{}
 }
 
+// NewReceiver returns a receiver without lines.
 func NewReceiver() *Receiver { return &Receiver{more: make(chan struct{}, 1024)} }
 
+// Note adds a line.
 func (r *Receiver) Note(s string) {
 	r.mu.Lock()
 	r.lines = append(r.lines, s)
@@ -42,28 +44,29 @@ func (r *Receiver) Lost(err *backend.LostError, sent []byte) {
 	r.Note(fmt.Sprintf("%s sent=%v for %s", why, err.Sent, strings.TrimSpace(string(sent))))
 }
 
-// Wait waits until n lines have been said and returns them.
+// Wait waits until there are n lines and returns all there are.
 func (r *Receiver) Wait(t testing.TB, n int) []string {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for {
 		r.mu.Lock()
-		said := append([]string(nil), r.lines...)
+		lines := append([]string(nil), r.lines...)
 		r.mu.Unlock()
-		if len(said) >= n {
-			return said
+		if len(lines) >= n {
+			return lines
 		}
 		select {
 		case <-r.more:
 		case <-deadline:
-			t.Fatalf("only this was said: %q", said)
+			t.Fatalf("there are only these lines: %q", lines)
 		}
 	}
 }
 
+// WantLines fails the test unless got is want.
 func WantLines(t testing.TB, got []string, want ...string) {
 	t.Helper()
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Fatalf("said\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		t.Fatalf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
