@@ -2,73 +2,72 @@ package feed
 
 import "github.com/berth-proxy/berth/backend"
 
-// ChannelKind is one of the three name spaces that channels have.
+// ChannelKind is the name space of a channel: of channels, of patterns, or of shard channels.
 type ChannelKind uint8
 
-// The kinds, and what one subscribes to them with.
+// The kinds, with the command that subscribes to a channel of each.
 const (
 	PlainChannel   ChannelKind = iota // SUBSCRIBE
 	PatternChannel                    // PSUBSCRIBE
-	ShardChannel                      // SSUBSCRIBE: it lives on the node that owns its slot
+	ShardChannel                      // SSUBSCRIBE: the node that owns the slot has the channel
 )
 
 // ChannelKinds is how many kinds there are.
 const ChannelKinds = 3
 
-// Listener is one who hears channels. Its methods run on the loop.
+// Listener gets the messages of channels. Its methods run on the loop.
 type Listener interface {
-	// Message delivers a message, as the array that RESP2 has for it; in RESP3 only its first byte
-	// is another. It is valid during the call. true asks for a Flush when all that has arrived by
-	// now is delivered, or soon after.
+	// Message delivers a message, as the array that it is in RESP2. In RESP3 only the first byte
+	// differs. The array is valid during the call. If Message returns true, Flush is called when
+	// all that has arrived by now is delivered, or soon after.
 	Message(array []byte) bool
-	// Flush is the time to write what Message has gathered.
+	// Flush writes what Message has gathered.
 	Flush()
-	// Moves says that one of the listener's subscriptions is on the feed to from here on, and no
-	// longer on from; nil: on none. It does so for the first when the listener joins, and for the
-	// last when it leaves.
+	// Moves reports that one of the listener's subscriptions has moved from one feed to another;
+	// nil is no feed. The first call comes when the listener joins a channel, the last one when it
+	// leaves.
 	Moves(from, to *Feed)
-	// Cut says that the node, asked anew after its connection was lost, no longer allows the
-	// listener's user a channel it is subscribed to. Redis closes such a client.
+	// Cut reports that the listener's user lacks the right to one of its channels by now: the node
+	// was asked again after a connection was lost. Redis closes such a client.
 	Cut(why *backend.LostError)
 }
 
-// Subscriber is one who has asked for channels. Its methods run on the loop, never inside
-// Subscribe.
+// Subscriber has asked for channels. Its methods run on the loop, never inside Subscribe.
 type Subscriber interface {
 	// Subscribed answers Subscribe, for each channel in the order of the request: the node has
-	// confirmed. This is the place in the stream of messages where the subscription begins; who
-	// wants it has a Listener Join the channel, now or never.
+	// confirmed it. This is the place in the stream of messages where the subscription begins, so
+	// the Listener has to Join the channel during the call.
 	Subscribed(ch *Channel, last bool)
-	// Refused answers Subscribe, for all channels: the node, whose words are in err.Refusal, does
-	// not allow it, or none was reached.
+	// Refused answers Subscribe, for all channels: the node does not allow it (err.Refusal is the
+	// node's own words), or no node was reached.
 	Refused(err *backend.LostError)
 }
 
-// Channel is a name that somebody of this loop has subscribed to. Owned by the loop.
+// Channel is a name to which listeners of one loop and user are subscribed. Owned by the loop.
 type Channel struct {
 	set  *Set
 	kind ChannelKind
 	name string
 
-	places  []*Subscription // who listens; their order means nothing
-	claims  int             // of listeners' requests for it, that are on their way or being prepared
-	feed    *Feed           // where it is subscribed, or is about to be; nil: nowhere
-	live    bool            // the feed's node has confirmed
+	places  []*Subscription // one for each listener; their order means nothing
+	claims  int             // requests for it that are being prepared, or not answered yet
+	feed    *Feed           // where it is subscribed to, or about to be; nil: nowhere
+	live    bool            // the feed's node has confirmed it
 	hops    uint8           // redirects since it was last live
-	pending int             // of the message being delivered, the places that have not got it: the first ones
+	pending int             // how many places, the first ones, have not got the message being delivered
 }
 
-// Name is the channel, or the pattern.
+// Name is the name of the channel, or the pattern.
 func (ch *Channel) Name() string { return ch.name }
 
-// Subscription is a listener's place among those of a channel.
+// Subscription is a listener's place in a channel.
 type Subscription struct {
 	channel *Channel
 	to      Listener
 	index   int // in channel.places
 }
 
-// Join makes the listener hear the channel, from Subscribed on.
+// Join adds a listener to the channel. See Subscriber.Subscribed for the time.
 func (ch *Channel) Join(to Listener) *Subscription {
 	sub := &Subscription{channel: ch, to: to, index: len(ch.places)}
 	ch.places = append(ch.places, sub)
@@ -76,11 +75,11 @@ func (ch *Channel) Join(to Listener) *Subscription {
 	return sub
 }
 
-// Leave ends it. With its last listener the channel is given up at the node.
+// Leave ends the subscription. The node is told when it was the channel's last one.
 func (sub *Subscription) Leave() {
 	ch := sub.channel
 	hole, last := sub.index, len(ch.places)-1
-	if hole < ch.pending { // the message being delivered goes to places below due: the hole must not get one that has it
+	if hole < ch.pending { // a message is being delivered to the pending places: fill the hole with another of them
 		ch.pending--
 		ch.put(ch.places[ch.pending], hole)
 		hole = ch.pending
@@ -94,12 +93,13 @@ func (sub *Subscription) Leave() {
 	ch.release()
 }
 
+// put makes places[at] the subscription's.
 func (ch *Channel) put(sub *Subscription, at int) {
 	ch.places[at] = sub
 	sub.index = at
 }
 
-// wanted reports whether somebody listens, or is about to.
+// wanted reports whether the channel has a listener, or is about to have one.
 func (ch *Channel) wanted() bool { return len(ch.places) > 0 || ch.claims > 0 }
 
 // disclaim takes back one claim.
@@ -108,7 +108,7 @@ func (ch *Channel) disclaim() {
 	ch.release()
 }
 
-// release forgets the channel when nobody wants it any more.
+// release forgets the channel when it is no longer wanted.
 func (ch *Channel) release() {
 	if ch.wanted() || ch.set.channels[ch.kind][ch.name] != ch {
 		return
@@ -117,7 +117,7 @@ func (ch *Channel) release() {
 	ch.moveTo(nil)
 }
 
-// moveTo makes another feed, or none, the channel's. The old one's node is told.
+// moveTo makes f, which may be nil, the channel's feed, and tells the node of the feed before.
 func (ch *Channel) moveTo(f *Feed) {
 	old := ch.feed
 	if old == f {
@@ -129,10 +129,11 @@ func (ch *Channel) moveTo(f *Feed) {
 	}
 }
 
-// away enters that the channel is not, or no longer, subscribed where it was.
+// away records that the channel's feed is not, or no longer, subscribed to it.
 func (ch *Channel) away() { ch.enter(nil) }
 
-// enter makes another feed, or none, the channel's.
+// enter makes f, which may be nil, the channel's feed. It is the only write of feed and live, but
+// for the confirmation.
 func (ch *Channel) enter(f *Feed) {
 	old := ch.feed
 	if old != nil {

@@ -6,35 +6,36 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// fanOut brings messages to their listeners in slices, since one message may be for ten thousand of
-// them, and others wait for the loop. Gathering and writing take turns: what has been gathered is
-// written, to the last listener, before more is gathered, so that memory is bounded by the
-// gatherBytes of one round.
+// fanOut delivers messages to their listeners in slices, because one message may have ten thousand
+// listeners while other clients wait for the loop. Gathering and writing alternate: what was
+// gathered is written, down to the last listener, before more is gathered. So memory is bounded by
+// the gatherBytes of one round.
 //
-//	Traffic ─▶ in ─take─▶ Message, Message, …  ─▶ fed ─▶ Flush, Flush, …
-//	           ▲                                          │ out of time
-//	           └───────────── later visit ◀───────────────┘
+//	Traffic ─▶ in ─take─▶ Message, Message, … ─▶ toFlush ─▶ Flush, Flush, …
+//	           ▲                                            │ out of time
+//	           └────────── work, posted by later ◀──────────┘
 //
-// What arrives in between waits as it came, once. If that becomes too much, the loop is held after
-// all: then the node waits for us, and its own limit for subscribers that are slow decides.
+// What arrives meanwhile is kept as it came, once for all listeners. If that becomes too much, the
+// loop delivers it all at once. The node has to wait then, and its own limit for slow subscribers
+// decides.
 type fanOut struct {
-	queue   []*Feed    // have more to deliver, in turn
-	toFlush []Listener // are to be flushed
-	flushed int        // of fed
-	posted  bool       // a later visit is on its way
+	queue   []*Feed    // feeds with more to deliver, oldest first
+	toFlush []Listener // listeners with gathered messages
+	flushed int        // how many of toFlush have been flushed
+	posted  bool       // work is posted
 }
 
 const (
-	gatherDeliveries = 16 << 10
-	gatherBytes      = 4 << 20
-	fanOutSlice      = 5 * time.Millisecond
-	maxFeedBacklog   = 16 << 20 // bytes
+	gatherDeliveries = 16 << 10             // of one round
+	gatherBytes      = 4 << 20              // of one round
+	fanOutSlice      = 5 * time.Millisecond // the longest that other clients wait for one visit
+	maxFeedBacklog   = 16 << 20             // bytes of a feed that may wait
 )
 
 // budget is what one round of gathering may still cost.
 type budget struct{ deliveries, bytes int }
 
-// arrived takes bytes of a node.
+// arrived takes bytes that a feed has read.
 func (fs *Feeds) arrived(f *Feed, buf []byte) {
 	if f.queued || fs.posted || len(f.in) > 0 {
 		f.keep(buf)
@@ -50,7 +51,7 @@ func (fs *Feeds) arrived(f *Feed, buf []byte) {
 	}
 }
 
-// keep adds to the input that waits.
+// keep appends to the input that waits.
 func (f *Feed) keep(b []byte) {
 	if f.inPos > len(f.in)/2 {
 		f.in = f.in[:copy(f.in, f.in[f.inPos:])]
@@ -59,6 +60,7 @@ func (f *Feed) keep(b []byte) {
 	f.in = append(f.in, b...)
 }
 
+// list puts a feed into the queue, unless it is there.
 func (fs *Feeds) list(f *Feed) {
 	if !f.queued {
 		f.queued = true
@@ -66,8 +68,8 @@ func (fs *Feeds) list(f *Feed) {
 	}
 }
 
-// gather makes one round of deliveries out of buf, which has just arrived or has waited, and
-// returns how many bytes are done with.
+// gather makes one round of deliveries from buf, which has just arrived or was kept. It returns how
+// many bytes are done with.
 func (fs *Feeds) gather(f *Feed, buf []byte) int {
 	losses := f.losses
 	n, blocked := f.take(buf, &budget{gatherDeliveries, gatherBytes})
@@ -83,7 +85,7 @@ func (fs *Feeds) gather(f *Feed, buf []byte) int {
 	return n
 }
 
-// gatherKept is gather for what has waited.
+// gatherKept is gather for the input that was kept.
 func (fs *Feeds) gatherKept(f *Feed) {
 	losses := f.losses
 	n := fs.gather(f, f.in[f.inPos:])
@@ -95,8 +97,8 @@ func (fs *Feeds) gatherKept(f *Feed) {
 	}
 }
 
-// spread hands a message to those listeners of the channel who have not got it; false: the budget
-// is spent before.
+// spread hands a message to the listeners of the channel that have not got it. It returns false if
+// the budget ends before.
 func (fs *Feeds) spread(ch *Channel, message []byte, b *budget) bool {
 	for ch.pending > 0 {
 		if b.deliveries <= 0 || b.bytes <= 0 {
@@ -114,12 +116,12 @@ func (fs *Feeds) spread(ch *Channel, message []byte, b *budget) bool {
 	return true
 }
 
-// work writes what was gathered and gathers what waits, until nothing is left or the time is over;
-// 0: for as long as it takes.
+// work writes what was gathered and gathers what was kept, until nothing is left or the slice of
+// time is over; 0: for as long as it takes.
 func (fs *Feeds) work(slice time.Duration) {
 	began := time.Now()
 	for {
-		if !fs.flushFed(began, slice) {
+		if !fs.flushListeners(began, slice) {
 			fs.later()
 			return
 		}
@@ -133,8 +135,8 @@ func (fs *Feeds) work(slice time.Duration) {
 	}
 }
 
-// flushFed writes to the listeners in turn; false: the time is over before.
-func (fs *Feeds) flushFed(began time.Time, slice time.Duration) bool {
+// flushListeners flushes the listeners in toFlush. It returns false if the time is over.
+func (fs *Feeds) flushListeners(began time.Time, slice time.Duration) bool {
 	for ; fs.flushed < len(fs.toFlush); fs.flushed++ {
 		if fs.flushed%32 == 31 && slice > 0 && time.Since(began) > slice {
 			return false
@@ -146,8 +148,8 @@ func (fs *Feeds) flushFed(began time.Time, slice time.Duration) bool {
 	return slice == 0 || len(fs.queue) == 0 || time.Since(began) <= slice
 }
 
-// later goes on when the loop has looked after its other sockets. A task posted from the loop
-// itself would run before that.
+// later posts work to run after the loop's other sockets. It does so from a goroutine, because a
+// task that the loop posts itself would run before them.
 func (fs *Feeds) later() {
 	if fs.posted {
 		return

@@ -14,40 +14,41 @@ import (
 )
 
 // Feed is the connection to a node on which the messages come for all listeners of one user and one
-// loop: each is sent once, however many listen.
+// loop. The node sends each message once, however many listeners there are.
 //
-// Every SUBSCRIBE of a listener is passed on, though the node may have sent the same before: so the
-// node judges each time whether the user may, and its confirmation stands at the place in the
-// stream of messages where the new subscription begins. An UNSUBSCRIBE is passed on when nobody is
-// left; else a PING finds that place.
+// Every SUBSCRIBE of a listener is passed on to the node, even if the channel is subscribed to
+// already. So the node decides each time whether the user may, and its confirmation marks the place
+// in the stream of messages where the new subscription begins. An UNSUBSCRIBE is passed on when no
+// listener is left. Otherwise a PING finds the place where the subscription ends.
 //
-// Owned by one event loop. Its states are those of a Pipe. It speaks RESP2, whose messages differ
-// from RESP3's in one byte.
+// A feed speaks RESP2, whose messages differ from RESP3's in one byte.
 //
 //	Subscribe, Sync ─▶ out ─flush─▶ socket ─▶ node
 //	            └──▶ owed (ring) ◀─confirmed─┐
 //	Listener ◀─ channel ◀─ message ──── Traffic ◀── socket
+//
+// Owned by one event loop.
 type Feed struct {
 	set      *Set
 	link     backend.Link
 	conn     gnet.Conn // while the link is shaking or up
 	out      []byte    // commands that are not on the socket
-	dirty    bool      // in feeds.dirty
+	dirty    bool      // it is in feeds.dirty
 	owed     backend.Ring[*order]
-	channels int // channels whose feed this is
+	channels int // how many channels have this feed
 
 	scanner    codec.ReplyScanner
-	in         []byte // has arrived and, from inPos on, is not delivered
-	inPos      int
-	delivering *Channel // before it lies a message to this channel that not all have got; else nil
-	size       int      // of that message
-	queued     bool     // in feeds.behind
-	ended      error    // the socket is gone; what has arrived is still to be delivered
+	in         []byte   // what has arrived; from inPos on it is not delivered
+	inPos      int      // of in
+	delivering *Channel // the next message is for this channel, and not all its listeners have got it; or nil
+	size       int      // of that message, bytes
+	queued     bool     // it is in feeds.queue
+	ended      error    // why the socket is gone, while what has arrived is still being delivered; else nil
 	losses     int      // connections that this feed has lost
 	proven     bool     // this connection has confirmed a subscription
 
-	lastRead int64 // when the node said something last, unix nanoseconds
-	lastUse  int64 // unix nanoseconds
+	lastRead int64 // when the node sent bytes last, unix nanoseconds
+	lastUse  int64 // when the node was asked last, unix nanoseconds
 }
 
 // orderVerb is what a feed asks its node.
@@ -59,38 +60,38 @@ const (
 	orderPing                  // PING
 )
 
-// order is something asked of a node, and the place of its answers among what the node says.
+// order is a command sent to the node, and the place of its replies among all that the node sends.
 type order struct {
 	verb      orderVerb
 	kind      ChannelKind
-	channels  []*Channel // each is confirmed, in this order
-	request   []byte     // of a listener, as it came; nil: made of the channels
-	confirmed int        // confirmations so far
-	to        Subscriber // who asked; nil: nobody, the order is to bring back what was lost
-	done      func()     // what a PING was for
+	channels  []*Channel // the node confirms each one, in this order
+	request   []byte     // the listener's own command; nil: it is made of the channels
+	confirmed int        // how many channels the node has confirmed
+	to        Subscriber // hears the confirmations; nil: the order brings back channels that were lost
+	done      func()     // called at the reply to a PING; or nil
 	tries     uint8      // connections lost and redirects followed
-	askedAt   int64      // when it was asked, unix nanoseconds
+	askedAt   int64      // unix nanoseconds
 }
 
-// maxOrderTries bounds how often an order goes to another connection.
+// maxOrderTries bounds how often an order is given to another connection.
 const maxOrderTries = 5
 
 // Addr is the node's address.
 func (f *Feed) Addr() string { return f.link.Addr() }
 
-// Up reports whether it is connected: what a node has said may be on its way.
+// Up reports whether the feed is connected: messages may be on their way.
 func (f *Feed) Up() bool { return f.link.State() == backend.Up }
 
-// Sync has done called when all that the node had said by now is delivered. done runs on the loop,
-// never inside Sync.
+// Sync calls done when all that the node has sent by now is delivered. done runs on the loop, never
+// inside Sync.
 func (f *Feed) Sync(done func()) { f.ask(&order{verb: orderPing, done: done}) }
 
-// ready reports whether the feed may be asked: it is connected, being connected, or allowed to try.
+// ready reports whether the feed may be asked: it is up, on its way up, or may be dialled.
 func (f *Feed) ready() bool {
 	return f.link.State() != backend.Down || f.link.MayBegin(f.set.feeds.loop.Now())
 }
 
-// ask queues an order. The caller has seen to it that the feed is ready.
+// ask queues an order. The feed must be ready.
 func (f *Feed) ask(o *order) {
 	if f.link.State() == backend.Down {
 		f.dial()
@@ -121,7 +122,7 @@ func (f *Feed) ask(o *order) {
 
 var pingRequest = codec.AppendCommandString(nil, "PING")
 
-// write appends a request about channels.
+// write appends to out a command about channels.
 func (f *Feed) write(word string, channels []*Channel) {
 	b := codec.AppendArray(f.out, 1+len(channels))
 	b = codec.AppendBulkString(b, word)
@@ -131,13 +132,14 @@ func (f *Feed) write(word string, channels []*Channel) {
 	f.out = b
 }
 
-// unsubscribe tells the node that a channel is no longer wanted here, if it has been asked for it.
+// unsubscribe tells the node that a channel is no longer wanted here, if there is a connection.
 func (f *Feed) unsubscribe(ch *Channel) {
 	if f.link.State() != backend.Down && f.ended == nil {
 		f.ask(&order{verb: orderOff, kind: ch.kind, channels: []*Channel{ch}})
 	}
 }
 
+// dial begins a connection.
 func (f *Feed) dial() {
 	f.link.Begin()
 	fs := f.set.feeds
@@ -145,7 +147,7 @@ func (f *Feed) dial() {
 	fs.settings.Dial(fs.loop, f.Addr(), f, f.lost)
 }
 
-// Opened is the loop's word that the socket is connected and enrolled.
+// Opened is called by the loop when it has the connected socket.
 func (f *Feed) Opened(c gnet.Conn) {
 	now := f.set.feeds.loop.Now()
 	handshake, opened := f.link.Opened(f.set.identity, now)
@@ -161,7 +163,7 @@ func (f *Feed) Opened(c gnet.Conn) {
 	f.flush()
 }
 
-// flush writes what was asked since the last flush.
+// flush writes the orders that were queued since the last flush.
 func (f *Feed) flush() {
 	f.dirty = false
 	if f.link.State() != backend.Up || f.conn == nil || len(f.out) == 0 {
@@ -176,7 +178,7 @@ func (f *Feed) flush() {
 	}
 }
 
-// Traffic takes what the node has said.
+// Traffic takes the bytes that have arrived.
 func (f *Feed) Traffic(c gnet.Conn) {
 	fs := f.set.feeds
 	fs.loop.Enter()
@@ -187,8 +189,8 @@ func (f *Feed) Traffic(c gnet.Conn) {
 	fs.loop.After()
 }
 
-// take delivers what buf holds, as long as the budget lasts, and returns how many bytes are done
-// with. blocked: there is more that could be delivered.
+// take handles the replies in buf and delivers its messages, as long as the budget lasts. It returns
+// how many bytes are done with. blocked is true if it could go on with the rest.
 func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	losses := f.losses
 	for taken < len(buf) || f.delivering != nil {
@@ -208,7 +210,7 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 			if !f.handle(buf[taken : taken+n]) {
 				return taken, true
 			}
-			if f.losses != losses { // what was said ended the connection
+			if f.losses != losses { // the reply ended the connection
 				return len(buf), false
 			}
 		}
@@ -218,28 +220,28 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 			}
 			f.delivering = nil
 		} else {
-			b.deliveries-- // thousands may be confirmed in one read
+			b.deliveries-- // one read may confirm thousands of channels
 		}
 		taken += f.size
 	}
 	return taken, false
 }
 
-// hear processes one reply. A message is not delivered here: f.at records its channel and take
-// delivers it. hear returns false if another feed is still delivering to that channel; the caller
-// retries later.
+// handle processes one reply. A message is not delivered here: f.delivering records its channel and
+// take delivers it. handle returns false if another feed is still delivering to that channel; the
+// caller retries later.
 func (f *Feed) handle(reply []byte) bool {
 	if f.link.State() == backend.Shaking {
 		f.shaken(reply)
 		return true
 	}
-	s := parseReply(reply)
-	switch s.kind {
+	r := parseReply(reply)
+	switch r.kind {
 	case replyMessage:
 		f.set.feeds.stats.Messages++
-		ch := f.set.channels[s.channel][string(s.name)]
+		ch := f.set.channels[r.channel][string(r.name)]
 		switch {
-		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // moved away; every node of a cluster says it
+		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // moved to a feed that gets the message as well
 		case ch.pending > 0:
 			f.set.feeds.stats.Messages--
 			return false
@@ -247,7 +249,7 @@ func (f *Feed) handle(reply []byte) bool {
 			f.delivering, ch.pending = ch, len(ch.places)
 		}
 	case replyOn, replyOff:
-		f.confirmed(&s)
+		f.confirmed(&r)
 	case replyPong:
 		if o := f.first(orderPing); o != nil {
 			f.owed.Pop()
@@ -263,7 +265,7 @@ func (f *Feed) handle(reply []byte) bool {
 	return true
 }
 
-// first is the oldest order, if it is of that verb.
+// first returns the oldest order if it has that verb, else nil.
 func (f *Feed) first(verb orderVerb) *order {
 	if f.owed.Len() == 0 || (*f.owed.At(0)).verb != verb {
 		return nil
@@ -271,6 +273,7 @@ func (f *Feed) first(verb orderVerb) *order {
 	return *f.owed.At(0)
 }
 
+// synced is for a PING whose place in the stream of messages has been reached.
 func (o *order) synced() {
 	if o.done != nil {
 		o.done()
@@ -286,19 +289,19 @@ func (f *Feed) shaken(reply []byte) {
 	}
 }
 
-// errorText is an error reply's words.
+// errorText returns the text of an error reply.
 func errorText(reply []byte) string { return string(reply[1 : len(reply)-2]) }
 
-// confirmed takes the node's word that a subscription begins or has ended.
-func (f *Feed) confirmed(s *nodeReply) {
+// confirmed handles a confirmation: a subscription begins here, or has ended.
+func (f *Feed) confirmed(r *nodeReply) {
 	verb := orderOn
-	if s.kind == replyOff {
+	if r.kind == replyOff {
 		verb = orderOff
 	}
 	o := f.first(verb)
-	if o == nil || o.kind != s.channel || o.channels[o.confirmed].name != string(s.name) {
-		if s.kind == replyOff && s.channel == ShardChannel { // the node has lost the slot
-			f.dropped(s.name)
+	if o == nil || o.kind != r.channel || o.channels[o.confirmed].name != string(r.name) {
+		if r.kind == replyOff && r.channel == ShardChannel { // the node has lost the slot
+			f.dropped(r.name)
 			return
 		}
 		f.end(backend.ErrUnowed)
@@ -307,7 +310,7 @@ func (f *Feed) confirmed(s *nodeReply) {
 	f.answered(o)
 }
 
-// answered enters that the oldest order is confirmed for its next channel.
+// answered records that the oldest order is confirmed for its next channel.
 func (f *Feed) answered(o *order) {
 	ch := o.channels[o.confirmed]
 	if o.verb == orderOn {
@@ -324,11 +327,11 @@ func (f *Feed) answered(o *order) {
 	}
 }
 
-// confirm enters that the node has subscribed a channel here.
+// confirm records that a channel is subscribed to here.
 func (f *Feed) confirm(ch *Channel) {
 	f.proven = true
 	f.set.backOff.Worked()
-	if ch.feed == nil && ch.wanted() { // another listener's request for it was refused meanwhile
+	if ch.feed == nil && ch.wanted() { // since the order was given, the node has refused another listener's order
 		ch.moveTo(f)
 	}
 	if ch.feed == f {
@@ -336,8 +339,7 @@ func (f *Feed) confirm(ch *Channel) {
 	}
 }
 
-// dropped takes the node's word that it has ended a subscription because the channel's slot has
-// left it.
+// dropped handles an end that no order asked for: the channel's slot has left the node.
 func (f *Feed) dropped(name []byte) {
 	ch := f.set.channels[ShardChannel][string(name)]
 	if ch == nil || ch.feed != f {
@@ -346,28 +348,28 @@ func (f *Feed) dropped(name []byte) {
 	ch.away()
 	f.set.feeds.nodes.Refresh()
 	f.set.lose(ch)
-	f.set.restore() // the old owner will say who the new one is
+	f.set.restore() // the old owner will name the new one
 }
 
-// refused takes an error: the answer to the oldest order.
+// refused handles an error: the reply to the oldest order, mostly.
 func (f *Feed) refused(reply []byte) {
 	host, _, _ := net.SplitHostPort(f.Addr())
 	to, moved := router.ParseRedirect(reply, host)
 	if f.owed.Len() == 0 || moved && !(*f.owed.At(0)).about(to.Slot) {
-		if !moved { // "max number of clients reached", for one; the node closes
+		if !moved { // "max number of clients reached", for example: the node closes the connection
 			f.end(&backend.LostError{Addr: f.Addr(), Err: errors.New(errorText(reply))})
 		}
-		return // moved: SUNSUBSCRIBE's answer, which the node's own sunsubscribe was taken for
+		return // the reply to a SUNSUBSCRIBE, which an end that no order asked for seemed to answer
 	}
 	o := f.owed.Pop()
 	switch o.verb {
-	case orderPing: // a user may lack the permission; it comes at the right place all the same
+	case orderPing: // the user may not PING, but the error comes at the right place all the same
 		o.synced()
 		return
 	case orderOff:
 		return
 	}
-	for _, ch := range o.channels { // unless it has been live before, or moved on
+	for _, ch := range o.channels { // a channel that was live before stays, and so does one that has moved on
 		if ch.feed == f && (moved || !ch.live) {
 			ch.away()
 		}
@@ -387,7 +389,7 @@ func (f *Feed) refused(reply []byte) {
 	}
 }
 
-// refuse tells who gave the order that it was in vain.
+// refuse tells the subscriber that the order has failed.
 func (o *order) refuse(err *backend.LostError) {
 	o.to.Refused(err)
 	for _, ch := range o.channels {
@@ -398,18 +400,18 @@ func (o *order) refuse(err *backend.LostError) {
 	o.channels[0].set.Disclaim(o.channels)
 }
 
-// about reports whether an order may be answered by an error that speaks of a slot.
+// about reports whether a MOVED or ASK for the slot may be the reply to the order.
 func (o *order) about(slot uint16) bool {
 	return o.verb != orderPing && o.kind == ShardChannel && router.Slot([]byte(o.channels[0].name)) == slot
 }
 
-// forbids reports whether an error means that the user may not, now or later.
+// forbids reports whether an error means that the user lacks the right, so trying again is useless.
 func forbids(refusal string) bool {
 	word, _, _ := strings.Cut(refusal, " ")
 	return word == "NOPERM" || word == "NOAUTH" || word == "WRONGPASS"
 }
 
-// end closes the connection for a reason of ours.
+// end closes the connection for a reason of berth's.
 func (f *Feed) end(err error) {
 	conn := f.conn
 	f.lost(err)
@@ -418,25 +420,26 @@ func (f *Feed) end(err error) {
 	}
 }
 
-// Closed is the loop's word that the socket is gone.
+// Closed is called by the loop when the socket is gone.
 func (f *Feed) Closed(c gnet.Conn, err error) {
-	if f.conn != c { // we ended it ourselves
+	if f.conn != c { // end closed it
 		return
 	}
 	fs := f.set.feeds
 	fs.loop.Enter()
 	defer fs.loop.After()
 	f.conn, err = nil, backend.HangUp(err)
-	if f.queued { // the rest of what it said is delivered first
+	if f.queued { // what has arrived is delivered first
 		f.ended = err
 		return
 	}
 	f.lost(err)
 }
 
-// lost ends this connection, however far it had come, and has its channels and orders looked after.
-// An order of which the node has confirmed a part was allowed as a whole: the rest of it is lost
-// like channels that have been there for long.
+// lost ends this connection, however far it had come. Its channels are subscribed to again and its
+// orders are given to another connection, or refused. An order of which the node has confirmed a
+// part was allowed as a whole, so its other channels are treated like channels that were subscribed
+// to.
 func (f *Feed) lost(err error) {
 	if o := f.first(orderOn); o != nil && o.confirmed > 0 {
 		for o.confirmed < len(o.channels) {
@@ -468,7 +471,7 @@ func (f *Feed) lost(err error) {
 	for queue.Len() > 0 {
 		switch o := queue.Pop(); {
 		case o.verb == orderPing:
-			o.synced() // nothing more comes that could be before it
+			o.synced() // nothing comes before it any more
 		case o.verb == orderOff || o.to == nil:
 		case refused.Refusal != "" || given || o.tries >= maxOrderTries:
 			o.refuse(refused)
@@ -479,14 +482,15 @@ func (f *Feed) lost(err error) {
 	}
 }
 
-// feedSilence is how long a node may say nothing before it is asked whether it is still there:
-// nothing else would tell a quiet channel from a dead node.
+// feedSilence is how long a node may send nothing before it is asked for a sign of life. Otherwise a
+// dead node would look like a quiet channel.
 const feedSilence = 10 * time.Second
 
 // feedIdle is how long a feed outlives its last channel.
 const feedIdle = 5 * time.Second
 
-// tick ends a feed whose node does not answer, or that nobody needs. true: it is gone for good.
+// tick ends a feed whose node does not answer, or that has no channel. It returns true if the feed is
+// gone for good.
 func (f *Feed) tick(now int64, timeout time.Duration) bool {
 	fs := f.set.feeds
 	switch {

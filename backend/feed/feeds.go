@@ -8,28 +8,31 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Feeds are the subscriptions of one event loop, by user. Owned by that loop.
+// Feeds are all subscriptions of one event loop, by user. Owned by that loop.
 type Feeds struct {
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	nodes    backend.Places
 	sets     map[backend.Identity]*Set
-	dirty    []*Feed
+	dirty    []*Feed // for the next Flush
 	fanOut
 	stats Stats
 }
 
-// Stats counts what the feeds of one loop have done. Plain numbers: read them on the loop.
+// Stats counts what the feeds of one loop have done. Read the numbers on the loop.
 type Stats struct {
-	Dials, DialErrors, Lost int64
-	Retired                 int64 // not needed any more
-	Timeouts                int64 // connections ended because the node did not answer
-	BytesIn, BytesOut       int64
-	Messages                int64 // that nodes sent
-	Deliveries              int64 // of them, to listeners
+	Dials      int64 // connections begun
+	DialErrors int64 // of them, those that ended before the node confirmed a subscription
+	Lost       int64 // connections that ended, but for Retired
+	Retired    int64 // connections that berth ended because it did not need them
+	Timeouts   int64 // connections that berth ended because the node did not answer
+	BytesIn    int64
+	BytesOut   int64
+	Messages   int64 // messages that nodes sent
+	Deliveries int64 // messages that listeners got
 }
 
-// Add sums another loop's counters into s.
+// Add adds what another loop's feeds have done.
 func (s *Stats) Add(o Stats) {
 	s.Dials += o.Dials
 	s.DialErrors += o.DialErrors
@@ -42,13 +45,13 @@ func (s *Stats) Add(o Stats) {
 	s.Deliveries += o.Deliveries
 }
 
-// New makes the feeds of a loop.
+// New returns the feeds of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings, nodes backend.Places) *Feeds {
 	return &Feeds{loop: loop, settings: settings, nodes: nodes, sets: map[backend.Identity]*Set{}}
 }
 
-// Of is the set of a user, made when first asked for. Database and protocol of the identity mean
-// nothing here.
+// Of returns the set of the identity's user, made when first asked for. The identity's database and
+// protocol mean nothing here.
 func (fs *Feeds) Of(id backend.Identity) *Set {
 	id.DB, id.RESP = 0, 2
 	s := fs.sets[id]
@@ -70,16 +73,16 @@ func (fs *Feeds) touch(f *Feed) {
 	fs.dirty = append(fs.dirty, f)
 }
 
-// Flush writes what was asked on any feed during this turn.
+// Flush writes the orders that were queued on any feed during this turn.
 func (fs *Feeds) Flush() {
-	for i := 0; i < len(fs.dirty); i++ { // flush may lose a feed, and others are asked: dirty grows
+	for i := 0; i < len(fs.dirty); i++ { // dirty may grow: flush may lose a feed, and others get its orders
 		fs.dirty[i].flush()
 	}
 	clear(fs.dirty)
 	fs.dirty = fs.dirty[:0]
 }
 
-// Tick looks after feeds that are silent or idle, and after channels that have no feed.
+// Tick ends feeds that are silent or idle, and subscribes again to channels that have lost theirs.
 func (fs *Feeds) Tick() {
 	now := fs.loop.Now()
 	timeout := fs.settings.Timeout()
@@ -109,26 +112,27 @@ func (fs *Feeds) TopologyChanged() {
 	}
 }
 
-// Close ends every feed.
+// Close ends every feed and subscribes to nothing again.
 func (fs *Feeds) Close() {
 	for _, s := range fs.sets {
 		for _, f := range s.byAddr {
 			f.end(backend.ErrShutdown)
 		}
 	}
-	clear(fs.sets) // nothing is to be restored
+	clear(fs.sets) // with the channels that are lost now
 }
 
-// Stats are the counters so far.
+// Stats returns what the loop's feeds have done so far.
 func (fs *Feeds) Stats() Stats { return fs.stats }
 
-// Count is how many of a node's feeds of this loop stand in each state, and what they carry.
+// Count is the state of a node's feeds, those of one loop or of several added up.
 type Count struct {
-	Up, Dialing int
-	Channels    int // subscribed on them
+	Up       int // feeds that are up
+	Dialing  int // feeds that are being dialled, or in their handshake
+	Channels int // channels that have these feeds
 }
 
-// Add counts another loop's feeds in.
+// Add adds another loop's feeds of the same node.
 func (c *Count) Add(o Count) {
 	c.Up += o.Up
 	c.Dialing += o.Dialing
@@ -152,12 +156,12 @@ func (fs *Feeds) Count(counts map[string]Count) {
 	}
 }
 
-// Set is the feeds and channels of one user, a feed for a node. Owned by the loop.
+// Set is the feeds and channels of one user, one feed for each node. Owned by the loop.
 //
-// Plain channels and patterns are all on one feed, home, since a node of a Cluster hears what is
-// published on any other. A shard channel is on the feed to the owner of its slot. A channel whose
-// feed is lost, or whose slot has left, is in lost until it has been subscribed anew; what is
-// published meanwhile never comes, as it would not to a client of Redis that has to connect again.
+// Plain channels and patterns are all on one feed, home, because a node of a Cluster delivers what
+// is published on any other. A shard channel is on the feed to the owner of its slot. A channel that
+// has lost its feed, or whose slot has moved, is in lost until it is subscribed to again. Messages
+// published meanwhile never arrive, as with a client of Redis that has to connect again.
 type Set struct {
 	feeds    *Feeds
 	identity backend.Identity
@@ -165,10 +169,11 @@ type Set struct {
 	home     *Feed // nil: not chosen
 	channels [ChannelKinds]map[string]*Channel
 
-	lost    []*Channel      // have listeners and no feed; perhaps some that found one already
-	backOff backend.BackOff // before lost are asked for again
+	lost    []*Channel      // channels with listeners and without a feed; some may have a feed again
+	backOff backend.BackOff // before lost is asked for again
 }
 
+// channelCount returns how many channels there are, of all kinds.
 func (s *Set) channelCount() int {
 	n := 0
 	for _, of := range s.channels {
@@ -177,8 +182,8 @@ func (s *Set) channelCount() int {
 	return n
 }
 
-// Claim is the channel of a name, for a Subscribe that is being prepared: it is remembered until
-// that is answered, or until Disclaim. The name is copied.
+// Claim returns the channel of a name, for a Subscribe that is being prepared. The channel is kept
+// until that Subscribe is answered, or until Disclaim. The name is copied.
 func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 	ch := s.channels[kind][string(name)]
 	if ch == nil {
@@ -189,7 +194,7 @@ func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 	return ch
 }
 
-// Disclaim takes claims back, in slices.
+// Disclaim takes back one claim to each of the channels, in slices.
 func (s *Set) Disclaim(channels []*Channel) {
 	n := min(len(channels), disclaimSlice)
 	for _, ch := range channels[:n] {
@@ -200,11 +205,12 @@ func (s *Set) Disclaim(channels []*Channel) {
 	}
 }
 
+// disclaimSlice is how many channels are disclaimed in one visit of the loop.
 const disclaimSlice = 1 << 10
 
-// Subscribe asks a node for claimed channels of one kind, shard channels of one slot only, with a
-// request that names them in their order. Subscribed or Refused answers; an error means that
-// nothing was asked and neither is called. Channels and request are not the caller's any more.
+// Subscribe asks a node for claimed channels of one kind; shard channels must be of one slot. The
+// request names them in their order. Subscribed or Refused answers. An error means that nothing was
+// asked and neither will be called. The set owns channels and request from now on.
 func (s *Set) Subscribe(channels []*Channel, request []byte, to Subscriber) *backend.LostError {
 	o := &order{verb: orderOn, kind: channels[0].kind, channels: channels, request: request, to: to}
 	err := s.place(o)
@@ -214,7 +220,7 @@ func (s *Set) Subscribe(channels []*Channel, request []byte, to Subscriber) *bac
 	return err
 }
 
-// place asks the feed where the order's channels belong.
+// place gives an order to the feed on which its channels belong.
 func (s *Set) place(o *order) *backend.LostError {
 	f, err := s.feedFor(o.channels[0])
 	if err == nil {
@@ -223,7 +229,7 @@ func (s *Set) place(o *order) *backend.LostError {
 	return err
 }
 
-// feedFor is where a channel belongs, if that node may be asked now.
+// feedFor returns the feed on which a channel belongs, if its node may be asked now.
 func (s *Set) feedFor(ch *Channel) (*Feed, *backend.LostError) {
 	t := s.feeds.nodes.Topology()
 	if ch.kind != ShardChannel {
@@ -243,7 +249,8 @@ func (s *Set) feedFor(ch *Channel) (*Feed, *backend.LostError) {
 
 var errNoOwner = &backend.LostError{Refusal: "CLUSTERDOWN Hash slot not served"}
 
-// chooseHome keeps the home there is if it may be asked, else it chooses any primary that may.
+// chooseHome returns the home. If the home may not be asked now, any primary that may be asked
+// becomes the home.
 func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 	if s.home != nil && s.home.ready() {
 		return s.home, nil
@@ -265,7 +272,7 @@ func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 	return nil, err
 }
 
-// Home is the feed on which plain channels and patterns are asked for; nil: none may be asked now.
+// Home returns the feed of plain channels and patterns, nil if there is none that may be asked now.
 func (s *Set) Home() *Feed {
 	if s.home == nil || !s.home.ready() {
 		return nil
@@ -273,6 +280,7 @@ func (s *Set) Home() *Feed {
 	return s.home
 }
 
+// node returns the feed to an address.
 func (s *Set) node(addr string) *Feed {
 	f := s.byAddr[addr]
 	if f == nil {
@@ -282,7 +290,7 @@ func (s *Set) node(addr string) *Feed {
 	return f
 }
 
-// askAgain gives a listener's order to another connection.
+// askAgain gives a subscriber's order to another connection, or refuses it.
 func (s *Set) askAgain(o *order, why *backend.LostError) {
 	if err := s.place(o); err != nil {
 		if err == errNoOwner {
@@ -295,8 +303,8 @@ func (s *Set) askAgain(o *order, why *backend.LostError) {
 // lose lists a channel that has listeners but no feed.
 func (s *Set) lose(ch *Channel) { s.lost = append(s.lost, ch) }
 
-// restore asks for the lost channels anew, each by itself: one that is refused must not take others
-// along.
+// restore asks for the lost channels again, each in an order of its own, so that a refusal concerns
+// one channel alone.
 func (s *Set) restore() {
 	lost := s.lost
 	s.lost = nil
@@ -310,7 +318,7 @@ func (s *Set) restore() {
 	}
 }
 
-// notRestored takes a node's error to an order that should have brought a channel back.
+// notRestored handles a node's error to an order that should have brought a channel back.
 func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
 	ch := o.channels[0]
 	switch {
@@ -328,14 +336,15 @@ func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
 	}
 }
 
-// cut ends all that listen to the channel.
+// cut tells all listeners of the channel that they lack the right to it.
 func (ch *Channel) cut(why *backend.LostError) {
-	for _, sub := range slices.Clone(ch.places) { // who is cut leaves
+	for _, sub := range slices.Clone(ch.places) { // a listener that is cut leaves
 		sub.to.Cut(why)
 	}
 }
 
-// lostFeed looks after the channels of a feed whose connection is lost. again: at once.
+// lostFeed takes the channels of a feed that has lost its connection, to subscribe to them again: at
+// once if again is true, else after the back-off.
 func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	if s.home == f {
 		s.home = nil
@@ -361,8 +370,8 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	}
 }
 
-// follow moves channels to where they belong by a new topology: first they are asked for there,
-// then given up here.
+// follow moves channels to the feeds on which they belong by a new topology. Each is asked for there
+// before it is given up here.
 func (s *Set) follow(t *router.Topology) {
 	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.Addr() }) {
 		s.home = nil

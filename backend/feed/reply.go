@@ -5,30 +5,30 @@ import (
 	"strconv"
 )
 
-// What a node says on a connection with subscriptions.
-type replyKind uint8
-
-const (
-	replyOther replyKind = iota
-	replyMessage
-	replyOn   // a subscription is confirmed
-	replyOff  // one has ended
-	replyPong // the answer to our PING
-	replyError
-)
-
-// said is one thing that a node said.
+// nodeReply is what a feed needs to know of one reply: its kind, and the channel that it is about.
 type nodeReply struct {
 	kind    replyKind
 	channel ChannelKind
-	name    []byte // of the channel or pattern; a view
+	name    []byte // of the channel or pattern; a view of the reply
 }
 
-// sayings are the beginnings of all arrays that a RESP2 connection with subscriptions gets, with
-// the name of the channel after them; the frequent ones first.
+// replyKind is what a reply on a connection with subscriptions means.
+type replyKind uint8
+
+const (
+	replyOther replyKind = iota // nothing that berth has asked for
+	replyMessage
+	replyOn   // a subscription begins
+	replyOff  // a subscription has ended
+	replyPong // the reply to berth's PING
+	replyError
+)
+
+// replyForms are the beginnings of all arrays that a RESP2 connection with subscriptions gets. The
+// name of the channel follows. The frequent ones come first.
 var replyForms = []struct {
 	begins  string
-	what    replyKind
+	kind    replyKind
 	channel ChannelKind
 }{
 	{"*3\r\n$7\r\nmessage\r\n$", replyMessage, PlainChannel},
@@ -48,19 +48,19 @@ const (
 	pongSimple = "+PONG\r\n"
 )
 
-// readSaid looks at the front of a whole reply.
+// parseReply reads the front of a whole reply.
 func parseReply(reply []byte) nodeReply {
 	if reply[0] == '-' {
 		return nodeReply{kind: replyError}
 	}
 	for i := range replyForms {
-		s := &replyForms[i]
-		if len(reply) > len(s.begins) && string(reply[:len(s.begins)]) == s.begins {
-			name, ok := bulkBody(reply[len(s.begins):])
+		form := &replyForms[i]
+		if len(reply) > len(form.begins) && string(reply[:len(form.begins)]) == form.begins {
+			name, ok := bulkBody(reply[len(form.begins):])
 			if !ok {
 				return nodeReply{}
 			}
-			return nodeReply{s.what, s.channel, name}
+			return nodeReply{form.kind, form.channel, name}
 		}
 	}
 	if bytes.HasPrefix(reply, []byte(pongArray)) || string(reply) == pongSimple {
@@ -69,7 +69,7 @@ func parseReply(reply []byte) nodeReply {
 	return nodeReply{}
 }
 
-// bulkBody reads "3\r\nabc\r\n", what follows a bulk string's '$'.
+// bulkBody returns the body of a bulk string from what follows its '$': "3\r\nabc\r\n".
 func bulkBody(b []byte) ([]byte, bool) {
 	end := bytes.IndexByte(b, '\r')
 	if end < 0 {
@@ -82,7 +82,7 @@ func bulkBody(b []byte) ([]byte, bool) {
 	return b[end+2 : end+2+n], true
 }
 
-// What a node is told to subscribe to a channel of each kind, and to end that.
+// The commands that begin and end a subscription to a channel of each kind.
 var (
 	subscribeWords   = [ChannelKinds]string{"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"}
 	unsubscribeWords = [ChannelKinds]string{"UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"}

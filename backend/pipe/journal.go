@@ -2,15 +2,8 @@ package pipe
 
 import "github.com/berth-proxy/berth/backend"
 
-// chunk is a piece of a pipe's journal: the bytes of requests, kept from the moment they are queued
-// until the last of them is answered, because a redirected request is sent again from here. Its
-// memory is written once and handed to the socket where it lies.
-type chunk struct {
-	buf  []byte
-	owed int // requests in buf that are not answered
-}
-
-// journal is the outgoing side of a pipe: chunks filled at the end, written from the front.
+// journal is the outgoing side of a pipe: chunks of requests, filled at the end and written from
+// the front. A request stays until it is answered, because a redirected one is sent again from here.
 //
 // Owned by the pipe's event loop.
 //
@@ -21,12 +14,19 @@ type chunk struct {
 //	└─────────────┴──────────────┘
 //	               ↑ from
 type journal struct {
-	chunks []*chunk // with bytes to write, but for the last one, which is being filled
+	chunks []*chunk // the last one is being filled; all have bytes to write, but perhaps the last
 	from   int      // bytes of chunks[0] that were written
-	spare  *chunk   // one answered chunk, kept against allocation
+	spare  *chunk   // a chunk to use again, so that a steady pipe does not allocate; or nil
 }
 
-// place is where a request's bytes lie in a journal.
+// chunk is a piece of a journal. Its memory is written once and handed to the socket in place. It
+// is kept until the last request in it is answered.
+type chunk struct {
+	buf  []byte
+	owed int // requests in buf that are not answered
+}
+
+// place is where a request's bytes are in a journal.
 type place struct {
 	chunk    *chunk
 	off, end int
@@ -44,7 +44,7 @@ func (j *journal) append(b []byte) place {
 }
 
 // room returns the last chunk if n bytes fit into it without moving what it holds, else a new one.
-// A chunk that is full and written leaves the list here: it may come back as the spare one.
+// A last chunk that is full and written leaves the list here. It may come back as the spare one.
 func (j *journal) room(n int) *chunk {
 	if k := len(j.chunks); k > 0 {
 		last := j.chunks[k-1]
@@ -64,7 +64,7 @@ func (j *journal) room(n int) *chunk {
 	return c
 }
 
-// answered ends a request's stay in the journal. A chunk that owes nothing and is written is used
+// answered takes a request out of the journal. A chunk that is written and owes nothing is used
 // again.
 func (j *journal) answered(p place) {
 	c := p.chunk
@@ -87,7 +87,7 @@ func (j *journal) answered(p place) {
 	}
 }
 
-// unwritten appends the slices that are still to be written to out, oldest first.
+// unwritten appends to out the slices that are still to be written, oldest first.
 func (j *journal) unwritten(out [][]byte) [][]byte {
 	from := j.from
 	for _, c := range j.chunks {
@@ -99,8 +99,7 @@ func (j *journal) unwritten(out [][]byte) [][]byte {
 	return out
 }
 
-// wrote marks everything as handed to the socket; only the chunk that is being filled stays in the
-// list.
+// wrote marks everything as written. Only the chunk that is being filled stays in the list.
 func (j *journal) wrote() {
 	k := len(j.chunks)
 	if k == 0 {

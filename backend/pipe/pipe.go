@@ -10,14 +10,6 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// owed is one place in the queue of replies a node owes on a pipe.
-type owed struct {
-	to       backend.Receiver
-	left     int   // replies still to come for this place
-	queuedAt int64 // when it was queued, unix nanoseconds
-	request  place
-}
-
 // Pipe is a shared, pipelined connection to a node, of one identity.
 //
 // Owned by one event loop.
@@ -31,26 +23,34 @@ type Pipe struct {
 	conn    gnet.Conn // while the link is shaking or up
 	journal journal
 	owed    backend.Ring[owed]
-	unsent  int  // the newest places in owed whose bytes are not on the socket
-	expired int  // the oldest places in owed that were given up
-	dirty   bool // in pipes.dirty
+	unsent  int  // how many of owed, the newest ones, have no byte on the socket
+	expired int  // how many of owed, the oldest ones, were given up
+	dirty   bool // it is in pipes.dirty
 	retired bool // the node serves no slot any more
 
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived
 	passing bool   // the beginning of that reply has been handed out
 
-	lastUse int64 // unix nanoseconds
+	lastUse int64 // when a request was queued last, unix nanoseconds
+}
+
+// owed is one place in the queue of replies that a node owes on a pipe.
+type owed struct {
+	to       backend.Receiver
+	left     int   // replies still to come for this place
+	queuedAt int64 // unix nanoseconds; later, when the reply's latest part came
+	request  place
 }
 
 // Addr is the node's address.
 func (p *Pipe) Addr() string { return p.link.Addr() }
 
-// Set is the identity's pipes this one belongs to.
+// Set returns the pipes of the same identity.
 func (p *Pipe) Set() *Set { return p.set }
 
-// Send queues a request that is owed so many replies; the bytes are copied. It is written at the
-// end of the loop's turn. An error means that nothing was queued and Lost will not be called.
+// Send queues a request that is owed so many replies. The bytes are copied, and written at the end
+// of the loop's turn. An error means that nothing was queued and Lost will not be called.
 func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.LostError {
 	if p.link.State() == backend.Down {
 		if !p.link.MayBegin(p.set.pipes.loop.Now()) {
@@ -65,7 +65,7 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 	return nil
 }
 
-// Ready dials a pipe that is down, so that a Send soon to come need not wait for it.
+// Ready dials a pipe that is down, so that the next Send need not wait for the dial.
 func (p *Pipe) Ready() {
 	if p.link.MayBegin(p.set.pipes.loop.Now()) {
 		p.lastUse = p.set.pipes.loop.Now()
@@ -73,7 +73,8 @@ func (p *Pipe) Ready() {
 	}
 }
 
-// SendAsking is Send with ASKING first, whose reply is swallowed: for a slot that is being moved.
+// SendAsking is Send with ASKING before the request, for a slot that is being moved. ASKING's reply
+// is swallowed.
 func (p *Pipe) SendAsking(request []byte, replies int, to backend.Receiver) *backend.LostError {
 	if err := p.Send(backend.AskingCommand, 1, swallow{}); err != nil {
 		return err
@@ -81,13 +82,14 @@ func (p *Pipe) SendAsking(request []byte, replies int, to backend.Receiver) *bac
 	return p.Send(request, replies, to)
 }
 
-// swallow takes replies that nobody wants.
+// swallow is the Receiver of replies that no request waits for.
 type swallow struct{}
 
 func (swallow) Reply(_, _ []byte, _ int)            {}
 func (swallow) Part(_, _ []byte, _ int) bool        { return true }
 func (swallow) Lost(_ *backend.LostError, _ []byte) {}
 
+// touch lists the pipe for the next Flush.
 func (p *Pipe) touch() {
 	p.lastUse = p.set.pipes.loop.Now()
 	if !p.dirty {
@@ -96,6 +98,7 @@ func (p *Pipe) touch() {
 	}
 }
 
+// dial begins a connection.
 func (p *Pipe) dial() {
 	p.link.Begin()
 	ps := p.set.pipes
@@ -103,7 +106,7 @@ func (p *Pipe) dial() {
 	ps.settings.Dial(ps.loop, p.Addr(), p, p.lost)
 }
 
-// Opened is the loop's word that the socket is connected and enrolled.
+// Opened is called by the loop when it has the connected socket.
 func (p *Pipe) Opened(c gnet.Conn) {
 	handshake, opened := p.link.Opened(p.set.identity, p.set.pipes.loop.Now())
 	if !opened {
@@ -147,7 +150,7 @@ func (p *Pipe) flush() {
 	clear(ps.iov)
 }
 
-// maxIOV is Linux' IOV_MAX: writev with more slices fails.
+// maxIOV is IOV_MAX of Linux: writev with more slices fails.
 const maxIOV = 1024
 
 // Traffic takes the replies that have arrived.
@@ -184,7 +187,8 @@ func (p *Pipe) read(buf []byte) {
 	}
 }
 
-// maxGrowth is by how much a buffer grows for bytes that were announced and have not come.
+// maxGrowth is how many times its own length a buffer grows by, for bytes that were announced and
+// have not arrived.
 const maxGrowth = 8
 
 // pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
@@ -206,7 +210,7 @@ func (p *Pipe) pass(rest []byte) (n int) {
 	}
 	p.scanner.Shift(n)
 	p.passing = true
-	first.queuedAt = p.set.pipes.loop.Now() // it is not late as long as it comes
+	first.queuedAt = p.set.pipes.loop.Now() // a reply that keeps arriving is not late
 	return n
 }
 
@@ -231,7 +235,7 @@ func (p *Pipe) take(buf []byte) (taken int) {
 	return taken
 }
 
-// answer gives a reply to whom it is owed.
+// answer gives a reply to the receiver that it is owed to.
 func (p *Pipe) answer(reply []byte) error {
 	if p.link.State() == backend.Shaking {
 		return p.shaken(reply)
@@ -270,7 +274,7 @@ func (p *Pipe) shaken(reply []byte) error {
 	return nil
 }
 
-// end closes the connection for a reason of ours.
+// end closes the connection for a reason of berth's.
 func (p *Pipe) end(err error) {
 	conn := p.conn
 	p.lost(err)
@@ -279,9 +283,9 @@ func (p *Pipe) end(err error) {
 	}
 }
 
-// Closed is the loop's word that the socket is gone.
+// Closed is called by the loop when the socket is gone.
 func (p *Pipe) Closed(c gnet.Conn, err error) {
-	if p.conn != c { // we ended it ourselves
+	if p.conn != c { // end closed it
 		return
 	}
 	p.set.pipes.loop.Enter()
@@ -289,8 +293,8 @@ func (p *Pipe) Closed(c gnet.Conn, err error) {
 	p.lost(backend.HangUp(err))
 }
 
-// lost ends this connection, however far it had come, and tells all who are owed. The next Send
-// after the back-off dials anew.
+// lost ends this connection, however far it had come, and tells every receiver that is owed a
+// reply. The first Send after the back-off dials anew.
 func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
 	worked := p.link.State() == backend.Up
@@ -321,8 +325,8 @@ func (p *Pipe) lost(err error) {
 	}
 }
 
-// expire gives up replies that are owed for longer than timeout. Their places stay: the replies,
-// should they come, are swallowed.
+// expire gives up replies that have been owed for longer than timeout. Their places stay in the
+// queue: if the replies arrive after all, they are swallowed.
 func (p *Pipe) expire(now int64, timeout time.Duration) {
 	for p.expired < p.owed.Len() {
 		place := p.owed.At(p.expired)
@@ -333,8 +337,8 @@ func (p *Pipe) expire(now int64, timeout time.Duration) {
 		place.to = swallow{}
 		p.expired++
 		p.set.pipes.stats.Timeouts++
-		// Also what still waits for a connection counts as sent: it will be, when the connection
-		// comes.
+		// A request that still waits for the connection counts as sent as well: it will be sent
+		// once the pipe is up.
 		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
 	}
 }

@@ -12,12 +12,12 @@ type Pipes struct {
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
-	dirty    []*Pipe
-	iov      [][]byte // scratch of flush
+	dirty    []*Pipe  // for the next Flush
+	iov      [][]byte // scratch of Pipe.flush
 	stats    Stats
 }
 
-// New makes the pipes of a loop.
+// New returns the pipes of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
 	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}}
 }
@@ -33,12 +33,12 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 	return set
 }
 
-// verifier is the identity of the pipes that carry nothing but clients' AUTH: each reply speaks of
-// its own AUTH alone, so one connection serves them all, and no other command ever runs as whom
-// such a connection has become.
+// verifier is the identity of the pipes that carry the AUTH commands of clients and nothing else.
+// A reply to AUTH depends on that AUTH alone, so all clients can share one connection. No other
+// command must run on it: it would run as the user of the latest AUTH.
 var verifier = backend.Identity{DB: -1}
 
-// Verifier is the set on which an AUTH may be sent to find out whether the node accepts it.
+// Verifier returns the set on which an AUTH may be sent, to find out whether the node accepts it.
 func (ps *Pipes) Verifier() *Set {
 	set := ps.sets[verifier]
 	if set == nil {
@@ -48,8 +48,9 @@ func (ps *Pipes) Verifier() *Set {
 	return set
 }
 
-// Beside is a set for the same user in no particular database, for commands that must not stand
-// after what others have sent: SCRIPT KILL after the script it is to end would wait for ever.
+// Beside returns a second set for the same user, in no particular database, for commands that must
+// not queue after those of other clients: SCRIPT KILL would wait for ever for the script that it is
+// to end.
 func (ps *Pipes) Beside(id backend.Identity) *Set {
 	id.DB, id.RESP = -1, 2
 	set := ps.Attach(id)
@@ -67,22 +68,22 @@ func (ps *Pipes) touch(p *Pipe) {
 
 // Flush writes what was queued on any pipe during this turn.
 func (ps *Pipes) Flush() {
-	for i := 0; i < len(ps.dirty); i++ { // flush may lose a pipe, whose receivers send again: dirty grows
+	for i := 0; i < len(ps.dirty); i++ { // dirty may grow: flush may lose a pipe, and its receivers send again
 		ps.dirty[i].flush()
 	}
 	clear(ps.dirty)
 	ps.dirty = ps.dirty[:0]
 }
 
-// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go: what is
-// no longer used must not hold a connection.
+// pipeIdle is how long a pipe outlives its last request. Nodes and identities come and go, and a
+// pipe that is no longer used must not hold a connection.
 const pipeIdle = 60 * time.Second
 
-// RetiredPatience is how long replies of a node that serves no slot any more are waited for: it may
-// have been replaced because it hangs.
+// RetiredPatience is how long a node that serves no slot any more may owe a reply. It may have been
+// replaced because it hangs.
 const RetiredPatience = 2 * time.Second
 
-// TopologyChanged says who serves slots now.
+// TopologyChanged marks the pipes to nodes that serve no slot any more.
 func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	for _, set := range ps.sets {
 		for addr, p := range set.byAddr {
@@ -91,12 +92,12 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	}
 }
 
-// slowAfter is how long a reply may be owed before it is worth asking whether the node still serves
-// its slots: a host that has lost its power says nothing.
+// slowAfter is how long a reply may be owed before berth asks whether the node still serves its
+// slots. A host that has lost its power says nothing.
 const slowAfter = time.Second
 
-// Tick gives up replies that are overdue and closes pipes that nobody has used for long. slow: a
-// node has owed one for so long that it may have been replaced.
+// Tick gives up replies that are overdue and closes pipes that have been idle for too long. slow is
+// true if a node has owed a reply for so long that it may have been replaced.
 func (ps *Pipes) Tick() (slow bool) {
 	now := ps.loop.Now()
 	timeout := ps.settings.Timeout()
@@ -125,7 +126,7 @@ func (ps *Pipes) Tick() (slow bool) {
 	return slow
 }
 
-// Close ends every pipe; all who are owed a reply are told.
+// Close ends every pipe and tells every receiver that is owed a reply.
 func (ps *Pipes) Close() {
 	for _, set := range ps.sets {
 		for _, p := range set.byAddr {

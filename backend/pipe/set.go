@@ -5,23 +5,23 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Set is the pipes of one identity, one to a node. Owned by the loop.
+// Set is the pipes of one identity, one for each node. Owned by the loop.
 type Set struct {
 	pipes    *Pipes
 	identity backend.Identity
-	sessions int // that send through it
+	sessions int // how many send on these pipes
 	byAddr   map[string]*Pipe
-	topology *router.Topology // of byShard
-	byShard  []*Pipe          // nil where not asked for yet
+	topology *router.Topology // which byShard was made for
+	byShard  []*Pipe          // nil where no pipe was asked for
 }
 
 // Identity is as whom these pipes speak.
 func (s *Set) Identity() backend.Identity { return s.identity }
 
-// Detach gives back what Attach gave.
+// Detach is the opposite of Pipes.Attach.
 func (s *Set) Detach() { s.sessions-- }
 
-// Shard is the pipe to a shard's primary.
+// Shard returns the pipe to a shard's primary.
 func (s *Set) Shard(t *router.Topology, shard int) *Pipe {
 	if s.topology != t {
 		s.topology = t
@@ -35,7 +35,7 @@ func (s *Set) Shard(t *router.Topology, shard int) *Pipe {
 	return p
 }
 
-// Node is the pipe to an address.
+// Node returns the pipe to an address.
 func (s *Set) Node(addr string) *Pipe {
 	p := s.byAddr[addr]
 	if p == nil {
@@ -45,5 +45,5 @@ func (s *Set) Node(addr string) *Pipe {
 	return p
 }
 
-// forget drops what byShard remembers, since a pipe was removed.
+// forget drops byShard, because a pipe was removed.
 func (s *Set) forget() { s.topology, s.byShard = nil, nil }

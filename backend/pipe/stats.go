@@ -2,14 +2,17 @@ package pipe
 
 import "github.com/berth-proxy/berth/backend"
 
-// Stats counts what the pipes of one loop have done. Plain numbers: read them on the loop.
+// Stats counts what the pipes of one loop have done. Read the numbers on the loop.
 type Stats struct {
-	Dials, DialErrors, Lost int64
-	Timeouts                int64 // requests given up
-	BytesIn, BytesOut       int64
+	Dials      int64 // connections begun
+	DialErrors int64 // of them, those that failed, the handshake included
+	Lost       int64 // connections that ended, those that failed included
+	Timeouts   int64 // requests given up
+	BytesIn    int64
+	BytesOut   int64
 }
 
-// Add counts what another loop's pipes have done in.
+// Add adds what another loop's pipes have done.
 func (s *Stats) Add(o Stats) {
 	s.Dials += o.Dials
 	s.DialErrors += o.DialErrors
@@ -19,19 +22,20 @@ func (s *Stats) Add(o Stats) {
 	s.BytesOut += o.BytesOut
 }
 
-// Count is how a node's pipes are: those of one loop, or, added up, of several.
+// Count is the state of a node's pipes, those of one loop or of several added up.
 type Count struct {
-	Up, Dialing int
-	Owed        int // replies the node owes on them
-	Buffered    int // bytes that wait for the node to read
+	Up       int // pipes that are up
+	Dialing  int // pipes that are being dialled, or in their handshake
+	Owed     int // replies that the node owes
+	Buffered int // bytes that the node has not read yet
 
-	UpSince   int64 // since when one has been up without a break, unix nanoseconds; 0: none is up
-	DownSince int64 // when the latest one to fail was lost, or failed first, unix nanoseconds; 0: none has failed
-	LastErr   error // why one was lost last, nil: none was; also when it is up again
-	LastErrAt int64 // when, unix nanoseconds
+	UpSince   int64 // since when the oldest pipe has been up, unix nanoseconds; 0: none is up
+	DownSince int64 // when the latest of those not up went down, or failed first, unix nanoseconds; 0: none did
+	LastErr   error // why a pipe was lost last, even if it is up again; nil: none was lost
+	LastErrAt int64 // when it was lost, unix nanoseconds
 }
 
-// Add counts other pipes of the same node in.
+// Add adds other pipes of the same node.
 func (c *Count) Add(o Count) {
 	c.Up += o.Up
 	c.Dialing += o.Dialing
@@ -46,7 +50,7 @@ func (c *Count) Add(o Count) {
 	}
 }
 
-// Stats are the counters so far.
+// Stats returns what the loop's pipes have done so far.
 func (ps *Pipes) Stats() Stats { return ps.stats }
 
 // Count adds this loop's pipes to counts, by node address.
@@ -60,7 +64,7 @@ func (ps *Pipes) Count(counts map[string]Count) {
 	}
 }
 
-// count is the pipe alone.
+// count returns the Count of this pipe alone.
 func (p *Pipe) count() Count {
 	lastErr, at := p.link.Err()
 	c := Count{LastErrAt: at}
