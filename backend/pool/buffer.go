@@ -2,22 +2,23 @@ package pool
 
 import "sync"
 
-// Buffers hold a reply until its loop has passed it on. Most are small and go around; what a large
-// reply needed is left to the garbage collector.
-const (
-	bufferSize    = 4 << 10
-	maxBufferKept = maxAhead
-	maxReserve    = 16 << 20 // how far a reply's announced length is trusted at once
-)
-
+// buffer holds replies until their loop has delivered them, or commands until they are written. Most
+// buffers are small and are used again. Those of large replies are left to the garbage collector.
 type buffer struct{ b []byte }
 
+const (
+	bufferSize    = 4 << 10  // bytes
+	maxBufferKept = maxAhead // bytes; a larger buffer is not used again
+	maxReserve    = 16 << 20 // bytes that are allocated at once on the word of a reply's length
+)
+
+// buffers are the free ones.
 var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, bufferSize)} }}
 
 func newBuffer() *buffer { return buffers.Get().(*buffer) }
 
-// append appends p to what is there. more is how many bytes are known to come, p among them: a
-// large value is then copied into its place once, instead of again at each doubling.
+// append appends p. more is how many bytes are known to come, p included. So a large value is copied
+// once, not again at each doubling.
 func (b *buffer) append(p []byte, more int) {
 	if need := len(b.b) + len(p); need > cap(b.b) {
 		want := len(b.b) + max(len(p), min(more, maxReserve))
@@ -28,7 +29,7 @@ func (b *buffer) append(p []byte, more int) {
 	b.b = append(b.b, p...)
 }
 
-// free gives the buffer back. Nobody may look at its bytes any more.
+// free gives the buffer back. Its bytes must not be read any more. A nil buffer may be freed.
 func (b *buffer) free() {
 	if b == nil || cap(b.b) > maxBufferKept {
 		return

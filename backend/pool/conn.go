@@ -9,7 +9,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// exclusiveState says to whom an exclusive connection belongs.
+// connState says who owns an exclusive connection.
 //
 //	      dialled
 //	         │
@@ -21,62 +21,63 @@ import (
 type connState int32
 
 const (
-	connHeld   connState = iota // one owner: a lease, or the goroutine that carries it in or out
-	connIdle                    // the pool's stack
-	connClosed                  // of no owner
+	connHeld   connState = iota // by a lease, or by the goroutine that carries it in or out
+	connIdle                    // by the pool's stack
+	connClosed                  // by nothing
 )
 
 // errIdle is why an idle connection that the node spoke on was closed.
 var errIdle = errors.New("the node sent bytes on an idle connection")
 
-// exclusive is a connection that serves one session at a time.
+// conn is an exclusive connection to a node: it serves one session at a time.
 type conn struct {
 	pool   *Pool
 	wire   wire
-	nodeID int64 // by which the node knows it; 0: the node would not say
+	nodeID int64 // the node's number for the connection; 0: the node did not say
 
-	// state is raced for by whoever wants the connection while it is idle: a Get takes it (idle →
-	// held), the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns
-	// it and keeps the pool's accounts; the loser walks on. Out of held only the owner leads.
-	state     atomic.Int32
-	idleSince atomic.Int64 // clock() when it was put last; read by the wheel
+	// While the connection is idle, state is raced for: a Get takes the connection (idle → held);
+	// the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns the
+	// connection and keeps the pool's accounts, the loser goes on to another. Only the owner leads
+	// the state out of held.
+	state     atomic.Int32 // a connState
+	idleSince atomic.Int64 // clock() at the latest put; read by the wheel
 
-	// Owned by whoever owns the connection.
+	// Owned by the connection's owner.
 	ledger  ledger
 	used    bool // it has been leased
 	watched bool // its alarm was set once
 
-	alarm alarm[*conn] // guarded by the pool's evictor
-	seat  int          // in the allowance's list, guarded by its mu
+	alarm alarm[*conn] // guarded by evictor.mu
+	seat  int          // in nodeLimit.conns, guarded by nodeLimit.mu
 
-	// quiet is clock() when the holder of a revocable lease was last owed nothing, 0 while it is
-	// owed something. Written on the holder's loop; the revoker, which reads it, has the holder
-	// look again.
+	// quiet is clock() when a revocable lease was last owed nothing, 0 while it is owed something.
+	// The holder's loop writes it and the revoker reads it. The revoker may see an old value, so
+	// the loop checks again before it asks the holder.
 	quiet atomic.Int64
 
-	mu     sync.Mutex // guards what follows; nothing blocks under it
-	lease  *Lease     // whom received bytes are for
-	in     *buffer    // received bytes the lease has not taken; nil: none
-	hint   int        // bytes that are missing at least until the lease has anything to do; 0: unknown
-	lost   error      // the connection is gone, or must be, and why
+	mu     sync.Mutex // guards what follows; only awaitRoom blocks under it, and that releases it
+	lease  *Lease     // gets the received bytes; nil: the connection is idle
+	in     *buffer    // received bytes that the lease has not taken; nil: none
+	hint   int        // at least so many bytes are missing from the next reply; 0: unknown
+	lost   error      // why the connection is gone, or must go; nil: it is sound
 	posted bool       // the lease is in its holder's inbox
 	probe  probe
-	slow   bool       // the lease passes a long reply on: no more than maxAhead of it is kept here
-	room   *sync.Cond // signalled when any of that changes; nil: nothing was ever slow
+	slow   bool       // the lease passes on a long reply: at most maxAhead of it is kept in in
+	room   *sync.Cond // on mu; slow, lease or in has changed; nil: no reply was ever slow
 }
 
-// maxAhead is how much of a long reply is received ahead of its client.
+// maxAhead is how many bytes of a long reply are received ahead of its client.
 const maxAhead = 512 << 10
 
-// awaitRoom has a goroutine of netpoll's wait while a slow client's reply comes faster than it
-// reads. What the node sends meanwhile stays with netpoll. Called with c.mu locked.
+// awaitRoom makes netpoll's goroutine wait while a long reply arrives faster than its client reads.
+// What the node sends meanwhile stays with netpoll. Called with c.mu locked.
 func (c *conn) awaitRoom() {
 	for c.slow && c.lease != nil && c.in != nil && len(c.in.b) >= maxAhead {
 		c.room.Wait()
 	}
 }
 
-// setSlow enters whether a long reply is being passed on. Called with c.mu locked.
+// setSlow records whether a long reply is being passed on. Called with c.mu locked.
 func (c *conn) setSlow(slow bool) {
 	if slow && c.room == nil {
 		c.room = sync.NewCond(&c.mu)
@@ -87,43 +88,43 @@ func (c *conn) setSlow(slow bool) {
 	}
 }
 
-// move changes the state. It reports false when another goroutine was faster, which only an idle
-// connection allows.
+// move changes the state. It returns false when another goroutine was faster, which may happen to an
+// idle connection only.
 func (c *conn) move(from, to connState) bool {
 	if c.state.CompareAndSwap(int32(from), int32(to)) {
 		return true
 	}
 	if from == connHeld {
-		panic("an exclusive connection left its owner behind its back")
+		panic("an exclusive connection was taken from its owner")
 	}
 	return false
 }
 
-// isLost says whether the connection has hung up or has misbehaved. The owner closes it then.
+// isLost reports whether the connection has hung up or has misbehaved. Its owner must close it then.
 func (c *conn) isLost() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lost != nil
 }
 
-// attach makes l the one that received bytes are for. It reports false when the connection is lost.
-// told: l is in its holder's inbox already.
-func (c *conn) attach(l *Lease, told bool) bool {
+// attach gives the received bytes to l. It returns false when the connection is lost. posted is true
+// if l is in its holder's inbox already.
+func (c *conn) attach(l *Lease, posted bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.lost != nil {
 		return false
 	}
-	c.lease, c.posted = l, told
-	if c.probe.sent != 0 { // its answer comes before all that the holder will be owed
+	c.lease, c.posted = l, posted
+	if c.probe.sent != 0 { // the reply to the PING comes before all that the holder will be owed
 		c.probe.sent = 0
 		l.skip, l.probed = 1, true
 	}
 	return true
 }
 
-// detach ends what attach began. rest is how many received bytes nobody took beyond the first taken
-// ones; the buffer with them all becomes the caller's.
+// detach is the opposite of attach. The lease has taken the first taken bytes of in; rest is how many
+// bytes are left. The buffer becomes the caller's.
 func (c *conn) detach(taken int) (in *buffer, rest int, lost error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +137,7 @@ func (c *conn) detach(taken int) (in *buffer, rest int, lost error) {
 	return in, rest, c.lost
 }
 
-// received runs in a goroutine of netpoll's.
+// received takes bytes from the node, in a goroutine of netpoll's.
 func (c *conn) received(b []byte) {
 	c.mu.Lock()
 	l := c.lease
@@ -158,7 +159,7 @@ func (c *conn) received(b []byte) {
 	}
 	c.in.append(b, c.hint)
 	c.hint = max(0, c.hint-len(b))
-	tell := !c.posted && c.hint == 0 // a loop is not woken for bytes that cannot make a whole reply
+	tell := !c.posted && c.hint == 0 // do not wake a loop for bytes that cannot complete a reply
 	c.posted = c.posted || tell
 	if tell {
 		l.inbox.post(l)
@@ -167,7 +168,7 @@ func (c *conn) received(b []byte) {
 	c.mu.Unlock()
 }
 
-// hungUp runs in a goroutine of netpoll's, when everything that was received has been handed over.
+// hungUp runs in a goroutine of netpoll's, after received was called for all that has arrived.
 func (c *conn) hungUp() {
 	c.mu.Lock()
 	if c.lost == nil {
@@ -183,7 +184,7 @@ func (c *conn) hungUp() {
 	c.closeIdle("hung up")
 }
 
-// closeIdle closes the connection if it is idle. It reports whether it was.
+// closeIdle closes the connection if it is idle, and reports whether it did.
 func (c *conn) closeIdle(why string) bool {
 	if !c.move(connIdle, connClosed) {
 		return false
@@ -193,8 +194,8 @@ func (c *conn) closeIdle(why string) bool {
 	return true
 }
 
-// start is the zero of clock.
+// start is when clock was 0.
 var start = time.Now()
 
-// clock is the time in the form that is cheapest to read and to keep in an atomic.
+// clock returns the time since start: cheap to read, and it fits into an atomic.
 func clock() time.Duration { return time.Since(start) }

@@ -17,13 +17,13 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// mayDial says whether one more dial keeps within the pool's own limits, under mu. The allowance
-// has another.
+// mayDial reports whether the pool's own limits allow one more dial; nodeLimit.full is another one.
+// Called with nodeLimit.mu locked.
 func (p *Pool) mayDial(s *Values) bool {
 	return !p.shut.Load() && (s.DialConcurrency == 0 || p.dialing < s.DialConcurrency)
 }
 
-// startDial begins a dial under mu; w is nil for one ahead of any waiter.
+// startDial begins a dial on behalf of w, or for MinIdle if w is nil. Called with nodeLimit.mu locked.
 func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	p.dialing++
 	p.total.Add(1)
@@ -42,8 +42,7 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	})
 }
 
-// endDial keeps the accounts of a dial. If it failed, and w has not been served by another
-// connection meanwhile, w hears why.
+// endDial keeps the accounts of a dial. If the dial failed and w is still queued, w gets the error.
 func (p *Pool) endDial(w *Waiter, err error) {
 	p.warmer.dialed(err)
 	p.limit.mu.Lock()
@@ -63,7 +62,7 @@ func (p *Pool) endDial(w *Waiter, err error) {
 	}
 }
 
-// dial connects and makes the connection the identity's. It is held by the caller then.
+// dial makes a connection of the identity. The caller holds it.
 func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	ctx := p.dialCtx
 	if limit := p.settings.Load().DialTimeout; limit > 0 {
@@ -94,9 +93,8 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time, and asks in the same write for the number by
-// which the node knows the connection. A node that keeps it to itself (an ACL, an old version) is
-// no failure: nodeID is 0 then.
+// shake runs the handshake within the dial's time. In the same write it asks the node for its number
+// of the connection. nodeID is 0 if the node does not say (an ACL, an old version).
 func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
 	hello, replies := backend.Handshake(id)
 	hello = codec.AppendCommandString(hello, "CLIENT", "ID")
@@ -140,7 +138,7 @@ func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nod
 	return nodeID, nil
 }
 
-// dialFailed says in one line what was dialled and why it failed.
+// dialFailed returns err in one line that says what was dialled and why it failed.
 func (p *Pool) dialFailed(err error) error {
 	err = backend.DialError(err)
 	if call := new(os.SyscallError); errors.As(err, &call) {
@@ -149,8 +147,8 @@ func (p *Pool) dialFailed(err error) error {
 	return fmt.Errorf("dial %s: %w", p.addr, err)
 }
 
-// duplicate returns a descriptor of the connection's socket that is ours alone: net keeps its own
-// until Close.
+// duplicate returns a second descriptor of the connection's socket, owned by the caller. Package net
+// keeps its own until Close.
 func duplicate(nc net.Conn) (fd int, err error) {
 	raw, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {

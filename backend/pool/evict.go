@@ -5,33 +5,32 @@ import (
 	"time"
 )
 
-// wheelTick is how late an idle connection may be closed: one turn of the wheel is then about the
-// default IdleTime.
-const wheelTick = 125 * time.Millisecond
-
-// evictor closes connections that were idle for too long, and sees to it that the others prove now
-// and then that they are alive. Each has one alarm, from when it first becomes idle until it is
-// closed. Attaching and detaching do not touch the wheel: detach writes down the time, and an alarm
-// that rings too early for it is set again for the rest. So an alarm rings at most about once in
-// IdleTime or HealthCheck, however often its connection goes in and out, and the way of a hit stays
-// without a lock.
+// evictor closes connections that were idle for too long, and asks the others now and then whether
+// they are alive. Each connection has one alarm, from when it first becomes idle until it is closed.
+// Attach and Detach do not touch the wheel: Detach writes down the time, and an alarm that rings too
+// early is set again for the rest. So an alarm rings about once in IdleTime or HealthCheck, however
+// often its connection is leased, and a hit takes no lock.
 type evictor struct {
 	pool *Pool
 
 	mu    sync.Mutex // guards what follows and every connection's alarm; nothing blocks under it
 	wheel *wheel[*conn]
 	timer *time.Timer   // runs while an alarm is set
-	next  time.Duration // when it rings; 0: it does not run
+	next  time.Duration // when the timer fires; 0: it does not run
 }
+
+// wheelTick is how late an idle connection may be closed. With it, the wheel goes round in about the
+// default IdleTime.
+const wheelTick = 125 * time.Millisecond
 
 func (e *evictor) init(p *Pool) {
 	e.pool = p
 	e.wheel = newWheel[*conn](wheelTick)
 	e.wheel.advance(clock(), nil)
-	e.timer = idleTimer(e.ring)
+	e.timer = stoppedTimer(e.ring)
 }
 
-// watch sees to it that c, which its owner is about to put, has an alarm.
+// watch gives c an alarm, unless it has one. c's owner is about to put it.
 func (e *evictor) watch(c *conn) {
 	if c.watched {
 		return
@@ -48,7 +47,7 @@ func (e *evictor) watch(c *conn) {
 	e.mu.Unlock()
 }
 
-// unwatch forgets a closed connection.
+// unwatch clears the alarm of a closed connection.
 func (e *evictor) unwatch(c *conn) {
 	if !c.watched {
 		return
@@ -58,12 +57,12 @@ func (e *evictor) unwatch(c *conn) {
 	e.mu.Unlock()
 }
 
-// arm makes the timer ring for the next slot that holds an alarm, under mu.
+// arm sets the timer for the next slot that holds an alarm. Called with e.mu locked.
 func (e *evictor) arm() {
 	at, ok := e.wheel.next()
 	if !ok {
 		e.next = 0
-		return // and if it still rings, it finds nothing
+		return // the timer may still fire, and finds nothing
 	}
 	if e.next == 0 || at < e.next {
 		e.next = at
@@ -71,7 +70,7 @@ func (e *evictor) arm() {
 	}
 }
 
-// ring is the timer's.
+// ring runs when the timer fires.
 func (e *evictor) ring() {
 	e.mu.Lock()
 	due := e.wheel.advance(clock(), nil)
@@ -80,7 +79,7 @@ func (e *evictor) ring() {
 	e.visit(due)
 }
 
-// reschedule looks at every connection again, because the settings have changed.
+// reschedule checks every connection again, because the settings have changed.
 func (e *evictor) reschedule() {
 	e.mu.Lock()
 	all := e.wheel.drain(nil)
@@ -88,7 +87,7 @@ func (e *evictor) reschedule() {
 	e.visit(all)
 }
 
-// visit closes those that were idle for too long and sets the alarms of the others.
+// visit checks connections whose alarms are not set, and sets the alarms of those that stay.
 func (e *evictor) visit(conns []*conn) {
 	for i, c := range conns {
 		at, alive := e.check(c)
@@ -101,7 +100,7 @@ func (e *evictor) visit(conns []*conn) {
 		e.mu.Unlock()
 	}
 	e.mu.Lock()
-	// Closed between its verdict and its alarm: unwatch has run too early.
+	// A connection that was closed between its check and its alarm was unwatched too early.
 	for _, c := range conns {
 		if c != nil && c.state.Load() == int32(connClosed) {
 			e.wheel.clear(&c.alarm)
@@ -111,8 +110,8 @@ func (e *evictor) visit(conns []*conn) {
 	e.mu.Unlock()
 }
 
-// verdict closes c if it was idle for too long and is not needed for MinIdle; else it says when to
-// look again.
+// check closes c if it was idle for too long and is not needed for MinIdle, or if it does not prove
+// that it is alive. Otherwise it returns when to check again.
 func (e *evictor) check(c *conn) (again time.Duration, alive bool) {
 	p, now := e.pool, clock()
 	s := p.settings.Load()

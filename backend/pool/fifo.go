@@ -1,7 +1,7 @@
 package pool
 
-// fifo is a queue that an element can leave from the middle in O(1). The zero value is empty. Not
-// for use by several goroutines at once.
+// fifo is a queue that an element can leave from the middle in O(1). The zero value is empty. It has
+// no lock.
 type fifo[T any] struct {
 	head, tail *fifoNode[T]
 	len        int
@@ -13,7 +13,7 @@ type fifoNode[T any] struct {
 	queued     bool
 }
 
-// push appends v and returns the node by which it can leave.
+// push appends v and returns the node for remove.
 func (q *fifo[T]) push(v T) *fifoNode[T] {
 	n := &fifoNode[T]{value: v, prev: q.tail, queued: true}
 	if q.tail == nil {
@@ -26,7 +26,7 @@ func (q *fifo[T]) push(v T) *fifoNode[T] {
 	return n
 }
 
-// front returns the oldest value without taking it.
+// front returns the oldest value. ok is false if the queue is empty.
 func (q *fifo[T]) front() (v T, ok bool) {
 	if q.head == nil {
 		return v, false
@@ -34,7 +34,7 @@ func (q *fifo[T]) front() (v T, ok bool) {
 	return q.head.value, true
 }
 
-// remove takes n out, wherever it is. It reports false when n has left already.
+// remove takes n out, wherever it is. It returns false if n has left already.
 func (q *fifo[T]) remove(n *fifoNode[T]) bool {
 	if !n.queued {
 		return false

@@ -2,18 +2,18 @@ package pool
 
 import "sync"
 
-// mail is something that happened off the loop and is told to a Holder on it.
-type mail interface{ deliver() }
-
 // Inbox carries what happens to leases from netpoll's goroutines to one event loop. Each loop has
 // one.
 type Inbox struct {
 	wake func()
 
 	mu    sync.Mutex // guards mail; nothing blocks under it
-	mail  []mail
-	spare []mail // owned by the loop: the batch delivered last, its memory reused for the next but one
+	mail  []mail     // not delivered, oldest first
+	spare []mail     // owned by the loop: memory of the latest batch, for the next but one
 }
+
+// mail is something that happened off the loop and must be told to a Holder on it.
+type mail interface{ deliver() }
 
 // maxSpareMail bounds the memory an Inbox keeps after a burst.
 const maxSpareMail = 4096
@@ -22,6 +22,7 @@ const maxSpareMail = 4096
 // non-empty. wake must not block and must see to it that the loop calls Drain.
 func NewInbox(wake func()) *Inbox { return &Inbox{wake: wake} }
 
+// post adds mail, from any goroutine.
 func (in *Inbox) post(m mail) {
 	in.mu.Lock()
 	first := len(in.mail) == 0
@@ -32,9 +33,8 @@ func (in *Inbox) post(m mail) {
 	}
 }
 
-// Drain tells the holders what has happened since the last Drain. It runs on the loop. What is
-// posted meanwhile wakes the loop again, so one Drain is one batch and cannot starve the loop's
-// clients.
+// Drain delivers what was posted since the last Drain. It runs on the loop. What is posted meanwhile
+// wakes the loop again, so one Drain is one batch and cannot starve the loop's clients.
 func (in *Inbox) Drain() {
 	in.mu.Lock()
 	batch := in.mail

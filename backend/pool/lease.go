@@ -8,59 +8,58 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Holder is who waits for, or holds, a lease. Its methods run on its own loop, from Inbox.Drain,
-// never inside a call of its own to Get, Send, Flush, Detach, Close or Cancel.
+// Holder waits for a lease, or holds one. Its methods run on its own loop, from Inbox.Drain, never
+// inside its own call to Get, Send, Flush, Detach, Close or Cancel.
 type Holder interface {
-	// Attached answers a Get that missed: with a lease, or with the reason why there is none:
-	// ErrPoolTimeout, ErrPoolClosed, a *LostError whose Refusal is the node's own words, or what
-	// the dial said (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
+	// Attached answers a Get that missed, with a lease or with the reason why there is none:
+	// ErrTimeout, ErrClosed, a *LostError whose Refusal is the node's own words, or the error of
+	// the dial (dial 10.0.0.7:6379: connection refused). Nothing was sent then.
 	Attached(l *Lease, err error)
-	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') comes as
-	// it is and counts for no command; so does everything on a lease marked DirtStream that is owed
-	// nothing.
+	// LeaseReply delivers one whole reply, valid during the call. A push (first byte '>') answers
+	// no command. Neither does anything on a lease marked DirtStream that is owed nothing.
 	LeaseReply(l *Lease, reply []byte)
-	// LeaseLost says, once, that the connection is gone and nothing more comes. Every whole reply
-	// that arrived before has been delivered, and the pool has been told already. err is a
-	// *LostError.
+	// LeaseLost reports, once, that the connection is gone and nothing more comes. Every whole
+	// reply that arrived before has been delivered, and the lease is over. err is a *LostError.
 	LeaseLost(l *Lease, err error)
 }
 
-// StreamHolder is a Holder that may take a long reply as it comes; see Streamer.
+// StreamHolder is a Holder that may take a long reply in parts, as they arrive. LeasePart is like
+// Part of backend.Streamer.
 type StreamHolder interface {
 	Holder
 	LeasePart(l *Lease, part []byte) bool
 }
 
 // Lease is an exclusive connection while a session holds it. It is used on its holder's loop only.
-// After Detach or Close nothing more is delivered, and calling either again does nothing.
+// After Detach or Close nothing more is delivered, and a second call does nothing.
 type Lease struct {
 	conn   *conn
 	holder Holder
 	inbox  *Inbox
 	reason Reason
 
-	revocable Revocable     // the holder of a brief lease, if it is one
+	revocable Revocable     // the holder of a brief lease if it is Revocable, else nil
 	since     time.Duration // clock() when it was attached
 
 	db, resp int // what the holder wants
 
-	out     *buffer  // sent by the holder, not flushed; nil: nothing
-	parts   [][]byte // the same, after out: long requests, which are not copied
+	out     *buffer  // sent by the holder and not flushed; nil: nothing
+	parts   [][]byte // to be written after out: long requests, which are not copied
 	passing bool     // the beginning of the reply that is arriving has been handed out
 	scanner codec.ReplyScanner
 
 	delivering bool    // scan runs
-	taken      int     // bytes of the connection's buffer that it has delivered
-	lent       *buffer // the buffer they lie in, when the lease ended meanwhile
+	taken      int     // bytes of conn.in that have been delivered
+	lent       *buffer // conn.in, if the lease ended while scan ran: the holder may still read it
 
-	owed     int  // replies the holder waits for
-	unsent   int  // those of them whose commands wait in out
-	skip     int  // replies to commands of the pool's own; they come before all of owed
-	probed   bool // the first of the skipped replies answers a PING to the idle connection
-	prepared bool // the connection is, or is being, made what the holder wants
-	held     bool // nothing is delivered for now
-	gated    bool // out must wait for the skipped replies: they say in which database we are
-	over     bool
+	owed     int  // replies to the holder's commands
+	unsent   int  // of them, those whose commands are in out
+	skip     int  // replies to the pool's own commands; they come before all of owed
+	probed   bool // the first reply to skip answers a PING to the idle connection
+	prepared bool // the commands that make the connection what the holder wants were sent
+	paused   bool // nothing is delivered until Resume
+	gated    bool // out must wait for the replies to skip: they tell which database is selected
+	over     bool // Detach or Close was called, or the connection was lost
 }
 
 func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason) *Lease {
@@ -74,11 +73,10 @@ func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason
 // Addr is the node's address.
 func (l *Lease) Addr() string { return l.conn.pool.addr }
 
-// NodeID is the number by which the node knows the connection (CLIENT UNBLOCK), 0 when the node
-// would not say.
+// NodeID is the node's number for the connection (CLIENT UNBLOCK); 0: the node did not say.
 func (l *Lease) NodeID() int64 { return l.conn.nodeID }
 
-// Owed is how many replies the holder's commands are still owed.
+// Owed is how many replies the node still owes to the holder's commands.
 func (l *Lease) Owed() int { return l.owed }
 
 // Held is for how long the lease has been attached.
@@ -87,8 +85,8 @@ func (l *Lease) Held() time.Duration { return clock() - l.since }
 // Reason is what the lease was asked for.
 func (l *Lease) Reason() Reason { return l.reason }
 
-// Send adds whole commands, which bring so many replies, to what the next Flush writes; cmd is
-// copied. Ahead of the first one goes whatever makes the connection what the holder's Get wanted.
+// Send adds whole commands, which bring so many replies, to what the next Flush writes. cmd is
+// copied. Before the first command go those that make the connection what the holder's Get wanted.
 func (l *Lease) Send(cmd []byte, replies int) {
 	if l.over {
 		panic("a lease was sent to after it was given back")
@@ -111,15 +109,15 @@ func (l *Lease) Send(cmd []byte, replies int) {
 	l.unsent += replies
 }
 
-// SendParts is Send for long commands, in pieces that nobody changes any more.
+// SendParts is Send for long commands. The pieces are not copied and must not change any more.
 func (l *Lease) SendParts(cmd [][]byte, replies int) {
 	l.Send(nil, replies)
 	l.parts = append(l.parts, cmd...)
 }
 
-// prepare makes the connection what its holder wants. This is the place for anything that must be
-// so before the holder's first byte: a gate lets no byte pass until the replies to our own commands
-// are in, and a refusal ends the lease with nothing executed.
+// prepare sends the commands that make the connection what its holder wants. If the node may refuse
+// one of them, the holder's first byte waits for their replies, and a refusal ends the lease with
+// nothing executed.
 func (l *Lease) prepare() {
 	l.prepared = true
 	g, b := &l.conn.ledger, l.out.b
@@ -134,8 +132,8 @@ func (l *Lease) prepare() {
 	}
 }
 
-// Flush writes what was sent. It never blocks: what the socket does not take is written from a
-// goroutine, in order.
+// Flush writes what was sent. It never blocks: a goroutine writes what the socket does not take at
+// once, in order.
 func (l *Lease) Flush() {
 	if l.over || l.gated || l.out == nil {
 		return
@@ -144,6 +142,7 @@ func (l *Lease) Flush() {
 	l.write()
 }
 
+// write hands out and parts to the wire.
 func (l *Lease) write() {
 	if !l.conn.wire.write(l.out.b) {
 		l.out.free()
@@ -155,9 +154,9 @@ func (l *Lease) write() {
 	l.parts = nil
 }
 
-// Mark enters into the ledger what the holder has told the connection; Clear takes it out when a
-// reply has proven it gone. The database and the protocol have their own SetDB and SetRESP. All
-// four do nothing once the lease is over.
+// Mark records in the ledger what the holder has told the connection. Clear takes it out again when
+// a reply has proven it gone. SetDB and SetRESP are for the database and the protocol. All four do
+// nothing once the lease is over.
 func (l *Lease) Mark(d Dirt) {
 	if !l.over {
 		l.conn.ledger.dirt |= d
@@ -171,38 +170,38 @@ func (l *Lease) Clear(d Dirt) {
 	}
 }
 
-// Has reports whether the holder has told the connection all of d, and no Clear has taken it out.
+// Has reports whether all of d is marked.
 func (l *Lease) Has(d Dirt) bool { return !l.over && l.conn.ledger.dirt&d == d }
 
-// SetDB enters that the holder's own SELECT went through.
+// SetDB records that the holder's own SELECT has succeeded.
 func (l *Lease) SetDB(n int) {
 	if !l.over {
 		l.conn.ledger.db = n
 	}
 }
 
-// SetRESP enters that the holder's own HELLO went through.
+// SetRESP records that the holder's own HELLO has succeeded.
 func (l *Lease) SetRESP(n int) {
 	if !l.over {
 		l.conn.ledger.resp = n
 	}
 }
 
-// Hold stops delivery, from inside LeasePart, until Resume: the client reads more slowly than the
-// node sends.
-func (l *Lease) Hold() { l.held = true }
+// Hold stops delivery until Resume, because the client reads more slowly than the node sends. It may
+// be called from inside LeasePart.
+func (l *Lease) Hold() { l.paused = true }
 
-// Resume ends Hold. It delivers at once.
+// Resume ends Hold and delivers at once what has arrived meanwhile.
 func (l *Lease) Resume() {
-	if l.held {
-		l.held = false
+	if l.paused {
+		l.paused = false
 		l.deliver()
 	}
 }
 
-// deliver runs on the holder's loop and hands over what received has left.
+// deliver runs on the holder's loop. It delivers what conn.received has stored.
 func (l *Lease) deliver() {
-	if l.over || l.held {
+	if l.over || l.paused {
 		return
 	}
 	c := l.conn
@@ -210,7 +209,7 @@ func (l *Lease) deliver() {
 	in, lost := c.in, c.lost
 	var view []byte
 	if in != nil {
-		view = in.b // received only appends after it
+		view = in.b // stays as it is: received only appends
 	}
 	c.posted = false
 	c.mu.Unlock()
@@ -270,7 +269,7 @@ func (l *Lease) pass(rest []byte) (n int) {
 	return n
 }
 
-// reply finds out whose one reply is.
+// reply finds out which command a reply answers, and delivers or skips it.
 func (l *Lease) reply(reply []byte) error {
 	passing := l.passing
 	l.passing = false
@@ -296,7 +295,7 @@ func (l *Lease) reply(reply []byte) error {
 	return nil
 }
 
-// skipped takes a reply to a command of the pool's own.
+// skipped takes a reply to one of the pool's own commands.
 func (l *Lease) skipped(reply []byte) error {
 	if reply[0] == '-' && !l.probed {
 		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
@@ -310,9 +309,10 @@ func (l *Lease) skipped(reply []byte) error {
 	return nil
 }
 
-// consume drops what scan has delivered of a view of so many bytes, and tells received how much is
-// missing from a reply that has begun. received may have added to the view meanwhile, silently if
-// it thought that not enough.
+// consume drops the bytes that scan has delivered, of the viewed ones, and sets the hint: how many
+// bytes are missing from a reply that has begun. received may have appended bytes meanwhile. It has
+// posted nothing if they were fewer than the hint before, so consume posts the lease if they may
+// complete a reply after all.
 func (l *Lease) consume(viewed int) {
 	c := l.conn
 	c.mu.Lock()
@@ -332,7 +332,7 @@ func (l *Lease) consume(viewed int) {
 		if l.passing {
 			c.hint = min(l.scanner.Need(), maxAhead/4)
 		}
-	case l.taken > 0: // each byte moves once at most: there is one reply that has begun
+	case l.taken > 0: // each byte moves at most once: only the one reply that has begun is left
 		in.b = in.b[:copy(in.b, in.b[l.taken:])]
 		fallthrough
 	default:
@@ -342,15 +342,15 @@ func (l *Lease) consume(viewed int) {
 		}
 	}
 	l.taken = 0
-	if !c.posted && c.hint == 0 && unseen > 0 && !l.held {
+	if !c.posted && c.hint == 0 && unseen > 0 && !l.paused {
 		c.posted = true
 		l.inbox.post(l)
 	}
 }
 
-// Detach gives the connection back: to the session that has waited longest, else to the stack of
-// idle ones. It is closed instead if it owes a reply, if the ledger has anything but known dirt, or
-// if the settings want no more.
+// Detach gives the connection back: to the oldest Waiter, else to the stack of idle ones. The
+// connection is closed instead if it owes a reply, if the ledger has anything but known dirt, or if
+// the settings do not want it.
 func (l *Lease) Detach() {
 	if l.over {
 		return
@@ -371,10 +371,11 @@ func (l *Lease) Detach() {
 	l.conn.ledger.recycle()
 	p.put(l.conn)
 	if l.reason.class() == long {
-		p.limit.makeRoom() // one less of its class: for another pool, perhaps
+		p.limit.makeRoom() // another lease of its class may begin, perhaps in another pool
 	}
 }
 
+// unfit says why the connection cannot go back to the pool; "": it can.
 func (l *Lease) unfit() string {
 	if l.owed > 0 || l.skip > 0 {
 		return "reply owed"
@@ -382,9 +383,9 @@ func (l *Lease) unfit() string {
 	return l.conn.ledger.unfit()
 }
 
-// Close ends the connection at once; it never returns to the pool. The node sees the end before
-// anything that is pushed to its keys afterwards, so a blocked command takes no element any more.
-// why is a short fixed text for the pool's counters.
+// Close ends the connection at once. The node sees the end before anything that is pushed to its
+// keys afterwards, so a blocked command takes no element any more. why is a short fixed text for the
+// pool's counters.
 func (l *Lease) Close(why string) {
 	if l.over {
 		return
@@ -393,7 +394,7 @@ func (l *Lease) Close(why string) {
 	l.conn.pool.end(l.conn, why)
 }
 
-// lose is Close from the other side: the connection is gone, or must go for what it sent.
+// lose ends the lease because the connection is gone, or because the node has sent nonsense.
 func (l *Lease) lose(err error) {
 	if l.over {
 		return
@@ -407,7 +408,7 @@ func (l *Lease) lose(err error) {
 	l.holder.LeaseLost(l, lost)
 }
 
-// leave ends the lease but not yet the connection.
+// leave ends the lease, but not the connection. rest is how many received bytes were not delivered.
 func (l *Lease) leave() (rest int, lost error) {
 	l.over = true
 	c := l.conn

@@ -7,12 +7,11 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Dirt is what a holder has told a connection that the next holder must not find there. Bits add
-// up.
+// Dirt is a set of bits: what a holder has told a connection and the next holder must not find there.
 type Dirt uint16
 
 const (
-	// Known dirt: the pool undoes it ahead of the next holder's first command.
+	// Known dirt: the pool undoes it before the next holder's first command.
 
 	DirtWatch Dirt = 1 << iota // WATCH without EXEC, DISCARD or UNWATCH
 	DirtName                   // CLIENT SETNAME
@@ -22,8 +21,8 @@ const (
 	DirtMulti    // MULTI is open
 	DirtAuth     // AUTH, or HELLO with AUTH: the connection is another user's
 	DirtTracking // CLIENT TRACKING
-	DirtStream   // SUBSCRIBE, MONITOR: replies come that no command is owed, and go to the holder
-	DirtOther    // whatever has no name here
+	DirtStream   // SUBSCRIBE, MONITOR: replies come that answer no command; they go to the holder
+	DirtOther    // anything else
 
 	dirtKnown = DirtWatch | DirtName
 )
@@ -40,19 +39,18 @@ func (d Dirt) String() string {
 	return strings.Join(names, "+")
 }
 
-// ledger is what a connection has been told, as opposed to what it is told anew with every command.
-// It belongs to whoever owns the connection.
+// ledger is what the node keeps of what a connection was told. The connection's owner owns it.
 type ledger struct {
-	db        int
-	resp      int
-	dirt      Dirt // from the holder of now
-	inherited Dirt // from holders before, all of it known
+	db        int  // selected
+	resp      int  // 2 or 3
+	dirt      Dirt // of the current holder
+	inherited Dirt // of earlier holders: known dirt that has not been undone
 }
 
-// recycle makes the holder of now one of those before. The ledger must not be unfit.
+// recycle ends the current holder's use. The ledger must not be unfit.
 func (g *ledger) recycle() { g.inherited, g.dirt = g.inherited|g.dirt, 0 }
 
-// unfit names the dirt for which the connection cannot go back to the pool, or "" if there is none.
+// unfit names the dirt that keeps the connection from going back to the pool; "": there is none.
 func (g *ledger) unfit() string {
 	if d := g.dirt &^ dirtKnown; d != 0 {
 		return "dirty: " + d.String()
@@ -60,8 +58,8 @@ func (g *ledger) unfit() string {
 	return ""
 }
 
-// undo appends the commands that undo what earlier holders have left, and how many replies they
-// bring. None of them can be refused by a node that accepted what they undo.
+// undo appends the commands that undo the inherited dirt, and returns how many replies they bring. A
+// node that has accepted what they undo cannot refuse them.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	if g.inherited&DirtWatch != 0 {
 		dst = codec.AppendCommandString(dst, "UNWATCH")
@@ -75,10 +73,10 @@ func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	return dst, replies
 }
 
-// prepare appends the commands that turn the connection to a database and a protocol, and how many
-// replies they bring. Both can be refused (a database that does not exist, an ACL that was
-// changed), and what follows a refused SELECT would run in the wrong database: the replies must be
-// in before a command of the holder goes out.
+// prepare appends the commands that switch the connection to a database and a protocol, and returns
+// how many replies they bring. A node can refuse them (a database that does not exist, an ACL that
+// was changed), and a command after a refused SELECT would run in the wrong database. So their
+// replies must be in before a command of the holder is written.
 func (g *ledger) prepare(dst []byte, db, resp int) (_ []byte, replies int) {
 	if g.resp != resp {
 		dst = codec.AppendCommandString(dst, "HELLO", strconv.Itoa(resp))

@@ -7,13 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// class is what leases are told apart by when there are not enough: each class waits in an order of
-// its own.
+// class says how long leases are held. When there are not enough, each class has a queue of its own.
 type class uint8
 
 const (
-	brief class = iota // WATCH … EXEC: while a program thinks; long values: while they travel
-	long               // blocking commands, MONITOR, subscribers of their own: for as long as the client likes
+	brief class = iota // WATCH … EXEC, while a program thinks; long values, while they travel
+	long               // blocking commands, MONITOR, a client's own subscriptions: until the client ends them
 	numClasses
 )
 
@@ -24,25 +23,30 @@ func (r Reason) class() class {
 	return long
 }
 
-// allowance is how many exclusive connections a node is burdened with, by all its pools together.
-// Leases of class long may hold a part of them only, so that those who block never keep a
-// transaction from its connection.
+// nodeLimit bounds the exclusive connections to one node, those of all its pools together. Leases
+// of class long may hold only a part of them, so that blocking commands never keep a transaction
+// from its connection.
 //
-//	limit ├──────── long, BlockingShare of it ────────┤── brief only ──┤
+//	most ├──────── long, BlockingShare of it ────────┤── brief only ──┤
 //
-// When the limit is reached, and a pool needs a connection for somebody who waits, the idle
-// connections of the node's other pools go first; then the revoker asks for the WATCHes that have
-// been idle longest.
+// When the limit is reached and a Waiter needs a connection, the idle connections of the node's
+// other pools are closed first. Then the revoker asks for the WATCHes that have been idle longest.
 type nodeLimit struct {
 	settings *Settings
 
-	total   atomic.Int32             // of all pools: idle, leased and being dialled; grows under mu only
-	long    atomic.Int32             // leases of class long
-	waiting [numClasses]atomic.Int32 // Waiters of all pools, for those who only look
-	derived atomic.Int32             // what the node is thought to bear if the settings do not say; 0: unknown
+	total   atomic.Int32             // connections of all pools: idle, leased, being dialled; grows under mu only
+	long    atomic.Int32             // leases of class long, of all pools
+	waiting [numClasses]atomic.Int32 // queued Waiters of all pools; written under mu, read without
+	derived atomic.Int32             // the limit if the settings have none; 0: unknown
 
-	// mu guards what follows, and the queues and dials of all the node's pools; nothing blocks
-	// under it. The way of a Get that hits and of a Detach that nobody waits for does without it.
+	// mu guards what follows and, in other structs,
+	//
+	//	Pool     queue, dialing, deadline, of every pool of the node
+	//	Waiter   node, dialed, lease, err, until the answer is posted
+	//	conn     seat
+	//
+	// because the oldest Waiter of the node, in whichever pool, has the first claim to a connection.
+	// Nothing blocks under it. A Get that hits, and a Detach without a Waiter, do not take it.
 	mu      sync.Mutex
 	pools   []*Pool
 	conns   []*conn // of all pools, in no order
@@ -55,7 +59,7 @@ func newNodeLimit(settings *Settings) *nodeLimit {
 	return nl
 }
 
-// limit is how many connections there may be; 0: any number.
+// most is how many connections there may be; 0: any number.
 func (nl *nodeLimit) most(s *Values) int {
 	if s.MaxTotal > 0 {
 		return s.MaxTotal
@@ -63,7 +67,7 @@ func (nl *nodeLimit) most(s *Values) int {
 	return int(nl.derived.Load())
 }
 
-// longLimit is how many leases of class long there may be; 0: any number.
+// mostLong is how many leases of class long there may be; 0: any number.
 func (nl *nodeLimit) mostLong(s *Values) int {
 	n := nl.most(s)
 	if n == 0 {
@@ -72,19 +76,19 @@ func (nl *nodeLimit) mostLong(s *Values) int {
 	return max(1, n*s.BlockingShare/100)
 }
 
-// full says that no connection may be added.
+// full reports whether no connection may be added.
 func (nl *nodeLimit) full(s *Values) bool {
 	n := nl.most(s)
 	return n > 0 && int(nl.total.Load()) >= n
 }
 
-// over says that there is one too many.
+// over reports whether there are too many connections.
 func (nl *nodeLimit) over(s *Values) bool {
 	n := nl.most(s)
 	return n > 0 && int(nl.total.Load()) > n
 }
 
-// enter counts a lease that is about to begin. It reports false when its class may have no more.
+// enter counts a lease that is about to begin. It returns false when its class may have no more.
 func (nl *nodeLimit) enter(k class, s *Values) bool {
 	if k == brief {
 		return true
@@ -108,7 +112,7 @@ func (nl *nodeLimit) exit(k class) {
 	}
 }
 
-// room is how many leases of a class may begin now, connections permitting.
+// room is how many more leases of a class may begin, if there are connections for them.
 func (nl *nodeLimit) room(k class, s *Values) int {
 	limit := nl.mostLong(s)
 	if k == brief || limit == 0 {
@@ -117,14 +121,14 @@ func (nl *nodeLimit) room(k class, s *Values) int {
 	return max(0, limit-int(nl.long.Load()))
 }
 
-// Shares of maxclients.
+// The part of a node's maxclients that is left to clients yet to come.
 const (
-	marginShare = 10 // one part in so many is left to those who come besides
-	leastMargin = 8
+	marginShare = 10 // one in so many
+	leastMargin = 8  // clients
 )
 
-// learn derives the limit from what the node says: of its maxclients, what others use now and a
-// margin are not ours. A node that does not say has no limit of berth's.
+// learn derives the limit from the node's maxclients: it takes off what others use now, and a
+// margin. A node that does not say how many clients it takes gets no limit.
 func (nl *nodeLimit) learn(maxClients, connected int) {
 	n := 0
 	if maxClients > 0 {
@@ -150,14 +154,14 @@ func (nl *nodeLimit) add(p *Pool) {
 	nl.mu.Unlock()
 }
 
-// remove is for a pool that is closed. Its leases count until they end.
+// remove is the opposite of add, for a pool that is closed. Its leases count until they end.
 func (nl *nodeLimit) remove(p *Pool) {
 	nl.mu.Lock()
 	nl.pools = slices.DeleteFunc(nl.pools, func(other *Pool) bool { return other == p })
 	nl.mu.Unlock()
 }
 
-// seat enters a connection that has been dialled.
+// seat lists a connection that has been dialled.
 func (nl *nodeLimit) seat(c *conn) {
 	nl.mu.Lock()
 	c.seat = len(nl.conns)
@@ -165,7 +169,7 @@ func (nl *nodeLimit) seat(c *conn) {
 	nl.mu.Unlock()
 }
 
-// unseat takes out one that is closed.
+// unseat is the opposite of seat, for a connection that is closed.
 func (nl *nodeLimit) unseat(c *conn) {
 	nl.mu.Lock()
 	last := len(nl.conns) - 1
@@ -176,8 +180,8 @@ func (nl *nodeLimit) unseat(c *conn) {
 	nl.mu.Unlock()
 }
 
-// makeRoom serves the waiters, in every pool of the node, with what has become free: a connection
-// less, or a lease of class long less.
+// makeRoom serves the Waiters in every pool of the node, after a connection has been closed or a
+// lease of class long has ended.
 func (nl *nodeLimit) makeRoom() {
 	if nl.waiting[brief].Load()+nl.waiting[long].Load() == 0 {
 		return
@@ -196,15 +200,14 @@ func (nl *nodeLimit) makeRoom() {
 	nl.dialForWaiters()
 }
 
-// dialForWaiters starts as many dials as there are waiters without one, the oldest first, within
-// the limits.
+// dialForWaiters starts a dial for each Waiter without one, the oldest first, within the limits.
 func (nl *nodeLimit) dialForWaiters() {
 	for nl.waiting[brief].Load()+nl.waiting[long].Load() > 0 && nl.dialForOne() {
 	}
 }
 
-// dialForOne starts a dial on behalf of the oldest waiter that has none. Whom the connection serves
-// is put's decision.
+// dialForOne starts a dial on behalf of the oldest Waiter without one. put decides which Waiter gets
+// the connection. It returns false if there is no such Waiter, or no room.
 func (nl *nodeLimit) dialForOne() bool {
 	s := nl.settings.Load()
 	nl.mu.Lock()
@@ -218,12 +221,12 @@ func (nl *nodeLimit) dialForOne() bool {
 	}
 	w.dialed = true
 	w.pool.startDial(w, w.want)
-	nl.revoker.arm(s, revokeAfter) // for those whom this leaves without
+	nl.revoker.arm(s, revokeAfter) // this may have been the last connection: others may have to give theirs back
 	return true
 }
 
-// undialed is the oldest waiter of the node for whom a connection would have to be dialled, and
-// could be if there were room; nil: there is none. Under mu.
+// undialed returns the oldest Waiter of the node that needs a dial and could have it if there were
+// room; nil: there is none. Called with mu locked.
 func (nl *nodeLimit) undialed(s *Values) *Waiter {
 	var oldest *Waiter
 	for _, p := range nl.pools {
@@ -234,9 +237,8 @@ func (nl *nodeLimit) undialed(s *Values) *Waiter {
 	return oldest
 }
 
-// yields says whether a connection of p's that is free is to be closed for the sake of another
-// user: one of the node's other pools has the oldest waiter, and could only dial for it if a
-// connection went.
+// yields reports whether a free connection of p must be closed for another user: another pool of the
+// node has the oldest Waiter, and can dial for it only if a connection goes.
 func (nl *nodeLimit) yields(p *Pool, s *Values) bool {
 	waiting := int(nl.waiting[brief].Load() + nl.waiting[long].Load())
 	if waiting == 0 || !nl.full(s) || waiting == p.waiters() {
@@ -252,8 +254,8 @@ func (nl *nodeLimit) yields(p *Pool, s *Values) bool {
 	return own == nil || w.since < own.since
 }
 
-// relieve closes an idle connection of another pool for a waiter of p's, if there are as many as
-// there may be.
+// relieve closes an idle connection of another pool if a Waiter of p needs a dial and the limit is
+// reached.
 func (nl *nodeLimit) relieve(p *Pool) {
 	if p.waiters() == 0 || !nl.full(nl.settings.Load()) {
 		return

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Reason is what a session wants a connection of its own for.
+// Reason is why a session wants a connection of its own.
 type Reason uint8
 
 const (
@@ -23,8 +23,8 @@ func (r Reason) String() string { return [numReasons]string{"txn", "block", "lar
 // Reasons lists every Reason, for metrics.
 func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonLarge, ReasonPin} }
 
-// Buckets are the upper bounds of a DurationHistogram's buckets; one more, without a bound,
-// follows them.
+// Buckets are the upper bounds of a DurationHistogram's buckets. One more bucket, without a bound,
+// follows.
 var Buckets = [...]time.Duration{
 	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
@@ -34,7 +34,7 @@ var Buckets = [...]time.Duration{
 	10 * time.Second, 60 * time.Second,
 }
 
-// DurationHistogram counts durations by PoolBuckets.
+// DurationHistogram counts durations by Buckets.
 type DurationHistogram struct {
 	Counts [len(Buckets) + 1]uint64 // not cumulative
 	Sum    time.Duration
@@ -42,28 +42,35 @@ type DurationHistogram struct {
 
 // Stats is a pool at one moment. Each number is exact; together they may be a moment apart.
 type Stats struct {
-	Idle, Leased, Dialing, Waiting int
-	LeasedLong, WaitingLong        int           // of those leased and waiting, for blocking commands and pins
-	Limit, LimitLong               int           // of the node, for all its pools together; 0: none
-	OldestWait                     time.Duration // of those who wait, for how long the oldest has
+	Idle, Leased, Dialing int           // connections
+	Waiting               int           // Waiters
+	LeasedLong            int           // of Leased, those for blocking commands and for ReasonPin
+	WaitingLong           int           // of Waiting, those for blocking commands and for ReasonPin
+	Limit, LimitLong      int           // of the node, for all its pools together; 0: none
+	OldestWait            time.Duration // for how long the oldest Waiter has waited
 
-	Hits, Misses       uint64            // Gets answered from the stack at once, and the others
-	Dials, DialErrors  uint64            // begun; failed, the handshake included
-	Evictions          uint64            // idle connections closed by IdleTime
-	Waits, WaitTimeout uint64            // Waiters that were answered in any way; those that got ErrPoolTimeout
-	DialErr            error             // why a dial failed last, nil: none did
-	DialErrAt          time.Time         // when
-	Closes             map[string]uint64 // connections closed, by reason
-	Hold, Wait         [numReasons]DurationHistogram
+	Hits        uint64            // Gets that got an idle connection at once
+	Misses      uint64            // the other Gets
+	Dials       uint64            // begun
+	DialErrors  uint64            // dials that failed, the handshake included
+	Evictions   uint64            // connections closed because they were idle for IdleTime
+	Waits       uint64            // Waiters that were answered, with a lease or an error
+	WaitTimeout uint64            // of Waits, those that got ErrTimeout
+	DialErr     error             // why a dial failed last; nil: none failed
+	DialErrAt   time.Time         // when it failed
+	Closes      map[string]uint64 // connections closed, by reason
+
+	Hold [numReasons]DurationHistogram // for how long leases were held
+	Wait [numReasons]DurationHistogram // for how long Waiters waited
 }
 
-// poolMetrics is what a pool counts. The exclusive path can afford atomics.
+// metrics is what a pool counts. The exclusive path can afford atomics.
 type metrics struct {
 	hits, misses, dials, dialErrors, evictions, waits, waitTimeouts atomic.Uint64
 
 	hold, wait [numReasons]histogram
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards what follows; nothing blocks under it
 	closes    map[string]uint64
 	dialErr   error
 	dialErrAt time.Time

@@ -9,10 +9,10 @@ import (
 )
 
 // Pool is the exclusive connections to one node as one user: idle, leased and being dialled, and
-// the sessions that wait for one. All loops share it; the way of a Get that hits and of a Detach
-// that nobody waits for has no lock.
+// the Waiters for one. All loops share it. A Get that hits, and a Detach without a Waiter, take no
+// lock of the pool's.
 //
-//	           ┌──────────────── waiters (the oldest that may) ◀── Get missed
+//	           ┌────────────────── queue (the oldest Waiter that may) ◀── Get missed
 //	           │                     ▲
 //	Detach ── put ──▶ stack ── take ─┴──▶ Get hit
 //	           ▲        │
@@ -23,21 +23,21 @@ type Pool struct {
 	addr     string
 	user     backend.Identity // as whom it dials; DB and RESP are each Get's own
 	settings *Settings
-	limit    *nodeLimit // of the node, shared with its other users' pools
+	limit    *nodeLimit // of the node, shared with the pools of its other users
 	metrics  metrics
 
 	stack   stack[*conn]
 	idle    atomic.Int32 // connections in the stack that are alive
 	leased  [numClasses]atomic.Int32
-	total   atomic.Int32             // all connections there are or are being dialled
+	total   atomic.Int32             // connections: idle, leased, being dialled
 	garbage atomic.Int32             // connections that were closed in the stack since it was swept
-	waiting [numClasses]atomic.Int32 // the queues' len, for those who only look
-	shut    atomic.Bool
+	waiting [numClasses]atomic.Int32 // the lengths of queue; written under nodeLimit.mu, read without
+	shut    atomic.Bool              // Close was called
 
-	// Guarded by the allowance's mu, as is every queued Waiter.
+	// Guarded by nodeLimit.mu, as every queued Waiter is.
 	queue    [numClasses]fifo[*Waiter]
-	dialing  int
-	deadline *time.Timer // of the queues
+	dialing  int         // dials under way
+	deadline *time.Timer // rings when the oldest Waiter has waited for WaitTimeout
 
 	evictor evictor
 	warmer  warmer
@@ -46,11 +46,12 @@ type Pool struct {
 	stopDials context.CancelFunc
 }
 
-// newPool is NewPool for a node that has pools already.
+// newPool returns the pool of a node for a user; user's DB and RESP must be 0. addr is host:port, or
+// the path of a unix socket.
 func newPool(addr string, user backend.Identity, settings *Settings, nl *nodeLimit) *Pool {
 	p := &Pool{addr: addr, user: user, settings: settings, limit: nl}
 	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
-	p.deadline = idleTimer(p.expire)
+	p.deadline = stoppedTimer(p.expire)
 	p.evictor.init(p)
 	p.warmer.init(p)
 	nl.add(p)
@@ -60,7 +61,7 @@ func newPool(addr string, user backend.Identity, settings *Settings, nl *nodeLim
 }
 
 // idleTimer returns a timer for f that is not running.
-func idleTimer(f func()) *time.Timer {
+func stoppedTimer(f func()) *time.Timer {
 	t := time.AfterFunc(time.Hour, f)
 	t.Stop()
 	return t
@@ -72,9 +73,9 @@ func (p *Pool) Addr() string { return p.addr }
 // Size is how many connections there are, idle, leased and being dialled.
 func (p *Pool) Size() int { return int(p.total.Load()) }
 
-// Get attaches an exclusive connection to h: at once if one is idle, else the Waiter is answered
-// through in, with an idle or a freshly dialled connection or with an error. want's DB and RESP are
-// what the connection is made before the holder's first command; its user must be the pool's.
+// Get attaches an exclusive connection to h: at once if one is idle. Otherwise it returns a Waiter,
+// which is answered through in, with a connection or with an error. The connection is switched to
+// want's DB and RESP before the holder's first command. want's user must be the pool's.
 func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*Lease, *Waiter) {
 	want.RESP = max(want.RESP, 2)
 	s, k := p.settings.Load(), reason.class()
@@ -93,7 +94,7 @@ func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*
 	return nil, p.enqueue(h, in, want, reason)
 }
 
-// take is the one door out: an idle connection becomes the caller's.
+// take is the one door out: an idle connection becomes the caller's. It returns nil if there is none.
 func (p *Pool) take() *conn {
 	for {
 		c, ok := p.stack.pop()
@@ -107,8 +108,8 @@ func (p *Pool) take() *conn {
 	}
 }
 
-// takeSound is take of a connection that is not known to be dead. Nothing was sent on one that is:
-// the holder goes on to the next.
+// takeSound is take without the connections that are known to be dead. It closes those: nothing was
+// sent on them for the holder, so the next one will do.
 func (p *Pool) takeSound(s *Values) *conn {
 	for c := p.take(); c != nil; c = p.take() {
 		why := c.unsound(s)
@@ -120,9 +121,9 @@ func (p *Pool) takeSound(s *Values) *conn {
 	return nil
 }
 
-// lease attaches a held connection to l, whose class has entered the allowance. It reports false
-// when the connection is lost. announced: a Waiter brings l to its holder, and what happens to it
-// comes later.
+// lease attaches a held connection to l, whose class has entered the node's limit. It returns false
+// when the connection is lost. announced is true if a Waiter brings l to its holder: what happens to
+// l is delivered after that.
 func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
 	if !c.attach(l, announced) {
 		return false
@@ -133,7 +134,7 @@ func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
 	return true
 }
 
-// left is a lease's word that it is over. Its connection is still held.
+// leaseOver keeps the accounts of a lease that is over. Its connection is still held.
 func (p *Pool) leaseOver(l *Lease) {
 	k := l.reason.class()
 	p.leased[k].Add(-1)
@@ -141,8 +142,8 @@ func (p *Pool) leaseOver(l *Lease) {
 	p.metrics.hold[l.reason].observe(l.Held())
 }
 
-// put is the one door in, for detached and for dialled connections: c goes to the oldest waiter,
-// else to the stack if the settings want it there.
+// put is the one door in, for detached and for dialled connections. c goes to the oldest Waiter, else
+// into the stack if the settings want it there, else it is closed.
 func (p *Pool) put(c *conn) {
 	s := p.settings.Load()
 	if why := p.unwanted(c, s); why != "" {
@@ -164,8 +165,8 @@ func (p *Pool) put(c *conn) {
 	p.evictor.watch(c)
 	c.move(connHeld, connIdle)
 	p.stack.push(c)
-	// From here on c is the pool's, and others may have it already. What changed while it went in,
-	// and could not see it then, is looked at again.
+	// From here on c is the stack's, and another may have taken it already. Whatever changed while
+	// c was on its way in could not see it, so look again.
 	if c.isLost() {
 		c.closeIdle("hung up")
 	}
@@ -180,7 +181,7 @@ func (p *Pool) put(c *conn) {
 	}
 }
 
-// unwanted says why c cannot serve anybody.
+// unwanted says why c must be closed, whether there is a Waiter or not; "" if it need not be.
 func (p *Pool) unwanted(c *conn, s *Values) string {
 	switch {
 	case p.shut.Load():
@@ -195,7 +196,7 @@ func (p *Pool) unwanted(c *conn, s *Values) string {
 	return ""
 }
 
-// admit counts c among the idle, or says why it may not be.
+// admit counts c among the idle ones, or says why it may not be idle.
 func (p *Pool) admit(c *conn, s *Values) string {
 	n := int(p.idle.Add(1))
 	var why string
@@ -219,7 +220,7 @@ func (p *Pool) discard(c *conn, why string) {
 	p.closed(c, why)
 }
 
-// closed keeps the accounts of a connection that has just been closed, and ends it.
+// closed ends a connection that has just moved to closed, and keeps the accounts.
 func (p *Pool) closed(c *conn, why string) {
 	c.wire.shutdown()
 	p.evictor.unwatch(c)
@@ -227,19 +228,19 @@ func (p *Pool) closed(c *conn, why string) {
 	p.total.Add(-1)
 	p.limit.total.Add(-1)
 	p.limit.unseat(c)
-	p.limit.dialForWaiters() // there may be room under the limit now
+	p.limit.dialForWaiters() // there is room for one more now
 	p.warmer.look()
 }
 
-// end is discard at the end of a lease, which may have been one too many of its class.
+// end is discard at the end of a lease. Another lease of its class may begin now.
 func (p *Pool) end(c *conn, why string) {
 	p.discard(c, why)
 	p.limit.makeRoom()
 }
 
-// leftIdle is closeIdle's word that it has closed an idle connection. It still lies in the stack.
-// When the dead outnumber the living they are swept out, so a storm of hang-ups costs each of them
-// a constant and leaves no more than are alive.
+// closedIdle counts an idle connection that was closed where it is, in the stack. When there are
+// more closed than idle ones in the stack, the closed ones are swept out. So a storm of hang-ups
+// costs a constant for each, and leaves no more closed ones than idle ones.
 func (p *Pool) closedIdle() {
 	alive := p.idle.Add(-1)
 	if p.garbage.Add(1) > max(64, alive) {
@@ -261,7 +262,7 @@ func (p *Pool) apply() {
 	p.warmer.look()
 }
 
-// trim closes the idle connections that are more than the settings want.
+// trim closes the idle connections that the settings no longer want.
 func (p *Pool) trim() {
 	for {
 		s := p.settings.Load()
@@ -289,7 +290,7 @@ func (p *Pool) trim() {
 	}
 }
 
-// Stats is what the pool is and has done.
+// Stats returns what the pool has, and what it has done so far.
 func (p *Pool) Stats() Stats {
 	s := p.metrics.snapshot()
 	s.Idle, s.LeasedLong = int(p.idle.Load()), int(p.leased[long].Load())
@@ -308,8 +309,8 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Close ends the pool and waits for nothing: idle connections and dials end now, those who wait get
-// ErrPoolClosed, and leases are closed when they are detached.
+// Close ends the pool and waits for nothing. Idle connections and dials end now, Waiters get
+// ErrClosed, and leases are closed when they are detached.
 func (p *Pool) Close() {
 	if p.shut.Swap(true) {
 		return

@@ -13,18 +13,19 @@ type Pools struct {
 	mu     sync.RWMutex // guards what follows; nothing blocks under it
 	pools  map[poolKey]*Pool
 	limits map[string]*nodeLimit // by node
-	closed bool
+	closed bool                  // new pools are closed at once
 }
 
 // poolKey is what a pool's connections have in common.
 type poolKey struct{ addr, user, password string }
 
-// NewPools makes an empty set of pools that follow the settings.
+// NewPools returns an empty set of pools that follow the settings.
 func NewPools(settings *Settings) *Pools {
 	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, limits: map[string]*nodeLimit{}}
 }
 
-// For is the pool of a node for the identity's user; its database and protocol are no matter.
+// For returns the pool of a node for the identity's user. The identity's database and protocol do
+// not matter.
 func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 	key := poolKey{addr, id.User, id.Password}
 	ps.mu.RLock()
@@ -45,7 +46,7 @@ func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 	return p
 }
 
-// allowance is what all pools of a node draw from, under mu.
+// limitOf returns the limit of a node. Called with mu locked.
 func (ps *Pools) limitOf(addr string) *nodeLimit {
 	nl := ps.limits[addr]
 	if nl == nil {
@@ -55,9 +56,9 @@ func (ps *Pools) limitOf(addr string) *nodeLimit {
 	return nl
 }
 
-// Learn tells how many clients a node takes, 0 if it does not say, and how many it has, berth's
-// connections included. While the settings give no MaxTotal, what is left, less a margin, is how
-// many exclusive connections berth makes to it.
+// Learn takes how many clients a node accepts, 0 if the node does not say, and how many it has,
+// berth's connections included. While the settings have no MaxTotal, berth makes as many exclusive
+// connections to the node as the difference allows, less a margin.
 func (ps *Pools) Learn(addr string, maxClients, connected int) {
 	ps.mu.Lock()
 	nl := ps.limitOf(addr)
@@ -65,8 +66,8 @@ func (ps *Pools) Learn(addr string, maxClients, connected int) {
 	nl.learn(maxClients, connected)
 }
 
-// Limit is how many exclusive connections berth makes to a node, and how many of them blocking
-// commands and pins may hold; 0: any number.
+// Limit returns how many exclusive connections berth makes to a node, and how many of them leases
+// for blocking commands and for ReasonPin may hold; 0: any number.
 func (ps *Pools) Limit(addr string) (all, blocking int) {
 	ps.mu.RLock()
 	nl := ps.limits[addr]
@@ -89,23 +90,23 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 
 // Retain closes the pools of nodes that are gone: their idle connections now, their leases when
 // they are detached. A node that comes back gets a new pool.
-func (ps *Pools) Retain(is func(addr string) bool) {
+func (ps *Pools) Retain(isNode func(addr string) bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for key, p := range ps.pools {
-		if !is(key.addr) {
+		if !isNode(key.addr) {
 			delete(ps.pools, key)
 			p.Close()
 		}
 	}
 	for addr, nl := range ps.limits {
-		if !is(addr) && nl.total.Load() == 0 { // leases that are left count if the node comes back
+		if !isNode(addr) && nl.total.Load() == 0 { // leases that are left count if the node comes back
 			delete(ps.limits, addr)
 		}
 	}
 }
 
-// Close closes every pool there is and will be.
+// Close closes every pool. For returns closed ones from then on.
 func (ps *Pools) Close() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

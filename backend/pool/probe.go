@@ -10,36 +10,37 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Whether an idle connection is alive must be known before a holder's first byte goes out on it:
-// once that is written and the connection ends without a word, nobody knows whether the command was
-// executed, and it may not be sent again. A PING in the same write would be in no better position,
-// and one whose answer is waited for costs the holder a round trip. So the question is put while
-// nobody waits for the answer:
+// probe is the PING that asks an idle connection whether it is alive, while no holder waits for the
+// answer.
 //
-//	idle for HealthCheck ─ PING ─┬─ anything comes: alive, and asked again after another HealthCheck
+// A holder must not find out itself. Once its first command is written and the connection ends
+// without a reply, nobody knows whether the command was executed, and it must not be sent again. A
+// PING in the same write would not help, and waiting for the reply to a PING costs the holder a round
+// trip. So:
+//
+//	idle for HealthCheck ─ PING ─┬─ a line comes: alive, and asked again after another HealthCheck
 //	                             ├─ nothing within probePatience: closed
-//	                             └─ attached meanwhile: the lease skips the answer, which comes before its own
+//	                             └─ attached meanwhile: the lease skips the reply, which comes before its own
 //
-// What is attached has therefore answered within the last HealthCheck, or has been used since,
-// which finds out hosts and links that have gone without a word. A node that has closed or reset
-// the connection has told the socket, perhaps before netpoll came to see it: unsound looks there,
-// without waiting. Either way the dead one is passed over with nothing sent, and the holder gets
-// the next.
+// A connection that is attached has therefore answered, or has been used, within the last
+// HealthCheck: so hosts and links that died silently are found. If the node has closed or reset the
+// connection, the socket knows, perhaps earlier than netpoll: unsound looks there, without waiting.
+// In both cases the dead connection is closed with nothing sent, and the holder gets the next one.
 type probe struct {
-	sent   time.Duration // clock() when the PING went out that is not answered, 0: none is
-	proven time.Duration // clock() when one was answered last
+	sent   time.Duration // clock() when the PING was sent that is not answered; 0: there is none
+	proven time.Duration // clock() when a PING was answered last
 }
 
 const (
-	probePatience = time.Second            // so long a PING may go unanswered
-	probeSlow     = 100 * time.Millisecond // so long, if somebody wants the connection
-	peekAfter     = 50 * time.Millisecond  // idle for less, a connection is not looked at: netpoll is not that late
+	probePatience = time.Second            // how long a PING may be unanswered
+	probeSlow     = 100 * time.Millisecond // the same, if a holder wants the connection
+	peekAfter     = 50 * time.Millisecond  // how long one must be idle to be looked at: netpoll is not that late
 )
 
 var probeCommand = codec.AppendCommandString(nil, "PING")
 
-// prove asks an idle connection for a sign of life if it is time. It says when to look again, or
-// that none has come.
+// prove sends a PING on an idle connection if it is time. It returns when to look again. alive is
+// false if a PING was not answered in time.
 func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,12 +55,13 @@ func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool)
 		return next, true
 	}
 	c.probe.sent = now
-	c.wire.write(probeCommand) // under c.mu: whoever attaches after this finds the answer owed
+	c.wire.write(probeCommand) // under c.mu, so that the next attach knows that the reply is owed
 	return now + probePatience, true
 }
 
-// probeAnswered takes what came on a connection without a lease. It reports false if that answers
-// no PING. Any one line will do, an error as well: it was a node that said it. Under mu.
+// probeAnswered takes bytes that came on a connection without a lease. It returns false if they do
+// not answer the PING. Any single line is an answer, an error as well, because a node sent it. Called
+// with c.mu locked.
 func (c *conn) probeAnswered(b []byte) bool {
 	if c.probe.sent == 0 || c.lost != nil {
 		return false
@@ -73,7 +75,7 @@ func (c *conn) probeAnswered(b []byte) bool {
 		return false
 	}
 	switch bytes.IndexByte(line, '\n') {
-	case -1: // the rest comes later, perhaps to a lease
+	case -1: // the rest of the line comes later, perhaps when there is a lease
 		return true
 	case len(line) - 1:
 		c.in.free()
@@ -84,8 +86,8 @@ func (c *conn) probeAnswered(b []byte) bool {
 	return false
 }
 
-// unsound says why a connection that was idle must not be leased, as far as can be seen from here
-// without waiting.
+// unsound says why a connection that was idle must not be leased, as far as can be known without
+// waiting; "": it may be leased.
 func (c *conn) unsound(s *Values) string {
 	if s.HealthCheck == 0 {
 		return ""
@@ -106,7 +108,7 @@ func (c *conn) unsound(s *Values) string {
 	return ""
 }
 
-// hasEnded looks whether the other side has ended the connection.
+// hasEnded reports whether either side has ended the connection. It asks the socket.
 func (w *wire) hasEnded() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -5,41 +5,41 @@ import (
 	"time"
 )
 
-// Revocable is a Holder that can do without its lease: what it would have got from it, it can
-// answer otherwise.
+// Revocable is a Holder that can do without its lease, because it can answer its client otherwise.
 type Revocable interface {
 	Holder
-	// Revoke asks for the lease back: others wait for one, and this one has been owed nothing for a
-	// while. The holder detaches it now, or keeps it and is not asked again for RevokeQuiet.
+	// Revoke asks for the lease back: a Waiter needs a connection, and this lease has been owed
+	// nothing for a while. The holder detaches it now, or keeps it and is not asked again for
+	// RevokeQuiet.
 	Revoke(l *Lease)
 }
 
 const (
-	revokeAfter = 10 * time.Millisecond // so long one waits before another's lease is asked for
-	revokePause = 20 * time.Millisecond // between two looks, while there are some who wait
+	revokeAfter = 10 * time.Millisecond // how long a Waiter waits before a lease is asked for
+	revokePause = 20 * time.Millisecond // between two looks, while there are Waiters
 )
 
-// RevokeQuiet is for how long a lease must have been owed nothing to be asked for: a program that
-// thinks is not robbed.
+// RevokeQuiet is for how long a lease must have been owed nothing before it is asked for, so that a
+// program has time to think.
 const RevokeQuiet = 200 * time.Millisecond
 
-// revoker asks for leases back when a node bears no more connections and somebody waits for a brief
-// lease. Leases do not report to it: each writes down when its holder was last owed nothing, in an
-// atomic of its connection, and only while somebody waits are those looked through, once for all
-// who wait. So a WATCH that nobody envies pays nothing.
+// revoker asks for leases back when a node takes no more connections and a Waiter wants a brief
+// lease. Leases do not report to it. Each writes down in an atomic of its connection when it was
+// last owed nothing. Only while there are Waiters does the revoker look through all of these, once
+// for all Waiters. So a WATCH pays nothing while there are enough connections.
 type revoker struct {
 	limit *nodeLimit
 	timer *time.Timer
-	armed bool // guarded by the allowance's mu
+	armed bool // guarded by nodeLimit.mu
 }
 
 func (r *revoker) init(nl *nodeLimit) {
 	r.limit = nl
-	r.timer = idleTimer(r.look)
+	r.timer = stoppedTimer(r.look)
 }
 
-// arm starts the timer if somebody waits for a brief lease that only another's end can bring. Under
-// mu.
+// arm starts the timer if there is a Waiter for a brief lease that gets none unless another ends.
+// Called with nodeLimit.mu locked.
 func (r *revoker) arm(s *Values, after time.Duration) {
 	nl := r.limit
 	if !r.armed && nl.waiting[brief].Load() > 0 && nl.full(s) {
@@ -48,7 +48,7 @@ func (r *revoker) arm(s *Values, after time.Duration) {
 	}
 }
 
-// wake is arm for those who do not hold mu.
+// wake is arm without nodeLimit.mu locked.
 func (r *revoker) wake() {
 	nl, s := r.limit, r.limit.settings.Load()
 	if nl.waiting[brief].Load() > 0 && nl.full(s) {
@@ -58,7 +58,8 @@ func (r *revoker) wake() {
 	}
 }
 
-// look is the timer's: it asks for as many leases as there are who have waited for long enough.
+// look runs when the timer fires. It asks for as many leases as there are Waiters that have waited
+// for long enough.
 func (r *revoker) look() {
 	nl := r.limit
 	s := nl.settings.Load()
@@ -79,8 +80,8 @@ func (r *revoker) look() {
 	}
 }
 
-// overdue is how many of p's waiters for a brief lease have waited for long enough and have no
-// dial. Under mu.
+// overdue returns how many Waiters for a brief lease have waited for revokeAfter and get no dial.
+// Called with nodeLimit.mu locked.
 func (p *Pool) overdue(now time.Duration) (n int) {
 	for w := p.queue[brief].head; w != nil && now-w.value.since >= revokeAfter; w = w.next {
 		n++
@@ -88,8 +89,8 @@ func (p *Pool) overdue(now time.Duration) (n int) {
 	return max(0, n-p.dialing)
 }
 
-// quietest finds no more than n connections whose holders have been owed nothing for longest. Under
-// mu.
+// quietest returns at most n connections, those whose leases have been owed nothing for longest.
+// Called with nodeLimit.mu locked.
 func (r *revoker) quietest(n int, now time.Duration) (found []*conn) {
 	if n <= 0 {
 		return nil
@@ -111,22 +112,22 @@ func (r *revoker) quietest(n int, now time.Duration) (found []*conn) {
 	return found
 }
 
-// revocation is the question on its way to the holder.
+// revocation carries Revoke to the loop of a lease's holder.
 type revocation struct{ lease *Lease }
 
-// deliver runs on the holder's loop. Everything may have changed since the question was posted.
+// deliver runs on the holder's loop. Anything may have changed since the revocation was posted.
 func (r *revocation) deliver() {
 	l := r.lease
 	if l.over || l.Quiet() < RevokeQuiet || l.conn.pool.limit.waiting[brief].Load() == 0 {
 		return
 	}
 	l.revocable.Revoke(l)
-	if !l.over { // else it would be asked before those who can do without
+	if !l.over { // count its quiet time anew, so that others are asked before it is asked again
 		l.conn.quiet.Store(int64(clock()))
 	}
 }
 
-// askBack asks the holder of now for the lease, if it can do without it.
+// askBack asks the current holder for the lease, if the holder is Revocable.
 func (c *conn) askBack() {
 	c.mu.Lock()
 	l := c.lease
@@ -136,8 +137,8 @@ func (c *conn) askBack() {
 	}
 }
 
-// Quiet is for how long the holder of a brief lease has been owed nothing; 0 while it is owed
-// something, or never was.
+// Quiet is for how long a brief lease has been owed nothing; 0 while it is owed something, or before
+// its first reply.
 func (l *Lease) Quiet() time.Duration {
 	since := l.conn.quiet.Load()
 	if since == 0 || l.over {

@@ -7,18 +7,18 @@ import "sync/atomic"
 //
 //	head ─▶ [newest] ─▶ [ ] ─▶ [ ] ─▶ [oldest] ─▶ nil
 //
-// Values may die while they lie inside. pop hands them out like any other; sweep unlinks them.
+// Values may die while they are inside. pop returns them like any other, sweep unlinks them.
 type stack[T any] struct {
-	// head is raced for by every push and pop; the loser of a compare-and-swap looks again.
+	// Every push and pop races for head; the loser of a compare-and-swap tries again.
 	head     atomic.Pointer[stackNode[T]]
 	sweeping atomic.Bool // two sweeps race for it; the loser leaves
 }
 
 type stackNode[T any] struct {
 	value T
-	// next is written before the node is published and after that only by the one sweep, always to
-	// a node farther down. A pop that still reads the older value finds a dead node at the head:
-	// allowed.
+	// next is written before the node is published. After that only the one sweep writes it, always
+	// to a node farther down. A pop that still reads the older value makes a dead node the head,
+	// which is allowed.
 	next atomic.Pointer[stackNode[T]]
 }
 
@@ -33,7 +33,7 @@ func (s *stack[T]) push(v T) {
 	}
 }
 
-// pop takes the newest value; ok is false when there is none.
+// pop takes the newest value. ok is false if there is none.
 func (s *stack[T]) pop() (v T, ok bool) {
 	for {
 		n := s.head.Load()
@@ -46,8 +46,8 @@ func (s *stack[T]) pop() (v T, ok bool) {
 	}
 }
 
-// sweep unlinks the values that are dead and stay dead. It visits every node once and stops nobody;
-// of two sweeps at the same time one does nothing.
+// sweep unlinks the values that are dead; a dead value must stay dead. It visits every node once and
+// stops no push or pop. Of two sweeps at the same time one does nothing.
 func (s *stack[T]) sweep(dead func(T) bool) {
 	if !s.sweeping.CompareAndSwap(false, true) {
 		return
@@ -55,7 +55,7 @@ func (s *stack[T]) sweep(dead func(T) bool) {
 	defer s.sweeping.Store(false)
 	n := s.head.Load()
 	for n != nil && dead(n.value) {
-		s.head.CompareAndSwap(n, n.next.Load()) // who lost did so to a pop of it or a push above it
+		s.head.CompareAndSwap(n, n.next.Load()) // fails if n was popped, or another value pushed
 		n = s.head.Load()
 		if n == nil {
 			return

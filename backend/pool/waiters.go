@@ -7,33 +7,34 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// ErrTimeout answers a Get that waited for longer than WaitTimeout.
-var ErrTimeout = errors.New("no backend connection in time")
-
-// ErrClosed answers a Get on a pool that is closed.
-var ErrClosed = errors.New("the pool is closed")
-
 // Waiter is a Get that has not been answered. Every Get that misses becomes one, whether it waits
-// for a dial or for somebody to detach: what comes first goes to the oldest.
+// for a dial or for a Detach: the next connection goes to the oldest Waiter.
 type Waiter struct {
 	pool   *Pool
 	holder Holder
 	inbox  *Inbox
 	want   backend.Identity
 	reason Reason
-	since  time.Duration
+	since  time.Duration // clock() when it joined the queue
 
-	// Guarded by the allowance's mu until the answer is posted.
-	node   *fifoNode[*Waiter]
-	dialed bool // a dial runs on its behalf
-	lease  *Lease
-	err    error
+	// Guarded by nodeLimit.mu until the answer is posted.
+	node   *fifoNode[*Waiter] // its place in the queue
+	dialed bool               // a dial runs on its behalf
+	lease  *Lease             // the answer, or
+	err    error              // why there is no lease
 
-	done bool // owned by the loop: Attached was called, or never will be
+	done bool // owned by the holder's loop: Attached was called, or will not be called
 }
 
-// deliver runs on the holder's loop. What has happened to the lease since it was attached, a
-// hang-up for one, comes later: no holder hears of a lease that it does not have yet.
+// ErrTimeout answers a Get that waited for longer than WaitTimeout.
+var ErrTimeout = errors.New("no backend connection in time")
+
+// ErrClosed answers a Get on a pool that is closed.
+var ErrClosed = errors.New("the pool is closed")
+
+// deliver runs on the holder's loop. It calls Attached first, and then delivers whatever has happened
+// to the lease since it was attached, a hang-up for example. So a holder never hears of a lease that
+// it does not have yet.
 func (w *Waiter) deliver() {
 	if w.done {
 		return
@@ -45,9 +46,9 @@ func (w *Waiter) deliver() {
 	}
 }
 
-// Cancel takes the session out of the queue: it has left, or no longer wants a lease. A lease that
-// is on its way goes back, and so does what is being dialled. Attached is not called any more. On
-// the holder's loop; a second call, or one after Attached, does nothing.
+// Cancel takes the Waiter out of the queue. A lease that is on its way goes back to the pool, and so
+// does a connection that is being dialled. Attached will not be called. Cancel must run on the
+// holder's loop. A second call, or a call after Attached, does nothing.
 func (w *Waiter) Cancel() {
 	if w.done {
 		return
@@ -63,26 +64,26 @@ func (w *Waiter) Cancel() {
 	}
 }
 
-// waiters is how many wait, for those who only look.
+// waiters returns how many Waiters are queued. It takes no lock.
 func (p *Pool) waiters() int { return int(p.waiting[brief].Load() + p.waiting[long].Load()) }
 
-// waitBefore says whether a Get of a class has to wait after others: nobody goes past those who
-// wait and could have the next connection.
+// mustWait reports whether a Get of a class must queue, because Waiters before it could have the next
+// connection.
 func (p *Pool) mustWait(k class, s *Values) bool {
 	return p.waiting[k].Load() > 0 || p.servable(s)
 }
 
-// servable says whether somebody waits who could have a connection if there were one.
+// servable reports whether a queued Waiter could have a connection if one became free.
 func (p *Pool) servable(s *Values) bool {
 	return p.waiting[brief].Load() > 0 || p.waiting[long].Load() > 0 && p.limit.room(long, s) > 0
 }
 
-// wait joins the queue of the reason's class.
+// enqueue adds a Waiter to the queue of the reason's class.
 func (p *Pool) enqueue(h Holder, in *Inbox, want backend.Identity, reason Reason) *Waiter {
 	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason}
 	nl := p.limit
 	nl.mu.Lock()
-	w.since = clock() // under mu: the queues are in its order
+	w.since = clock() // under mu, so that the queues are in the order of since
 	if p.shut.Load() {
 		w.err = ErrClosed
 		nl.mu.Unlock()
@@ -95,20 +96,21 @@ func (p *Pool) enqueue(h Holder, in *Inbox, want backend.Identity, reason Reason
 		p.armDeadline()
 	}
 	nl.mu.Unlock()
-	p.match() // a put that did not see the waiter has left its connection in the stack
+	p.match() // a put that did not see this Waiter has left its connection in the stack
 	nl.dialForWaiters()
 	nl.relieve(p)
 	nl.revoker.wake()
 	return w
 }
 
-// count enters that so many more wait, under mu.
+// count records that n more Waiters are queued. Called with nodeLimit.mu locked.
 func (p *Pool) count(k class, n int32) {
 	p.waiting[k].Add(n)
 	p.limit.waiting[k].Add(n)
 }
 
-// dequeue takes w out of the queue under mu. It reports false when w has been answered or has left.
+// dequeue takes w out of its queue. It returns false if w was answered or cancelled already. Called
+// with nodeLimit.mu locked.
 func (p *Pool) dequeue(w *Waiter) bool {
 	k := w.reason.class()
 	if w.node == nil || !p.queue[k].remove(w.node) {
@@ -118,7 +120,8 @@ func (p *Pool) dequeue(w *Waiter) bool {
 	return true
 }
 
-// oldest is who waits longest of those who could have a connection, nil if nobody does. Under mu.
+// oldest returns the oldest Waiter whose class may have another lease; nil: there is none. Called
+// with nodeLimit.mu locked.
 func (p *Pool) oldest(s *Values) (w *Waiter) {
 	for k := range numClasses {
 		first, ok := p.queue[k].front()
@@ -129,7 +132,8 @@ func (p *Pool) oldest(s *Values) (w *Waiter) {
 	return w
 }
 
-// undialed is the oldest of those for whom nothing is being dialled, and might be. Under mu.
+// undialed returns the oldest Waiter that has no dial and may have one; nil: there is none. Called
+// with nodeLimit.mu locked.
 func (p *Pool) undialed(s *Values) (w *Waiter) {
 	if !p.mayDial(s) {
 		return nil
@@ -138,7 +142,7 @@ func (p *Pool) undialed(s *Values) (w *Waiter) {
 	for k := range numClasses {
 		left := min(p.queue[k].len, p.limit.room(k, s))
 		eligible += left
-		n := p.queue[k].head // those with a dial are among the first: no more of them than dials run
+		n := p.queue[k].head // Waiters with a dial are among the first, and no more than there are dials
 		for ; left > 0 && n.value.dialed; left-- {
 			n = n.next
 		}
@@ -146,14 +150,14 @@ func (p *Pool) undialed(s *Values) (w *Waiter) {
 			w = n.value
 		}
 	}
-	if p.dialing >= eligible { // a dial whose waiter was served otherwise will serve another
+	if p.dialing >= eligible { // a dial whose Waiter was served otherwise will serve another one
 		return nil
 	}
 	return w
 }
 
-// answer posts what w has waited for. w has left the queue, and mu is held, so a Cancel sees the
-// lease.
+// answer posts a lease or an error to w, which has left its queue. Called with nodeLimit.mu locked, so
+// that a Cancel sees the lease.
 func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.lease, w.err = l, err
 	p.metrics.waits.Add(1)
@@ -161,8 +165,8 @@ func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.inbox.post(w)
 }
 
-// serve gives c to the oldest waiter that may have it. It reports false when there is none or c is
-// lost: c is still the caller's then.
+// serve gives c to the oldest Waiter that may have it. It returns false if there is none or c is
+// lost; c is still the caller's then.
 func (p *Pool) serve(c *conn, s *Values) bool {
 	p.limit.mu.Lock()
 	defer p.limit.mu.Unlock()
@@ -171,7 +175,7 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 		return false
 	}
 	k := w.reason.class()
-	if !p.limit.enter(k, s) { // a Get that hit was faster
+	if !p.limit.enter(k, s) { // a Get that hit was faster: the class may have no more
 		if w, _ = p.queue[brief].front(); w == nil {
 			return false
 		}
@@ -187,9 +191,9 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 	return true
 }
 
-// match brings the idle connections and the waiters together that have missed each other: a put
-// looks for waiters before and after it pushes, a wait looks at the stack after it has joined the
-// queue. One of the two sees the other.
+// match brings idle connections and Waiters together that have missed each other. put looks for
+// Waiters before and after it pushes a connection, enqueue looks at the stack after it has added a
+// Waiter: one of the two sees the other.
 func (p *Pool) match() {
 	for {
 		s := p.settings.Load()
@@ -204,7 +208,7 @@ func (p *Pool) match() {
 	}
 }
 
-// failAll empties the queue.
+// failAll empties the queues and answers every Waiter with err.
 func (p *Pool) failAll(err error) {
 	p.limit.mu.Lock()
 	defer p.limit.mu.Unlock()
@@ -216,8 +220,8 @@ func (p *Pool) failAll(err error) {
 	}
 }
 
-// armDeadline sets the one timer of the queues for the oldest waiter, under mu. All wait equally
-// long, so nobody's deadline comes before the oldest one's.
+// armDeadline sets the timer of the queues for the oldest Waiter. All may wait equally long, so no
+// deadline comes before that of the oldest. Called with nodeLimit.mu locked.
 func (p *Pool) armDeadline() {
 	limit := p.settings.Load().WaitTimeout
 	var first *Waiter
@@ -232,7 +236,7 @@ func (p *Pool) armDeadline() {
 	p.deadline.Reset(max(0, first.since+limit-clock()))
 }
 
-// expire answers those whose time is up.
+// expire runs when the timer fires. It answers the Waiters that have waited for WaitTimeout.
 func (p *Pool) expire() {
 	p.limit.mu.Lock()
 	defer p.limit.mu.Unlock()

@@ -8,22 +8,22 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// maxWarmPause bounds how long the warmer leaves a node alone that refuses connections.
-const maxWarmPause = 5 * time.Second
-
 // warmer dials ahead, at DialRate, while there are fewer idle connections than MinIdle.
 type warmer struct {
 	pool *Pool
-	// working is raced for by all who notice that connections are missing; the losers rely on the
+	// All goroutines that notice missing connections race for working. The losers rely on the
 	// winner's timer.
 	working atomic.Bool
 	timer   *time.Timer
-	refused atomic.Int32 // dials of the pool that failed since one succeeded
+	failed  atomic.Int32 // dials of the pool that have failed since the last one that succeeded
 }
+
+// maxWarmPause bounds the pause between two dials ahead to a node that refuses connections.
+const maxWarmPause = 5 * time.Second
 
 func (w *warmer) init(p *Pool) {
 	w.pool = p
-	w.timer = idleTimer(w.work)
+	w.timer = stoppedTimer(w.work)
 }
 
 // look starts the timer if connections are missing.
@@ -33,6 +33,7 @@ func (w *warmer) look() {
 	}
 }
 
+// missing reports whether the settings want more idle connections than there are.
 func (w *warmer) missing() bool {
 	p := w.pool
 	s := p.settings.Load()
@@ -40,21 +41,21 @@ func (w *warmer) missing() bool {
 		!p.limit.full(s)
 }
 
-// pause is how long to wait before the next dial: the rate's interval, longer after refusals,
-// jittered so that pools and proxies that lost the same node do not come back in step.
+// pause is how long to wait before the next dial: the interval of DialRate, longer after failures,
+// and random so that pools and proxies that lost the same node do not come back together.
 func (w *warmer) pause() time.Duration {
 	rate := max(1, w.pool.settings.Load().DialRate)
-	d := min(time.Second/time.Duration(rate)<<min(w.refused.Load(), 16), maxWarmPause)
+	d := min(time.Second/time.Duration(rate)<<min(w.failed.Load(), 16), maxWarmPause)
 	return d/2 + rand.N(d+1)
 }
 
-// work is the timer's: one dial, and the timer again while more are missing.
+// work runs when the timer fires: it dials once, and sets the timer again while more are missing.
 func (w *warmer) work() {
 	p := w.pool
 	if w.missing() {
 		s := p.settings.Load()
 		p.limit.mu.Lock()
-		// Not idle and dialing: a connection between the two would be in neither.
+		// Count total less leased: a connection between dialling and idle counts in neither of those.
 		if free := int(p.total.Load() - p.leased[brief].Load() - p.leased[long].Load()); free < s.minIdle() && p.mayDial(s) && !p.limit.full(s) {
 			p.startDial(nil, backend.Identity{RESP: 2})
 		}
@@ -63,16 +64,16 @@ func (w *warmer) work() {
 		return
 	}
 	w.working.Store(false)
-	w.look() // what went missing between the two lines above found working still set
+	w.look() // a look between missing and the line above found working set
 }
 
-// dialed tells how a dial of the pool went.
+// dialed records how a dial of the pool ended.
 func (w *warmer) dialed(err error) {
 	if err == nil {
-		w.refused.Store(0)
+		w.failed.Store(0)
 		return
 	}
-	w.refused.Add(1)
+	w.failed.Add(1)
 }
 
 func (w *warmer) stop() { w.timer.Stop() }

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// wheelSlots is how many ticks one turn of a wheel has; a multiple of 64.
-const wheelSlots = 512
-
-// wheel is a hashed timer wheel: any number of alarms on one clock, O(1) to set and to clear, and a
-// look only at the slots whose time has come.
+// wheel is a hashed timer wheel: any number of alarms on one clock, O(1) to set and to clear. Only
+// the slots whose time has come are visited.
 //
 //	slot   0    1    2   …   hand   …   511
 //	       │    │                │
 //	       ▼    ▼                ▼
 //	     alarm alarm           (due now)
 //
-// An alarm farther away than one turn lies in the farthest slot and is put back from there when the
-// hand comes by. Times are durations since any fixed moment. Alarms never ring early, and at most
-// one tick late plus the caller's own delay. Not for use by several goroutines at once.
+// An alarm that is farther away than one round hangs in the farthest slot, and is hung again when
+// the hand gets there. Times are durations since any fixed moment. An alarm never rings early, and
+// at most one tick late plus the caller's own delay. A wheel has no lock.
 type wheel[T any] struct {
 	tick  time.Duration
-	hand  int64 // the last tick that was looked at
-	len   int
+	hand  int64 // the last tick that was visited
+	len   int   // alarms that are set
 	slots [wheelSlots]*alarm[T]
 	taken [wheelSlots / 64]uint64 // a bit for each slot that holds an alarm
 }
 
-// alarm is one entry of a wheel. The zero value with a Value is not set.
+// wheelSlots is how many ticks one round of a wheel has; a multiple of 64.
+const wheelSlots = 512
+
+// alarm is one entry of a wheel. The zero value with a value is not set.
 type alarm[T any] struct {
 	value      T
 	at         int64 // the tick it rings at
-	slot       int32 // where it hangs, when set
+	slot       int32 // where it hangs, while it is set
 	set        bool
 	prev, next *alarm[T]
 }
@@ -45,7 +45,7 @@ func (w *wheel[T]) set(a *alarm[T], at time.Duration) {
 	w.hang(a)
 }
 
-// clear makes sure that a does not ring. It reports whether it would have.
+// clear makes sure that a does not ring, and reports whether it was set.
 func (w *wheel[T]) clear(a *alarm[T]) bool {
 	if !a.set {
 		return false
@@ -66,14 +66,14 @@ func (w *wheel[T]) clear(a *alarm[T]) bool {
 	return true
 }
 
-// advance moves the hand to now and appends the values whose alarms ring to due. They are no longer
-// set.
+// advance moves the hand to now and appends to due the values of the alarms that ring. These are no
+// longer set.
 func (w *wheel[T]) advance(now time.Duration, due []T) []T {
 	until := int64(now / w.tick)
 	if until <= w.hand {
 		return due
 	}
-	from := max(w.hand+1, until-wheelSlots+1) // after a long sleep every slot is due once
+	from := max(w.hand+1, until-wheelSlots+1) // after a long sleep, visit every slot once
 	w.hand = until
 	for t := from; t <= until; t++ {
 		if w.len == 0 {
@@ -94,7 +94,7 @@ func (w *wheel[T]) advance(now time.Duration, due []T) []T {
 	return due
 }
 
-// next returns when advance has something to look at again; ok is false when nothing is set.
+// next returns when advance has a slot to visit again. ok is false if no alarm is set.
 func (w *wheel[T]) next() (at time.Duration, ok bool) {
 	if w.len == 0 {
 		return 0, false
@@ -110,7 +110,7 @@ func (w *wheel[T]) next() (at time.Duration, ok bool) {
 	panic("wheel: alarms are set but no slot holds one")
 }
 
-// drain takes every alarm out, due or not, and appends their values to all.
+// drain clears every alarm and appends the values to all.
 func (w *wheel[T]) drain(all []T) []T {
 	for s := range w.slots {
 		for a := w.slots[s]; a != nil; a = w.slots[s] {
@@ -121,7 +121,8 @@ func (w *wheel[T]) drain(all []T) []T {
 	return all
 }
 
-// hang puts a into the slot of its tick, or the nearest or farthest that the hand still comes by.
+// hang puts a into the slot of its tick, or into the nearest or the farthest slot that the hand will
+// still visit.
 func (w *wheel[T]) hang(a *alarm[T]) {
 	t := min(max(a.at, w.hand+1), w.hand+wheelSlots)
 	a.slot, a.set = int32(t%wheelSlots), true

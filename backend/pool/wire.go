@@ -11,39 +11,39 @@ import (
 	"github.com/cloudwego/netpoll"
 )
 
-// wireOwner is told what happens on a wire, by netpoll's goroutines.
-type wireOwner interface {
-	received(b []byte) // valid during the call; never called by two goroutines at once
-	hungUp()           // once, whoever ended it; the last call
-}
-
-// wire is one socket of netpoll's. It is written without ever blocking, and it ends in one way
-// only: netpoll sees it hang up, because the node closed it or because shutdown did. So whoever
-// ends it pays one system call, and everything that was received is handed over before hungUp.
+// wire is one socket of netpoll's. Writing to it never blocks. It ends in one way only: netpoll sees
+// it hang up, because the node closed it or because shutdown did. So ending it costs one system
+// call, and everything that was received is handed over before hungUp.
 type wire struct {
 	owner wireOwner
 	nc    netpoll.Connection
 	fd    int
 
-	// mu guards what follows, and fd against being closed and reused by another socket under a
-	// system call. Nothing blocks under it.
+	// mu guards what follows. It also keeps fd from being closed, and used again for another
+	// socket, during a system call. Nothing blocks under it.
 	mu      sync.Mutex
 	gone    bool     // fd is closed, or about to be
 	ended   bool     // shutdown was called
 	writing bool     // a goroutine writes the backlog
-	backlog [][]byte // what the socket would not take yet
+	backlog [][]byte // what the socket has not taken
 }
 
-// coresPerPoller is how many cores share a poller. It only reads sockets: on two cores a second one
-// made a WATCH transaction slower and saved nothing.
+// wireOwner is called by netpoll's goroutines.
+type wireOwner interface {
+	received(b []byte) // b is valid during the call; there is one call at a time
+	hungUp()           // the last call, once, whichever side ended the wire
+}
+
+// coresPerPoller is how many cores share a poller, which only reads sockets. On two cores a second
+// poller made a WATCH transaction slower and saved nothing.
 const coresPerPoller = 8
 
 // startPollers configures netpoll, once in a process.
 //
-// Handlers run in gopool's goroutines, as netpoll has it by default. Running them on the poller
-// (Config.Runner) was measured: small replies cost the same within the noise, large ones three
-// times as much, because netpoll then neither lets a read buffer grow nor reads on while the
-// handler copies; and a Close that meets a handler would wait there for itself.
+// Handlers run in gopool's goroutines, which is netpoll's default. Running them on the poller
+// (Config.Runner) was measured: small replies cost the same within the noise, large ones three times
+// as much, because netpoll then neither lets a read buffer grow nor goes on reading while the
+// handler copies. Also, a Close from inside a handler would wait for itself.
 var startPollers = sync.OnceFunc(func() {
 	cores := runtime.GOMAXPROCS(0)
 	if err := netpoll.Configure(netpoll.Config{PollerNum: (cores + coresPerPoller - 1) / coresPerPoller}); err != nil {
@@ -51,8 +51,8 @@ var startPollers = sync.OnceFunc(func() {
 	}
 })
 
-// open hands a connected socket to netpoll. fd belongs to the wire from here on, also when open
-// fails. The owner may be called before open returns.
+// open hands a connected socket to netpoll. The wire owns fd from here on, even if open fails. The
+// owner may be called before open returns.
 func (w *wire) open(fd int, owner wireOwner) error {
 	startPollers()
 	nc, err := netpoll.NewFDConnection(fd)
@@ -64,12 +64,12 @@ func (w *wire) open(fd int, owner wireOwner) error {
 	_ = nc.AddCloseCallback(w.closed)
 	_ = nc.SetOnRequest(w.readable)
 	if !nc.IsActive() {
-		_ = nc.Close() // hung up before there was a handler: nobody else would call closed
+		_ = nc.Close() // it hung up before there was a handler: otherwise closed would not be called
 	}
 	return nil
 }
 
-// readable takes every byte out, else netpoll would call it again for ever.
+// readable takes every byte out. Otherwise netpoll would call it again, for ever.
 func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 	r := nc.Reader()
 	for n := r.Len(); n > 0; n = r.Len() {
@@ -85,24 +85,24 @@ func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 	return nil
 }
 
-// maxTaken bounds what is taken from netpoll at once: what lies in several of its buffers it copies
-// into one first.
+// maxTaken bounds how many bytes are taken from netpoll at once. netpoll copies bytes from several of
+// its buffers into one first.
 const maxTaken = 128 << 10
 
-// closed runs before the descriptor is closed, and never beside readable.
+// closed runs before the descriptor is closed, and never while readable runs.
 func (w *wire) closed(nc netpoll.Connection) error {
 	w.mu.Lock()
 	w.gone = true
 	w.backlog = nil
 	w.mu.Unlock()
-	_ = w.readable(context.Background(), nc) // netpoll does not call it for bytes that came right before the hang-up
+	_ = w.readable(context.Background(), nc) // netpoll may not have called it for the last bytes before the hang-up
 	w.owner.hungUp()
 	return nil
 }
 
-// write sends b, now as far as the socket takes it at once, the rest from a goroutine. If kept is
-// true, b belongs to the wire and must not be used again. Bytes for a wire that has ended are
-// dropped; its owner hears of it by hungUp.
+// write sends b: at once what the socket takes, the rest from a goroutine. If kept is true, the wire
+// owns b, which must not be used again. Bytes for a wire that has ended are dropped, and the owner
+// learns of that from hungUp.
 func (w *wire) write(b []byte) (kept bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,12 +141,12 @@ func writeSome(fd int, b []byte) (n int, err error) {
 	}
 }
 
-// maxPiece bounds what netpoll copies of a backlog at once.
+// maxPiece bounds how many bytes of a backlog netpoll copies at once.
 const maxPiece = 64 << 10
 
-// writeBacklog waits for the node to read. netpoll's Write parks until everything is out or the
-// socket hangs up; only Write keeps the socket from being closed meanwhile, the other methods of
-// its writer do not.
+// writeBacklog waits for the node to read. netpoll's Write blocks until everything is written or the
+// socket hangs up. Only Write keeps the socket from being closed meanwhile; the other methods of
+// netpoll's writer do not.
 func (w *wire) writeBacklog() {
 	for {
 		w.mu.Lock()
@@ -161,7 +161,7 @@ func (w *wire) writeBacklog() {
 			for len(b) > 0 {
 				piece := b[:min(len(b), maxPiece)]
 				if _, err := w.nc.Write(piece); err != nil {
-					w.shutdown() // and stay writing: nothing may follow the gap
+					w.shutdown() // writing stays true, so that nothing is written after the gap
 					return
 				}
 				b = b[len(piece):]
@@ -170,16 +170,17 @@ func (w *wire) writeBacklog() {
 	}
 }
 
-// shutdown ends the connection: the node sees the end of it at once. Calling it again does nothing.
+// shutdown ends the connection. The node sees the end at once. A second call does nothing.
 func (w *wire) shutdown() {
 	w.mu.Lock()
 	w.end()
 	w.mu.Unlock()
 }
 
+// end is shutdown with w.mu locked.
 func (w *wire) end() {
 	if !w.gone && !w.ended {
 		w.ended = true
-		_ = syscall.Shutdown(w.fd, syscall.SHUT_RDWR) // an error means that it has hung up by itself
+		_ = syscall.Shutdown(w.fd, syscall.SHUT_RDWR) // fails only if the node has hung up
 	}
 }
