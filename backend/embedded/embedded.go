@@ -11,31 +11,26 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 )
 
-// embeddedVersion is the Redis version the embedded backend comes close to: it has the commands of
-// 7.0, though not all of them.
-const redisVersion = "7.0.0"
-
-// embedded is a few miniredis servers inside this process, for trying berth out. They hold their
-// data in memory, know most of Redis' commands, and are slow.
+// embedded is a few miniredis servers inside the process, one for each shard.
 //
-// miniredis is made for tests, where time stands still and each server is alone: a clock moves
-// their time, and a herald carries what is published on one to the others, as the bus of a cluster
-// does.
+// miniredis is made for tests, where time stands still and each server is alone. So clock moves the
+// servers' time, and relay carries what is published on one server to the others, as the bus of a
+// Cluster does.
 type embedded struct {
 	shards []*miniredis.Miniredis
-	stop   chan struct{}
-	once   sync.Once // of close
+	stop   chan struct{} // closed by end
+	once   sync.Once     // of close
 	ended  sync.WaitGroup
 
-	mu   sync.Mutex // guards news and txns; nothing blocks under it
-	wake *sync.Cond // on mu; news has grown, or stop is closed
-	news []published
-	txns map[*server.Peer]*openTxn // of every client that ever said MULTI
+	mu   sync.Mutex                // guards news and txns; nothing blocks under it but the wait for wake
+	wake *sync.Cond                // on mu; published has grown, or stop is closed
+	news []published               // not relayed, oldest first
+	txns map[*server.Peer]*openTxn // of every client that has ever sent MULTI
 }
 
 // openTxn is what a client's MULTI holds back until EXEC.
 type openTxn struct {
-	open bool
+	open bool // MULTI was sent, and neither EXEC nor DISCARD
 	news []published
 }
 
@@ -44,6 +39,9 @@ type published struct {
 	shard            int // where it was published
 	channel, message string
 }
+
+// redisVersion is the version that miniredis comes close to: it has commands of 7.0, but not all.
+const redisVersion = "7.0.0"
 
 // Start starts the embedded backend with so many shards, each with an even range of slots.
 func Start(shards int) (*nodes.Nodes, error) {
@@ -76,7 +74,7 @@ func startServers(shards int) (*embedded, error) {
 	return e, nil
 }
 
-// nodes are the servers as the rest of berth knows them.
+// nodes returns the servers as the rest of berth knows them.
 func (e *embedded) nodes() *nodes.Nodes {
 	var addrs []string
 	for _, m := range e.shards {
@@ -96,8 +94,8 @@ func (e *embedded) end() {
 	e.wake.Broadcast()
 	e.mu.Unlock()
 	for _, m := range e.shards {
-		// Close alone would wait for a lock that a subscriber who does not read has made its
-		// publisher hold: first end what blocks (BLPOP), then the connections.
+		// Close alone would wait for a lock: a publisher holds it while its subscriber does not
+		// read. So end what blocks (BLPOP) first, then the connections.
 		m.CtxCancel()
 		m.Server().Close()
 		m.Close()
@@ -105,11 +103,11 @@ func (e *embedded) end() {
 	e.ended.Wait()
 }
 
-// tick is how far time moves at once. A key can expire by so much too early.
+// tick is how far time moves at once. A key may expire so much too early.
 const tick = 10 * time.Millisecond
 
-// clock lets time pass. Each tick looks at every key, so that with many keys ticks become longer:
-// at most a twentieth of the time is spent on them.
+// clock moves the servers' time. Each tick looks at every key, so ticks become rarer when there are
+// many keys: at most a twentieth of the time is spent on ticks.
 func (e *embedded) clock() {
 	defer e.ended.Done()
 	last := time.Now()
@@ -128,8 +126,8 @@ func (e *embedded) clock() {
 	}
 }
 
-// overhear runs before each command of a client of the shard, sometimes under the shard's lock
-// (from a script).
+// observe runs before each command on the shard, and records what is published. It may run under the
+// shard's lock, if a script runs the command.
 func (e *embedded) observe(shard int, c *server.Peer, command string, args []string) {
 	switch command {
 	case "MULTI", "EXEC", "DISCARD", "PUBLISH":
@@ -155,7 +153,7 @@ func (e *embedded) observe(shard int, c *server.Peer, command string, args []str
 		}
 	case "DISCARD":
 		*txn = openTxn{}
-	case "EXEC": // a transaction that is going to fail is published all the same
+	case "EXEC": // what it publishes is relayed even if it is going to fail
 		txn.open = false
 	}
 	if !txn.open {
@@ -165,13 +163,14 @@ func (e *embedded) observe(shard int, c *server.Peer, command string, args []str
 	}
 }
 
+// forget drops the transaction of a client that has left.
 func (e *embedded) forget(c *server.Peer) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.txns, c)
 }
 
-// herald publishes what was published on one shard on all others, in order.
+// relay publishes on all other shards what was published on one, in order.
 func (e *embedded) relay() {
 	defer e.ended.Done()
 	for {
@@ -189,7 +188,7 @@ func (e *embedded) relay() {
 	}
 }
 
-// awaitNews returns what was published since the last call, and false when it is time to go.
+// awaitNews returns what was published since the last call, or false when the servers end.
 func (e *embedded) awaitNews() ([]published, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

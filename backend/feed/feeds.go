@@ -373,7 +373,7 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 // follow moves channels to the feeds on which they belong by a new topology. Each is asked for there
 // before it is given up here.
 func (s *Set) follow(t *router.Topology) {
-	if s.home != nil && !slices.ContainsFunc(t.Shards(), func(sh router.Shard) bool { return sh.Primary == s.home.Addr() }) {
+	if s.home != nil && !t.Serves(s.home.Addr()) {
 		s.home = nil
 	}
 	for kind, channels := range s.channels {

@@ -11,7 +11,19 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// maxControlReply bounds what a node may answer to a question of berth's own.
+// Control is a connection on which berth asks a node its own questions: one at a time, in RESP2,
+// blocking. No command of a client travels on it.
+//
+// Owned by one goroutine.
+type Control struct {
+	addr    string
+	conn    net.Conn
+	timeout time.Duration
+	release func() bool // stops waiting for the end of ctx
+	ctx     context.Context
+}
+
+// maxControlReply is how many bytes a node may answer.
 const maxControlReply = 64 << 20
 
 var (
@@ -19,30 +31,18 @@ var (
 	errControlUnowed = errors.New("more was answered than asked")
 )
 
-// ReplyError is an error reply to a question of berth's own.
+// ReplyError is an error reply to one of berth's own questions.
 type ReplyError struct {
 	Addr    string
-	Command string // first word only: AUTH's others are secret
-	Text    string // the node's words, "NOAUTH Authentication required."
+	Command string // the first word only: those of AUTH are secret
+	Text    string // the node's words: "NOAUTH Authentication required."
 }
 
 func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s answered %s: %s", e.Addr, e.Command, e.Text)
 }
 
-// Control is a connection on which berth asks a node questions of its own, one at a time, in RESP2,
-// blocking. Clients' commands never travel on it.
-//
-// Owned by one goroutine.
-type Control struct {
-	addr    string
-	conn    net.Conn
-	timeout time.Duration
-	release func() bool // ends the watch on the context
-	ctx     context.Context
-}
-
-// DialControl connects to a node. timeout bounds the dial and later each question; the end of ctx
+// DialControl connects to a node. timeout bounds the dial, and later each question. The end of ctx
 // closes the connection.
 func DialControl(ctx context.Context, addr string, timeout time.Duration) (*Control, error) {
 	dialer := net.Dialer{Timeout: timeout}
@@ -61,7 +61,7 @@ func (c *Control) Close() {
 	_ = c.conn.Close()
 }
 
-// Auth authenticates as id says and does nothing if it says nothing.
+// Auth authenticates as the identity's user. For the default user it does nothing.
 func (c *Control) Auth(id backend.Identity) error {
 	var err error
 	switch {
@@ -74,7 +74,7 @@ func (c *Control) Auth(id backend.Identity) error {
 	return err
 }
 
-// Do asks and returns the answer. An error reply is a *ReplyError.
+// Do sends a command and returns the reply. It returns an error reply as a *ReplyError.
 func (c *Control) Do(args ...string) (codec.Value, error) {
 	raw, err := c.DoRaw(args...)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Control) Do(args ...string) (codec.Value, error) {
 	return v, nil
 }
 
-// DoRaw is Do that returns the reply's bytes.
+// DoRaw is Do, but returns the bytes of the reply.
 func (c *Control) DoRaw(args ...string) ([]byte, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(c.timeout)); err != nil {
 		return nil, c.fail(args[0], err)
@@ -105,8 +105,8 @@ func (c *Control) DoRaw(args ...string) ([]byte, error) {
 	return raw, nil
 }
 
-// Await returns the next message on a channel that was subscribed to. Two that come in one are an
-// error: the caller has to look for itself.
+// Await returns the next message on a channel that was subscribed to. Two messages in one read are an
+// error, after which the caller has to ask instead.
 func (c *Control) Await(within time.Duration) (codec.Value, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return codec.Value{}, c.fail("a message", err)
@@ -146,8 +146,7 @@ func (c *Control) read() ([]byte, error) {
 	}
 }
 
-// fail names the node and the question, and prefers the reason why the connection was closed to the
-// fact.
+// fail adds the node and the question to err. If ctx has ended, the reason for that replaces err.
 func (c *Control) fail(command string, err error) error {
 	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause

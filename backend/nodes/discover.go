@@ -11,54 +11,53 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Kind is which nodes berth has.
-type Kind string
-
-const (
-	Standalone Kind = "standalone" // one node that owns every slot
-	Cluster    Kind = "cluster"    // a Redis Cluster
-	Embedded   Kind = "embedded"   // the try-out inside berth
-)
-
-// Info is what a node said about itself and what it belongs to.
-type Info struct {
-	Kind         Kind
-	Product      string // "redis", "valkey"; "" when berth may not ask
-	Release      string // the product's own version
-	Version      string // the Redis version it is compatible with (redis_version), "7.0.15"; "" when berth may not ask
-	Mode         string // redis_mode: "standalone", "cluster"
-	Role         string // of the node that was asked: "master", "slave"
-	AuthRequired bool   // a client that gave no password gets NOAUTH
-	MaxClients   int    // the node's maxclients, 0 when it does not say
-	Commands     []byte // the node's raw answer to COMMAND in RESP2, nil when there is none
-}
-
-// ConfigError is a reason for which no later attempt will find the nodes either: a setting has to
-// be changed.
-type ConfigError struct{ Why string }
-
-func (e *ConfigError) Error() string { return e.Why }
-
-// errNoSlots is said of a cluster node that knows no slot with an owner.
-var errNoSlots = errors.New("the cluster serves no slot")
-
-// finding is what one node answered.
-type finding struct {
-	info     Info
-	topology *router.Topology
-	stateOK  bool // a cluster node says cluster_state:ok; true for others
-	blind    bool // the node answers, but may not be asked: topology is a guess
-}
-
-// inquiry asks one node.
+// inquiry asks one node what it is and what it knows of the others. Each round makes one or more.
 type inquiry struct {
 	*Control
 	target Target
 	found  finding
 }
 
-// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked again
-// only of another version.
+// finding is what one node has answered.
+type finding struct {
+	info     Info
+	topology *router.Topology
+	stateOK  bool // a cluster node says cluster_state:ok; true for other nodes
+	blind    bool // berth may not ask the node: topology is a guess
+}
+
+// Info is what a node says about itself and the nodes that it belongs to.
+type Info struct {
+	Kind         Kind
+	Product      string // "redis", "valkey"; "" if berth may not ask
+	Release      string // the product's own version
+	Version      string // the compatible Redis version (redis_version), "7.0.15"; "" if berth may not ask
+	Mode         string // redis_mode: "standalone", "cluster"
+	Role         string // of the node that was asked: "master", "slave"
+	AuthRequired bool   // a client that gives no password gets NOAUTH
+	MaxClients   int    // the node's maxclients; 0: it does not say
+	Commands     []byte // the node's raw reply to COMMAND in RESP2; nil: there is none
+}
+
+// Kind says which nodes berth has.
+type Kind string
+
+const (
+	Standalone Kind = "standalone" // one node that owns every slot
+	Cluster    Kind = "cluster"    // a Redis Cluster
+	Embedded   Kind = "embedded"   // the backend inside berth, for trying berth out
+)
+
+// ConfigError is a failure that no later attempt can mend: a setting has to be changed.
+type ConfigError struct{ Why string }
+
+func (e *ConfigError) Error() string { return e.Why }
+
+// errNoSlots is the error of a cluster node that knows no slot with an owner.
+var errNoSlots = errors.New("the cluster serves no slot")
+
+// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked for
+// again only if the version differs.
 func inquire(ctx context.Context, target Target, addr string, settings *Settings, known *Info) (finding, error) {
 	c, err := DialControl(ctx, addr, settings.DialTimeout())
 	if err != nil {
@@ -82,13 +81,13 @@ func inquire(ctx context.Context, target Target, addr string, settings *Settings
 	return q.found, err
 }
 
-// introduce finds out whether strangers are let in, authenticates, and checks the database.
+// introduce finds out whether the node wants a password, and authenticates.
 func (q *inquiry) introduce() error {
 	_, err := q.Do("PING")
 	switch {
 	case refused(err, "NOAUTH"):
 		q.found.info.AuthRequired = true
-	case refused(err, "NOPERM", "LOADING", "MASTERDOWN", "BUSY", "MISCONF"): // it is up all the same
+	case refused(err, "NOPERM", "LOADING", "MASTERDOWN", "BUSY", "MISCONF"): // the node is up all the same
 	case err != nil:
 		return err
 	}
@@ -120,8 +119,8 @@ func (q *inquiry) inform() error {
 	q.found.stateOK = true
 	switch {
 	case info.Mode == "sentinel":
-		return &ConfigError{fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which it watches the primary",
-			q.addr, q.addr)}
+		return &ConfigError{fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which "+
+			"it watches the primary", q.addr, q.addr)}
 	case info.Mode == "cluster" || fields["cluster_enabled"] == "1":
 		info.Kind = Cluster
 		return q.checkCluster()
@@ -131,8 +130,8 @@ func (q *inquiry) inform() error {
 	return q.checkStandalone()
 }
 
-// describe reads INFO, or, for a user that may not run it, HELLO, which every user may since Redis
-// 6.0.
+// describe returns the fields of INFO. If berth's user may not run INFO, it makes them from HELLO,
+// which every user may run since Redis 6.0.
 func (q *inquiry) describe() (map[string]string, error) {
 	v, err := q.Do("INFO")
 	if err == nil {
@@ -156,6 +155,7 @@ func (q *inquiry) describe() (map[string]string, error) {
 	}, nil
 }
 
+// checkCluster refuses a configuration that does not fit a Cluster.
 func (q *inquiry) checkCluster() error {
 	if q.target.DB != 0 {
 		return &ConfigError{fmt.Sprintf("%s is a Redis Cluster, which has database 0 only, not %d", q.addr, q.target.DB)}
@@ -163,6 +163,8 @@ func (q *inquiry) checkCluster() error {
 	return nil
 }
 
+// checkStandalone refuses a configuration that does not fit a single node, and a replica that
+// Sentinels call the primary.
 func (q *inquiry) checkStandalone() error {
 	switch {
 	case q.target.Master != "" && q.found.info.Role == "slave":
@@ -178,13 +180,13 @@ func (q *inquiry) checkStandalone() error {
 	switch {
 	case refused(err, "ERR"):
 		return &ConfigError{fmt.Sprintf("%s has no database %d", q.addr, q.target.DB)}
-	case refused(err, "NOPERM"): // clients may come as other users
+	case refused(err, "NOPERM"): // clients may be other users
 		return nil
 	}
 	return err
 }
 
-// askTopology reads who owns which slot: from CLUSTER SHARDS, before Redis 7.0 from CLUSTER SLOTS.
+// askTopology asks which node owns which slot: by CLUSTER SHARDS, before Redis 7.0 by CLUSTER SLOTS.
 func (q *inquiry) askTopology() error {
 	state, err := q.Do("CLUSTER", "INFO")
 	if err != nil && !refused(err, "NOPERM") {
@@ -211,7 +213,7 @@ func (q *inquiry) askTopology() error {
 	return nil
 }
 
-// complete asks for what is worth asking once only.
+// complete adds the reply to COMMAND, which is asked for once for each version.
 func (q *inquiry) complete(known *Info) error {
 	info := &q.found.info
 	if known != nil && known.Commands != nil && known.Product == info.Product && known.Release == info.Release {
@@ -224,9 +226,9 @@ func (q *inquiry) complete(known *Info) error {
 	return nil
 }
 
-// guess is what can be said of a node that refuses to be asked, with why: one address may be one
-// standalone node, where clients give their own passwords. It may be a cluster node too; then MOVED
-// errors tell who owns what.
+// guess takes a node that refuses berth's questions, for the reason why, for a standalone one, where
+// clients give their own passwords. If it is a cluster node after all, MOVED errors will tell which
+// node owns which slot. With several addresses, or a node known to be of a Cluster, there is no guess.
 func (q *inquiry) guess(why error) error {
 	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
 		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
@@ -239,7 +241,7 @@ func (q *inquiry) guess(why error) error {
 	return nil
 }
 
-// refused says whether err is an error reply with one of these prefixes.
+// refused reports whether err is an error reply with one of these prefixes.
 func refused(err error, prefixes ...string) bool {
 	reply, ok := errors.AsType[*ReplyError](err)
 	if !ok {
@@ -254,7 +256,7 @@ func refused(err error, prefixes ...string) bool {
 	return false
 }
 
-// seedHost is the host that an empty one in a reply of the node at addr stands for.
+// seedHost returns the host that an empty host means in a reply of the node at addr.
 func seedHost(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil { // a unix socket
@@ -263,7 +265,7 @@ func seedHost(addr string) string {
 	return host
 }
 
-// infoFields reads "name:value" lines.
+// infoFields returns the "name:value" lines of a text.
 func infoFields(text string) map[string]string {
 	fields := map[string]string{}
 	for line := range strings.Lines(text) {

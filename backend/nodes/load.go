@@ -7,20 +7,20 @@ import (
 	"sync"
 )
 
-// OnLoad has f called with what each primary says of its clients: how many it takes, 0 if it does
-// not say, and how many there are, berth's own connections included. That is now and after each
-// round in which a node answered; a node that cannot be reached is left out. f runs on goroutines
-// of Nodes, several at a time.
+// OnLoad makes Nodes call f with the load of each primary: how many clients it accepts, 0 if it does
+// not say, and how many it has, berth's own connections included. f is called now and after each
+// round in which a node answered, but not for a primary that cannot be reached. The calls come from
+// several goroutines at a time.
 func (n *Nodes) OnLoad(f func(addr string, maxClients, connected int)) {
 	n.onLoad.Store(&f)
 	offer(n.loadWanted)
 }
 
-// maxWeighing bounds how many primaries are asked at the same time.
+// maxLoadAsks is how many primaries are asked at the same time.
 const maxLoadAsks = 16
 
-// runLoad asks the primaries whenever a round is over, until ctx ends. It has a goroutine of its
-// own: a node that does not answer must not keep the next round waiting.
+// runLoad asks the primaries for their load after each round, until ctx ends. It has its own
+// goroutine, because a node that does not answer must not delay the next round.
 func (n *Nodes) runLoad(ctx context.Context) {
 	defer close(n.loadDone)
 	for {
@@ -49,7 +49,8 @@ func (n *Nodes) runLoad(ctx context.Context) {
 	}
 }
 
-// askLoad asks one node. INFO says it all since Redis 6.0; before, maxclients is in CONFIG alone.
+// askLoad asks one node for its load. INFO has both numbers since Redis 6.0. Before that, maxclients is
+// in CONFIG alone.
 func (n *Nodes) askLoad(ctx context.Context, addr string) (maxClients, connected int, err error) {
 	c, err := DialControl(ctx, addr, n.settings.DialTimeout())
 	if err != nil {
@@ -65,7 +66,7 @@ func (n *Nodes) askLoad(ctx context.Context, addr string) (maxClients, connected
 	}
 	fields := infoFields(info.Text())
 	connected, _ = strconv.Atoi(fields["connected_clients"])
-	bus, _ := strconv.Atoi(fields["cluster_connections"]) // counted by maxclients, too
+	bus, _ := strconv.Atoi(fields["cluster_connections"]) // maxclients counts these as well
 	connected += bus
 	if maxClients, _ = strconv.Atoi(fields["maxclients"]); maxClients > 0 {
 		return maxClients, connected, nil

@@ -11,26 +11,27 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Nodes is what berth knows of its nodes, and keeps that true.
+// Nodes is what berth knows of its nodes, and keeps up to date.
 //
 //	Moved ──────────┐ CAS                      ┌─▶ Info, Health
 //	                ▼                          │
 //	Topology ◀── topology ◀── Store ─ round ───┤ asks one node after the other until one knows
 //	                                    ▲      └─▶ OnChange(old, new), one log line
-//	Refresh ──▶ asked ──▶ run ──────────┘
-//	                       ▲ every TopologyInterval, or after a failure with back-off
+//	Refresh ──▶ run ────────────────────┘
+//	             ▲ every TopologyInterval, or after a failure with back-off
 //
-// All methods may be called from any goroutine. Only run's goroutine asks nodes for the topology;
-// it has at most one round under way. runLoad's asks the primaries how many clients they bear;
-// runSentinels' listens for the word that Sentinels have replaced the primary, which asks for a
-// round.
+// All methods may be called from any goroutine. Three goroutines ask:
+//
+//	run           asks nodes for the topology, in one round at a time
+//	runLoad       asks the primaries how many clients they accept, after each round
+//	runSentinels  listens to Sentinels, and asks for a round when they have replaced the primary
 type Nodes struct {
 	target   Target
 	settings *Settings
-	gap      time.Duration // between the beginnings of two rounds, at least
+	gap      time.Duration // the least time between the beginnings of two rounds
 
-	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again; if it
-	// wins just before, its patch is lost, but it has asked for another round.
+	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again. If Moved
+	// wins, the Store that follows drops its patch, but Moved has asked for another round.
 	topology atomic.Pointer[router.Topology]
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
@@ -38,27 +39,27 @@ type Nodes struct {
 	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
 	stats    counters
 
-	refreshWanted   chan struct{} // holds one token while a refresh is wanted
-	intervalChanged chan struct{} // holds one token while the interval has changed
-	loadWanted      chan struct{} // holds one token while the primaries are to be asked for their load
+	refreshWanted   chan struct{} // holds one token if Refresh was called
+	intervalChanged chan struct{} // holds one token if the interval has changed
+	loadWanted      chan struct{} // holds one token if the primaries are to be asked for their load
 	cancel          context.CancelFunc
-	roundsDone      chan struct{} // closed when run has returned; nil when there is none
+	roundsDone      chan struct{} // closed when run has returned; nil: there are no goroutines
 	loadDone        chan struct{} // closed when runLoad has returned
 	sentinelsDone   chan struct{} // closed when runSentinels has returned
 
-	// Of the goroutine that runs rounds, and of Connect before that runs.
+	// Owned by the goroutine of run, and by Connect before that starts.
 	announced *router.Topology // what OnChange and the log were told last
 	backOff   time.Duration    // 0 after a round that succeeded
-	warned    string           // the last complaint that is not a failure
-	epoch     int64            // of the failover, as Sentinels count them, that made the primary
+	warned    string           // the latest complaint that is not a failure
+	epoch     int64            // Sentinels' number of the failover that made the primary
 
-	end func() // of nodes that berth has started itself, whose topology never changes; else nil
+	end func() // ends nodes that berth has started itself, whose topology never changes; else nil
 }
 
 // Options are given to Connect.
 type Options struct {
 	Settings *Settings     // nil: the defaults
-	Wait     bool          // do not fail when no node answers: keep trying, with Ready() false until one does
+	Wait     bool          // if no node answers, do not fail but keep trying; Ready is false until one does
 	gap      time.Duration // for tests; 0: refreshGap
 }
 
@@ -67,23 +68,23 @@ const refreshGap = time.Second
 
 // Health is how the latest round went.
 type Health struct {
-	Err error     // nil: a node answered; else why none did
-	At  time.Time // of the latest round in which a node answered; zero: never
+	Err error     // why no node answered; nil: one did
+	At  time.Time // when a node answered last; zero: never
 }
 
-// nodesStats counts; written by the goroutine of the rounds and by Moved, read by Stats.
+// counters count what Stats returns. run and Moved write them.
 type counters struct{ rounds, failures, changes, moved atomic.Int64 }
 
 // Stats is what Nodes has done since the start.
 type Stats struct {
-	Rounds   int64 // times berth asked for the topology
-	Failures int64 // of them, how often no node knew
-	Changes  int64 // times the topology was another one
+	Rounds   int64 // rounds in which berth asked for the topology
+	Failures int64 // rounds in which no node answered
+	Changes  int64 // rounds that found another topology
 	Moved    int64 // slots patched because of a MOVED error
 }
 
-// Connect asks the seeds, in turn, what they are. A *ConfigError is returned in any case; other
-// errors only without Wait.
+// Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any case,
+// other errors only without Wait.
 func Connect(ctx context.Context, target Target, options Options) (*Nodes, error) {
 	if options.Settings == nil {
 		options.Settings = &Settings{}
@@ -102,16 +103,17 @@ func Connect(ctx context.Context, target Target, options Options) (*Nodes, error
 	}
 	n.announced = n.Topology()
 	running, cancel := context.WithCancel(context.Background())
-	n.cancel, n.roundsDone, n.loadDone, n.sentinelsDone = cancel, make(chan struct{}), make(chan struct{}), make(chan struct{})
+	n.cancel = cancel
+	n.roundsDone, n.loadDone, n.sentinelsDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go n.run(running)
 	go n.runLoad(running)
 	go n.runSentinels(running)
 	return n, nil
 }
 
-// Fixed returns nodes that berth has started itself: each owns an even range of the slots, for as
-// long as berth runs. They are not asked for anything. end is called by Close and ends them; it may
-// be called more than once.
+// Fixed returns nodes that berth has started itself. Each owns an even range of the slots, for as
+// long as berth runs, and is not asked for anything. Close calls end, which may be called more than
+// once.
 func Fixed(addrs []string, info Info, end func()) *Nodes {
 	n := newNodes(Target{Addrs: addrs}, &Settings{}, refreshGap)
 	n.end = end
@@ -132,11 +134,11 @@ func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 	return n
 }
 
-// Topology is who owns which slot now: one atomic load. It serves no slot until a node has
-// answered.
+// Topology says which node owns which slot now. It costs one atomic load. No node owns a slot until
+// a node has answered.
 func (n *Nodes) Topology() *router.Topology { return n.topology.Load() }
 
-// Info is what the nodes are. Not to be changed.
+// Info says what the nodes are. The caller must not change it.
 func (n *Nodes) Info() *Info { return n.info.Load() }
 
 // Target is where berth was told to look.
@@ -145,46 +147,47 @@ func (n *Nodes) Target() Target { return n.target }
 // Health is how the latest round went.
 func (n *Nodes) Health() Health { return *n.health.Load() }
 
-// Ready is whether a node answered in the latest round.
+// Ready reports whether a node answered in the latest round.
 func (n *Nodes) Ready() bool { return n.health.Load().Err == nil }
 
-// Stats is what was done so far.
+// Stats returns what was done so far.
 func (n *Nodes) Stats() Stats {
 	s := &n.stats
 	return Stats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load(), Moved: s.moved.Load()}
 }
 
-// OnChange has f called after each change of the topology, with what f was told last and what holds
-// now, one call at a time, on a goroutine of Nodes. Slots patched by Moved are told with the
-// refresh that follows. f must not block for long: no refresh happens meanwhile.
+// OnChange makes Nodes call f after each change of the topology, with the topology of the call before
+// and the present one. There is one call at a time, on run's goroutine. A slot that Moved has patched
+// is reported after the round that follows. f must not block for long, because no round happens
+// meanwhile.
 func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
 
-// SetTopologyInterval changes how often the topology is asked for without cause, from now on.
+// SetTopologyInterval changes how often the topology is asked for if there is no other cause.
 func (n *Nodes) SetTopologyInterval(d time.Duration) {
 	n.settings.SetTopologyInterval(d)
 	offer(n.intervalChanged)
 }
 
-// Refresh asks for a refresh of the topology and returns at once. However often it is called, there
-// is one round at a time, they begin at least a second apart, and a call during a round leads to
-// one more after it.
+// Refresh asks for a round and returns at once. However often it is called, there is one round at a
+// time, and rounds begin at least a second apart. A call during a round leads to one more round.
 func (n *Nodes) Refresh() { offer(n.refreshWanted) }
 
-// Suspect says that a node is silent for long. In a Cluster another node may say that it has been
-// replaced; Sentinels say so by themselves. One node alone may run a long script: to ask it would
-// only make it seem gone.
+// Suspect is called when a node has not answered for long. In a Cluster another node may know that it
+// was replaced, so Suspect asks for a round. Sentinels report a replaced primary by themselves. A
+// single node may run a long script, and asking it would only make it seem gone.
 func (n *Nodes) Suspect() {
 	if t := n.Topology(); t.Sharded() && len(t.Shards()) > 1 {
 		n.Refresh()
 	}
 }
 
-// Moved says that a node answered MOVED: addr ("host:port", see router.ParseRedirect) owns the
-// slot. The topology says so at once, and a refresh is asked for, since a slot seldom moves alone.
+// Moved is called when a node answers MOVED: addr ("host:port", see router.ParseRedirect) owns the
+// slot. The topology is patched at once. Moved also asks for a round, because a slot seldom moves
+// alone.
 func (n *Nodes) Moved(slot uint16, addr string) {
 	for n.end == nil {
 		old := n.topology.Load()
-		if old.Primary(slot) == addr { // another session was told first
+		if old.Primary(slot) == addr { // the topology is patched already
 			return
 		}
 		if n.topology.CompareAndSwap(old, old.Moved(slot, addr)) {
@@ -195,7 +198,7 @@ func (n *Nodes) Moved(slot uint16, addr string) {
 	n.Refresh()
 }
 
-// Describe is which nodes berth has, in the words of the ready line.
+// Describe says which nodes berth has, for the log line that says that berth is ready.
 func (n *Nodes) Describe() string {
 	info := n.Info()
 	name := strings.TrimSpace(info.Product + " " + info.Release)
@@ -212,7 +215,7 @@ func (n *Nodes) Describe() string {
 	return fmt.Sprintf("%s (%s)", n.where(), name)
 }
 
-// where is where the nodes are, or who knows.
+// where says where the nodes are, or which Sentinels know.
 func (n *Nodes) where() string {
 	addrs := strings.Join(n.target.Addrs, ",")
 	switch {
@@ -224,7 +227,7 @@ func (n *Nodes) where() string {
 	return fmt.Sprintf("%s, primary of %s", n.Topology().Primary(0), n.target.Master)
 }
 
-// Close ends the goroutines, and the embedded backend if there is one, and returns when they are
+// Close ends the goroutines, and the nodes that berth has started itself. It returns when they are
 // gone. A second call does nothing.
 func (n *Nodes) Close() {
 	if n.roundsDone != nil {

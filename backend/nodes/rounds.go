@@ -13,12 +13,6 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// The pauses after rounds that failed: doubled each time, with a random half taken off.
-const (
-	retryMin = 100 * time.Millisecond
-	retryMax = 5 * time.Second
-)
-
 // run begins a round whenever one is due, until ctx ends.
 func (n *Nodes) run(ctx context.Context) {
 	defer close(n.roundsDone)
@@ -39,27 +33,27 @@ func (n *Nodes) run(ctx context.Context) {
 		if !sleepUntil(ctx, due) {
 			return
 		}
-		drain(n.refreshWanted) // all who asked until now are served by this round
+		drain(n.refreshWanted) // this round serves every Refresh so far
 		began = time.Now()
 		n.round(ctx)
 		pause = n.pause()
 	}
 }
 
-// pause is the time from the beginning of this round to the next, when nobody asks.
+// pause returns the time from the beginning of this round to the next one, unless Refresh is called.
 func (n *Nodes) pause() time.Duration {
 	if n.backOff > 0 {
 		return max(n.backOff, n.shortest())
 	}
-	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots { // a failover is under way, say
+	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots { // a failover is under way, perhaps
 		return n.shortest()
 	}
 	interval := n.settings.TopologyInterval()
 	return max(interval*9/10+rand.N(interval/5+1), n.shortest())
 }
 
-// shortest is the time from the beginning of this round to the next, when somebody asks. Until a
-// node has answered, only the back-off counts: berth is to be ready soon after its nodes.
+// shortest returns the time from the beginning of this round to the next one if Refresh is called.
+// Until a node has answered, only the back-off counts, so that berth is ready soon after its nodes.
 func (n *Nodes) shortest() time.Duration {
 	if n.Health().At.IsZero() {
 		return n.backOff
@@ -67,12 +61,12 @@ func (n *Nodes) shortest() time.Duration {
 	return n.gap
 }
 
-// round asks, and tells what came of it.
+// round asks for the topology, and logs and announces the outcome.
 func (n *Nodes) round(ctx context.Context) {
 	before := n.Health()
 	err := n.discover(ctx)
 	if ctx.Err() != nil {
-		return // closed: the failure is ours
+		return // Close has made the round fail
 	}
 	n.finishRound(err)
 	switch {
@@ -91,7 +85,7 @@ func (n *Nodes) logFailure(err error) {
 	slog.Warn("backend cannot be asked", "backend", n.target, "why", err)
 }
 
-// mistake is what has to be changed before err goes away, "" when it may go by itself.
+// mistake says which setting has to be changed before err goes away; "": err may go by itself.
 func mistake(err error) string {
 	if config, ok := errors.AsType[*ConfigError](err); ok {
 		return config.Why
@@ -99,7 +93,14 @@ func mistake(err error) string {
 	return ""
 }
 
-// finishRound keeps how a round went and sets the pause before the next.
+// The shortest and the longest back-off after rounds that failed.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// finishRound records how a round went, and sets the back-off: doubled by each failure, with a random
+// half taken off.
 func (n *Nodes) finishRound(err error) {
 	n.stats.rounds.Add(1)
 	if err == nil {
@@ -114,7 +115,8 @@ func (n *Nodes) finishRound(err error) {
 	n.health.Store(&Health{At: n.Health().At, Err: err})
 }
 
-// announce tells of a topology that is another one than was told last.
+// announce logs the topology and calls OnChange's function if the topology has changed since the
+// latest call.
 func (n *Nodes) announce() {
 	old, now := n.announced, n.Topology()
 	if old.Equal(now) {
@@ -128,10 +130,10 @@ func (n *Nodes) announce() {
 	}
 }
 
-// discover asks one address after the other until one knows the state of things.
+// discover asks one address after the other until a node knows the topology.
 func (n *Nodes) discover(ctx context.Context) error {
 	var reasons []error
-	var best *finding // of the nodes that do not think the cluster is ok
+	var best *finding // of nodes that do not say that the cluster is ok, the one that serves most slots
 	for addr := range n.candidates(ctx, &reasons) {
 		found, err := inquire(ctx, n.target, addr, n.settings, n.Info())
 		switch {
@@ -153,9 +155,10 @@ func (n *Nodes) discover(ctx context.Context) error {
 	return &roundError{reasons}
 }
 
-// candidates are the addresses to ask: what Sentinels take for the primary, or else those that own
-// slots in random order, so that a node that hangs does not cost every round its time-out, their
-// replicas, then the seeds. Why a Sentinel has not answered is added to reasons.
+// candidates returns the addresses to ask. With Sentinels, it is what they say is the primary; errors
+// of Sentinels are added to reasons. Otherwise it is the primaries, their replicas, then the seeds.
+// The order of the former two is random, so that a node that hangs does not cost every round its
+// timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
 		return n.sentinelPrimaries(ctx, reasons)
@@ -176,10 +179,11 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 	return slices.Values(unique)
 }
 
-// adopt makes a finding the truth.
+// adopt stores what a node has answered.
 func (n *Nodes) adopt(found *finding) {
 	old := n.Topology()
-	guessAgain := found.blind && old.Served() > 0 && n.target.Master == "" // must not undo what MOVED errors have taught
+	// A second guess would undo what MOVED errors have taught.
+	guessAgain := found.blind && old.Served() > 0 && n.target.Master == ""
 	if !guessAgain && !old.Equal(found.topology) {
 		n.topology.Store(found.topology)
 	}
@@ -200,7 +204,7 @@ func (n *Nodes) adopt(found *finding) {
 	n.warned = complaint
 }
 
-// unansweredError is why no address gave an answer, in one line.
+// roundError is why a round failed: the errors of all the addresses, in one line.
 type roundError struct{ reasons []error }
 
 func (e *roundError) Error() string {
@@ -217,7 +221,7 @@ func shuffle(s []string) {
 	rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 }
 
-// offer leaves a token unless one is there.
+// offer puts a token into c, unless it holds one.
 func offer(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -225,7 +229,7 @@ func offer(c chan struct{}) {
 	}
 }
 
-// take removes the token if there is one.
+// drain takes the token out of c, if it holds one.
 func drain(c chan struct{}) {
 	select {
 	case <-c:
@@ -233,7 +237,7 @@ func drain(c chan struct{}) {
 	}
 }
 
-// wait returns true at the time due, false when ctx ends first.
+// sleepUntil returns true at the time due, or false as soon as ctx ends.
 func sleepUntil(ctx context.Context, due time.Time) bool {
 	select {
 	case <-ctx.Done():

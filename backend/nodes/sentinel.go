@@ -16,44 +16,43 @@ import (
 )
 
 // Redis Sentinel watches a primary and its replicas under a name, and makes a replica the primary
-// when that is gone. Where the primary is the Sentinels are asked in each round; what they say is
-// believed only of a node that calls itself a primary. When they agree on another one they say so
-// on a channel.
+// when the primary is gone. Each round asks the Sentinels where the primary is, and believes them
+// only if that node calls itself a primary. When Sentinels agree on another primary, they publish a
+// message.
 //
 // Source: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 
 const (
-	switchChannel = "+switch-master" // the channel: "name old-ip old-port new-ip new-port"
+	switchChannel = "+switch-master" // its messages are "name old-ip old-port new-ip new-port"
 
-	// sentinelPatience is how long a Sentinel may say nothing before another one is listened to:
-	// its connection may be dead. It is a multiple of what a failover takes.
+	// sentinelPatience is how long a Sentinel may publish nothing before berth listens to another
+	// one, because the connection may be dead. A failover takes a fraction of it.
 	sentinelPatience = 30 * time.Second
 )
 
-// sentinelWord is what one Sentinel says of the primary.
+// sentinelAnswer is where one Sentinel says that the primary is.
 type sentinelAnswer struct {
 	addr  string
-	epoch int64 // of the failover that made it the primary: what has a higher one is newer
-	err   error
+	epoch int64 // number of the failover that made it the primary: a higher one is newer
+	err   error // why there is no answer, else nil
 }
 
-// watchedPrimaries yields the address that the Sentinels give for the primary: what those say that
-// know of the latest failover. If no more than half of them answer and all know of an older one
-// than berth, they are not believed. If none answers the primary that berth knows is as good as
-// before.
+// sentinelPrimaries yields the addresses of the primary by those Sentinels that know of the latest
+// failover. If at most half of the Sentinels answer, and all of these know of an older failover than
+// berth, they are not believed. If none answers, the primary that berth knows is asked again.
 func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		latest, epoch, answers := []string(nil), int64(-1), 0
-		for _, w := range n.askSentinels(ctx) {
+		for _, a := range n.askSentinels(ctx) {
 			switch {
-			case w.err != nil:
-				*reasons = append(*reasons, w.err)
+			case a.err != nil:
+				*reasons = append(*reasons, a.err)
 				continue
-			case w.epoch > epoch:
-				latest, epoch = nil, w.epoch
+			case a.epoch > epoch:
+				latest, epoch = nil, a.epoch
 			}
-			if answers++; w.epoch == epoch && !slices.Contains(latest, w.addr) {
-				latest = append(latest, w.addr)
+			if answers++; a.epoch == epoch && !slices.Contains(latest, a.addr) {
+				latest = append(latest, a.addr)
 			}
 		}
 		switch known := n.Topology(); {
@@ -62,7 +61,8 @@ func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Se
 			return
 		case epoch < n.epoch && answers <= len(n.target.Addrs)/2:
 			if answers > 0 {
-				*reasons = append(*reasons, fmt.Errorf("too few Sentinels answer, and what they say of %s is old", n.target.Master))
+				*reasons = append(*reasons,
+					fmt.Errorf("too few Sentinels answer, and what they say of %s is old", n.target.Master))
 			}
 			return
 		}
@@ -75,27 +75,27 @@ func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Se
 	}
 }
 
-// askSentinels asks all of them at the same time. That one does not know the primary, or is no
-// Sentinel, may be so for a while; only where all say so it is a mistake.
+// askSentinels asks all Sentinels at the same time. One that does not know the primary, or is no
+// Sentinel, may change. It is a mistake in the configuration only if that is true of all.
 func (n *Nodes) askSentinels(ctx context.Context) []sentinelAnswer {
-	words := make([]sentinelAnswer, len(n.target.Addrs))
+	answers := make([]sentinelAnswer, len(n.target.Addrs))
 	var all sync.WaitGroup
 	for i, sentinel := range n.target.Addrs {
-		all.Go(func() { words[i] = n.askSentinel(ctx, sentinel) })
+		all.Go(func() { answers[i] = n.askSentinel(ctx, sentinel) })
 	}
 	all.Wait()
-	if slices.ContainsFunc(words, func(w sentinelAnswer) bool { return w.err == nil || mistake(w.err) == "" }) {
-		for i := range words {
-			if why := mistake(words[i].err); why != "" {
-				words[i].err = errors.New(why)
+	if slices.ContainsFunc(answers, func(a sentinelAnswer) bool { return a.err == nil || mistake(a.err) == "" }) {
+		for i := range answers {
+			if why := mistake(answers[i].err); why != "" {
+				answers[i].err = errors.New(why)
 			}
 		}
 	}
-	return words
+	return answers
 }
 
 // askSentinel asks one Sentinel where the primary is.
-func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelAnswer) {
+func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (a sentinelAnswer) {
 	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
 	if err != nil {
 		return sentinelAnswer{err: err}
@@ -107,7 +107,8 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelAns
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR unknown command"):
 		return sentinelAnswer{err: &ConfigError{sentinel + " is no Sentinel"}}
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR No such master"):
-		return sentinelAnswer{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s", sentinel, n.target.Master)}}
+		return sentinelAnswer{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s",
+			sentinel, n.target.Master)}}
 	case err != nil:
 		return sentinelAnswer{err: err}
 	}
@@ -115,15 +116,16 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (w sentinelAns
 	for i := 0; i+1 < len(v.Elems); i += 2 {
 		fields[v.Elems[i].Text()] = v.Elems[i+1].Text()
 	}
-	w.addr = net.JoinHostPort(fields["ip"], fields["port"])
-	w.epoch, err = strconv.ParseInt(fields["config-epoch"], 10, 64)
+	a.addr = net.JoinHostPort(fields["ip"], fields["port"])
+	a.epoch, err = strconv.ParseInt(fields["config-epoch"], 10, 64)
 	if err != nil || fields["ip"] == "" || fields["port"] == "" {
 		return sentinelAnswer{err: fmt.Errorf("%s answered SENTINEL MASTER without ip, port or config-epoch", sentinel)}
 	}
-	return w
+	return a
 }
 
-// doSentinel asks a Sentinel; one that wants a password is given the nodes'.
+// doSentinel sends a command to a Sentinel. If the Sentinel wants a password, it is given that of the
+// nodes.
 func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 	v, err := c.Do(args...)
 	if !refused(err, "NOAUTH") {
@@ -135,18 +137,18 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 	return c.Do(args...)
 }
 
-// runSentinels listens to one Sentinel after the other until ctx ends. It makes rounds come sooner,
-// no more.
+// runSentinels listens to one Sentinel after the other until ctx ends. All it does is to make rounds
+// come sooner.
 func (n *Nodes) runSentinels(ctx context.Context) {
 	defer close(n.sentinelsDone)
 	for i := 0; n.target.Master != "" && ctx.Err() == nil; i++ {
-		_ = n.listen(ctx, n.target.Addrs[i%len(n.target.Addrs)]) // a round that does not find the primary says why
+		_ = n.listen(ctx, n.target.Addrs[i%len(n.target.Addrs)]) // if there is a problem, a round logs it
 		sleepUntil(ctx, time.Now().Add(n.gap))
 	}
 }
 
-// listen asks for a round whenever a Sentinel says that the primary is another one. It returns when
-// the Sentinel is lost, or silent for long.
+// listen asks for a round whenever a Sentinel publishes that the primary was replaced. It returns when
+// the Sentinel is lost, or has been silent for sentinelPatience.
 func (n *Nodes) listen(ctx context.Context, sentinel string) error {
 	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
 	if err != nil {
@@ -156,7 +158,7 @@ func (n *Nodes) listen(ctx context.Context, sentinel string) error {
 	if _, err := n.doSentinel(c, "SUBSCRIBE", switchChannel); err != nil {
 		return err
 	}
-	n.Refresh() // what was said before was not heard
+	n.Refresh() // messages before the subscription were missed
 	for {
 		message, err := c.Await(sentinelPatience)
 		if err != nil {

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// Settings are what Nodes looks up while berth runs.
+// Settings are what Nodes looks up while berth runs. The zero value means the defaults.
 type Settings struct {
-	dialTimeout      atomic.Int64
-	topologyInterval atomic.Int64
+	dialTimeout      atomic.Int64 // nanoseconds
+	topologyInterval atomic.Int64 // nanoseconds
 }
 
-// Defaults of NodesSettings.
+// The defaults.
 const (
 	defaultDialTimeout      = 2 * time.Second
 	defaultTopologyInterval = 10 * time.Second
 )
 
-// SetDialTimeout bounds connecting to a node and each question; 0: two seconds.
+// SetDialTimeout bounds how long connecting to a node may take, and each answer; 0: the default.
 func (s *Settings) SetDialTimeout(d time.Duration) { s.dialTimeout.Store(int64(d)) }
 
-// DialTimeout is what SetDialTimeout set.
+// DialTimeout returns what SetDialTimeout set, or the default.
 func (s *Settings) DialTimeout() time.Duration {
 	if d := time.Duration(s.dialTimeout.Load()); d > 0 {
 		return d
@@ -28,11 +28,11 @@ func (s *Settings) DialTimeout() time.Duration {
 	return defaultDialTimeout
 }
 
-// SetTopologyInterval is how often the topology is asked for without cause; 0: every ten seconds.
-// Of Nodes that run already, use Nodes.SetTopologyInterval.
+// SetTopologyInterval sets how often the topology is asked for if there is no other cause; 0: the
+// default. For Nodes that run already, call Nodes.SetTopologyInterval.
 func (s *Settings) SetTopologyInterval(d time.Duration) { s.topologyInterval.Store(int64(d)) }
 
-// TopologyInterval is what SetTopologyInterval set.
+// TopologyInterval returns what SetTopologyInterval set, or the default.
 func (s *Settings) TopologyInterval() time.Duration {
 	if d := time.Duration(s.topologyInterval.Load()); d > 0 {
 		return d

@@ -12,21 +12,21 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Where nodes and Sentinels listen when an address does not say.
+// Target is what a backend's URL says: where the nodes are, as which user berth asks its own
+// questions, and in which database clients begin.
+type Target struct {
+	Addrs    []string // "host:port", or the path of a unix socket; several: a Cluster's seeds, or Sentinels
+	Master   string   // the name under which the Sentinels at Addrs watch a primary; "": Addrs are nodes
+	User     string   // "": the default user
+	Password string   // from the URL, a file or the environment
+	DB       int
+}
+
+// The ports of nodes and Sentinels whose address has none.
 const (
 	defaultPort         = "6379"
 	defaultSentinelPort = "26379"
 )
-
-// Target is where the nodes are, as whom berth asks them its own questions, and in which database
-// clients begin.
-type Target struct {
-	Addrs    []string // "host:port", or the path of a unix socket; several are seeds of one Redis Cluster, or Sentinels
-	Master   string   // the name under which the Sentinels at Addrs watch a primary; "": Addrs are nodes
-	User     string   // "": the default user
-	Password string   // from the URL, or filled in by whoever read it from a file or the environment
-	DB       int
-}
 
 // ErrTLS refuses rediss:// until berth can speak TLS to a node.
 var ErrTLS = errors.New("rediss:// is not supported yet: berth speaks plain TCP to its nodes; " +
@@ -41,8 +41,8 @@ var errFragment = errors.New("a backend URL has no #fragment")
 //	sentinel://[[user]:password@]host[:26379],host,…/name[/db]     the primary that Sentinels watch under that name
 //	unix://[[user]:password@]/path/to.sock[?db=n]
 //
-// User and password are percent-decoded. An IPv6 address stands in brackets. Errors never contain
-// any part of raw in which a password may be.
+// User and password are percent-decoded. An IPv6 address is written in brackets. No error contains a
+// part of raw in which a password may be.
 func ParseTarget(raw string) (Target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -88,7 +88,7 @@ func (t *Target) cutUser(rest string) (string, error) {
 	at := strings.LastIndexByte(rest[:end], '@')
 	if at < 0 {
 		if strings.Contains(rest[end:], "@") {
-			return "", errors.New("a backend URL has an @ behind its first / ? or #: " +
+			return "", errors.New("a backend URL has an @ after its first / ? or #: " +
 				"in a password write / as %2F, ? as %3F, # as %23, @ as %40")
 		}
 		return rest, nil
@@ -144,23 +144,23 @@ func (t *Target) setSentinels(where string) error {
 	name, db, _ := strings.Cut(path, "/")
 	master, err := url.PathUnescape(name)
 	if err != nil || master == "" {
-		return errors.New("behind the addresses of Sentinels stands the name under which they watch the primary: " +
+		return errors.New("the addresses of Sentinels must be followed by the name under which they watch the primary: " +
 			"sentinel://host:26379,host:26379/mymaster")
 	}
 	t.Master = master
 	return t.setHosts(hosts+"/"+db, defaultSentinelPort)
 }
 
-// hostPort completes an address of a URL.
+// hostPort checks an address of a URL, and adds the port if there is none.
 func hostPort(s, defaultPort string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		// Without a port: the same address with the default one must be in order.
+		// It has no port, or is malformed: with a port added it must be in order.
 		host, port, err = net.SplitHostPort(s + ":" + defaultPort)
 	}
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%q is not host:port; an IPv6 address stands in brackets: [::1]:6379", s)
+		return "", fmt.Errorf("%q is not host:port; an IPv6 address is written in brackets: [::1]:6379", s)
 	case host == "" || strings.ContainsAny(host, " \t[]@%\\"):
 		return "", fmt.Errorf("%q names no host", s)
 	}
@@ -170,6 +170,7 @@ func hostPort(s, defaultPort string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// setDB sets the database; "" is database 0.
 func (t *Target) setDB(s string) error {
 	if s == "" {
 		return nil
@@ -182,7 +183,7 @@ func (t *Target) setDB(s string) error {
 	return nil
 }
 
-// setOptions reads what follows the '?'. Only names appear in errors: people write passwords there.
+// setOptions reads what follows the '?'. Errors contain names only, because a value may be a password.
 func (t *Target) setOptions(query string) error {
 	for option := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(option, "=")
@@ -199,15 +200,15 @@ func (t *Target) setOptions(query string) error {
 	return nil
 }
 
-// Socket is true when the target is a unix socket.
+// Socket reports whether the target is a unix socket.
 func (t Target) Socket() bool { return len(t.Addrs) == 1 && backend.Network(t.Addrs[0]) == "unix" }
 
-// Identity is as whom berth itself speaks to a node.
+// Identity is the identity under which berth asks its own questions.
 func (t Target) Identity() backend.Identity {
 	return backend.Identity{User: t.User, Password: t.Password, DB: t.DB, RESP: 2}
 }
 
-// String is the URL with three stars for the password.
+// String returns the URL, with three stars for the password.
 func (t Target) String() string {
 	var b strings.Builder
 	switch {
