@@ -13,7 +13,7 @@ import (
 	"github.com/berth-proxy/berth/backend/looptest"
 )
 
-// ending is the handler of two loops that says which loops there are, and when one has ended.
+// ending is gnet's handler of two loops. It reports which loops there are, and when one has ended.
 type ending struct {
 	gnet.BuiltinEventEngine
 	opened chan gnet.EventLoop
@@ -30,7 +30,7 @@ func (e *ending) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
-// endedLoop is a backend.Loop that enrolls sockets in a loop of gnet's and runs what is posted at once.
+// endedLoop is a backend.Loop that gives sockets to a loop of gnet's and runs what is posted at once.
 type endedLoop struct {
 	backend.Loop
 	gnetLoop gnet.EventLoop

@@ -119,7 +119,7 @@ func TestEmbeddedBackendPublishesOnAllShards(t *testing.T) {
 				t.Errorf("PUBLISH: %v", got)
 			}
 		}
-		// A transaction is heard when it is executed, not before, and not at all when it is discarded.
+		// What a transaction publishes is delivered when it is executed, not before, and not when it is discarded.
 		c.Do("MULTI")
 		c.Do("PUBLISH", "news", "discarded")
 		c.Do("DISCARD")

@@ -69,7 +69,7 @@ func (fs *Feeds) list(f *Feed) {
 }
 
 // gather makes one round of deliveries from buf, which has just arrived or was kept. It returns how
-// many bytes are done with.
+// many bytes need not be looked at again.
 func (fs *Feeds) gather(f *Feed, buf []byte) int {
 	losses := f.losses
 	n, blocked := f.take(buf, &budget{gatherDeliveries, gatherBytes})

@@ -10,7 +10,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// mutedListener counts what it hears.
+// mutedListener counts the messages that it gets.
 type mutedListener struct {
 	heard int
 	asks  bool
@@ -44,7 +44,7 @@ func (p onePlace) Topology() *router.Topology { return p.t }
 func (onePlace) Moved(uint16, string)         {}
 func (onePlace) Refresh()                     {}
 
-// upFeed is a feed that thinks it is connected.
+// upFeed returns a feed whose link is up, without a socket.
 func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	loop := &noLoop{posted: make(chan func(), 1)}
 	fs := New(loop, &backend.LinkSettings{}, onePlace{router.Single("node:1")})

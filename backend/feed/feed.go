@@ -190,7 +190,7 @@ func (f *Feed) Traffic(c gnet.Conn) {
 }
 
 // take handles the replies in buf and delivers its messages, as long as the budget lasts. It returns
-// how many bytes are done with. blocked is true if it could go on with the rest.
+// how many bytes need not be looked at again. blocked is true if it could go on with the rest.
 func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 	losses := f.losses
 	for taken < len(buf) || f.delivering != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// feedListener notes what it is told, one line each. It wants every channel it is allowed.
+// feedListener notes what it is told, one line for each call. It joins every channel that is confirmed.
 type feedListener struct {
 	*looptest.Receiver
 	subs map[string]*Subscription // of the loop
@@ -52,7 +52,7 @@ func (l *feedListener) Cut(why *backend.LostError) {
 	l.Note("cut " + why.Refusal)
 }
 
-// checkFeeds tells whether the listener has been told on which feeds its subscriptions are.
+// checkFeeds checks that Moves has told the listener on which feeds its subscriptions are.
 func (l *feedListener) checkFeeds(t *testing.T, loop *feedLoop) {
 	t.Helper()
 	loop.Do(func() {
@@ -96,7 +96,7 @@ type feedLoop struct {
 	feeds *Feeds
 }
 
-// startFeeds is a loop with feeds to nodes that stand where t says.
+// startFeeds returns a loop with feeds to the nodes of t.
 func startFeeds(t *testing.T, places backend.Places) *feedLoop {
 	t.Helper()
 	l := looptest.Start(t)
@@ -106,7 +106,7 @@ func startFeeds(t *testing.T, places backend.Places) *feedLoop {
 	return &feedLoop{l, feeds}
 }
 
-// subscribe asks on the loop.
+// subscribe calls Set.Subscribe on the loop.
 func (l *feedLoop) subscribe(t *testing.T, id backend.Identity, kind ChannelKind, to Subscriber, names ...string) {
 	t.Helper()
 	l.Do(func() {
@@ -148,7 +148,7 @@ func TestListenersOfOneUserShareAConnectionAndEachMessageOnIt(t *testing.T) {
 	looptest.WantLines(t, x.Wait(t, 1), "subscribed a b")
 	l.subscribe(t, backend.Identity{DB: 3, RESP: 3}, PlainChannel, y, "a")
 	c.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
-	// What stands in front of the confirmation is not for the new listener, though the channel is there.
+	// What comes before the confirmation is not for the new listener, though the channel is there.
 	c.Say(t, string(message("a", "1"))+confirmation("subscribe", "a", 2)+string(message("a", "2"))+string(message("b", "3")))
 	looptest.WantLines(t, x.Wait(t, 4), "subscribed a b", "*3 $7 message $1 a $1 1", "*3 $7 message $1 a $1 2", "*3 $7 message $1 b $1 3")
 	looptest.WantLines(t, y.Wait(t, 2), "subscribed a", "*3 $7 message $1 a $1 2")
@@ -206,7 +206,7 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 	if said := wrong.Wait(t, 1); !strings.Contains(said[0], "WRONGPASS") {
 		t.Fatal(said)
 	}
-	// The node closes whoever listens to what he may no longer; asked anew it says so.
+	// The node closes a connection that has lost the right to a channel, and refuses the channel after that.
 	node.Do(t, "ACL", "SETUSER", "half", "resetchannels", "&a2")
 	if said := half.Wait(t, 3); !strings.HasPrefix(said[2], "cut NOPERM") {
 		t.Fatal(said)
@@ -239,7 +239,7 @@ func TestRefusedChannelsAreForgottenHoweverMany(t *testing.T) {
 	looptest.WantLines(t, y.Wait(t, 2)[1:], "*3 $7 message $5 "+names[len(names)-1]+" $1 1")
 }
 
-// A round of gathering is bounded whatever the node says.
+// A round of gathering is bounded whatever the node sends.
 func TestVeryManyConfirmationsAreTakenInRounds(t *testing.T) {
 	fs, f, _ := upFeed("a")
 	x := newFeedListener()
@@ -315,7 +315,7 @@ func TestAnOrderOnALostConnectionIsGivenToTheNext(t *testing.T) {
 	c.Expect(t, subscribeRequest("SUBSCRIBE", "a")+subscribeRequest("SUBSCRIBE", "b"))
 	c.Say(t, confirmation("subscribe", "a", 1)+confirmation("subscribe", "b", 2))
 	looptest.WantLines(t, x.Wait(t, 2), "subscribed a", "subscribed b")
-	// A node that lets nobody stay is not asked without a pause.
+	// A node that closes every connection is not asked without a pause.
 	c.Close()
 	looptest.Accept(t, node).Close() // the first attempt comes at once
 	for range 3 {
@@ -375,7 +375,7 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 	c.Say(t, confirmation("ssubscribe", "a", 1))
 	x.Wait(t, 1)
 
-	// The node itself ends it; nobody knows yet where the slot has gone.
+	// The node itself ends the subscription, and it is not known yet where the slot has gone.
 	c.Say(t, confirmation("sunsubscribe", "a", 0))
 	c.Expect(t, subscribeRequest("SSUBSCRIBE", "a"))
 	c.Say(t, fmt.Sprintf("-MOVED %d %s\r\n", slot, to.Addr()))
@@ -391,7 +391,7 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 	d.Expect(t, subscribeRequest("SUNSUBSCRIBE", "a"))
 	d.Say(t, "*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n2\r\n")
 	x.Wait(t, 3)
-	// The old owner's own sunsubscribe crosses ours, which is then answered by an error that is nobody's.
+	// The old owner's own sunsubscribe crosses the feed's, which is then answered by an error.
 	d.Say(t, confirmation("sunsubscribe", "a", 0)+fmt.Sprintf("-MOVED %d %s\r\n", slot, from.Addr()))
 	c.Say(t, confirmation("ssubscribe", "a", 1)+"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n3\r\n")
 	looptest.WantLines(t, x.Wait(t, 4)[2:], "*3 $8 smessage $1 a $1 2", "*3 $8 smessage $1 a $1 3")
@@ -420,7 +420,7 @@ func TestPlainChannelsLeaveANodeThatIsNoLongerAPrimary(t *testing.T) {
 	d := looptest.Accept(t, y)
 	d.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
 	c.Expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
-	// Both hear it; one counts.
+	// Both nodes deliver the message, and it counts once.
 	c.Say(t, string(message("a", "1"))+confirmation("unsubscribe", "a", 0))
 	d.Say(t, confirmation("subscribe", "a", 1)+string(message("a", "1")))
 	l.Do(func() { l.Ahead = feedIdle + time.Second })
@@ -444,7 +444,7 @@ func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {
 		c.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
 		c.Say(t, confirmation("subscribe", "a", 1))
 		x.Wait(t, 1)
-		c.Say(t, nonsense+string(message("a", "behind nonsense")))
+		c.Say(t, nonsense+string(message("a", "after nonsense")))
 		d := looptest.Accept(t, node)
 		d.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
 		looptest.WantLines(t, x.Wait(t, 1), "subscribed a")

@@ -128,7 +128,7 @@ func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 		target: target, settings: settings, gap: gap,
 		refreshWanted: make(chan struct{}, 1), intervalChanged: make(chan struct{}, 1), loadWanted: make(chan struct{}, 1),
 	}
-	n.topology.Store(router.Even(nil)) // nobody owns anything
+	n.topology.Store(router.Even(nil)) // no node owns a slot
 	n.info.Store(&Info{Kind: Standalone})
 	n.health.Store(&Health{Err: errors.New("not asked yet")})
 	return n
@@ -141,7 +141,7 @@ func (n *Nodes) Topology() *router.Topology { return n.topology.Load() }
 // Info says what the nodes are. The caller must not change it.
 func (n *Nodes) Info() *Info { return n.info.Load() }
 
-// Target is where berth was told to look.
+// Target returns what Connect was given.
 func (n *Nodes) Target() Target { return n.target }
 
 // Health is how the latest round went.

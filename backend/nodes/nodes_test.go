@@ -49,7 +49,7 @@ func tryConnectNodes(t *testing.T, url string, options Options) (*Nodes, error) 
 
 var leakChecks sync.Map // *testing.T of the tests that called expectNoNodesLeft
 
-// expectNoNodesLeft checks, behind all cleanups that come after the first call of a test, that no goroutine of Nodes is left
+// expectNoNodesLeft checks, after all cleanups that come after the first call of a test, that no goroutine of Nodes is left
 // that the test has started. Such goroutines carry the test's name as a label: others may run beside it.
 func expectNoNodesLeft(t *testing.T) {
 	if _, again := leakChecks.LoadOrStore(t, true); again {
@@ -67,7 +67,7 @@ func expectNoNodesLeft(t *testing.T) {
 	})
 }
 
-// TestMain has stacks show labels.
+// TestMain makes stacks show labels.
 func TestMain(m *testing.M) {
 	_ = os.Setenv("GODEBUG", "tracebacklabels=1")
 	os.Exit(m.Run())
@@ -196,7 +196,7 @@ func TestWrongPasswordIsReportedClearlyAndNeverShown(t *testing.T) {
 		{"redis://nobody@" + s.Addr(), "WRONGPASS"},
 		{"redis://:hunter2@" + open.Addr(), "without any password configured"},
 	} {
-		// Also when berth may wait for its nodes: waiting does not mend a password.
+		// The same if berth may wait for its nodes: waiting does not mend a password.
 		_, err := tryConnectNodes(t, test.url, Options{Wait: true})
 		config, ok := errors.AsType[*ConfigError](err)
 		if !ok || !strings.Contains(config.Why, "refuses the user and password that berth was given") ||
@@ -444,7 +444,7 @@ func TestMovedSlotIsPatchedAtOnceAndToldWithTheRefresh(t *testing.T) {
 	from, to := c.Owner(slot), 2
 	old := n.Topology()
 	c.MoveSlot(t, slot, from, to)
-	// What a session does that was answered MOVED, and many at once are.
+	// Many sessions at once do what a session does when it is answered MOVED.
 	var sessions sync.WaitGroup
 	for range 8 {
 		sessions.Add(1)
@@ -729,7 +729,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A node that runs a long script must not be taken for gone: nobody else could serve in its place.
+// A node that runs a long script must not be taken for gone: no other node could serve in its place.
 func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
 	for _, test := range []struct {
 		topology *router.Topology

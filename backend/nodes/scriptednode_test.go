@@ -117,7 +117,7 @@ func (s *scriptedNode) rounds() []time.Time {
 
 func bulk(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
 
-// standaloneScript is a node of some version that is all alone.
+// standaloneScript is the script of a single node of some version.
 func standaloneScript(version string) func(string) string {
 	return func(command string) string {
 		switch command {

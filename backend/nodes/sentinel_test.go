@@ -61,14 +61,14 @@ func TestSentinelsThatAreGoneOrWrongAreTold(t *testing.T) {
 			t.Errorf("%s: %v", test.url, err)
 		}
 	}
-	// One of them knows: enough.
+	// It is enough if one of them knows.
 	n := connectNodes(t, "sentinel://127.0.0.1:1,"+node+","+sentinel+"/mymaster", Options{})
 	if got := n.Topology().Primary(0); got != node {
 		t.Error(got)
 	}
 }
 
-// A Sentinel that was away may take for the primary what has become a replica.
+// A Sentinel that was away may call a node the primary that has become a replica.
 func TestReplicaIsNotTakenForThePrimary(t *testing.T) {
 	t.Parallel()
 	w := redistest.StartWatched(t, 1, 1)

@@ -31,8 +31,9 @@ func TestRingKeepsOrderWhileItGrowsAndWraps(t *testing.T) {
 	}
 }
 
-// A journal is used as a pipe does: requests of all sizes are appended, flushed at random moments, and answered in
-// order. What was written must be what was appended, and a request's bytes must be intact until it is answered.
+// The journal is used as a pipe uses it: requests of all sizes are appended, flushed at random
+// moments, and answered in order. What is written must be what was appended, and a request's bytes
+// must be intact until it is answered.
 func TestJournalKeepsRequestsUntilTheyAreAnswered(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var j journal

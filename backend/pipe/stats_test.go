@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// count is what the loop says of a node's pipes.
+// count returns the loop's Count of a node's pipes.
 func (l *pipeLoop) count(addr string) (c Count) {
 	l.Do(func() {
 		counts := map[string]Count{}

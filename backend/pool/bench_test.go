@@ -57,7 +57,7 @@ func (s *benchSession) ping(l *Lease) {
 	}
 }
 
-// cpuPerOp reports what the process itself spends, the node left out.
+// cpuPerOp reports the CPU time of this process, without the node's.
 func cpuPerOp(b *testing.B) {
 	spent := func() time.Duration {
 		var u syscall.Rusage

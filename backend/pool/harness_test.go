@@ -61,7 +61,7 @@ type poolAnswer struct {
 	err   error
 }
 
-// poolHolder writes down what it is told. Its hooks, if set, run on the loop.
+// poolHolder notes what it is told. Its hooks, if set, run on the loop.
 type poolHolder struct {
 	t        testing.TB
 	loop     *poolLoop
@@ -90,7 +90,7 @@ func (h *poolHolder) LeaseReply(l *Lease, reply []byte) {
 	h.replies <- string(reply)
 }
 
-// ask calls Get and returns what it said at once.
+// ask calls Get on the loop and returns its results.
 func (h *poolHolder) ask(p *Pool, want backend.Identity) (l *Lease, w *Waiter) {
 	h.loop.do(func() { l, w = p.Get(h, h.loop.inbox, want, ReasonTxn) })
 	return l, w
@@ -122,7 +122,7 @@ func (h *poolHolder) send(l *Lease, args ...string) {
 	})
 }
 
-// call is a round trip.
+// call sends a command and returns its reply.
 func (h *poolHolder) call(l *Lease, args ...string) string {
 	h.t.Helper()
 	h.send(l, args...)
@@ -141,7 +141,7 @@ func receive[T any](t testing.TB, from <-chan T, what string) (v T) {
 	return v
 }
 
-// newTestPool returns a pool that is closed with the test. It begins with the defaults as change has left them.
+// newTestPool returns a pool that is closed with the test. Its settings are the defaults, edited by change.
 func newTestPool(t testing.TB, addr string, change func(v *Values)) (*Pool, *Settings) {
 	v := DefaultValues()
 	v.WaitTimeout = patience
@@ -218,7 +218,7 @@ func newScriptedOn(t testing.TB, addr string, script func(c *scriptedConn)) *scr
 // clientID is what the pool asks at the end of each dial.
 var clientID = codec.AppendCommandString(nil, "CLIENT", "ID")
 
-// introduce answers it when nothing else is asked before. Scripts begin behind it.
+// introduce answers clientID if no command comes before it. Scripts begin after that.
 func (c *scriptedConn) introduce() {
 	if b, err := c.r.Peek(len(clientID)); err == nil && bytes.Equal(b, clientID) {
 		_, _ = c.r.Discard(len(clientID))

@@ -345,7 +345,7 @@ func TestDetachInsideADeliveryLeavesTheReplyReadable(t *testing.T) {
 	h, thief := newPoolHolder(t, newPoolLoop(t)), newPoolHolder(t, newPoolLoop(t))
 	h.onReply = func(l *Lease, reply []byte) {
 		l.Detach()
-		// Another loop has the connection now, and fills its buffer while we still read ours.
+		// Another loop has the connection now, and fills its buffer while this one still reads its own.
 		other := thief.attach(p, backend.Identity{})
 		thief.call(other, "ECHO", strings.Repeat("y", 100))
 		thief.detach(other)

@@ -46,7 +46,7 @@ func TestBlockingNeverTakesTheLastConnectionsFromTransactions(t *testing.T) {
 	first, second := newPoolHolder(t, newPoolLoop(t)), newPoolHolder(t, newPoolLoop(t))
 	first.askFor(p, ReasonBlock)
 	second.askFor(p, ReasonBlock)
-	// Those who wait for the blocking share do not stand in the way of a transaction, and get none of its connections.
+	// Waiters for the blocking share do not delay a transaction, and get none of its connections.
 	for range 20 {
 		l := h.attachFor(p, ReasonTxn)
 		h.detach(l)
@@ -108,7 +108,7 @@ func TestUsersOfANodeShareItsConnections(t *testing.T) {
 	for _, l := range attachMany(h, alice, 3) {
 		h.detach(l)
 	}
-	// Her idle ones go for him.
+	// Alice's idle connections are closed for Bob.
 	leases := attachMany(h, bob, 2)
 	most()
 	if got := h.call(leases[0], "ACL", "WHOAMI"); got != "$3\r\nbob\r\n" {
@@ -117,7 +117,7 @@ func TestUsersOfANodeShareItsConnections(t *testing.T) {
 	if st := alice.Stats(); st.Closes["for another user"] != 2 || st.Idle != 1 {
 		t.Fatalf("hers are %+v", st)
 	}
-	// He has waited for longer than she has: what she gives back is closed, and dialled for him.
+	// Bob has waited for longer than Alice: what Alice gives back is closed, and another is dialled for Bob.
 	last := h.attach(alice, backend.Identity{})
 	his, hers := newPoolHolder(t, newPoolLoop(t)), newPoolHolder(t, newPoolLoop(t))
 	his.ask(bob, backend.Identity{})
@@ -146,7 +146,7 @@ func TestLimitIsDerivedFromWhatTheNodeSays(t *testing.T) {
 		redistest.Dial(t, node.Addr())
 	}
 	nodes.OnLoad(ps.Learn)
-	// One connection asks, others may be on their way out.
+	// One connection asks, and others may not have ended yet.
 	derived := func() bool { n, _ := ps.Limit(node.Addr()); return n >= 34 && n <= 50-8-others-1 }
 	eventually(t, "a limit", derived)
 	p := ps.For(node.Addr(), backend.Identity{})
@@ -212,7 +212,7 @@ func TestNodeThatComesBackIsStillBurdenedWithTheLeasesThatAreLeft(t *testing.T) 
 	ps.Retain(func(string) bool { return false })
 }
 
-// thinker is a holder that gives its lease back when it is asked to.
+// thinker is a holder that gives its lease back when Revoke asks for it.
 type thinker struct {
 	*poolHolder
 	revoked chan *Lease
@@ -260,7 +260,7 @@ func TestLeaseThatIsIdleForLongestIsAskedBackWhenOthersWait(t *testing.T) {
 	if len(thinkers[0].revoked)+len(thinkers[2].revoked) != 0 {
 		t.Fatal("more were asked than waited")
 	}
-	// The stale WATCH is undone ahead of the next holder's first command.
+	// The stale WATCH is undone before the next holder's first command.
 	node.Do(t, "SET", "k", "changed")
 	late.call(l, "UNWATCH")
 	late.call(l, "MULTI")

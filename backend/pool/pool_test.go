@@ -230,7 +230,7 @@ func TestIdleConnectionsGoAfterTheirTimeAndTheMinimumStays(t *testing.T) {
 	eventually(t, "the node has nobody either", func() bool { return nodeClients(t, node) == 0 })
 }
 
-// nodeClients is how many connections the node has, the one that asks left out.
+// nodeClients returns how many connections the node has, without the one that asks.
 func nodeClients(t testing.TB, node *redistest.Server) int {
 	return strings.Count(node.Do(t, "CLIENT", "LIST").(string), "\n") - 1
 }
@@ -398,7 +398,7 @@ func TestClosedPoolLeavesNoDescriptorAndNoGoroutine(t *testing.T) {
 	for _, l := range leases[10:] {
 		h.detach(l)
 	}
-	// The lease that answered the waiter is held. Earlier tests may still be closing theirs: no more than, not equal.
+	// The lease that answered the waiter is held. Earlier tests may still be closing theirs, so compare with <=.
 	eventually(t, "the node has one connection left", func() bool { return nodeClients(t, node) == 1 })
 	eventually(t, "no descriptor is left but one", func() bool { return openFiles(t) <= files+1 })
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })

@@ -84,7 +84,7 @@ func (s *soaker) drainUntil(cond func() bool) {
 
 var soakPing = codec.AppendCommandString(nil, "PING")
 
-// turn is one Get and what follows it.
+// visit is one Get and what follows.
 func (s *soaker) visit() {
 	s.answered = false
 	db := 0
@@ -129,8 +129,8 @@ func (s *soaker) visit() {
 // soakFor is how long the soak lasts, for example SOAK_FOR=60s; without it, it is so many turns.
 var soakFor, _ = time.ParseDuration(os.Getenv("SOAK_FOR"))
 
-// 100,000 turns on 64 loops while the settings change and connections hang up: nobody shares a connection, and at the
-// end every account is even.
+// 100,000 turns on 64 loops while the settings change and connections hang up: no connection is shared, and at the
+// end every count is right.
 func TestManyLoopsShareAPoolUnderChangingSettings(t *testing.T) {
 	const loops, turns, turnsPerChange = 64, 100000, 100
 	longest, second := 20*time.Millisecond, 10*time.Millisecond

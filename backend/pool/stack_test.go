@@ -20,7 +20,7 @@ func TestStackBehavesLikeASliceWithTheDeadSweptOut(t *testing.T) { rapid.Check(t
 
 func FuzzStack(f *testing.F) { f.Fuzz(rapid.MakeFuzz(stackModel)) }
 
-// stackModel does the same to a stack and to a slice.
+// stackModel does the same to a stack and to a slice, and compares them.
 func stackModel(t *rapid.T) {
 	var s stack[*mortal]
 	var model []*mortal

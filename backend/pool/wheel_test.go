@@ -11,7 +11,7 @@ func TestWheelRingsEveryAlarmOnceNeverEarlyAndWithinATick(t *testing.T) { rapid.
 
 func FuzzWheel(f *testing.F) { f.Fuzz(rapid.MakeFuzz(wheelModel)) }
 
-// wheelModel does the same to a wheel and to a map.
+// wheelModel does the same to a wheel and to a map, and compares them.
 func wheelModel(t *rapid.T) {
 	const tick = 10 * time.Millisecond
 	w := newWheel[*alarm[int]](tick)
@@ -43,7 +43,7 @@ func wheelModel(t *rapid.T) {
 	t.Repeat(map[string]func(*rapid.T){
 		"set": func(t *rapid.T) {
 			a := pick(t)
-			// up to three turns ahead, and sometimes in the past
+			// up to three rounds ahead, and sometimes in the past
 			at := now + time.Duration(rapid.Int64Range(-int64(50*tick), int64(3*wheelSlots*tick)).Draw(t, "in"))
 			at = max(at, 0)
 			w.set(a, at)
