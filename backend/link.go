@@ -11,11 +11,11 @@ import (
 // when it may begin again. Each pipe and each feed has one. The socket, and what travels on it, are
 // the owner's.
 //
-//	                   the node refuses, hangs up, or is no longer used
-//	  ┌────────────────┬─────────────────────┬──────────────────────────┐
-//	  ▼                │                     │                          │
-//	Down ──Begin──▶ Dialing ──Opened──▶ Shaking ──Shaken (the last)──▶ Up
-//	       the back-off is over     └─ no handshake is needed ──────────▲
+//	Down ──Begin──▶ Dialing ──Opened──▶ Shaking ──last Shaken──▶ Up
+//	  ▲                │                   │                      │
+//	  └────────────────┴─────── Lost ──────┴──────────────────────┘
+//
+// Begin must wait for the back-off. Opened goes on to Up at once if no handshake is needed.
 //
 // Owned by the event loop.
 type Link struct {
