@@ -112,7 +112,7 @@ func (b *bench) run() error {
 }
 
 // measure runs one scenario: a trial at each endpoint, then the rounds.
-func (b *bench) measure(s *Scenario) error {
+func (b *bench) measure(s *scenario) error {
 	endpoints, err := b.on(s.Bed)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (b *bench) take(r *scenarioResults, row *row, out *outcome) {
 			line += fmt.Sprintf("  %s %s", c.title, c.text(v))
 		}
 	}
-	if f.OwnCPU > 0.95 {
+	if f.ownCPU > 0.95 {
 		b.note("Where the load generator's own thread was busy all the time (get through the fastest endpoints, usually), " +
 			"req/s is what it and the endpoint reach together on these cores; CPU per request is not touched by that.")
 	}
@@ -185,7 +185,7 @@ func (b *bench) take(r *scenarioResults, row *row, out *outcome) {
 }
 
 // try finds out whether an endpoint can do a scenario at all: "" if so, else its words.
-func (b *bench) try(s *Scenario, e *endpoint) string {
+func (b *bench) try(s *scenario, e *endpoint) string {
 	if e.most > 0 && s.Clients > e.most {
 		return fmt.Sprintf("takes at most %d clients with the descriptors a process may have here", e.most)
 	}
@@ -220,7 +220,7 @@ func (b *bench) try(s *Scenario, e *endpoint) string {
 
 // setRate makes a rate of a share: of what the slowest endpoint reaches when nothing holds the
 // clients back.
-func (b *bench) setRate(s *Scenario, endpoints []*endpoint, r *scenarioResults) error {
+func (b *bench) setRate(s *scenario, endpoints []*endpoint, r *scenarioResults) error {
 	lowest := math.Inf(1)
 	for i, e := range endpoints {
 		if r.Rows[i].Why != "" {
@@ -232,7 +232,7 @@ func (b *bench) setRate(s *Scenario, endpoints []*endpoint, r *scenarioResults) 
 		if err != nil {
 			return err
 		}
-		lowest = min(lowest, out.figures.Rate)
+		lowest = min(lowest, out.figures.rate)
 	}
 	if math.IsInf(lowest, 1) || lowest == 0 {
 		return fmt.Errorf("%s: no endpoint reaches any rate", s)

@@ -34,7 +34,7 @@ func TestEveryWorkloadRunsWithoutErrorsOnARealServer(t *testing.T) {
 		"big/d=2m/c=3", "hog/c=3", "get/c=1200/d=16",
 	} {
 		t.Run(text, func(t *testing.T) {
-			all, err := parseScenario(text, Scenario{Bed: standalone, WarmUp: testWarmUp, Clients: 1, Pipeline: 1, Value: 64, Keys: 500, Requests: 30, Rounds: 1})
+			all, err := parseScenario(text, scenario{Bed: standalone, WarmUp: testWarmUp, Clients: 1, Pipeline: 1, Value: 64, Keys: 500, Requests: 30, Rounds: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,18 +43,18 @@ func TestEveryWorkloadRunsWithoutErrorsOnARealServer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if out.figures.Errors != 0 {
+			if out.figures.errors != 0 {
 				t.Errorf("errors: %v", out.errors)
 			}
-			if s.Name != "idle" && (out.hist.total == 0 || !(out.figures.Rate > 0) || !(out.figures.P50 > 0)) {
+			if s.Name != "idle" && (out.hist.total == 0 || !(out.figures.rate > 0) || !(out.figures.p50 > 0)) {
 				t.Errorf("%d requests, figures %+v", out.hist.total, out.figures)
 			}
 			want := float64(s.Clients)
-			if s.Name != "churn" && out.figures.NodeConns != want {
-				t.Errorf("%v connections at the node, want %v", out.figures.NodeConns, want)
+			if s.Name != "churn" && out.figures.nodeConns != want {
+				t.Errorf("%v connections at the node, want %v", out.figures.nodeConns, want)
 			}
-			if s.Name == "idle" && !(out.figures.PerClient > 1000) {
-				t.Errorf("an idle client of redis-server costs %v bytes", out.figures.PerClient)
+			if s.Name == "idle" && !(out.figures.perClient > 1000) {
+				t.Errorf("an idle client of redis-server costs %v bytes", out.figures.perClient)
 			}
 		})
 	}
@@ -67,12 +67,12 @@ func TestAClusterIsMeasuredWithoutAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.stop)
-	all, err := parseScenario("mixed/c=6/P=4/on=cluster", Scenario{WarmUp: testWarmUp, Value: 64, Keys: 3000, Requests: 30})
+	all, err := parseScenario("mixed/c=6/P=4/on=cluster", scenario{WarmUp: testWarmUp, Value: 64, Keys: 3000, Requests: 30})
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := mustRound(t, &all[0], e)
-	if out.figures.Errors != 0 || out.hist.total == 0 {
+	if out.figures.errors != 0 || out.hist.total == 0 {
 		t.Errorf("%v, %d right", out.errors, out.hist.total)
 	}
 	owned := 0

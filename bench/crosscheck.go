@@ -15,7 +15,7 @@ import (
 )
 
 // crossCheck measures with redis-benchmark what we have measured, where it can.
-func (b *bench) crossCheck(s *Scenario, e *endpoint, r *scenarioResults) {
+func (b *bench) crossCheck(s *scenario, e *endpoint, r *scenarioResults) {
 	row := r.rowOf(e.name)
 	if s.Name != "get" && s.Name != "set" || len(e.addrs) > 1 || row.Why != "" || s.Rate > 0 {
 		return
@@ -36,16 +36,16 @@ func (b *bench) crossCheck(s *Scenario, e *endpoint, r *scenarioResults) {
 		b.say("redis-benchmark: %v", err)
 		return
 	}
-	found := check{Scenario: s.String(), Endpoint: e.name, Ours: ours, Theirs: theirs,
-		OurCPU: row.spread(&columns[columnProxyCPU]).median, TheirCPU: math.NaN()}
+	found := check{scenario: s.String(), endpoint: e.name, ours: ours, theirs: theirs,
+		ourCPU: row.spread(&columns[columnProxyCPU]).median, theirCPU: math.NaN()}
 	if len(e.proxy) > 0 {
-		found.TheirCPU = microseconds(end.proxy-begin.proxy) / float64(requests)
+		found.theirCPU = microseconds(end.proxy-begin.proxy) / float64(requests)
 	}
 	b.results.Checks = append(b.results.Checks, found)
 }
 
 // redisBenchmark runs it and returns req/s.
-func redisBenchmark(s *Scenario, addr string, requests int) (float64, error) {
+func redisBenchmark(s *scenario, addr string, requests int) (float64, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return 0, err

@@ -69,11 +69,11 @@ func serve(c net.Conn, answer func(args [][]byte) []byte) {
 const testWarmUp = 20 * time.Millisecond
 
 // testScenario is a GET by one client.
-func testScenario() *Scenario {
-	return &Scenario{WarmUp: testWarmUp, Name: "get", Bed: standalone, Clients: 1, Pipeline: 1, Value: 64, Keys: 1000, Requests: 20, Rounds: 1}
+func testScenario() *scenario {
+	return &scenario{WarmUp: testWarmUp, Name: "get", Bed: standalone, Clients: 1, Pipeline: 1, Value: 64, Keys: 1000, Requests: 20, Rounds: 1}
 }
 
-func mustRound(t *testing.T, s *Scenario, e *endpoint) *outcome {
+func mustRound(t *testing.T, s *scenario, e *endpoint) *outcome {
 	t.Helper()
 	out, err := round(s, e, 1)
 	if err != nil {
@@ -93,8 +93,8 @@ func TestAReplyThatBelongsToAnotherKeyIsAnError(t *testing.T) {
 		return values.appendBulk(nil, k)
 	})
 	out := mustRound(t, testScenario(), e)
-	if out.figures.Errors == 0 || out.hist.total == 0 {
-		t.Fatalf("%v errors, %d right", out.figures.Errors, out.hist.total)
+	if out.figures.errors == 0 || out.hist.total == 0 {
+		t.Fatalf("%v errors, %d right", out.figures.errors, out.hist.total)
 	}
 	for words := range out.errors {
 		if !strings.HasPrefix(words, `a wrong reply, such as "$64\r\nkey:`) || len(out.errors) > 1 {
@@ -117,7 +117,7 @@ func TestAReplyNobodyAskedForIsAnError(t *testing.T) {
 		return append(values.appendBulk(nil, keyNumber(args[1])), "+OK\r\n"...)
 	})
 	out := mustRound(t, testScenario(), e)
-	if out.figures.Errors == 0 {
+	if out.figures.errors == 0 {
 		t.Error("two replies to each request pass for one")
 	}
 }
@@ -164,7 +164,7 @@ func TestRepliesMayComeInPieces(t *testing.T) {
 	s.Value, s.Clients, s.Keys = values.size, 4, 50
 	e.filledSize, e.filledKeys = values.size, 50
 	out := mustRound(t, s, e)
-	if out.figures.Errors != 0 || out.hist.total == 0 {
+	if out.figures.errors != 0 || out.hist.total == 0 {
 		t.Errorf("%v, %d right", out.errors, out.hist.total)
 	}
 }
@@ -180,7 +180,7 @@ func TestALongValueWithAWrongPieceIsAnError(t *testing.T) {
 	s.Value, s.Keys = values.size, 50
 	e.filledSize, e.filledKeys = values.size, 50
 	out := mustRound(t, s, e)
-	if out.figures.Errors == 0 || out.hist.total != 0 {
+	if out.figures.errors == 0 || out.hist.total != 0 {
 		t.Errorf("%v, %d right", out.errors, out.hist.total)
 	}
 }
@@ -200,7 +200,7 @@ func TestOpenLoopCountsTheTimeRequestsWaitForASlowEndpoint(t *testing.T) {
 	s := testScenario()
 	s.Rate, s.Requests, s.Duration = 500, 0, 600*time.Millisecond
 	out := mustRound(t, s, e)
-	if out.figures.Errors != 0 {
+	if out.figures.errors != 0 {
 		t.Fatalf("%v", out.errors)
 	}
 	if out.hist.total < 200 || out.hist.total > 400 {

@@ -21,7 +21,7 @@ type outcome struct {
 
 // field is the clients of one round at one endpoint: drivers that move through the phases together.
 type field struct {
-	scenario *Scenario
+	scenario *scenario
 	endpoint *endpoint
 	drivers  []*driver
 	phase    atomic.Int32
@@ -32,7 +32,7 @@ type field struct {
 var seeds atomic.Uint64
 
 // newField connects the clients and returns when each has had its PING answered.
-func newField(s *Scenario, e *endpoint, drivers int, work func() workload) (*field, error) {
+func newField(s *scenario, e *endpoint, drivers int, work func() workload) (*field, error) {
 	f := &field{scenario: s, endpoint: e}
 	drivers = max(1, min(drivers, s.Clients))
 	values := newShape(s.stored())
@@ -159,27 +159,27 @@ func (f *field) measure() (*outcome, error) {
 	out := &outcome{figures: unknown(), errors: map[string]int64{}}
 	fig := &out.figures
 	if mem, err := memory(f.processes()); err == nil && mem > 0 {
-		fig.Memory = float64(mem)
+		fig.memory = float64(mem)
 	}
 	if len(f.endpoint.nodes) > 0 {
 		if conns, err := f.endpoint.nodeClients(); err == nil {
-			fig.NodeConns = float64(conns)
+			fig.nodeConns = float64(conns)
 		}
 	}
 	f.drain(out)
 	f.collect(out)
 	out.took = end.at.Sub(begin.at)
 	took, requests := out.took.Seconds(), float64(end.done-begin.done)
-	fig.Rate = requests / took
-	fig.OwnCPU = (end.own - begin.own).Seconds() / took / float64(len(f.drivers))
+	fig.rate = requests / took
+	fig.ownCPU = (end.own - begin.own).Seconds() / took / float64(len(f.drivers))
 	if requests > 0 && len(f.endpoint.proxy) > 0 {
-		fig.ProxyCPU = microseconds(end.proxy-begin.proxy) / requests
+		fig.proxyCPU = microseconds(end.proxy-begin.proxy) / requests
 	}
 	if requests > 0 && len(f.endpoint.nodePIDs()) > 0 {
-		fig.NodeCPU = microseconds(end.node-begin.node) / requests
+		fig.nodeCPU = microseconds(end.node-begin.node) / requests
 	}
-	if s.Rate > 0 && fig.Rate < 0.98*s.Rate {
-		fig.Extra = append(fig.Extra, extra{"share of the rate", fig.Rate / s.Rate})
+	if s.Rate > 0 && fig.rate < 0.98*s.Rate {
+		fig.extra = append(fig.extra, extra{"share of the rate", fig.rate / s.Rate})
 	}
 	return out, nil
 }
@@ -271,17 +271,17 @@ func (f *field) collect(out *outcome) {
 		}
 	}
 	fig := &out.figures
-	fig.Errors = 0
+	fig.errors = 0
 	for _, n := range out.errors {
-		fig.Errors += float64(n)
+		fig.errors += float64(n)
 	}
 	if out.hist.total > 0 {
-		fig.P50 = microseconds(out.hist.quantile(0.5))
-		fig.P99 = microseconds(out.hist.quantile(0.99))
-		fig.P999 = microseconds(out.hist.quantile(0.999))
-		fig.Max = microseconds(out.hist.quantile(1))
+		fig.p50 = microseconds(out.hist.quantile(0.5))
+		fig.p99 = microseconds(out.hist.quantile(0.99))
+		fig.p999 = microseconds(out.hist.quantile(0.999))
+		fig.max = microseconds(out.hist.quantile(1))
 	}
 	for name, n := range other {
-		fig.Extra = append(fig.Extra, extra{name, float64(n)})
+		fig.extra = append(fig.extra, extra{name, float64(n)})
 	}
 }

@@ -12,25 +12,25 @@ import (
 
 // figures are what one round found. NaN: not known, or without meaning here.
 type figures struct {
-	Rate      float64 // requests completed per second
-	P50       float64 // µs
-	P99       float64 // µs
-	P999      float64 // µs
-	Max       float64 // µs
-	ProxyCPU  float64 // µs of the proxy, user and system, per request
-	NodeCPU   float64 // µs of all redis-servers, per request
-	Memory    float64 // bytes of the proxy; without a proxy, of the nodes
-	NodeConns float64 // connections the nodes had
-	OwnCPU    float64 // share of its threads' time that the load generator used
-	PerClient float64 // bytes of memory per idle client
-	Errors    float64 // wrong, foreign, lost and error replies
-	Extra     []extra // what only this workload has
+	rate      float64 // requests completed per second
+	p50       float64 // µs
+	p99       float64 // µs
+	p999      float64 // µs
+	max       float64 // µs
+	proxyCPU  float64 // µs of the proxy, user and system, per request
+	nodeCPU   float64 // µs of all redis-servers, per request
+	memory    float64 // bytes of the proxy; without a proxy, of the nodes
+	nodeConns float64 // connections the nodes had
+	ownCPU    float64 // share of its threads' time that the load generator used
+	perClient float64 // bytes of memory per idle client
+	errors    float64 // wrong, foreign, lost and error replies
+	extra     []extra // what only this workload has
 }
 
 // extra is a figure that only one workload has.
 type extra struct {
-	Name  string
-	Value float64
+	name  string
+	value float64
 }
 
 // unknown are figures of which nothing is known yet.
@@ -52,16 +52,16 @@ type column struct {
 
 // columns are all figures, in the order of the table.
 var columns = []column{
-	{"rate", "req/s", func(f *figures) float64 { return f.Rate }, countText, true, true, true},
-	{"p50", "p50", func(f *figures) float64 { return f.P50 }, microText, true, true, false},
-	{"p99", "p99", func(f *figures) float64 { return f.P99 }, microText, true, true, false},
-	{"p999", "p99.9", func(f *figures) float64 { return f.P999 }, microText, true, true, false},
-	{"proxy_cpu", "proxy CPU/req", func(f *figures) float64 { return f.ProxyCPU }, microText, true, true, false},
-	{"node_cpu", "redis CPU/req", func(f *figures) float64 { return f.NodeCPU }, microText, true, true, false},
-	{"memory", "RSS", func(f *figures) float64 { return f.Memory }, bytesText, true, false, false},
-	{"per_client", "RSS/client", func(f *figures) float64 { return f.PerClient }, bytesText, true, true, false},
-	{"node_conns", "node conns", func(f *figures) float64 { return f.NodeConns }, countText, false, false, false},
-	{"errors", "errors", func(f *figures) float64 { return f.Errors }, countText, false, false, false},
+	{"rate", "req/s", func(f *figures) float64 { return f.rate }, countText, true, true, true},
+	{"p50", "p50", func(f *figures) float64 { return f.p50 }, microText, true, true, false},
+	{"p99", "p99", func(f *figures) float64 { return f.p99 }, microText, true, true, false},
+	{"p999", "p99.9", func(f *figures) float64 { return f.p999 }, microText, true, true, false},
+	{"proxy_cpu", "proxy CPU/req", func(f *figures) float64 { return f.proxyCPU }, microText, true, true, false},
+	{"node_cpu", "redis CPU/req", func(f *figures) float64 { return f.nodeCPU }, microText, true, true, false},
+	{"memory", "RSS", func(f *figures) float64 { return f.memory }, bytesText, true, false, false},
+	{"per_client", "RSS/client", func(f *figures) float64 { return f.perClient }, bytesText, true, true, false},
+	{"node_conns", "node conns", func(f *figures) float64 { return f.nodeConns }, countText, false, false, false},
+	{"errors", "errors", func(f *figures) float64 { return f.errors }, countText, false, false, false},
 }
 
 // Where columns has the figures that others ask for by themselves.
@@ -142,23 +142,23 @@ func (f figures) MarshalJSON() ([]byte, error) {
 			known[columns[i].key] = v
 		}
 	}
-	if !math.IsNaN(f.OwnCPU) {
-		known["own_cpu"] = f.OwnCPU
+	if !math.IsNaN(f.ownCPU) {
+		known["own_cpu"] = f.ownCPU
 	}
-	if !math.IsNaN(f.Max) {
-		known["max"] = f.Max
+	if !math.IsNaN(f.max) {
+		known["max"] = f.max
 	}
-	for _, e := range f.Extra {
-		known[e.Name] = e.Value
+	for _, e := range f.extra {
+		known[e.name] = e.value
 	}
 	return json.Marshal(known)
 }
 
 // MarshalJSON leaves out the proxy's CPU where there is no proxy.
 func (c check) MarshalJSON() ([]byte, error) {
-	known := map[string]any{"scenario": c.Scenario, "endpoint": c.Endpoint, "rate": c.Ours, "redis_benchmark_rate": c.Theirs}
-	if !math.IsNaN(c.OurCPU + c.TheirCPU) {
-		known["proxy_cpu"], known["redis_benchmark_proxy_cpu"] = c.OurCPU, c.TheirCPU
+	known := map[string]any{"scenario": c.scenario, "endpoint": c.endpoint, "rate": c.ours, "redis_benchmark_rate": c.theirs}
+	if !math.IsNaN(c.ourCPU + c.theirCPU) {
+		known["proxy_cpu"], known["redis_benchmark_proxy_cpu"] = c.ourCPU, c.theirCPU
 	}
 	return json.Marshal(known)
 }

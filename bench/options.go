@@ -16,7 +16,7 @@ import (
 // options are what the command line asks for.
 type options struct {
 	endpoints []string
-	scenarios []Scenario
+	scenarios []scenario
 	against   []string
 	drivers   int
 	berth     string
@@ -93,7 +93,7 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 	o.endpoints = strings.Split(*endpoints, ",")
 	o.against = strings.Split(*against, ",")
 	o.berthArgs = strings.Fields(*berthArgs)
-	usual := Scenario{WarmUp: warmUp, Duration: *duration, Requests: int64(*requests), Rounds: *rounds}
+	usual := scenario{WarmUp: warmUp, Duration: *duration, Requests: int64(*requests), Rounds: *rounds}
 	numbers := "/c=" + *clients + "/P=" + *pipeline + "/d=" + *value + "/k=" + *keys + "/on=" + *on
 	if *rate != "" {
 		numbers += "/rate=" + *rate

@@ -118,12 +118,12 @@ func latencyPlot(s *scenarioResults, endpoints []string) string {
 // differ in it alone.
 var sweepNumbers = []struct {
 	name string
-	of   func(*Scenario) *int
+	of   func(*scenario) *int
 	text func(int) string
 }{
-	{"pipeline", func(s *Scenario) *int { return &s.Pipeline }, strconv.Itoa},
-	{"clients", func(s *Scenario) *int { return &s.Clients }, strconv.Itoa},
-	{"value", func(s *Scenario) *int { return &s.Value }, sizeText},
+	{"pipeline", func(s *scenario) *int { return &s.Pipeline }, strconv.Itoa},
+	{"clients", func(s *scenario) *int { return &s.Clients }, strconv.Itoa},
+	{"value", func(s *scenario) *int { return &s.Value }, sizeText},
 }
 
 // fewestToSweep is from how many scenarios on a line says more than bars.
@@ -133,8 +133,8 @@ const fewestToSweep = 3
 func sweeps(r *results) string {
 	var out strings.Builder
 	for _, n := range sweepNumbers {
-		groups := map[Scenario][]*scenarioResults{}
-		var order []Scenario
+		groups := map[scenario][]*scenarioResults{}
+		var order []scenario
 		for _, s := range r.Scenarios {
 			key := s.Scenario
 			*n.of(&key) = 0
@@ -153,7 +153,7 @@ func sweeps(r *results) string {
 			for i := range columns {
 				if c := &columns[i]; c.plotted {
 					title := fmt.Sprintf("%s: %s over %s", key.Name, c.title, n.name)
-					out.WriteString(sweep(title, c, group, func(s *Scenario) int { return *n.of(s) }, n.text, r.Endpoints))
+					out.WriteString(sweep(title, c, group, func(s *scenario) int { return *n.of(s) }, n.text, r.Endpoints))
 				}
 			}
 		}
@@ -162,7 +162,7 @@ func sweeps(r *results) string {
 }
 
 // sweep draws one figure over one number, which grows by factors.
-func sweep(title string, c *column, group []*scenarioResults, at func(*Scenario) int, text func(int) string, endpoints []string) string {
+func sweep(title string, c *column, group []*scenarioResults, at func(*scenario) int, text func(int) string, endpoints []string) string {
 	first, last := at(&group[0].Scenario), at(&group[len(group)-1].Scenario)
 	place := func(s *scenarioResults) float64 {
 		return math.Log(float64(at(&s.Scenario))/float64(first)) / math.Log(float64(last)/float64(first))

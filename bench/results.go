@@ -21,7 +21,7 @@ type results struct {
 // scenarioResults are the rounds of one scenario, by endpoint.
 type scenarioResults struct {
 	Title    string
-	Scenario Scenario
+	Scenario scenario
 	Rows     []*row
 }
 
@@ -36,9 +36,9 @@ type row struct {
 
 // check is a measurement with redis-benchmark beside ours.
 type check struct {
-	Scenario, Endpoint string
-	Ours, Theirs       float64 // req/s
-	OurCPU, TheirCPU   float64 // µs of the proxy per request; NaN: no proxy
+	scenario, endpoint string
+	ours, theirs       float64 // req/s
+	ourCPU, theirCPU   float64 // µs of the proxy per request; NaN: no proxy
 }
 
 // rowOf is an endpoint's row, or nil.
@@ -77,11 +77,11 @@ func (r *row) extras() []extra {
 	var names []string
 	values := map[string][]float64{}
 	for _, f := range r.Rounds {
-		for _, e := range f.Extra {
-			if !slices.Contains(names, e.Name) {
-				names = append(names, e.Name)
+		for _, e := range f.extra {
+			if !slices.Contains(names, e.name) {
+				names = append(names, e.name)
 			}
-			values[e.Name] = append(values[e.Name], e.Value)
+			values[e.name] = append(values[e.name], e.value)
 		}
 	}
 	slices.Sort(names)

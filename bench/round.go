@@ -9,7 +9,7 @@ import (
 )
 
 // round measures one scenario at one endpoint, once.
-func round(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+func round(s *scenario, e *endpoint, drivers int) (*outcome, error) {
 	switch s.Name {
 	case "idle":
 		return roundIdle(s, e, drivers)
@@ -29,7 +29,7 @@ func round(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 }
 
 // prepare gives every key its value, unless all have it.
-func prepare(s *Scenario, e *endpoint) error {
+func prepare(s *scenario, e *endpoint) error {
 	if s.Name == "idle" || s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" {
 		return nil
 	}
@@ -44,7 +44,7 @@ func prepare(s *Scenario, e *endpoint) error {
 		e.filledSize == s.stored() && e.filledKeys == s.Keys {
 		return nil
 	}
-	filling := &Scenario{Name: "fill", Clients: len(e.addrs), Pipeline: 64, Value: s.stored(), Keys: s.Keys}
+	filling := &scenario{Name: "fill", Clients: len(e.addrs), Pipeline: 64, Value: s.stored(), Keys: s.Keys}
 	if filling.Value >= streamFrom {
 		filling.Pipeline = 1
 	}
@@ -70,7 +70,7 @@ func prepare(s *Scenario, e *endpoint) error {
 
 // roundIdle finds what a client costs that does nothing, in processes that have done nothing else:
 // memory grows with what a connection once did, and is not given back.
-func roundIdle(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
+func roundIdle(s *scenario, e *endpoint, drivers int) (*outcome, error) {
 	young, err := e.fresh()
 	if err == nil {
 		defer young.stop()
@@ -94,18 +94,18 @@ func roundIdle(s *Scenario, e *endpoint, drivers int) (*outcome, error) {
 	time.Sleep(s.WarmUp)
 	end := f.note()
 	out := &outcome{figures: unknown(), errors: map[string]int64{}}
-	out.figures.Errors = 0
+	out.figures.errors = 0
 	if conns, err := e.nodeClients(); err == nil && len(e.nodes) > 0 {
-		out.figures.NodeConns = float64(conns)
+		out.figures.nodeConns = float64(conns)
 	}
 	if len(f.processes()) > 0 {
-		out.figures.Memory = float64(after)
-		out.figures.PerClient = float64(after-before) / float64(s.Clients)
+		out.figures.memory = float64(after)
+		out.figures.perClient = float64(after-before) / float64(s.Clients)
 		used := end.proxy - begin.proxy
 		if len(e.proxy) == 0 {
 			used = end.node - begin.node
 		}
-		out.figures.Extra = []extra{{"CPU while idle, %", 100 * used.Seconds() / end.at.Sub(begin.at).Seconds()}}
+		out.figures.extra = []extra{{"CPU while idle, %", 100 * used.Seconds() / end.at.Sub(begin.at).Seconds()}}
 	}
 	return out, nil
 }
@@ -129,7 +129,7 @@ func settledMemory(pids []int) (int64, error) {
 
 // roundBig measures small reads first by themselves and then beside a huge value, in a process that
 // has seen no such value yet, so that its peak of memory is this one's.
-func roundBig(s *Scenario, e *endpoint) (*outcome, error) {
+func roundBig(s *scenario, e *endpoint) (*outcome, error) {
 	if young, err := e.fresh(); err == nil {
 		defer young.stop()
 		e = young
@@ -143,15 +143,15 @@ func roundBig(s *Scenario, e *endpoint) (*outcome, error) {
 	}
 	moved := float64(f.done(1)) * float64(s.Value)
 	fig := &out.figures
-	fig.Extra = append(fig.Extra, extra{"big values, MB/s", moved / (1 << 20) / out.took.Seconds()})
+	fig.extra = append(fig.extra, extra{"big values, MB/s", moved / (1 << 20) / out.took.Seconds()})
 	if peak, err := peakMemory(f.processes()); err == nil && peak > 0 {
-		fig.Extra = append(fig.Extra, extra{"peak RSS / value", float64(peak) / float64(s.Value)})
+		fig.extra = append(fig.extra, extra{"peak RSS / value", float64(peak) / float64(s.Value)})
 	}
 	return out, nil
 }
 
 // roundHog measures small reads first by themselves and then beside requests with very many keys.
-func roundHog(s *Scenario, e *endpoint) (*outcome, error) {
+func roundHog(s *scenario, e *endpoint) (*outcome, error) {
 	if err := prepare(s, e); err != nil {
 		return nil, err
 	}
@@ -159,13 +159,13 @@ func roundHog(s *Scenario, e *endpoint) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.figures.Extra = append(out.figures.Extra, extra{"hog's requests/s", float64(f.done(1)) / out.took.Seconds()})
+	out.figures.extra = append(out.figures.extra, extra{"hog's requests/s", float64(f.done(1)) / out.took.Seconds()})
 	return out, nil
 }
 
 // beside measures clients by themselves, and then beside one that does what is not usual. It tells
 // by how much that one is felt.
-func beside(s *Scenario, e *endpoint, quiet, loud workload) (*outcome, *field, error) {
+func beside(s *scenario, e *endpoint, quiet, loud workload) (*outcome, *field, error) {
 	f, err := newField(s, e, 1, func() workload { return quiet })
 	if err != nil {
 		return nil, nil, err
@@ -182,6 +182,6 @@ func beside(s *Scenario, e *endpoint, quiet, loud workload) (*outcome, *field, e
 		return nil, nil, err
 	}
 	fig := &out.figures
-	fig.Extra = append(fig.Extra, extra{"p99 beside / alone", fig.P99 / alone.figures.P99})
+	fig.extra = append(fig.extra, extra{"p99 beside / alone", fig.p99 / alone.figures.p99})
 	return out, f, nil
 }

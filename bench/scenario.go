@@ -11,7 +11,7 @@ import (
 )
 
 // Scenario is a workload with its numbers.
-type Scenario struct {
+type scenario struct {
 	Name     string        // of the workload
 	Bed      bed           // what follows the endpoints
 	Clients  int           // connections
@@ -43,7 +43,7 @@ const (
 )
 
 // stored is the size of the values that the keys hold before the scenario begins.
-func (s *Scenario) stored() int {
+func (s *scenario) stored() int {
 	if s.Name == "big" {
 		return bigBeside
 	}
@@ -51,7 +51,7 @@ func (s *Scenario) stored() int {
 }
 
 // limit takes back what the machine or the workload would not bear.
-func (s *Scenario) limit() {
+func (s *scenario) limit() {
 	s.Keys = max(fewestKey, min(s.Keys, uint32(keepUnder/s.stored())))
 	if s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" || s.Name == "big" || s.Name == "hog" {
 		s.Clients = max(2, s.Clients)
@@ -63,7 +63,7 @@ func (s *Scenario) limit() {
 }
 
 // String is how the scenario is called in tables: what differs from the usual.
-func (s *Scenario) String() string {
+func (s *scenario) String() string {
 	text := fmt.Sprintf("%s c=%d", s.Name, s.Clients)
 	if s.Name != "idle" && s.Name != "churn" {
 		text += fmt.Sprintf(" P=%d d=%s", s.Pipeline, sizeText(s.Value))
@@ -85,7 +85,7 @@ func (s *Scenario) String() string {
 
 // parseScenario reads "get", or "get/c=50/P=16/d=1k/on=cluster": what is not said is as in usual.
 // Several values for one number, "P=1,16,128", make as many scenarios.
-func parseScenario(text string, usual Scenario) ([]Scenario, error) {
+func parseScenario(text string, usual scenario) ([]scenario, error) {
 	words := strings.Split(text, "/")
 	usual.Name = words[0]
 	if !knownWorkload(usual.Name) {
@@ -94,13 +94,13 @@ func parseScenario(text string, usual Scenario) ([]Scenario, error) {
 	if usual.Name == "big" {
 		usual.Value, usual.Clients = 256<<20, 21
 	}
-	all := []Scenario{usual}
+	all := []scenario{usual}
 	for _, word := range words[1:] {
 		name, values, found := strings.Cut(word, "=")
 		if !found {
 			return nil, fmt.Errorf("scenario %q: %q is not name=value", text, word)
 		}
-		var more []Scenario
+		var more []scenario
 		for _, s := range all {
 			for value := range strings.SplitSeq(values, ",") {
 				if err := s.set(name, value); err != nil {
@@ -121,7 +121,7 @@ func parseScenario(text string, usual Scenario) ([]Scenario, error) {
 }
 
 // set changes one number of a scenario.
-func (s *Scenario) set(name, value string) error {
+func (s *scenario) set(name, value string) error {
 	var err error
 	switch name {
 	case "c":

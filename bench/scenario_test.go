@@ -28,14 +28,14 @@ func TestScenariosTakeWhatTheyDoNotSayFromTheOptions(t *testing.T) {
 }
 
 func TestListsOfNumbersMakeEveryCombination(t *testing.T) {
-	all, err := parseScenario("get/c=1,2/P=3,4", Scenario{Value: 64, Keys: 100})
+	all, err := parseScenario("get/c=1,2/P=3,4", scenario{Value: 64, Keys: 100})
 	if err != nil || len(all) != 4 || all[3].Clients != 2 || all[3].Pipeline != 4 {
 		t.Errorf("%v, %v", all, err)
 	}
 }
 
 func TestLongValuesHaveFewerKeys(t *testing.T) {
-	all, err := parseScenario("get/d=1m/k=100000", Scenario{Clients: 1, Pipeline: 1})
+	all, err := parseScenario("get/d=1m/k=100000", scenario{Clients: 1, Pipeline: 1})
 	if err != nil || all[0].Keys != 256 {
 		t.Errorf("%v, %v", all, err)
 	}
@@ -54,7 +54,7 @@ func TestMistakesInScenariosAreNamed(t *testing.T) {
 		"get/rate=-1":   "above 0",
 		"churn/rate=10": "no open loop",
 	} {
-		_, err := parseScenario(text, Scenario{Clients: 1, Pipeline: 1, Value: 64, Keys: 10, Duration: time.Second})
+		_, err := parseScenario(text, scenario{Clients: 1, Pipeline: 1, Value: 64, Keys: 10, Duration: time.Second})
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", text, err, says)
 		}

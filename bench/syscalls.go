@@ -13,7 +13,7 @@ import (
 
 // countSyscalls lets strace count a proxy's system calls during a round that is not measured
 // otherwise: being watched makes the proxy slow, so more requests share a call than usual.
-func (b *bench) countSyscalls(s *Scenario, e *endpoint, r *scenarioResults) {
+func (b *bench) countSyscalls(s *scenario, e *endpoint, r *scenarioResults) {
 	f, err := newField(s, e, b.o.drivers, func() workload { return newWorkload(s) })
 	if err != nil || s.Name == "idle" || s.Name == "big" || s.Name == "hog" {
 		if err == nil {
@@ -45,7 +45,7 @@ func (b *bench) countSyscalls(s *Scenario, e *endpoint, r *scenarioResults) {
 	row := r.rowOf(e.name)
 	if len(row.Rounds) > 0 {
 		last := &row.Rounds[len(row.Rounds)-1]
-		last.Extra = append(last.Extra, extra{"system calls per request (strace)", float64(calls) / float64(requests)})
+		last.extra = append(last.extra, extra{"system calls per request (strace)", float64(calls) / float64(requests)})
 	}
 }
 

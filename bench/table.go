@@ -111,8 +111,8 @@ func checkRows(checks []check) [][]string {
 	rows := [][]string{{"scenario", "endpoint", "bench, req/s", "redis-benchmark, req/s", "ratio",
 		"bench, proxy CPU/req", "redis-benchmark, proxy CPU/req"}}
 	for _, c := range checks {
-		rows = append(rows, []string{c.Scenario, c.Endpoint, countText(c.Ours), countText(c.Theirs),
-			ratioText(c.Ours / c.Theirs), knownText(c.OurCPU, microText), knownText(c.TheirCPU, microText)})
+		rows = append(rows, []string{c.scenario, c.endpoint, countText(c.ours), countText(c.theirs),
+			ratioText(c.ours / c.theirs), knownText(c.ourCPU, microText), knownText(c.theirCPU, microText)})
 	}
 	return rows
 }
@@ -141,7 +141,7 @@ func remarks(s *scenarioResults) []string {
 		}
 		var more []string
 		for _, e := range row.extras() {
-			more = append(more, fmt.Sprintf("%s %s", e.Name, plainText(e.Value)))
+			more = append(more, fmt.Sprintf("%s %s", e.name, plainText(e.value)))
 		}
 		if len(more) > 0 {
 			lines = append(lines, fmt.Sprintf("%s: %s", row.Endpoint, strings.Join(more, ", ")))

@@ -16,10 +16,10 @@ import (
 func sample() *results {
 	round := func(rate, p50, proxy, node float64) figures {
 		f := unknown()
-		f.Rate, f.P50, f.ProxyCPU, f.NodeCPU, f.Errors = rate, p50, proxy, node, 0
+		f.rate, f.p50, f.proxyCPU, f.nodeCPU, f.errors = rate, p50, proxy, node, 0
 		return f
 	}
-	none := unknown().ProxyCPU
+	none := unknown().proxyCPU
 	row1 := &row{Endpoint: "direct", Rounds: []figures{round(100e3, 50, none, 10), round(50e3, 90, none, 12), round(90e3, 60, none, 11)}}
 	row2 := &row{Endpoint: "berth", Rounds: []figures{round(110e3, 40, 5, 3), round(55e3, 80, 9, 4), round(99e3, 50, 6, 3)},
 		Errors: map[string]int64{"a wrong reply: \"<b>\"": 2}}
@@ -29,10 +29,10 @@ func sample() *results {
 			row.hist.record(i * int64(time.Microsecond))
 		}
 	}
-	row2.Rounds[1].Extra = []extra{{"conflicts", 7}}
+	row2.Rounds[1].extra = []extra{{"conflicts", 7}}
 	var all []*scenarioResults
 	for _, p := range []int{1, 4, 16} {
-		s := Scenario{Name: "get", Clients: 50, Pipeline: p, Value: 64, Bed: standalone}
+		s := scenario{Name: "get", Clients: 50, Pipeline: p, Value: 64, Bed: standalone}
 		all = append(all, &scenarioResults{Title: s.String(), Scenario: s, Rows: []*row{row1, row2, row3}})
 	}
 	return &results{Machine: "2 cores", Begun: "today", Command: "go run ./bench", Scenarios: all,
@@ -86,7 +86,7 @@ func TestRemarksSayWhatTheTableCannot(t *testing.T) {
 }
 
 func TestSpreadsIgnoreWhatIsNotKnown(t *testing.T) {
-	nan := unknown().Rate
+	nan := unknown().rate
 	if got := spreadOf([]float64{nan, 3, 1, nan, 2, 10}); got != (spread{2.5, 1, 10}) {
 		t.Errorf("got %v", got)
 	}

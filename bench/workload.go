@@ -45,25 +45,25 @@ func (plain) pushed(*driver, *client, []byte, int64) bool { return false }
 var workloads = []struct {
 	name, does string
 	closed     bool // cannot follow a schedule
-	make       func(s *Scenario) workload
+	make       func(s *scenario) workload
 }{
-	{"get", "GET of a random key", false, func(*Scenario) workload { return get{} }},
-	{"set", "SET of a random key", false, func(*Scenario) workload { return set{} }},
-	{"mixed", "80 % GET, 20 % SET, keys by Zipf's law", false, func(s *Scenario) workload { return newMixed(s.Keys) }},
-	{"mget", "MGET of 100 random keys, over all shards", false, func(*Scenario) workload { return &mget{} }},
-	{"txn-blob", "MULTI, 4 commands, EXEC in one write", false, func(*Scenario) workload { return &txnBlob{} }},
-	{"txn-watch", "WATCH, GET, then MULTI SET EXEC: three exchanges", true, func(*Scenario) workload { return &txnWatch{} }},
-	{"queue", "half the clients wait in BLPOP, half RPUSH to them", true, func(*Scenario) workload { return newQueue() }},
-	{"workers", "all but one wait in BLPOP on ch lists; one pushes to these in turn; a request is an element's way", false, func(s *Scenario) workload { return &workers{lists: s.Channels} }},
-	{"pubsub", "one client publishes to all others, on ch channels in turn; a request is a delivery", true, func(s *Scenario) workload { return &pubsub{channels: s.Channels} }},
-	{"churn", "connect, GET, close", true, func(*Scenario) workload { return churn{} }},
-	{"idle", "connect, one PING, then nothing: memory per client", true, func(*Scenario) workload { return idle{} }},
-	{"big", "one client SETs and GETs a huge value while others GET small ones", true, func(s *Scenario) workload { return &big{size: s.Value} }},
-	{"hog", "one client MGETs 100,000 keys at once while others GET one", true, func(*Scenario) workload { return &hog{} }},
+	{"get", "GET of a random key", false, func(*scenario) workload { return get{} }},
+	{"set", "SET of a random key", false, func(*scenario) workload { return set{} }},
+	{"mixed", "80 % GET, 20 % SET, keys by Zipf's law", false, func(s *scenario) workload { return newMixed(s.Keys) }},
+	{"mget", "MGET of 100 random keys, over all shards", false, func(*scenario) workload { return &mget{} }},
+	{"txn-blob", "MULTI, 4 commands, EXEC in one write", false, func(*scenario) workload { return &txnBlob{} }},
+	{"txn-watch", "WATCH, GET, then MULTI SET EXEC: three exchanges", true, func(*scenario) workload { return &txnWatch{} }},
+	{"queue", "half the clients wait in BLPOP, half RPUSH to them", true, func(*scenario) workload { return newQueue() }},
+	{"workers", "all but one wait in BLPOP on ch lists; one pushes to these in turn; a request is an element's way", false, func(s *scenario) workload { return &workers{lists: s.Channels} }},
+	{"pubsub", "one client publishes to all others, on ch channels in turn; a request is a delivery", true, func(s *scenario) workload { return &pubsub{channels: s.Channels} }},
+	{"churn", "connect, GET, close", true, func(*scenario) workload { return churn{} }},
+	{"idle", "connect, one PING, then nothing: memory per client", true, func(*scenario) workload { return idle{} }},
+	{"big", "one client SETs and GETs a huge value while others GET small ones", true, func(s *scenario) workload { return &big{size: s.Value} }},
+	{"hog", "one client MGETs 100,000 keys at once while others GET one", true, func(*scenario) workload { return &hog{} }},
 }
 
 // newWorkload is one driver's workload for a scenario.
-func newWorkload(s *Scenario) workload {
+func newWorkload(s *scenario) workload {
 	for _, w := range workloads {
 		if w.name == s.Name {
 			return w.make(s)
