@@ -10,26 +10,24 @@ import (
 // clusterTimeout bounds each wait for nodes to agree; see Patience.
 const clusterTimeout = 20 * time.Second
 
-// Cluster is a Redis Cluster of real servers: nodes 0 … primaries-1 are the
-// primaries and own the slots in even, ascending ranges, the replicas follow
-// (those of primary 0 first).
+// Cluster is a Redis Cluster of real servers. Nodes 0 … primaries-1 are the primaries and own the
+// slots in equal, ascending ranges. The replicas follow, those of primary 0 first.
 type Cluster struct {
 	nodes     []*Server
 	primaries int
 	ids       []string
 }
 
-// StartCluster starts primaries × (1 + replicasPerPrimary) servers and returns
-// when every node says cluster_state:ok and every replica is in step. That
-// takes a little over two seconds: for so long a primary that just started
-// refuses to call the cluster ok. Nodes are declared dead after 1.5 s unless
-// args contain --cluster-node-timeout.
+// StartCluster starts primaries × (1 + replicasPerPrimary) servers. It returns once every node
+// reports cluster_state:ok and every replica is connected to its primary. That takes a little over
+// two seconds, because a primary does not report ok in its first two seconds. Nodes declare another
+// node dead after 1.5 s, unless args contain --cluster-node-timeout.
 func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...string) *Cluster {
 	t.Helper()
 	base := []string{
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0",
-		"--repl-ping-replica-period", "1", // CLUSTER SHARDS calls a replica loading until something was replicated
+		"--repl-ping-replica-period", "1", // CLUSTER SHARDS reports a replica as loading until it has received something
 		"--enable-debug-command", "yes",
 	}
 	if pass := argValue(args, "--requirepass"); pass != "" && argValue(args, "--masterauth") == "" {
@@ -47,7 +45,7 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 			mustOK(t, s.Do(t, "CLUSTER", "ADDSLOTSRANGE", i*16384/primaries, (i+1)*16384/primaries-1))
 		}
 	}
-	// Everybody meets everybody, so that nothing waits for gossip.
+	// Every node meets every other node, so that nothing waits for gossip.
 	for i, s := range c.nodes {
 		for _, other := range c.nodes[i+1:] {
 			mustOK(t, s.Do(t, "CLUSTER", "MEET", "127.0.0.1", other.Port()))
@@ -56,7 +54,7 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 	for i := primaries; i < len(c.nodes); i++ {
 		c.replicate(t, i, (i-primaries)/replicasPerPrimary)
 	}
-	c.WaitOK(t)
+	c.waitOK(t)
 	return c
 }
 
@@ -78,10 +76,10 @@ func (c *Cluster) Primaries() int { return c.primaries }
 // Node returns node i.
 func (c *Cluster) Node(i int) *Server { return c.nodes[i] }
 
-// ID returns the 40 hex digits node i is known by.
+// ID returns the node ID of node i, 40 hex digits.
 func (c *Cluster) ID(i int) string { return c.ids[i] }
 
-// Owner returns the primary that StartCluster gave the slot to.
+// Owner returns the primary to which StartCluster assigned the slot.
 func (c *Cluster) Owner(slot int) int {
 	for i := range c.primaries {
 		if slot < (i+1)*16384/c.primaries {
@@ -91,9 +89,9 @@ func (c *Cluster) Owner(slot int) int {
 	panic(fmt.Sprintf("redistest: no slot %d", slot))
 }
 
-// WaitOK returns when every running node says cluster_state:ok, knows all
-// nodes, and, if it is a replica, has its link to the primary up.
-func (c *Cluster) WaitOK(t testing.TB) {
+// waitOK returns once every running node reports cluster_state:ok and knows all nodes, and every
+// running replica is connected to its primary.
+func (c *Cluster) waitOK(t testing.TB) {
 	t.Helper()
 	for _, s := range c.nodes {
 		if !s.running() {
@@ -111,8 +109,8 @@ func (c *Cluster) WaitOK(t testing.TB) {
 	}
 }
 
-// MoveSlot moves a slot and its keys from one primary to another, in the order
-// that keeps every key reachable: StartMove, MigrateKeys, FinishMove.
+// MoveSlot moves a slot and its keys from one primary to another. It calls StartMove, MigrateKeys
+// and FinishMove, so that every key stays reachable.
 func (c *Cluster) MoveSlot(t testing.TB, slot, from, to int) {
 	t.Helper()
 	c.StartMove(t, slot, from, to)
@@ -120,15 +118,15 @@ func (c *Cluster) MoveSlot(t testing.TB, slot, from, to int) {
 	c.FinishMove(t, slot, from, to)
 }
 
-// StartMove marks the slot as importing and migrating: from now on its owner
-// answers ASK for keys it does not have.
+// StartMove marks the slot as importing and migrating. From now on its owner answers ASK for keys
+// that it does not have.
 func (c *Cluster) StartMove(t testing.TB, slot, from, to int) {
 	t.Helper()
 	mustOK(t, c.nodes[to].Do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", c.ids[from]))
 	mustOK(t, c.nodes[from].Do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", c.ids[to]))
 }
 
-// MigrateKeys moves all keys that are in the slot now.
+// MigrateKeys moves all keys of the slot.
 func (c *Cluster) MigrateKeys(t testing.TB, slot, from, to int) {
 	t.Helper()
 	for {
@@ -147,8 +145,8 @@ func (c *Cluster) MigrateKeys(t testing.TB, slot, from, to int) {
 	}
 }
 
-// FinishMove gives the slot to its new owner: there first, or for a moment
-// nobody would own it, then at the old owner and at the other primaries.
+// FinishMove assigns the slot to its new owner. The new owner learns it first, because otherwise
+// the slot would have no owner for a moment. The old owner and the other primaries follow.
 func (c *Cluster) FinishMove(t testing.TB, slot, from, to int) {
 	t.Helper()
 	order := []int{to, from}
@@ -164,6 +162,7 @@ func (c *Cluster) FinishMove(t testing.TB, slot, from, to int) {
 	}
 }
 
+// replicate makes one node a replica of another.
 func (c *Cluster) replicate(t testing.TB, replica, primary int) {
 	t.Helper()
 	var last any
@@ -173,8 +172,8 @@ func (c *Cluster) replicate(t testing.TB, replica, primary int) {
 	})
 }
 
-// Eventually polls cond until it is true and fails the test when that takes
-// longer than Patience(within). It is for what only other processes can make true.
+// Eventually polls cond until it is true. It fails the test if that takes longer than
+// Patience(within). It is for conditions that depend on other processes.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	within = Patience(within)
@@ -187,6 +186,7 @@ func Eventually(t testing.TB, within time.Duration, what string, cond func() boo
 	}
 }
 
+// running reports whether the current process has not ended.
 func (s *Server) running() bool {
 	select {
 	case <-s.current().exited:
@@ -196,6 +196,7 @@ func (s *Server) running() bool {
 	}
 }
 
+// mustOK fails the test unless the reply is OK.
 func mustOK(t testing.TB, reply any) {
 	t.Helper()
 	if reply != "OK" {
@@ -203,6 +204,7 @@ func mustOK(t testing.TB, reply any) {
 	}
 }
 
+// mustText returns a reply that is a string. Any other reply fails the test.
 func mustText(t testing.TB, reply any) string {
 	t.Helper()
 	text, ok := reply.(string)

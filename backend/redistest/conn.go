@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// Conn is a client on one socket. It sends what it is told and returns what
-// comes, in order; it never reconnects. Every operation has a deadline. One
-// goroutine may write while another reads.
+// Conn is a client with one socket. It sends exactly the bytes it is given and returns replies in
+// the order they arrive. It never reconnects. Every operation has a deadline. One goroutine may
+// write while another reads.
 //
-// Methods named Try… return network errors; their plain twins fail the test.
+// Methods named Try… return network errors. The same methods without Try fail the test instead.
 type Conn struct {
 	t       testing.TB
 	net     net.Conn
 	in      *bufio.Reader
-	raw     []byte // bytes of the reply being read
+	raw     []byte // bytes of the current reply
 	timeout time.Duration
 }
 
-// Dial connects to addr, "host:port" or the path of a unix socket. The
-// connection is closed in t.Cleanup at the latest.
+// Dial connects to addr, "host:port" or the path of a unix socket. t.Cleanup closes the connection
+// if the test has not closed it.
 func Dial(t testing.TB, addr string) *Conn {
 	t.Helper()
 	c, err := TryDial(t, addr)
@@ -37,7 +37,7 @@ func Dial(t testing.TB, addr string) *Conn {
 	return c
 }
 
-// TryDial is Dial for tests that expect, or race with, a refusal.
+// TryDial is Dial for tests in which the server may refuse the connection.
 func TryDial(t testing.TB, addr string) (*Conn, error) {
 	network := "tcp"
 	if strings.HasPrefix(addr, "/") {
@@ -52,20 +52,21 @@ func TryDial(t testing.TB, addr string) (*Conn, error) {
 	return c, nil
 }
 
+// newConn returns a client of an open connection.
 func newConn(t testing.TB, nc net.Conn) *Conn {
 	return &Conn{t: t, net: nc, in: bufio.NewReaderSize(nc, 16<<10), timeout: Patience(10 * time.Second)}
 }
 
-// SetTimeout changes the deadline of each later operation; Patience of ten seconds at first.
+// SetTimeout sets the time limit of each later operation. The default is Patience of ten seconds.
 func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
-// LocalAddr is this end of the socket, as the server's CLIENT LIST shows it in addr=.
+// LocalAddr returns the local address, which the server's CLIENT LIST shows as addr=.
 func (c *Conn) LocalAddr() string { return c.net.LocalAddr().String() }
 
 // Close closes the socket. Closing twice is harmless.
 func (c *Conn) Close() { _ = c.net.Close() }
 
-// CloseWrite ends the sending side only (TCP FIN); replies can still be read.
+// CloseWrite closes only the sending side (TCP FIN). Replies can still be read.
 func (c *Conn) CloseWrite() {
 	c.t.Helper()
 	half, ok := c.net.(interface{ CloseWrite() error })
@@ -75,7 +76,7 @@ func (c *Conn) CloseWrite() {
 	c.check(half.CloseWrite())
 }
 
-// Reset closes the socket so that the peer gets a RST instead of a FIN.
+// Reset closes the socket so that the peer receives a RST instead of a FIN.
 func (c *Conn) Reset() {
 	if tcp, ok := c.net.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -83,7 +84,7 @@ func (c *Conn) Reset() {
 	c.Close()
 }
 
-// Do is Send and Recv.
+// Do sends a command and reads its reply: Send and Recv.
 func (c *Conn) Do(args ...any) any {
 	c.t.Helper()
 	reply, err := c.TryDo(args...)
@@ -91,8 +92,7 @@ func (c *Conn) Do(args ...any) any {
 	return reply
 }
 
-// TryDo is Do that returns the network's errors. An error *reply* is an Error
-// in the reply and no error.
+// TryDo is Do, but returns network errors. An error reply is a reply of type Error.
 func (c *Conn) TryDo(args ...any) (any, error) {
 	if err := c.TrySend(args...); err != nil {
 		return nil, err
@@ -100,29 +100,29 @@ func (c *Conn) TryDo(args ...any) (any, error) {
 	return c.TryRecv()
 }
 
-// Send writes one command. An argument is a string, []byte, number or anything
-// else fmt.Sprint turns into its text; a []string or []any stands for its elements.
+// Send writes one command. A []string or []any argument stands for its elements. A []byte is used
+// as it is, and fmt.Sprint formats any other argument.
 func (c *Conn) Send(args ...any) {
 	c.t.Helper()
 	c.check(c.TrySend(args...))
 }
 
-// TrySend is Send that returns the network's errors.
+// TrySend is Send, but returns network errors.
 func (c *Conn) TrySend(args ...any) error { return c.TryWrite(Command(args...)) }
 
-// Write writes bytes as they are.
+// Write writes bytes unchanged.
 func (c *Conn) Write(b []byte) {
 	c.t.Helper()
 	c.check(c.TryWrite(b))
 }
 
-// WriteString is Write for text.
+// WriteString is Write for a string.
 func (c *Conn) WriteString(s string) {
 	c.t.Helper()
 	c.Write([]byte(s))
 }
 
-// TryWrite is Write that returns the network's errors.
+// TryWrite is Write, but returns network errors.
 func (c *Conn) TryWrite(b []byte) error {
 	if err := c.net.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (c *Conn) TryWrite(b []byte) error {
 	return err
 }
 
-// Recv reads one reply (or push) as a Go value, see reply.go.
+// Recv reads one reply or push and returns it as a Go value; see Error for the types.
 func (c *Conn) Recv() any {
 	c.t.Helper()
 	reply, err := c.TryRecv()
@@ -139,7 +139,7 @@ func (c *Conn) Recv() any {
 	return reply
 }
 
-// TryRecv is Recv that returns the network's errors.
+// TryRecv is Recv, but returns network errors.
 func (c *Conn) TryRecv() (any, error) {
 	if err := c.net.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (c *Conn) TryRecv() (any, error) {
 	return c.readReply()
 }
 
-// RecvRaw reads one reply and returns its bytes as they came.
+// RecvRaw reads one reply and returns its bytes unchanged.
 func (c *Conn) RecvRaw() string {
 	c.t.Helper()
 	_, err := c.TryRecv()
@@ -156,14 +156,14 @@ func (c *Conn) RecvRaw() string {
 	return string(c.raw)
 }
 
-// DoRaw is Send and RecvRaw.
+// DoRaw sends a command and returns the bytes of its reply: Send and RecvRaw.
 func (c *Conn) DoRaw(args ...any) string {
 	c.t.Helper()
 	c.Send(args...)
 	return c.RecvRaw()
 }
 
-// ReadUntil reads up to and including delim and returns it all.
+// ReadUntil reads up to and including delim and returns everything it has read.
 func (c *Conn) ReadUntil(delim string) string {
 	c.t.Helper()
 	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
@@ -189,8 +189,8 @@ func (c *Conn) ReadN(n int) string {
 	return string(got)
 }
 
-// ReadAll reads until the peer closes and returns what came before. It fails
-// the test when the peer does not close in time. A RST counts as closing.
+// ReadAll reads until the peer closes the connection and returns everything it has read. It fails
+// the test if the peer does not close in time. A RST counts as closing.
 func (c *Conn) ReadAll() string {
 	c.t.Helper()
 	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
@@ -202,6 +202,7 @@ func (c *Conn) ReadAll() string {
 	return string(got)
 }
 
+// check fails the test if there is an error.
 func (c *Conn) check(err error) {
 	if err != nil {
 		c.t.Helper()
@@ -209,7 +210,7 @@ func (c *Conn) check(err error) {
 	}
 }
 
-// Command returns args as the bytes of one multibulk request; see Send.
+// Command returns the bytes of a request with args; see Send for their types.
 func Command(args ...any) []byte {
 	var flat []string
 	for _, a := range args {

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes the kernel end the server when the test binary goes
-// without running its cleanups (a timeout, a kill -9).
+// dieWithParent makes the kernel kill the server if the test binary ends without its cleanups, for
+// example after a timeout or kill -9.
 func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// quickStart is how long a redis-server takes to answer PING on a machine that is not busy.
+// Time limits that adapt to a busy machine.
+
+// quickStart is how long a redis-server takes to answer PING on an idle machine.
 const quickStart = 50 * time.Millisecond
 
-// maxPatience is the largest factor: a test that waits in vain has to end.
+// maxPatience is the largest factor, so that a test that waits in vain ends.
 const maxPatience = 10
 
 // slowness is the factor of Patience.
@@ -17,15 +19,15 @@ var slowness struct {
 	factor time.Duration
 }
 
-// measure learns from how long a server took to start.
+// measure adapts the factor to how long a server took to start.
 func measure(took time.Duration) {
 	slowness.Lock()
 	defer slowness.Unlock()
 	slowness.factor = min(max(slowness.factor, took/quickStart), maxPatience)
 }
 
-// Patience is d on a machine that is not busy, and up to ten times d on one whose slowest start of a redis-server has
-// shown that it starves this process.
+// Patience returns d on an idle machine, and up to ten times d on a busy one. The factor follows
+// from the slowest start of a redis-server so far.
 func Patience(d time.Duration) time.Duration {
 	slowness.Lock()
 	defer slowness.Unlock()

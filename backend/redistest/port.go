@@ -10,23 +10,25 @@ import (
 	"syscall"
 )
 
-// Ports come from below the range the kernel hands to outgoing connections, so
-// that no client of some other test sits on a port while its server restarts.
-// The cluster bus listens 10000 above and stays below that range too.
+// Free ports, reserved by locks on files so that test binaries do not share them.
+
+// The ports are below the range that the kernel uses for outgoing connections. Otherwise a client
+// of another test could use a port while its server restarts. The cluster bus listens 10000 above
+// and stays below that range too.
 const (
 	firstPort     = 11000
 	lastPort      = 22000
 	busPortOffset = 10000
 )
 
-// reservedPort is a port no other user of this package takes, in this process
-// or another, until it is released: a lock on a file named after it.
+// reservedPort is a port that no other user of this package takes until it is released, neither in
+// this process nor in another.
 type reservedPort struct {
 	number int
-	lock   *os.File
+	lock   *os.File // named after the port and locked
 }
 
-// reservePort finds a port that is free now, with busPort also its bus port.
+// reservePort reserves a port that is free now. If busPort is set, its bus port is free too.
 func reservePort(busPort bool) (*reservedPort, error) {
 	dir := filepath.Join(os.TempDir(), "redistest-ports")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -53,9 +55,10 @@ func reservePort(busPort bool) (*reservedPort, error) {
 	return nil, fmt.Errorf("no free port between %d and %d: %w", firstPort, lastPort, last)
 }
 
-// release lets others take the port. Closing the file drops the lock.
+// release gives the port back. Closing the file releases the lock.
 func (p *reservedPort) release() { _ = p.lock.Close() }
 
+// free returns nil if a listener can use the port now.
 func free(port int) error {
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-func TestServerAnswersKeepsItsPortOverRestartAndForgets(t *testing.T) {
+func TestRestartedServerKeepsItsPortAndLosesItsData(t *testing.T) {
 	s := Start(t)
 	if got := s.Do(t, "SET", "k", "v"); got != "OK" {
 		t.Fatalf("SET: %v", got)
@@ -66,7 +66,7 @@ func TestServerListensOnUnixSocket(t *testing.T) {
 	}
 }
 
-func TestManyServersAtOnceGetPortsOfTheirOwn(t *testing.T) {
+func TestServersStartedTogetherGetDifferentPorts(t *testing.T) {
 	var wg sync.WaitGroup
 	servers := make([]*Server, 12)
 	for i := range servers {
@@ -105,7 +105,7 @@ func TestServerProcessIsGoneAfterItsTest(t *testing.T) {
 	pid := 0
 	t.Run("inner", func(t *testing.T) { pid = Start(t).PID() })
 	if err := syscall.Kill(pid, 0); err == nil {
-		t.Fatalf("process %d is still there", pid)
+		t.Fatalf("process %d still exists", pid)
 	}
 }
 
@@ -190,7 +190,7 @@ func TestClusterIsReadyQuicklyAndServesEverySlot(t *testing.T) {
 	}
 }
 
-func TestMovedSlotTakesItsKeysAlong(t *testing.T) {
+func TestMovedSlotKeepsItsKeys(t *testing.T) {
 	c := StartCluster(t, 2, 0, "--requirepass", "secret")
 	const slot = 12182 // of key foo
 	from := c.Owner(slot)
@@ -212,8 +212,8 @@ func TestMovedSlotTakesItsKeysAlong(t *testing.T) {
 	}
 }
 
-// shortDir returns a directory whose path leaves room for a socket name:
-// t.TempDir contains the test's name and a unix socket's path has 107 bytes.
+// shortDir returns a directory with a short path. t.TempDir contains the test's name, which can
+// make the path of a unix socket longer than the limit of 107 bytes.
 func shortDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "rt")
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// A reply as a Go value:
+// Each kind of reply has a Go type.
 //
-//	simple string, bulk string      string (Conn.RecvRaw tells them apart)
+//	simple string, bulk string      string (Conn.RecvRaw shows the difference)
 //	error, bulk error               Error
 //	integer                         int64
 //	null, null bulk, null array     nil
@@ -24,15 +24,15 @@ import (
 //	verbatim string                 Verbatim
 //	attribute                       dropped; the value after it is the reply
 type (
-	// Error is an error reply without its '-', e.g. "ERR unknown command".
+	// Error is an error reply without its '-', such as "ERR unknown command".
 	Error string
-	// Map is a RESP3 map: key, value, key, value, in the order sent.
+	// Map is a RESP3 map: key, value, key, value, in the order of the reply.
 	Map []any
-	// Set is a RESP3 set in the order sent.
+	// Set is a RESP3 set in the order of the reply.
 	Set []any
-	// Push is a RESP3 push, its kind first.
+	// Push is a RESP3 push. Its first element is its kind.
 	Push []any
-	// BigNumber is a RESP3 big number's digits.
+	// BigNumber holds the digits of a RESP3 big number.
 	BigNumber string
 	// Verbatim is a RESP3 verbatim string.
 	Verbatim struct{ Format, Text string }
@@ -40,23 +40,14 @@ type (
 
 func (e Error) Error() string { return string(e) }
 
-// Get returns the value of a key, nil when there is none.
-func (m Map) Get(key any) any {
-	for i := 0; i+1 < len(m); i += 2 {
-		if m[i] == key {
-			return m[i+1]
-		}
-	}
-	return nil
-}
-
+// readReply reads one reply of any kind.
 func (c *Conn) readReply() (any, error) {
 	line, err := c.readLine()
 	if err != nil {
 		return nil, err
 	}
 	if line == "" {
-		return nil, fmt.Errorf("empty line where a reply begins")
+		return nil, fmt.Errorf("empty line at the beginning of a reply")
 	}
 	kind, rest := line[0], line[1:]
 	switch kind {
@@ -77,7 +68,7 @@ func (c *Conn) readReply() (any, error) {
 	}
 	n, err := strconv.Atoi(rest)
 	if err != nil {
-		return nil, fmt.Errorf("no RESP reply: %q", line)
+		return nil, fmt.Errorf("not a RESP reply: %q", line)
 	}
 	switch kind {
 	case '$', '!', '=':
@@ -102,9 +93,10 @@ func (c *Conn) readReply() (any, error) {
 		}
 		return c.readReply()
 	}
-	return nil, fmt.Errorf("no RESP reply: %q", line)
+	return nil, fmt.Errorf("not a RESP reply: %q", line)
 }
 
+// readBulk reads n bytes and the line end after them. kind is the first byte of the reply.
 func (c *Conn) readBulk(kind byte, n int) (any, error) {
 	if n < 0 {
 		return nil, nil
@@ -128,6 +120,7 @@ func (c *Conn) readBulk(kind byte, n int) (any, error) {
 	return text, nil
 }
 
+// readElements reads the elements of an aggregate reply.
 func (c *Conn) readElements(n int) ([]any, error) {
 	elems := []any{}
 	for range n {
@@ -154,6 +147,7 @@ func (c *Conn) readLine() (string, error) {
 	return text, nil
 }
 
+// readDouble parses a RESP3 double.
 func readDouble(s string) (any, error) {
 	switch s {
 	case "inf":

@@ -13,16 +13,16 @@ import (
 	"testing"
 )
 
-// Watched is a primary with replicas, and Sentinels that watch it.
+// Watched is a primary with replicas and the Sentinels that watch it.
 type Watched struct {
-	Name      string    // under which they watch it
-	Nodes     []*Server // the first one is the primary to begin with
+	Name      string    // the Sentinels' name for the primary
+	Nodes     []*Server // Nodes[0] is the primary until a failover
 	Sentinels []*Server
 }
 
-// StartWatched starts a primary with replicas and Sentinels, and returns when all have found each
-// other. The Sentinels take a node for gone after half a second, and more than half of them must
-// agree. args are for the nodes.
+// StartWatched starts a primary with replicas and Sentinels. It returns once they have found each
+// other. A Sentinel considers a node down after half a second, and more than half of the Sentinels
+// must agree. args are for the nodes.
 func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watched {
 	t.Helper()
 	w := &Watched{Name: "mymaster"}
@@ -44,7 +44,7 @@ func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watche
 		}))
 	}
 	for _, replica := range w.Nodes[1:] {
-		Eventually(t, clusterTimeout, "a replica to have what the primary has", func() bool {
+		Eventually(t, clusterTimeout, "a replica to be in sync with its primary", func() bool {
 			return strings.Contains(replica.Do(t, "INFO", "replication").(string), "master_link_status:up")
 		})
 	}
@@ -57,7 +57,7 @@ func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watche
 	return w
 }
 
-// URL is sentinel://… with all of its Sentinels.
+// URL returns the sentinel:// URL with all Sentinels.
 func (w *Watched) URL() string {
 	url := "sentinel://"
 	for i, s := range w.Sentinels {
@@ -69,7 +69,7 @@ func (w *Watched) URL() string {
 	return url + "/" + w.Name
 }
 
-// Failover has a Sentinel replace the primary though it works.
+// Failover asks a Sentinel to replace the primary although it works.
 func (w *Watched) Failover(t testing.TB) {
 	t.Helper()
 	Eventually(t, clusterTimeout, "a Sentinel to begin a failover", func() bool {
@@ -77,17 +77,17 @@ func (w *Watched) Failover(t testing.TB) {
 	})
 }
 
-// Oracle is a Sentinel of which the test decides what it says.
+// Oracle is a scripted Sentinel: the test decides which primary it reports.
 type Oracle struct {
 	ln net.Listener
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	primary string
 	epoch   int
 	conns   []net.Conn
 }
 
-// StartOracle starts one that names a primary, by "host:port", in an epoch.
+// StartOracle starts an Oracle that reports a primary, "host:port", with a configuration epoch.
 func StartOracle(t testing.TB, primary string, epoch int) *Oracle {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,14 +114,14 @@ func StartOracle(t testing.TB, primary string, epoch int) *Oracle {
 // Addr returns "127.0.0.1:port".
 func (o *Oracle) Addr() string { return o.ln.Addr().String() }
 
-// Say has it name another primary from now on; "": it knows none.
+// Say changes the primary that the Oracle reports. "": it knows no primary.
 func (o *Oracle) Say(primary string, epoch int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.primary, o.epoch = primary, epoch
 }
 
-// Stop ends it, with its connections.
+// Stop closes the listener and all connections.
 func (o *Oracle) Stop() {
 	_ = o.ln.Close()
 	o.mu.Lock()
@@ -131,7 +131,7 @@ func (o *Oracle) Stop() {
 	}
 }
 
-// serve answers SENTINEL MASTER; to anything else it says that there is nothing to be heard.
+// serve answers the requests of one connection.
 func (o *Oracle) serve(nc net.Conn) {
 	defer nc.Close()
 	in := bufio.NewReader(nc)
@@ -158,6 +158,8 @@ func (o *Oracle) serve(nc net.Conn) {
 	}
 }
 
+// answer returns the reply to SENTINEL MASTER. It confirms any other command as a subscription, on
+// which no message arrives.
 func (o *Oracle) answer(command string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

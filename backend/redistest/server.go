@@ -16,25 +16,18 @@ import (
 	"time"
 )
 
-// startTimeout bounds how long a server may take until it answers PING; see
-// Patience. It is generous because tests of several packages share two cores.
-const startTimeout = 20 * time.Second
-
-// errPortTaken says that somebody else listens where a server wanted to.
-var errPortTaken = errors.New("port is taken")
-
-// Server is one redis-server process. Its methods may be called from several
-// goroutines, but Kill, Stop and Restart from one at a time.
+// Server is one redis-server. Several goroutines may call its methods at the same time, except
+// Kill, Stop and Restart.
 type Server struct {
 	bin  string
 	dir  string
-	args []string // what the test gave, behind the base settings
-	pass string   // requirepass of args, used by Do
-	conf string   // its configuration file, which a Sentinel must have; "": none
+	args []string // arguments of the test, after the base settings
+	pass string   // --requirepass of args, which Do uses
+	conf string   // path of the configuration file, which a Sentinel needs; "": none
 	port *reservedPort
 
 	mu   sync.Mutex // guards proc
-	proc *process   // the process that runs now, or the last one that did
+	proc *process   // the current process, or the last one
 }
 
 // process is one run of redis-server.
@@ -43,18 +36,24 @@ type process struct {
 	exited chan struct{} // closed once the process is gone and reaped
 }
 
-// Start starts a redis-server on a free port of 127.0.0.1 and returns when it
-// answers PING. args are redis.conf settings as command line options
-// ("--maxclients", "100") and win over the base settings: no persistence, data
-// in t.TempDir. The process is killed in t.Cleanup. Without an installed
-// redis-server the test fails.
+// startTimeout limits how long a server may take to answer PING; see Patience. It is long because
+// tests of several packages share a few cores.
+const startTimeout = 20 * time.Second
+
+// errPortTaken is returned by launch if another process listens on the server's port.
+var errPortTaken = errors.New("the port is taken")
+
+// Start starts a redis-server on a free port of 127.0.0.1 and returns once it answers PING. args
+// are redis.conf settings as command line options ("--maxclients", "100"). They override the base
+// settings: no persistence, data in t.TempDir. t.Cleanup kills the process. The test fails if
+// redis-server is not installed.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return start(t, false, args, nil)
 }
 
-// start is Start; with busPort also the cluster bus port (port + 10000) is free. setUp is called
-// before the process is started.
+// start is Start with two additions. If busPort is set, the cluster bus port (port + 10000) is free
+// too. If setUp is not nil, start calls it before the process starts.
 func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Server {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")
@@ -72,7 +71,7 @@ func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Serv
 			s.port.release()
 		}
 		if t.Failed() {
-			t.Logf("redis-server %s said:\n%s", s.Addr(), s.logTail(25))
+			t.Logf("log of redis-server %s:\n%s", s.Addr(), s.logTail(25))
 		}
 	})
 	for try := 0; ; try++ {
@@ -83,7 +82,7 @@ func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Serv
 		if err == nil {
 			return s
 		}
-		// Between our look at the port and redis-server's bind a stranger took it.
+		// Another process took the port after we checked it and before redis-server bound it.
 		if !errors.Is(err, errPortTaken) || try == 20 {
 			t.Fatalf("redistest: start redis-server: %v\n%s", err, s.logTail(25))
 		}
@@ -94,7 +93,7 @@ func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Serv
 // Addr returns "127.0.0.1:port".
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.Port()) }
 
-// Port returns the TCP port; Restart keeps it.
+// Port returns the TCP port, which Restart does not change.
 func (s *Server) Port() int {
 	if s.port == nil {
 		return 0
@@ -102,33 +101,29 @@ func (s *Server) Port() int {
 	return s.port.number
 }
 
-// Dir returns the directory the server works in.
-func (s *Server) Dir() string { return s.dir }
-
-// PID returns the process id of the current, or last, process.
+// PID returns the process id of the current process, or of the last one.
 func (s *Server) PID() int { return s.current().cmd.Process.Pid }
 
-// Kill ends the process as kill -9 does and returns when it is gone. Killing a
-// server that is not running does nothing.
+// Kill ends the process as kill -9 does and returns once it is gone. It does nothing if the server
+// does not run.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
 
-// Stop asks the process to shut down (SIGTERM) and returns when it is gone. It
-// is killed when it does not go within ten seconds.
+// Stop asks the process to shut down (SIGTERM) and returns once it is gone. It kills a process that
+// does not end within ten seconds.
 func (s *Server) Stop() {
 	if !s.signal(syscall.SIGTERM) {
 		s.Kill()
 	}
 }
 
-// Pause freezes the process (SIGSTOP): its sockets stay open and nothing
-// answers. Resume lets it go on.
+// Pause stops the process (SIGSTOP): its sockets stay open, but it does not answer until Resume.
 func (s *Server) Pause() { _ = s.current().cmd.Process.Signal(syscall.SIGSTOP) }
 
-// Resume undoes Pause.
+// Resume continues the process after Pause.
 func (s *Server) Resume() { _ = s.current().cmd.Process.Signal(syscall.SIGCONT) }
 
-// Restart kills the server if it runs and starts it again with the same
-// arguments on the same port in the same directory.
+// Restart kills the server if it runs. It starts the server again with the same arguments, port and
+// directory.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.Kill()
@@ -138,7 +133,7 @@ func (s *Server) Restart(t testing.TB) {
 		if err == nil {
 			return
 		}
-		// The port is reserved, but a connection that just ended may hold it for a moment.
+		// The port is reserved, but a connection that has just ended may use it for a moment.
 		if !errors.Is(err, errPortTaken) || time.Now().After(deadline) {
 			t.Fatalf("redistest: restart redis-server %s: %v\n%s", s.Addr(), err, s.logTail(25))
 		}
@@ -146,9 +141,8 @@ func (s *Server) Restart(t testing.TB) {
 	}
 }
 
-// Do runs one command on a connection of its own, authenticated when the
-// server was started with --requirepass, and returns its reply as Conn.Recv
-// does. A network error fails the test.
+// Do runs one command on a new connection and returns its reply as Conn.Recv does. The connection
+// is authenticated if the server has a --requirepass. A network error fails the test.
 func (s *Server) Do(t testing.TB, args ...any) any {
 	t.Helper()
 	c := Dial(t, s.Addr())
@@ -161,8 +155,8 @@ func (s *Server) Do(t testing.TB, args ...any) any {
 	return c.Do(args...)
 }
 
-// Log returns everything the server has logged so far, over all its restarts.
-func (s *Server) Log() string {
+// log returns everything the server has logged since its first start.
+func (s *Server) log() string {
 	b, err := os.ReadFile(s.logFile())
 	if err != nil {
 		return err.Error()
@@ -170,26 +164,30 @@ func (s *Server) Log() string {
 	return string(b)
 }
 
+// logFile returns the path of the server's log.
 func (s *Server) logFile() string { return filepath.Join(s.dir, "redistest.log") }
 
+// logTail returns the last lines of the log.
 func (s *Server) logTail(lines int) string {
-	all := strings.Split(strings.TrimSpace(s.Log()), "\n")
+	all := strings.Split(strings.TrimSpace(s.log()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
+// current returns the current process, or the last one.
 func (s *Server) current() *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.proc
 }
 
-// signal sends sig and waits up to ten seconds for the end; false: still there.
+// signal sends sig and waits up to ten seconds for the process to end. It returns false if the
+// process has not ended.
 func (s *Server) signal(sig syscall.Signal) bool {
 	p := s.current()
 	if p == nil {
 		return true
 	}
-	_ = p.cmd.Process.Signal(sig) // fails only when the process is gone already
+	_ = p.cmd.Process.Signal(sig) // fails only if the process is gone already
 	select {
 	case <-p.exited:
 		return true
@@ -198,7 +196,7 @@ func (s *Server) signal(sig syscall.Signal) bool {
 	}
 }
 
-// launch starts a process and returns when it answers PING.
+// launch starts a process and returns once it answers PING.
 func (s *Server) launch() error {
 	p, err := spawn(s.bin, s.commandLine(), s.dir, s.logFile())
 	if err != nil {
@@ -216,6 +214,7 @@ func (s *Server) launch() error {
 	return nil
 }
 
+// commandLine returns the arguments of redis-server.
 func (s *Server) commandLine() []string {
 	if s.conf != "" {
 		return append([]string{s.conf, "--port", strconv.Itoa(s.Port())}, s.args...)
@@ -227,9 +226,8 @@ func (s *Server) commandLine() []string {
 	return append(base, s.args...)
 }
 
-// spawn starts the process. Its parent is one locked thread that lives as long
-// as the process: a child told to die with its parent dies with the *thread*
-// that forked it.
+// spawn starts the process from a locked thread that lives as long as the process. The kernel kills
+// a child that should die with its parent when the thread that forked it ends.
 func spawn(bin string, args []string, dir, logFile string) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -257,8 +255,8 @@ func spawn(bin string, args []string, dir, logFile string) (*process, error) {
 	return p, nil
 }
 
-// waitAnswers returns nil once the server answers and proves to be p, and
-// errPortTaken when p could not listen.
+// waitAnswers returns nil once process p answers PING. It returns errPortTaken if p could not
+// listen or if another process answers.
 func (s *Server) waitAnswers(p *process) error {
 	deadline := time.Now().Add(Patience(startTimeout))
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
@@ -280,7 +278,8 @@ func (s *Server) waitAnswers(p *process) error {
 	}
 }
 
-// ping asks once. A server that wants a password is up; one that still loads is not.
+// ping sends PING once and returns nil if process p answers. A server that asks for a password is
+// up. A server that still loads its data is not.
 func (s *Server) ping(p *process) error {
 	nc, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
@@ -309,7 +308,7 @@ func (s *Server) ping(p *process) error {
 	return nil
 }
 
-// argValue returns the value behind the last name in args, or "".
+// argValue returns the value after the last name in args, or "".
 func argValue(args []string, name string) string {
 	value := ""
 	for i := 0; i+1 < len(args); i++ {
