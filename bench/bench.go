@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// bench is one run: endpoints on beds, scenarios, and what was found.
+// bench is one run: it starts the endpoints, measures the scenarios and writes the reports.
 type bench struct {
 	o         *options
 	launcher  *launcher
 	endpoints map[bed][]*endpoint
 	results   *results
-	dir       string
+	dir       string    // temporary: logs and configurations of the started processes
 	out       io.Writer // where the tables go
 }
 
@@ -42,7 +42,7 @@ func newBench(o *options) (*bench, error) {
 	return b, nil
 }
 
-// close ends what was started.
+// close ends the started processes and removes their directory, or keeps it for -keep.
 func (b *bench) close() {
 	for _, all := range b.endpoints {
 		for _, e := range all {
@@ -51,24 +51,25 @@ func (b *bench) close() {
 	}
 	stopAll()
 	if b.o.keep {
-		b.say("logs are in %s", b.dir)
+		b.say("the logs are in %s", b.dir)
 		return
 	}
 	_ = os.RemoveAll(b.dir)
 }
 
-// abandon is close in the middle of a run.
+// abandon ends the started processes in the middle of a run. Another goroutine may be inside run,
+// so it does not touch the endpoints.
 func (b *bench) abandon() {
 	stopAll()
 	_ = os.RemoveAll(b.dir)
 }
 
-// say tells how far the run is; results go to standard output.
+// say prints progress to standard error; results go to standard output.
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
 
-// on returns the endpoints of a bed, started when they are first needed.
+// on returns the endpoints of a bed. It starts them at the first call.
 func (b *bench) on(where bed) ([]*endpoint, error) {
 	if all, started := b.endpoints[where]; started {
 		return all, nil
@@ -82,8 +83,8 @@ func (b *bench) on(where bed) ([]*endpoint, error) {
 			b.endpoints[where] = all
 		case errors.Is(err, errNotHere):
 		case errors.Is(err, exec.ErrNotFound):
-			b.say("%v: left out", err)
-			b.note(fmt.Sprintf("%s is not installed and was left out.", name))
+			b.say("%v: skipped", err)
+			b.note(fmt.Sprintf("%s is not installed, so it was not measured.", name))
 		default:
 			return nil, err
 		}
@@ -95,6 +96,7 @@ func (b *bench) on(where bed) ([]*endpoint, error) {
 	return all, nil
 }
 
+// note adds a remark to the reports, once.
 func (b *bench) note(text string) {
 	if !slices.Contains(b.results.Notes, text) {
 		b.results.Notes = append(b.results.Notes, text)
@@ -111,7 +113,7 @@ func (b *bench) run() error {
 	return nil
 }
 
-// measure runs one scenario: a trial at each endpoint, then the rounds.
+// measure runs one scenario: first a trial at each endpoint, then the rounds.
 func (b *bench) measure(s *scenario) error {
 	endpoints, err := b.on(s.Bed)
 	if err != nil {
@@ -135,7 +137,7 @@ func (b *bench) measure(s *scenario) error {
 	}
 	for n := range s.Rounds {
 		for i := range endpoints {
-			// Nobody is always the one behind the same neighbour.
+			// Each round begins at another endpoint, so that none is always the first.
 			at := (i + n) % len(endpoints)
 			e, row := endpoints[at], r.Rows[at]
 			if row.Why != "" {
@@ -162,7 +164,7 @@ func (b *bench) measure(s *scenario) error {
 	return nil
 }
 
-// take notes what a round found.
+// take adds the outcome of a round to its row and prints it.
 func (b *bench) take(r *scenarioResults, row *row, out *outcome) {
 	row.Rounds = append(row.Rounds, out.figures)
 	row.hist.merge(&out.hist)
@@ -178,16 +180,17 @@ func (b *bench) take(r *scenarioResults, row *row, out *outcome) {
 		}
 	}
 	if f.ownCPU > 0.95 {
-		b.note("Where the load generator's own thread was busy all the time (get through the fastest endpoints, usually), " +
-			"req/s is what it and the endpoint reach together on these cores; CPU per request is not touched by that.")
+		b.note("In some rounds the load generator's own thread was busy all the time (usually get at the fastest endpoints). " +
+			"There, req/s is what the generator and the endpoint reach together on these cores; " +
+			"CPU per request is not affected.")
 	}
 	b.say("%s", line)
 }
 
-// try finds out whether an endpoint can do a scenario at all: "" if so, else its words.
+// try finds out whether an endpoint supports a scenario. It returns "" or the reason why not.
 func (b *bench) try(s *scenario, e *endpoint) string {
 	if e.most > 0 && s.Clients > e.most {
-		return fmt.Sprintf("takes at most %d clients with the descriptors a process may have here", e.most)
+		return fmt.Sprintf("takes at most %d clients, because of the limit of file descriptors per process", e.most)
 	}
 	if s.Name == "idle" {
 		return ""
@@ -213,13 +216,13 @@ func (b *bench) try(s *scenario, e *endpoint) string {
 		return words
 	}
 	if out.hist.total == 0 {
-		return "answers nothing"
+		return "does not answer"
 	}
 	return ""
 }
 
-// setRate makes a rate of a share: of what the slowest endpoint reaches when nothing holds the
-// clients back.
+// setRate computes the scenario's rate from its share. It measures briefly what rate the slowest
+// endpoint reaches in a closed loop.
 func (b *bench) setRate(s *scenario, endpoints []*endpoint, r *scenarioResults) error {
 	lowest := math.Inf(1)
 	for i, e := range endpoints {
@@ -235,13 +238,13 @@ func (b *bench) setRate(s *scenario, endpoints []*endpoint, r *scenarioResults) 
 		lowest = min(lowest, out.figures.rate)
 	}
 	if math.IsInf(lowest, 1) || lowest == 0 {
-		return fmt.Errorf("%s: no endpoint reaches any rate", s)
+		return fmt.Errorf("%s: no endpoint completes any request", s)
 	}
 	s.Rate = math.Round(lowest * s.Share)
 	return nil
 }
 
-// report writes what was found.
+// report writes the results in all formats that the options ask for.
 func (b *bench) report() error {
 	for _, name := range b.o.endpoints {
 		name, _, _ = strings.Cut(name, "=")
@@ -270,6 +273,7 @@ func (b *bench) report() error {
 	return nil
 }
 
+// writeFile creates a file and writes it through a buffer.
 func writeFile(name string, write func(*bufio.Writer) error) error {
 	f, err := os.Create(name)
 	if err != nil {
@@ -279,7 +283,7 @@ func writeFile(name string, write func(*bufio.Writer) error) error {
 	return errors.Join(write(w), w.Flush(), f.Close())
 }
 
-// machine is what was measured on.
+// machine describes the machine and the versions of the installed programs.
 func machine() string {
 	text := fmt.Sprintf("%d cores", runtime.NumCPU())
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -304,7 +308,7 @@ func machine() string {
 	return text
 }
 
-// version is the first word of a line that looks like one.
+// version returns the first word of a line that looks like a version.
 func version(line string) string {
 	for _, word := range strings.Fields(line) {
 		word = strings.TrimPrefix(strings.TrimPrefix(word, "v="), "nutcracker-")

@@ -13,7 +13,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// redisEndpoint is a redis-server as an endpoint that was started by somebody else.
+// redisEndpoint returns a redis-server as an endpoint that runs already.
 func redisEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	s := redistest.Start(t)
@@ -73,7 +73,7 @@ func TestAClusterIsMeasuredWithoutAProxy(t *testing.T) {
 	}
 	out := mustRound(t, &all[0], e)
 	if out.figures.errors != 0 || out.hist.total == 0 {
-		t.Errorf("%v, %d right", out.errors, out.hist.total)
+		t.Errorf("errors %v, %d correct replies", out.errors, out.hist.total)
 	}
 	owned := 0
 	for _, keys := range e.owned {
@@ -125,7 +125,7 @@ func TestARunLeavesItsReportsAndNoProcesses(t *testing.T) {
 		t.Error("redis-server still runs")
 	}
 	if _, err := os.Stat(b.dir); !os.IsNotExist(err) {
-		t.Errorf("%s is still there: %v", b.dir, err)
+		t.Errorf("%s still exists: %v", b.dir, err)
 	}
 	for name, has := range map[string]string{"t.md": "| mine ", "t.html": "</html>", "t.json": `"proxy_cpu"`} {
 		text, err := os.ReadFile(path(name))

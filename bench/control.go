@@ -13,7 +13,7 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// control is a connection for questions, outside of what is measured.
+// control is a connection for bench's own commands, which are not measured.
 type control struct {
 	net  net.Conn
 	scan codec.ReplyScanner
@@ -38,12 +38,14 @@ func (c *control) do(args ...string) (codec.Value, error) {
 	return c.receive()
 }
 
+// send writes requests that are already encoded.
 func (c *control) send(b []byte) error {
 	_ = c.net.SetDeadline(time.Now().Add(10 * time.Second))
 	_, err := c.net.Write(b)
 	return err
 }
 
+// receive reads one reply.
 func (c *control) receive() (codec.Value, error) {
 	var chunk [16 << 10]byte
 	for {
@@ -64,7 +66,7 @@ func (c *control) receive() (codec.Value, error) {
 	}
 }
 
-// must is do that takes an error reply for an error.
+// must is do, but it returns an error reply as an error.
 func (c *control) must(args ...string) (codec.Value, error) {
 	v, err := c.do(args...)
 	if err == nil && v.IsError() {
@@ -76,7 +78,7 @@ func (c *control) must(args ...string) (codec.Value, error) {
 	return v, err
 }
 
-// info is one field of INFO as a number.
+// info returns one field of INFO as a number.
 func (c *control) info(section, field string) (int, error) {
 	v, err := c.must("INFO", section)
 	if err != nil {

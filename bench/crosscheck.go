@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// crossCheck measures with redis-benchmark what we have measured, where it can.
+// crossCheck measures get and set with redis-benchmark as well and records both results.
 func (b *bench) crossCheck(s *scenario, e *endpoint, r *scenarioResults) {
 	row := r.rowOf(e.name)
 	if s.Name != "get" && s.Name != "set" || len(e.addrs) > 1 || row.Why != "" || s.Rate > 0 {
@@ -30,7 +30,7 @@ func (b *bench) crossCheck(s *scenario, e *endpoint, r *scenarioResults) {
 	theirs, err := redisBenchmark(s, e.addrs[0], requests)
 	end := f.note()
 	if s.Name == "set" {
-		e.filledKeys = 0 // its keys are named as ours, but its values do not name them
+		e.filledKeys = 0 // redis-benchmark has overwritten our keys with values that do not contain them
 	}
 	if err = errors.Join(err, begin.err, end.err); err != nil {
 		b.say("redis-benchmark: %v", err)
@@ -44,7 +44,7 @@ func (b *bench) crossCheck(s *scenario, e *endpoint, r *scenarioResults) {
 	b.results.Checks = append(b.results.Checks, found)
 }
 
-// redisBenchmark runs it and returns req/s.
+// redisBenchmark runs redis-benchmark and returns its requests per second.
 func redisBenchmark(s *scenario, addr string, requests int) (float64, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -62,7 +62,7 @@ func redisBenchmark(s *scenario, addr string, requests int) (float64, error) {
 	return parseBenchmarkCSV(out)
 }
 
-// parseBenchmarkCSV finds the column "rps" of the only test.
+// parseBenchmarkCSV returns the column "rps" of the only test.
 func parseBenchmarkCSV(out []byte) (float64, error) {
 	rows, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
 	if err != nil {
@@ -73,7 +73,7 @@ func parseBenchmarkCSV(out []byte) (float64, error) {
 			if name == "rps" && i < len(rows[1]) {
 				rate, err := strconv.ParseFloat(rows[1][i], 64)
 				if err == nil && (rate <= 0 || math.IsInf(rate, 1)) {
-					err = errors.New("redis-benchmark made too few requests to measure any rate")
+					err = errors.New("redis-benchmark made too few requests to measure a rate")
 				}
 				return rate, err
 			}

@@ -4,22 +4,23 @@
 //	                 ┌────────────┐     ┌─────────┐     ┌──────────────┐
 //	 one thread,     │ direct     │────────────────────▶│ redis-server │
 //	 one epoll,      │ berth      │────▶│  proxy  │────▶│ redis-server │   each endpoint has
-//	 N sockets  ────▶│ nutcracker │────▶│  proxy  │────▶│ redis-server │   nodes of its own
+//	 N sockets  ────▶│ nutcracker │────▶│  proxy  │────▶│ redis-server │   its own nodes
 //	 (driver)        │ haproxy    │────▶│  proxy  │────▶│ redis-server │
 //	                 └────────────┘     └─────────┘     └──────────────┘
-//	                                      CPU and memory of both from /proc
+//	                                      CPU and memory of both, from /proc
 //
 //	scenario   what is measured: a workload with numbers (clients, pipeline, value, rate)
 //	workload   what one client does, and which replies are right
-//	endpoint   one address with the processes after it
+//	endpoint   one address and the processes that serve it
 //	round      one scenario at one endpoint, once
-//	figures    what a round found
+//	figures    the measurements of one round
 //
-// Rounds are interleaved: every endpoint has its turn before any has its second, so that a noisy
-// neighbour disturbs all of them alike, and ratios are taken within a turn. Every value names its
-// key, so a reply that belongs to somebody else is an error and not a fast reply.
+// Rounds are interleaved: every endpoint is measured once before any endpoint is measured again. A
+// noisy neighbour then disturbs all endpoints alike, and a ratio compares rounds of the same turn.
+// Every value contains its key, so a reply meant for another client counts as an error and not as
+// a fast reply.
 //
-// bench knows nothing of berth's insides: it starts it as a process and talks to it over a socket.
-// Of the repository it uses codec alone. What it reads from /proc and how it drives sockets is
-// Linux'.
+// bench does not know berth's internals: it starts berth as a process and talks to it over a
+// socket. It imports nothing of the repository but codec. It reads /proc and uses epoll, so it
+// needs Linux.
 package main

@@ -10,7 +10,54 @@ import (
 	"time"
 )
 
-// phase is where a round is. The round moves it on; drivers look once per visit of epoll.
+// driver is one thread that simulates many clients. Its fields belong to that thread. The round
+// reads only the atomic fields while the thread runs, and the other fields after it has ended.
+type driver struct {
+	work     workload
+	clients  []*client
+	pipeline int
+	keys     uint32
+	interval float64   // open loop: nanoseconds between the requests of all its clients; 0: closed loop
+	issuers  []*client // open loop: clients whose requests fall due, in turn
+	many     bool      // clients use several source addresses, because the round opens many connections
+	source   uint16    // the first of these addresses
+
+	phase *atomic.Int32 // set by the round
+	ready chan error    // receives nil once all clients are greeted, or the reason why they cannot be
+
+	epfd    int
+	epoch   time.Time // zero of its clock
+	events  []syscall.EpollEvent
+	scratch []byte // requests being generated
+	in      []byte // bytes just read
+	rng     uint64
+
+	now       phase // last phase that it saw
+	opened    int   // clients that began to connect
+	greeted   int   // clients whose first PING was answered
+	connected int   // connections opened so far
+	busy      int   // clients that are busy and not parked
+	started   int64 // when the work began; driver time
+	turn      int64 // open loop: requests that have fallen due
+	failure   error // why it gave up
+
+	count  [classes]int64 // requests completed while measuring
+	hist   [classes]histogram
+	bytes  int64            // written and read
+	errors map[string]int64 // by text
+	wrong  string           // text for all wrong replies; it shows the first one
+	other  map[string]int64 // counts of the workload's own, by name
+
+	// Copies that the round reads while the thread runs. They may be slightly old, which is
+	// harmless.
+	done           [classes]atomic.Int64 // of count
+	waiting, moved atomic.Int64          // of busy and bytes
+	failed         atomic.Int64          // errors
+	seen           atomic.Int32          // of now
+}
+
+// phase is the state of a round. The round's field advances it; each driver checks it after every
+// epoll wait.
 //
 //	opening ──▶ running ──▶ measuring ──▶ draining ──▶ over
 //	connect,    warm-up     replies are   nothing new   close
@@ -26,68 +73,23 @@ const (
 )
 
 const (
-	openWindow  = 128                  // connections under way at one time: no listener's backlog overflows
-	openWithin  = 20 * time.Second     // for all clients to be connected and greeted
-	manyClients = 1000                 // from so many on, clients come from several addresses
-	perAddress  = 4000                 // connections of one source address
-	lookEvery   = 5 * time.Millisecond // how often a driver without events looks at the phase
-	drainWithin = 2 * time.Second      // without a byte: what has not been answered by then is lost
-	batchEvents = 512                  // events of one visit of epoll
-	readSize    = 256 << 10            // bytes read at once
-	classes     = 2                    // kinds of clients that are counted apart
-	maxErrors   = 20                   // kinds of errors that are told apart
-	errorWords  = 80                   // length of an error's text that is kept
+	openWindow  = 128                  // connections opened at one time, so that no listener's backlog overflows
+	openWithin  = 20 * time.Second     // time for all clients to connect and get the reply to PING
+	manyClients = 1000                 // with so many clients or more, they use several source addresses
+	perAddress  = 4000                 // connections per source address
+	lookEvery   = 5 * time.Millisecond // how often a driver without events checks the phase
+	drainWithin = 2 * time.Second      // after so long without a byte, missing replies are lost
+	batchEvents = 512                  // events per epoll wait
+	readSize    = 256 << 10            // bytes per read
+	classes     = 2                    // kinds of clients that are counted separately
+	maxErrors   = 20                   // kinds of errors that are counted separately
+	errorWords  = 80                   // bytes of an error's text that are kept
 )
 
-// driver is one thread that plays many clients. Its fields belong to that thread; what others read
-// meanwhile is atomic, and the rest is read when the thread is done.
-type driver struct {
-	work     workload
-	clients  []*client
-	pipeline int
-	keys     uint32
-	interval float64   // open loop: nanoseconds between the requests of all its clients; 0: closed loop
-	issuers  []*client // open loop: whose requests fall due, in turn
-	many     bool      // clients come from several addresses, because there are many, or many after one another
-	source   uint16    // the first of these addresses
-
-	phase *atomic.Int32 // set by the round
-	ready chan error    // told once when all clients are greeted, or cannot be
-
-	epfd    int
-	epoch   time.Time // when its clock began
-	events  []syscall.EpollEvent
-	scratch []byte // what is being generated
-	in      []byte // what is being read
-	rng     uint64
-
-	now       phase // what it last saw of phase
-	opened    int   // clients whose connection was begun
-	greeted   int   // clients whose first PING was answered
-	connected int   // connections made, the first ones included
-	busy      int   // clients that are between begin and the last reply, and not parked
-	started   int64 // when the work began; driver time
-	turn      int64 // open loop: requests that have fallen due
-	failure   error // why it gave up
-
-	count  [classes]int64 // requests completed while measuring
-	hist   [classes]histogram
-	bytes  int64            // written and read
-	errors map[string]int64 // by their words
-	wrong  string           // what a wrong reply is counted as: the first of them is shown
-	other  map[string]int64 // what a workload counts by itself
-
-	// Copies for the round, which reads them meanwhile; a little late, which does no harm.
-	done           [classes]atomic.Int64 // of count
-	waiting, moved atomic.Int64          // of busy and bytes
-	failed         atomic.Int64          // errors
-	seen           atomic.Int32          // of now
-}
-
-// time is the driver's clock: nanoseconds since it was made.
+// time returns driver time: nanoseconds since the driver was created.
 func (d *driver) time() int64 { return int64(time.Since(d.epoch)) }
 
-// random is xorshift64.
+// random returns the next number of xorshift64.
 func (d *driver) random() uint64 {
 	d.rng ^= d.rng << 13
 	d.rng ^= d.rng >> 7
@@ -95,7 +97,7 @@ func (d *driver) random() uint64 {
 	return d.rng
 }
 
-// anyKey is one of the keys a client may ask for, all equally likely.
+// anyKey returns a random key of those the client's address serves, all equally likely.
 func (d *driver) anyKey(c *client) uint32 {
 	r := d.random() >> 32
 	if c.keys != nil {
@@ -104,7 +106,7 @@ func (d *driver) anyKey(c *client) uint32 {
 	return uint32(r * uint64(d.keys) >> 32)
 }
 
-// run drives the clients until the round is over.
+// run connects the clients and serves their sockets until the round is over.
 func (d *driver) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -141,7 +143,7 @@ func (d *driver) run() {
 	}
 }
 
-// look acts on a change of the phase; false: the round is over.
+// look acts on a change of the phase. It returns false once the round is over.
 func (d *driver) look() bool {
 	now := phase(d.phase.Load())
 	if now == d.now {
@@ -156,13 +158,13 @@ func (d *driver) look() bool {
 	return now != phaseOver
 }
 
-// measuring reports whether what completes now counts.
+// measuring reports whether requests that complete now count.
 func (d *driver) measuring() bool { return d.now == phaseMeasuring }
 
-// going reports whether new requests are to be sent.
+// going reports whether clients send new requests.
 func (d *driver) going() bool { return d.now == phaseRunning || d.now == phaseMeasuring }
 
-// giveUp ends the driver.
+// giveUp ends the driver with an error. Only the first error is kept.
 func (d *driver) giveUp(err error) {
 	if d.failure == nil {
 		d.failure = err
@@ -172,7 +174,7 @@ func (d *driver) giveUp(err error) {
 	}
 }
 
-// patience is how long epoll may wait.
+// patience returns how long epoll may wait.
 func (d *driver) patience() time.Duration {
 	if d.interval == 0 || !d.going() {
 		return lookEvery
@@ -181,7 +183,7 @@ func (d *driver) patience() time.Duration {
 	return min(lookEvery, time.Duration(due-d.time()))
 }
 
-// openMore connects clients as long as few enough are waiting for their first answer.
+// openMore connects clients while fewer than openWindow wait for the reply to their PING.
 func (d *driver) openMore() {
 	for d.opened < len(d.clients) && d.opened-d.greeted < openWindow {
 		c := d.clients[d.opened]
@@ -196,11 +198,11 @@ func (d *driver) openMore() {
 	}
 }
 
-// dial connects a client.
+// dial connects a client. It returns false if the driver has given up.
 func (d *driver) dial(c *client) bool {
 	var source uint16
 	if d.many {
-		// A second round soon after the first must not need the ports the first still holds.
+		// The next round may begin soon and must not need ports that this round still holds.
 		source = 1<<8 + (d.source+uint16(d.connected/perAddress))%60000
 	}
 	fd, err := c.to.connect(source)
@@ -219,15 +221,16 @@ func (d *driver) dial(c *client) bool {
 	return true
 }
 
-// hangUp closes a client's socket; what it was owed is forgotten.
+// hangUp closes a client's socket.
 func (d *driver) hangUp(c *client) {
 	if c.fd >= 0 {
-		_ = syscall.Close(c.fd) // leaves epoll by itself
+		_ = syscall.Close(c.fd) // this removes it from epoll
 		c.fd = -1
 		c.epoch++
 	}
 }
 
+// closeAll closes all sockets.
 func (d *driver) closeAll() {
 	for _, c := range d.clients {
 		d.hangUp(c)
@@ -235,7 +238,7 @@ func (d *driver) closeAll() {
 	_ = syscall.Close(d.epfd)
 }
 
-// visit does what a socket is ready for.
+// visit reads from or writes to a socket that epoll reported.
 func (d *driver) visit(c *client, ready uint32) {
 	if c.fd < 0 {
 		return
@@ -248,7 +251,7 @@ func (d *driver) visit(c *client, ready uint32) {
 	}
 }
 
-// lost is called when a client's connection is gone though nobody here closed it.
+// lost records that a client's connection ended although the client did not close it.
 func (d *driver) lost(c *client, why string) {
 	d.fail(why)
 	d.hangUp(c)
@@ -262,7 +265,7 @@ func (d *driver) lost(c *client, why string) {
 	c.busy = false
 }
 
-// fail counts an error by its words.
+// fail counts an error by its text.
 func (d *driver) fail(words string) {
 	if len(words) > errorWords {
 		words = words[:errorWords]

@@ -12,8 +12,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// scripted listens at an address where every request is answered by a function; nil closes the connection. PING is
-// answered by itself.
+// scripted starts a server that answers every request except PING with answer. If answer returns
+// nil, the server closes the connection.
 func scripted(t *testing.T, answer func(args [][]byte) []byte) *endpoint {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -33,6 +33,7 @@ func scripted(t *testing.T, answer func(args [][]byte) []byte) *endpoint {
 	return &endpoint{name: "scripted", addrs: []string{ln.Addr().String()}, filledSize: 64, filledKeys: 1000}
 }
 
+// serve answers the requests of one connection.
 func serve(c net.Conn, answer func(args [][]byte) []byte) {
 	defer c.Close()
 	var parser codec.RequestParser
@@ -68,7 +69,7 @@ func serve(c net.Conn, answer func(args [][]byte) []byte) {
 
 const testWarmUp = 20 * time.Millisecond
 
-// testScenario is a GET by one client.
+// testScenario returns a scenario of one client that sends GET.
 func testScenario() *scenario {
 	return &scenario{WarmUp: testWarmUp, Name: "get", Bed: standalone, Clients: 1, Pipeline: 1, Value: 64, Keys: 1000, Requests: 20, Rounds: 1}
 }
@@ -94,7 +95,7 @@ func TestAReplyThatBelongsToAnotherKeyIsAnError(t *testing.T) {
 	})
 	out := mustRound(t, testScenario(), e)
 	if out.figures.errors == 0 || out.hist.total == 0 {
-		t.Fatalf("%v errors, %d right", out.figures.errors, out.hist.total)
+		t.Fatalf("%v errors, %d correct replies", out.figures.errors, out.hist.total)
 	}
 	for words := range out.errors {
 		if !strings.HasPrefix(words, `a wrong reply, such as "$64\r\nkey:`) || len(out.errors) > 1 {
@@ -103,22 +104,22 @@ func TestAReplyThatBelongsToAnotherKeyIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnErrorReplyIsCountedByItsWords(t *testing.T) {
+func TestAnErrorReplyIsCountedByItsText(t *testing.T) {
 	e := scripted(t, func([][]byte) []byte { return []byte("-ERR no such thing\r\n") })
 	out := mustRound(t, testScenario(), e)
 	if out.errors["ERR no such thing"] == 0 || len(out.errors) != 1 || out.hist.total != 0 {
-		t.Errorf("%v, %d right", out.errors, out.hist.total)
+		t.Errorf("errors %v, %d correct replies", out.errors, out.hist.total)
 	}
 }
 
-func TestAReplyNobodyAskedForIsAnError(t *testing.T) {
+func TestAnUnexpectedReplyIsAnError(t *testing.T) {
 	values := newShape(64)
 	e := scripted(t, func(args [][]byte) []byte {
 		return append(values.appendBulk(nil, keyNumber(args[1])), "+OK\r\n"...)
 	})
 	out := mustRound(t, testScenario(), e)
 	if out.figures.errors == 0 {
-		t.Error("two replies to each request pass for one")
+		t.Error("two replies to each request count as one")
 	}
 }
 
@@ -144,7 +145,7 @@ func TestARequestThatIsNeverAnsweredIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatIsNotThereIsToldAsSuch(t *testing.T) {
+func TestAnEndpointThatRefusesConnectionsIsReported(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -158,14 +159,14 @@ func TestAnEndpointThatIsNotThereIsToldAsSuch(t *testing.T) {
 }
 
 func TestRepliesMayComeInPieces(t *testing.T) {
-	values := newShape(100 << 10) // more than is collected in one piece
+	values := newShape(100 << 10) // long enough to be received in pieces
 	e := scripted(t, func(args [][]byte) []byte { return values.appendBulk(nil, keyNumber(args[1])) })
 	s := testScenario()
 	s.Value, s.Clients, s.Keys = values.size, 4, 50
 	e.filledSize, e.filledKeys = values.size, 50
 	out := mustRound(t, s, e)
 	if out.figures.errors != 0 || out.hist.total == 0 {
-		t.Errorf("%v, %d right", out.errors, out.hist.total)
+		t.Errorf("errors %v, %d correct replies", out.errors, out.hist.total)
 	}
 }
 
@@ -181,7 +182,7 @@ func TestALongValueWithAWrongPieceIsAnError(t *testing.T) {
 	e.filledSize, e.filledKeys = values.size, 50
 	out := mustRound(t, s, e)
 	if out.figures.errors == 0 || out.hist.total != 0 {
-		t.Errorf("%v, %d right", out.errors, out.hist.total)
+		t.Errorf("errors %v, %d correct replies", out.errors, out.hist.total)
 	}
 }
 
@@ -191,7 +192,7 @@ func TestOpenLoopCountsTheTimeRequestsWaitForASlowEndpoint(t *testing.T) {
 	begun := time.Now()
 	var stalled atomic.Bool
 	e := scripted(t, func(args [][]byte) []byte {
-		// Once, well behind the warm-up.
+		// Only once, and well after the warm-up.
 		if time.Since(begun) > testWarmUp+150*time.Millisecond && stalled.CompareAndSwap(false, true) {
 			time.Sleep(stall)
 		}
@@ -206,11 +207,12 @@ func TestOpenLoopCountsTheTimeRequestsWaitForASlowEndpoint(t *testing.T) {
 	if out.hist.total < 200 || out.hist.total > 400 {
 		t.Errorf("%d requests in %s at %g/s", out.hist.total, s.Duration, s.Rate)
 	}
-	// One request was slow; the hundred that fell due meanwhile waited too, half of them longer than half the stall.
+	// One request was slow. The hundred requests that fell due during the stall waited too, half of
+	// them for longer than half of the stall.
 	if got := out.hist.quantile(1); got < stall {
-		t.Errorf("the longest took %s", got)
+		t.Errorf("the longest request took only %s", got)
 	}
 	if got := out.hist.quantile(0.85); got < stall/10 {
-		t.Errorf("a stall of %s is seen by one request only: p85 is %s", stall, got)
+		t.Errorf("a stall of %s affects only one request: p85 is %s", stall, got)
 	}
 }

@@ -11,30 +11,31 @@ import (
 	"strings"
 )
 
-// endpoint is where clients go, and the processes that serve them there.
+// endpoint is an address to measure and the processes that serve it.
 type endpoint struct {
 	name  string
-	addrs []string // client i goes to addrs[i mod len]; several only for a Cluster without a proxy
-	proxy []int    // process ids of the proxy; empty: there is none, or it is not known
+	addrs []string // client i connects to addrs[i mod len]; several only for a Cluster without a proxy
+	proxy []int    // process ids of the proxy; empty: no proxy, or an unknown one
 	nodes []*node
-	owned [][]uint32 // by address: the keys it may be asked for; nil: all
-	most  int        // clients it can have at one time; 0: no limit of its own
+	owned [][]uint32 // by address: keys that it serves; nil: all
+	most  int        // clients that it can serve at one time; 0: no limit
 
-	proc   *process // the proxy, when it was started here
-	launch func() (*endpoint, error)
+	proc   *process                  // the proxy, if bench started it
+	launch func() (*endpoint, error) // starts another one; nil: bench did not start this one
 
-	filledSize int    // bytes of the values that all keys below filledKeys have
-	filledKeys uint32 //
+	filledSize int    // bytes of the values of all keys below filledKeys
+	filledKeys uint32 // keys that have a value
 }
 
-// fresh starts another endpoint of the same kind, with processes that have no past.
+// fresh starts another endpoint of the same kind, with new processes.
 func (e *endpoint) fresh() (*endpoint, error) {
 	if e.launch == nil {
-		return nil, errors.New("not started here, so it cannot be started anew")
+		return nil, errors.New("bench did not start this endpoint, so it cannot start another one")
 	}
 	return e.launch()
 }
 
+// stop ends the processes that bench started for the endpoint.
 func (e *endpoint) stop() {
 	if e.proc != nil {
 		e.proc.stop()
@@ -42,8 +43,7 @@ func (e *endpoint) stop() {
 	stopNodes(e.nodes)
 }
 
-// explain adds to an error that one of the endpoint's processes has ended, if so, and what it said
-// last.
+// explain adds the last output of every process of the endpoint that has ended to an error.
 func (e *endpoint) explain(err error) error {
 	procs := []*process{e.proc}
 	for _, n := range e.nodes {
@@ -57,7 +57,7 @@ func (e *endpoint) explain(err error) error {
 	return err
 }
 
-// nodePIDs are the nodes' processes that are known.
+// nodePIDs returns the known process ids of the nodes.
 func (e *endpoint) nodePIDs() []int {
 	var pids []int
 	for _, n := range e.nodes {
@@ -68,7 +68,7 @@ func (e *endpoint) nodePIDs() []int {
 	return pids
 }
 
-// nodeClients is how many connections all nodes have together.
+// nodeClients returns how many connections all nodes have together.
 func (e *endpoint) nodeClients() (int, error) {
 	sum := 0
 	for _, n := range e.nodes {
@@ -81,21 +81,20 @@ func (e *endpoint) nodeClients() (int, error) {
 	return sum, nil
 }
 
-// errNotHere is returned for an endpoint that has no meaning on a bed.
-var errNotHere = errors.New("has no meaning there")
+// errNotHere is returned by launcher.start for an endpoint that does not support a bed.
+var errNotHere = errors.New("not supported")
 
-// launcher starts endpoints by their names.
+// launcher starts endpoints by name.
 type launcher struct {
-	dir   string   // for logs and configurations
-	berth string   // berth's binary; "": not built yet
-	args  []string // further arguments for berth
-	files int      // descriptors a process may have
-	count int      // for names of files
+	dir   string   // directory for logs and configurations
+	berth string   // path of berth's binary; "": not built yet
+	args  []string // additional arguments for berth
+	files int      // limit of file descriptors per process
+	count int      // proxies started so far, for the names of log files
 }
 
-// start starts the endpoint with this name on this bed: direct, berth, nutcracker, haproxy, or
-// "name=host:port", with "@PID" after it when the proxy's figures are wanted, and "/host:port" for
-// each node after it.
+// start starts the endpoint with this name on this bed: direct, berth, nutcracker or haproxy. A
+// name of the form "name=host:port[@PID][/node:port…]" is an endpoint that runs already.
 func (l *launcher) start(name string, on bed) (*endpoint, error) {
 	var e *endpoint
 	var err error
@@ -123,8 +122,8 @@ func (l *launcher) start(name string, on bed) (*endpoint, error) {
 	return e, nil
 }
 
-// nodesFor starts what a proxy has after it. sharding: the proxy cuts the keys up by itself and
-// knows no Cluster.
+// nodesFor starts the nodes for a proxy. If sharding is set, the proxy distributes the keys itself
+// and does not support Redis Cluster.
 func (l *launcher) nodesFor(on bed, sharding bool) ([]*node, error) {
 	switch {
 	case on == cluster && sharding:
@@ -135,6 +134,7 @@ func (l *launcher) nodesFor(on bed, sharding bool) ([]*node, error) {
 	return startNodes(l.dir, 1)
 }
 
+// direct starts nodes without a proxy.
 func (l *launcher) direct(on bed) (*endpoint, error) {
 	nodes, err := l.nodesFor(on, false)
 	if err != nil {
@@ -147,8 +147,9 @@ func (l *launcher) direct(on bed) (*endpoint, error) {
 	return e, nil
 }
 
-// proxied starts a proxy in front of nodes; program returns what to run, given the port for
-// clients.
+// proxied starts a proxy for nodes. args returns the proxy's arguments; the parameter port is the
+// port for clients and other is another free port. If the proxy does not start, proxied stops the
+// nodes.
 func (l *launcher) proxied(nodes []*node, name, bin string, args func(port, other int) ([]string, error)) (*endpoint, error) {
 	e, err := func() (*endpoint, error) {
 		ports, err := freePorts(2)
@@ -177,6 +178,7 @@ func (l *launcher) proxied(nodes []*node, name, bin string, args func(port, othe
 	return e, err
 }
 
+// startBerth builds berth, unless there is a binary, and starts it.
 func (l *launcher) startBerth(on bed) (*endpoint, error) {
 	if l.berth == "" {
 		bin, err := buildBerth(l.dir)
@@ -200,6 +202,7 @@ func (l *launcher) startBerth(on bed) (*endpoint, error) {
 	})
 }
 
+// nutcracker starts nutcracker.
 func (l *launcher) nutcracker(on bed) (*endpoint, error) {
 	nodes, err := l.nodesFor(on, true)
 	if err != nil {
@@ -216,6 +219,7 @@ func (l *launcher) nutcracker(on bed) (*endpoint, error) {
 	})
 }
 
+// haproxy starts haproxy, which does not support a Cluster.
 func (l *launcher) haproxy(on bed) (*endpoint, error) {
 	if on == cluster {
 		return nil, errNotHere
@@ -224,7 +228,7 @@ func (l *launcher) haproxy(on bed) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	most := l.files/2 - 100 // each client takes two descriptors
+	most := l.files/2 - 100 // each client uses two descriptors
 	e, err := l.proxied(nodes, "haproxy", "haproxy", func(port, _ int) ([]string, error) {
 		conf := fmt.Sprintf("global\n  maxconn %d\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n"+
 			"  timeout server 1h\nlisten bench\n  bind 127.0.0.1:%d backlog 4096\n  server redis %s\n",
@@ -238,7 +242,7 @@ func (l *launcher) haproxy(on bed) (*endpoint, error) {
 	return e, err
 }
 
-// external is an endpoint that somebody else has started: "name=host:port[@PID][/node:port…]".
+// external returns an endpoint that runs already: "name=host:port[@PID][/node:port…]".
 func (l *launcher) external(text string) (*endpoint, error) {
 	name, rest, _ := strings.Cut(text, "=")
 	words := strings.Split(rest, "/")

@@ -11,15 +11,8 @@ import (
 	"time"
 )
 
-// outcome is a round's figures with what they are.
-type outcome struct {
-	figures figures
-	hist    histogram
-	took    time.Duration    // how long was measured
-	errors  map[string]int64 // by their words
-}
-
-// field is the clients of one round at one endpoint: drivers that move through the phases together.
+// field runs one round at one endpoint: it moves the drivers through the phases together and
+// collects their counts.
 type field struct {
 	scenario *scenario
 	endpoint *endpoint
@@ -28,17 +21,25 @@ type field struct {
 	over     sync.WaitGroup
 }
 
-// seeds makes every driver of a run draw other keys.
+// outcome is the result of a round: its figures and the counts from which they come.
+type outcome struct {
+	figures figures
+	hist    histogram
+	took    time.Duration    // duration of the measurement
+	errors  map[string]int64 // by text
+}
+
+// seeds gives every driver of a run a different seed for its keys.
 var seeds atomic.Uint64
 
-// newField connects the clients and returns when each has had its PING answered.
+// newField connects the clients and returns once every client's PING is answered.
 func newField(s *scenario, e *endpoint, drivers int, work func() workload) (*field, error) {
 	f := &field{scenario: s, endpoint: e}
 	drivers = max(1, min(drivers, s.Clients))
 	values := newShape(s.stored())
 	ready := make(chan error, drivers)
 	for i := range drivers {
-		targets, err := targetsOf(e) // the kernel's form of an address is made inside it: no two threads may share one
+		targets, err := targetsOf(e) // one for each driver, because connect writes to the address
 		if err != nil {
 			return nil, err
 		}
@@ -82,12 +83,13 @@ func newField(s *scenario, e *endpoint, drivers int, work func() workload) (*fie
 			}
 		case <-deadline:
 			f.end()
-			return nil, fmt.Errorf("%d clients are not connected after %s", s.Clients, openWithin)
+			return nil, fmt.Errorf("not all of %d clients are connected after %s", s.Clients, openWithin)
 		}
 	}
 	return f, nil
 }
 
+// targetsOf resolves the endpoint's addresses.
 func targetsOf(e *endpoint) ([]target, error) {
 	var targets []target
 	for _, addr := range e.addrs {
@@ -100,7 +102,8 @@ func targetsOf(e *endpoint) ([]target, error) {
 	return targets, nil
 }
 
-// enter moves all drivers on and returns when each has seen it, or has given up.
+// enter moves all drivers to a phase. It returns once every driver has seen the phase or has given
+// up.
 func (f *field) enter(p phase) {
 	f.phase.Store(int32(p))
 	for _, d := range f.drivers {
@@ -110,13 +113,13 @@ func (f *field) enter(p phase) {
 	}
 }
 
-// end closes the clients and waits for the drivers; from then on their fields may be read.
+// end closes the clients and waits for the drivers. Afterwards the drivers' fields may be read.
 func (f *field) end() {
 	f.enter(phaseOver)
 	f.over.Wait()
 }
 
-// done is how many requests of a class are complete.
+// done returns how many requests of a class are complete.
 func (f *field) done(class int) int64 {
 	var sum int64
 	for _, d := range f.drivers {
@@ -125,7 +128,7 @@ func (f *field) done(class int) int64 {
 	return sum
 }
 
-// moment is what is noted at the two ends of what is measured.
+// moment holds the counters at the beginning or the end of a measurement.
 type moment struct {
 	at               time.Time
 	done             int64
@@ -133,6 +136,7 @@ type moment struct {
 	err              error
 }
 
+// note reads the counters now.
 func (f *field) note() moment {
 	var m moment
 	var errs [3]error
@@ -143,7 +147,7 @@ func (f *field) note() moment {
 	return m
 }
 
-// measure runs a warm-up and then what counts.
+// measure runs the warm-up and then the measurement.
 func (f *field) measure() (*outcome, error) {
 	s := f.scenario
 	f.enter(phaseRunning)
@@ -184,7 +188,8 @@ func (f *field) measure() (*outcome, error) {
 	return out, nil
 }
 
-// processes are those whose memory counts: the proxy, or the nodes if there is none.
+// processes returns the processes whose memory is measured: the proxy, or the nodes if there is no
+// proxy.
 func (f *field) processes() []int {
 	if len(f.endpoint.proxy) > 0 {
 		return f.endpoint.proxy
@@ -192,11 +197,11 @@ func (f *field) processes() []int {
 	return f.endpoint.nodePIDs()
 }
 
-// stuckAfter is how long nothing may happen in a round that waits for a number of requests.
+// stuckAfter is how long a round that waits for a number of requests continues without progress.
 const stuckAfter = 5 * time.Second
 
-// awaitEnough returns when the time is over, the requests are made, well or badly, or nobody makes
-// any.
+// awaitEnough returns when the time is over or the requests are made, whether they succeeded or
+// failed. It also returns when there is no progress.
 func (f *field) awaitEnough() {
 	if f.scenario.Requests == 0 {
 		time.Sleep(f.scenario.Duration)
@@ -212,7 +217,7 @@ func (f *field) awaitEnough() {
 	}
 }
 
-// tried is how many requests are complete, and how many errors there were.
+// tried returns the number of complete requests plus the number of errors.
 func (f *field) tried() int64 {
 	sum := f.done(0)
 	for _, d := range f.drivers {
@@ -221,7 +226,7 @@ func (f *field) tried() int64 {
 	return sum
 }
 
-// drain lets the last replies arrive and closes the clients.
+// drain waits for the last replies and closes the clients.
 func (f *field) drain(out *outcome) {
 	f.enter(phaseDraining)
 	last, since := f.moved(), time.Now()
@@ -237,7 +242,7 @@ func (f *field) drain(out *outcome) {
 	f.end()
 }
 
-// owed is how many clients still wait for replies.
+// owed returns how many clients still wait for replies.
 func (f *field) owed() int64 {
 	var sum int64
 	for _, d := range f.drivers {
@@ -246,7 +251,7 @@ func (f *field) owed() int64 {
 	return sum
 }
 
-// moved is how many bytes have been written and read.
+// moved returns how many bytes were written and read.
 func (f *field) moved() int64 {
 	var sum int64
 	for _, d := range f.drivers {
@@ -255,7 +260,7 @@ func (f *field) moved() int64 {
 	return sum
 }
 
-// collect adds up what the drivers have found. They are done.
+// collect adds up the counts of the drivers, which have ended.
 func (f *field) collect(out *outcome) {
 	other := map[string]int64{}
 	for _, d := range f.drivers {

@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// figures are what one round found. NaN: not known, or without meaning here.
+// figures are the measurements of one round. NaN: not known, or not applicable.
 type figures struct {
 	rate      float64 // requests completed per second
 	p50       float64 // µs
 	p99       float64 // µs
 	p999      float64 // µs
 	max       float64 // µs
-	proxyCPU  float64 // µs of the proxy, user and system, per request
-	nodeCPU   float64 // µs of all redis-servers, per request
-	memory    float64 // bytes of the proxy; without a proxy, of the nodes
-	nodeConns float64 // connections the nodes had
-	ownCPU    float64 // share of its threads' time that the load generator used
+	proxyCPU  float64 // µs per request: user and system time of the proxy
+	nodeCPU   float64 // µs per request: user and system time of all redis-servers
+	memory    float64 // bytes: resident memory of the proxy; without a proxy, of the nodes
+	nodeConns float64 // connections that the nodes had
+	ownCPU    float64 // share of its threads' time that the load generator was busy
 	perClient float64 // bytes of memory per idle client
-	errors    float64 // wrong, foreign, lost and error replies
-	extra     []extra // what only this workload has
+	errors    float64 // replies that were wrong, missing, unexpected or errors
+	extra     []extra // figures that only this workload has
 }
 
 // extra is a figure that only one workload has.
@@ -33,24 +33,24 @@ type extra struct {
 	value float64
 }
 
-// unknown are figures of which nothing is known yet.
+// unknown returns figures that are all NaN.
 func unknown() figures {
 	n := math.NaN()
 	return figures{n, n, n, n, n, n, n, n, n, n, n, n, nil}
 }
 
-// column is one figure as tables and plots show it.
+// column describes how tables and plots show one figure.
 type column struct {
-	key     string // in the page's anchors and in JSON
+	key     string // name in JSON
 	title   string
 	of      func(*figures) float64
 	text    func(float64) string
-	ratio   bool // worth comparing
+	ratio   bool // tables compare endpoints by this figure
 	plotted bool
-	higher  bool // is better
+	higher  bool // a higher value is better
 }
 
-// columns are all figures, in the order of the table.
+// columns lists all figures in the order of the table.
 var columns = []column{
 	{"rate", "req/s", func(f *figures) float64 { return f.rate }, countText, true, true, true},
 	{"p50", "p50", func(f *figures) float64 { return f.p50 }, microText, true, true, false},
@@ -64,19 +64,19 @@ var columns = []column{
 	{"errors", "errors", func(f *figures) float64 { return f.errors }, countText, false, false, false},
 }
 
-// Where columns has the figures that others ask for by themselves.
+// Indexes in columns of figures that are also used by themselves.
 const (
 	columnRate     = 0
 	columnProxyCPU = 4
 )
 
-// microseconds is a duration as figures have it.
+// microseconds converts a duration to the unit of figures.
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// spread is a figure over rounds: its median, and between what it lay.
+// spread summarises a figure over several rounds: its median, lowest and highest value.
 type spread struct{ median, low, high float64 }
 
-// spreadOf leaves out what is not known. All NaN: none was.
+// spreadOf returns the spread of the values that are not NaN. It is all NaN if there are none.
 func spreadOf(values []float64) spread {
 	known := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
 	if len(known) == 0 {
@@ -87,6 +87,7 @@ func spreadOf(values []float64) spread {
 	return spread{(known[(n-1)/2] + known[n/2]) / 2, known[0], known[n-1]}
 }
 
+// countText formats a count or a rate.
 func countText(v float64) string {
 	switch {
 	case v >= 1e6:
@@ -99,6 +100,7 @@ func countText(v float64) string {
 	return fmt.Sprintf("%.1f", v)
 }
 
+// microText formats a duration given in µs.
 func microText(v float64) string {
 	switch {
 	case v >= 1e6:
@@ -115,6 +117,7 @@ func microText(v float64) string {
 	return fmt.Sprintf("%.2f µs", v)
 }
 
+// bytesText formats a size given in bytes.
 func bytesText(v float64) string {
 	switch {
 	case v >= 1<<30:
@@ -127,6 +130,7 @@ func bytesText(v float64) string {
 	return fmt.Sprintf("%.0f B", v)
 }
 
+// ratioText formats a ratio.
 func ratioText(v float64) string {
 	if v >= 10 {
 		return fmt.Sprintf("%.1f×", v)
@@ -134,7 +138,7 @@ func ratioText(v float64) string {
 	return fmt.Sprintf("%.2f×", v)
 }
 
-// MarshalJSON leaves out what is not known: JSON has no NaN.
+// MarshalJSON omits figures that are not known, because JSON has no NaN.
 func (f figures) MarshalJSON() ([]byte, error) {
 	known := map[string]float64{}
 	for i := range columns {
@@ -154,7 +158,7 @@ func (f figures) MarshalJSON() ([]byte, error) {
 	return json.Marshal(known)
 }
 
-// MarshalJSON leaves out the proxy's CPU where there is no proxy.
+// MarshalJSON omits the proxy's CPU time if there is no proxy.
 func (c check) MarshalJSON() ([]byte, error) {
 	known := map[string]any{"scenario": c.scenario, "endpoint": c.endpoint, "rate": c.ours, "redis_benchmark_rate": c.theirs}
 	if !math.IsNaN(c.ourCPU + c.theirCPU) {

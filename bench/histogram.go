@@ -9,13 +9,13 @@ import (
 
 const (
 	histogramBits    = 8                        // values below 2^8 ns have a bucket each
-	histogramHalf    = 1 << (histogramBits - 1) // buckets of each further power of two
+	histogramHalf    = 1 << (histogramBits - 1) // buckets of each higher power of two
 	histogramBuckets = 2*histogramHalf + (64-histogramBits)*histogramHalf
 )
 
-// histogram counts durations in buckets whose width is at most 1/128 of what they hold: a
-// percentile read from it is less than 0.8 % above the true one, at any magnitude. The layout is
-// HdrHistogram's (http://hdrhistogram.org): powers of two, each cut evenly. The zero value is
+// histogram counts durations in buckets whose width is at most 1/128 of the durations in them. A
+// percentile is therefore at most 0.8 % above the true one, at any magnitude. The layout is
+// HdrHistogram's (http://hdrhistogram.org): each power of two is divided evenly. The zero value is
 // empty. Owned by one goroutine.
 type histogram struct {
 	counts [histogramBuckets]uint64
@@ -23,7 +23,7 @@ type histogram struct {
 	max    uint64 // nanoseconds
 }
 
-// record counts one duration of so many nanoseconds; a negative one counts as 0.
+// record counts one duration in nanoseconds. A negative duration counts as 0.
 func (h *histogram) record(ns int64) {
 	v := uint64(max(ns, 0))
 	h.counts[bucketOf(v)]++
@@ -31,7 +31,7 @@ func (h *histogram) record(ns int64) {
 	h.max = max(h.max, v)
 }
 
-// bucketOf is where v is counted.
+// bucketOf returns the index of the bucket that counts v.
 func bucketOf(v uint64) int {
 	shift := bits.Len64(v) - histogramBits
 	if shift <= 0 {
@@ -40,7 +40,7 @@ func bucketOf(v uint64) int {
 	return shift*histogramHalf + int(v>>shift)
 }
 
-// bucketTop is the largest value that is counted in bucket i.
+// bucketTop returns the largest value that bucket i counts.
 func bucketTop(i int) uint64 {
 	if i < 2*histogramHalf {
 		return uint64(i)
@@ -50,7 +50,7 @@ func bucketTop(i int) uint64 {
 	return (low+1)<<shift - 1
 }
 
-// merge adds what other has counted.
+// merge adds the counts of other.
 func (h *histogram) merge(other *histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
@@ -59,8 +59,8 @@ func (h *histogram) merge(other *histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// quantile is the duration that the share q (0 … 1) of all recorded ones do not exceed; 0 when
-// there are none.
+// quantile returns the duration that the share q (0 … 1) of all recorded durations does not exceed.
+// It returns 0 if nothing was recorded.
 func (h *histogram) quantile(q float64) time.Duration {
 	if h.total == 0 {
 		return 0

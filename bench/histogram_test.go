@@ -45,7 +45,7 @@ func TestEveryDurationLiesInItsBucket(t *testing.T) {
 		}
 		last = i
 		if top := bucketTop(i); v > top || top-v > v/128 {
-			t.Errorf("%d is in bucket %d, whose top is %d", v, i, top)
+			t.Errorf("%d is in bucket %d, which ends at %d", v, i, top)
 		}
 	}
 	for i := range histogramBuckets - 1 {
@@ -55,7 +55,7 @@ func TestEveryDurationLiesInItsBucket(t *testing.T) {
 	}
 }
 
-func TestMergedHistogramsAreAsOne(t *testing.T) {
+func TestMergedHistogramsEqualOne(t *testing.T) {
 	r := rand.New(rand.NewSource(2))
 	var a, b, both histogram
 	for i := range 1000 {
@@ -69,7 +69,7 @@ func TestMergedHistogramsAreAsOne(t *testing.T) {
 	}
 	a.merge(&b)
 	if a != both {
-		t.Error("two merged differ from one that counted all")
+		t.Error("two merged histograms differ from one that counted everything")
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 	"syscall"
 )
 
+// main runs bench and reports any error.
 func main() { os.Exit(run()) }
 
-// run is main with an exit code.
+// run does what main does and returns the exit code.
 func run() int {
 	o, err := parseOptions(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -24,7 +25,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 2
 	}
-	debug.SetGCPercent(400) // nothing on the measured path allocates; the rest need not be tidy
+	debug.SetGCPercent(400) // the measured path does not allocate, so collect rarely
 	b, err := newBench(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -9,12 +9,15 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// queue is pairs of clients: the first half block in BLPOP, each on a list of its own, and the
-// second half push to them. A request is an element's way from the RPUSH to the client that waited.
+// The workloads that pass messages between clients: queue and pubsub.
+
+// queue is a workload of pairs of clients. The first half of the clients wait in BLPOP, each on its
+// own list, and the second half push to these lists. The duration of a request is the time from
+// RPUSH until the waiting client receives the element.
 type queue struct {
 	plain
 	names [][]byte // by consumer
-	count []uint32 // by consumer: elements it has got
+	count []uint32 // by consumer: elements that it has received
 }
 
 func newQueue() *queue { return &queue{} }
@@ -23,7 +26,7 @@ func (q *queue) start(d *driver) {
 	half := len(d.clients) / 2
 	q.count = make([]uint32, half)
 	for i := range half {
-		// A list of an earlier round may hold an element that nobody has fetched.
+		// The names are new, because lists of earlier rounds may still have an element.
 		q.names = append(q.names, []byte("queue:"+strconv.FormatUint(d.random(), 36)+":"+strconv.Itoa(i)))
 		consumer, producer := d.clients[i], d.clients[half+i]
 		consumer.peer, producer.peer = producer, consumer
@@ -52,8 +55,7 @@ func (q *queue) judge(_ *driver, c *client, w want, raw []byte) bool {
 	return bytes.Equal(raw, want)
 }
 
-// answered sends the next element when the last one has arrived and its RPUSH is answered,
-// whichever is later.
+// answered sends the next element once the last one has arrived and its RPUSH is answered.
 func (q *queue) answered(d *driver, c *client, now int64) {
 	if c.parked {
 		q.count[c.id]++
@@ -70,18 +72,19 @@ func (q *queue) answered(d *driver, c *client, now int64) {
 	}
 }
 
-// pubsub is one client that publishes and many that listen, each to one channel. A request is a
-// message's way to one of them. The next messages follow when all have got the last; pipeline many
-// are under way, to as many channels in turn.
+// pubsub is a workload of one client that publishes and many clients that listen to one channel
+// each. It publishes as many messages at once as the pipeline is long, to the channels in turn, and
+// the next ones when all listeners have received them. A request is the delivery of a message to
+// one listener.
 type pubsub struct {
 	channels int
 	names    [][]byte // of the channels
-	heads    [][]byte // what each message of a channel begins with
-	hearers  []int    // clients that listen to a channel
+	heads    [][]byte // by channel: the beginning of each message
+	hearers  []int    // by channel: number of clients that listen
 	seq      []uint32 // by channel: number of the next message
-	next     []uint32 // by client: number of the message it gets next
+	next     []uint32 // by client: number of the next message that it receives
 	turn     int      // messages published so far
-	missing  int      // deliveries of this exchange that are still to come
+	missing  int      // deliveries of this exchange that are missing
 	listen   int      // clients that have subscribed
 }
 
@@ -99,7 +102,7 @@ func (p *pubsub) start(d *driver) {
 	}
 }
 
-// channelOf is the channel that a client listens to.
+// channelOf returns the channel that a client listens to.
 func (p *pubsub) channelOf(c *client) int { return (c.id - 1) % p.channels }
 
 func (p *pubsub) request(d *driver, c *client, dst []byte) []byte {
@@ -117,7 +120,7 @@ func (p *pubsub) request(d *driver, c *client, dst []byte) []byte {
 	return dst
 }
 
-// judge checks a confirmation of SUBSCRIBE, or how many PUBLISH has reached.
+// judge checks the confirmation of SUBSCRIBE or the reply to PUBLISH.
 func (p *pubsub) judge(d *driver, _ *client, w want, raw []byte) bool {
 	if w.key == 0 {
 		return bytes.HasPrefix(raw, codec.AppendBulkString(codec.AppendArray(nil, 3), "subscribe"))
@@ -134,6 +137,7 @@ func (p *pubsub) answered(d *driver, c *client, now int64) {
 	p.publish(d)
 }
 
+// publish sends the next messages if all clients listen and have received the last ones.
 func (p *pubsub) publish(d *driver) {
 	c := d.clients[0]
 	if !d.going() || c.busy || p.missing > 0 || p.listen < len(d.clients)-1 {
@@ -145,6 +149,7 @@ func (p *pubsub) publish(d *driver) {
 	d.begin(c, d.pipeline, d.time())
 }
 
+// pushed checks a message and counts its delivery.
 func (p *pubsub) pushed(d *driver, c *client, raw []byte, now int64) bool {
 	head := p.heads[p.channelOf(c)]
 	if len(raw) < len(head) || !bytes.Equal(raw[:len(head)], head) || !c.shape.isReply(raw[len(head):], p.next[c.id]) {

@@ -12,18 +12,18 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// slots is the number of hash slots of a Redis Cluster.
-const slots = 16384
-
-// node is a redis-server behind an endpoint.
+// node is a redis-server of an endpoint.
 type node struct {
 	addr string
-	pid  int // 0: on another machine, or not known
-	proc *process
+	pid  int      // 0: not known, for example because it is on another machine
+	proc *process // nil: bench did not start it
 	ctl  *control
 }
 
-// startNode starts a redis-server that keeps nothing on disk.
+// slots is the number of hash slots of a Redis Cluster.
+const slots = 16384
+
+// startNode starts a redis-server without persistence.
 func startNode(dir string, extra ...string) (*node, error) {
 	ports, err := freePorts(2)
 	if err != nil {
@@ -49,10 +49,10 @@ func startNode(dir string, extra ...string) (*node, error) {
 		p.stop()
 		return nil, err
 	}
-	return nil, errors.New("redis-server answers no second time")
+	return nil, errors.New("redis-server accepts no second connection")
 }
 
-// findNode is a node that somebody else has started.
+// findNode returns a node that runs already.
 func findNode(addr string) (*node, error) {
 	ctl, err := dialControl(addr)
 	if err != nil {
@@ -65,6 +65,7 @@ func findNode(addr string) (*node, error) {
 	return n, err
 }
 
+// stop ends the node if bench started it.
 func (n *node) stop() {
 	if n.ctl != nil {
 		n.ctl.close()
@@ -74,13 +75,13 @@ func (n *node) stop() {
 	}
 }
 
-// clients is how many connections the node has, our own for questions left out.
+// clients returns how many connections the node has, without bench's control connection.
 func (n *node) clients() (int, error) {
 	all, err := n.ctl.info("clients", "connected_clients")
 	return all - 1, err
 }
 
-// startNodes starts so many standalone servers.
+// startNodes starts count servers. If one does not start, it stops the others.
 func startNodes(dir string, count int, extra ...string) ([]*node, error) {
 	var nodes []*node
 	for range count {
@@ -94,19 +95,20 @@ func startNodes(dir string, count int, extra ...string) ([]*node, error) {
 	return nodes, nil
 }
 
+// stopNodes stops all nodes.
 func stopNodes(nodes []*node) {
 	for _, n := range nodes {
 		n.stop()
 	}
 }
 
-// shardsOfCluster is the number of primaries that the cluster bed has.
+// shardsOfCluster is the number of primaries on the cluster bed.
 const shardsOfCluster = 3
 
-// firstSlot is where a primary's even share of the slots begins.
+// firstSlot returns the first slot of primary i. All primaries have equal shares.
 func firstSlot(i int) int { return i * slots / shardsOfCluster }
 
-// startCluster starts three primaries and returns when all of them call the cluster ok.
+// startCluster starts three primaries and returns once all of them report that the cluster is ok.
 func startCluster(dir string) ([]*node, error) {
 	nodes, err := startNodes(dir, shardsOfCluster, "--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
 	if err != nil {
@@ -119,6 +121,7 @@ func startCluster(dir string) ([]*node, error) {
 	return nodes, nil
 }
 
+// joinCluster makes a Cluster of nodes that do not know each other and waits until it is ok.
 func joinCluster(nodes []*node) error {
 	for i, n := range nodes {
 		first, last := strconv.Itoa(firstSlot(i)), strconv.Itoa(firstSlot(i+1)-1)
@@ -129,7 +132,7 @@ func joinCluster(nodes []*node) error {
 			return err
 		}
 	}
-	for _, n := range nodes { // only now: SET-CONFIG-EPOCH wants nodes that know nobody
+	for _, n := range nodes { // only now, because SET-CONFIG-EPOCH fails on a node that knows another
 		bus, err := n.ctl.must("CONFIG", "GET", "cluster-port")
 		if err != nil {
 			return err
@@ -157,7 +160,7 @@ func joinCluster(nodes []*node) error {
 				break
 			}
 			if time.Now().After(deadline) {
-				return errors.New("the nodes do not agree")
+				return errors.New("the nodes do not agree within 30 s")
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -165,7 +168,7 @@ func joinCluster(nodes []*node) error {
 	return nil
 }
 
-// keysByPrimary lists for each primary the keys it owns, of all key numbers below count.
+// keysByPrimary returns, for each primary, the numbers of its keys among those below count.
 func keysByPrimary(ctl *control, count uint32) ([][]uint32, error) {
 	const batch = 2000
 	owned := make([][]uint32, shardsOfCluster)

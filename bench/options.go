@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// options are what the command line asks for.
+// options are the settings of one run, from the command line.
 type options struct {
 	endpoints []string
 	scenarios []scenario
@@ -29,30 +29,36 @@ type options struct {
 	keep      bool
 }
 
+// scenarioOptions are the options that make the list of scenarios, as they were given.
+type scenarioOptions struct {
+	scenarios, clients, pipeline, value, keys, on, rate string
+
+	duration         time.Duration
+	requests, rounds int
+}
+
 const usage = `usage: go run ./bench [options]
 
-Drives endpoints side by side, in interleaved rounds, and prints a table of medians.
+Measures several endpoints in interleaved rounds and prints a table of medians.
 
   go run ./bench -scenario get -clients 50 -pipeline 1,16
   go run ./bench -scenario get/c=50/P=1,get/c=50/P=16,idle/c=15000 -html report.html
   go run ./bench -endpoints direct,mine=10.0.0.1:7379@4711/10.0.0.2:6379 -scenario mixed
 
-An endpoint is direct (redis-server by itself), berth, nutcracker or haproxy, which are
-started here and ended again, or name=host:port of one that runs already; behind it may
-stand @PID of the proxy and a /host:port for each node, for their figures.
+An endpoint is direct (redis-server by itself), berth, nutcracker or haproxy. bench
+starts these and ends them. An endpoint that runs already is name=host:port. Add @PID of
+the proxy and /host:port of each node to measure their CPU time and memory too.
 
-A scenario is a workload, with its own numbers behind it if it is not to have those of the
-options: c clients, P pipeline, d value, k keys, n requests, t duration, r rounds, rate
-(req/s, or 50% of what the slowest endpoint reaches), on (standalone or cluster), and for
-pubsub ch channels.
+A scenario is a workload. Numbers after its name replace those of the options: c clients,
+P pipeline, d value, k keys, n requests, t duration, r rounds, rate (req/s, or 50% of what
+the slowest endpoint reaches), on (standalone or cluster), and ch channels for pubsub or
+lists for workers.
 
 `
 
-// parseOptions reads the command line. Two scenarios in one list are told apart from two values of
-// one number by what stands in front of the comma: "get/P=1,16" are two pipelines, "get/P=1,set"
-// two workloads.
+// parseOptions reads the command line.
 func parseOptions(args []string, complaints io.Writer) (*options, error) {
-	o := &options{}
+	o, listed := &options{}, &scenarioOptions{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(complaints)
 	flags.Usage = func() {
@@ -63,65 +69,79 @@ func parseOptions(args []string, complaints io.Writer) (*options, error) {
 		fmt.Fprint(complaints, "\noptions:\n")
 		flags.PrintDefaults()
 	}
-	endpoints := flags.String("endpoints", "direct,berth,nutcracker,haproxy", "whom to measure")
-	scenarios := flags.String("scenario", "get", "what to measure")
-	clients := flags.String("clients", "50", "connections; several: one scenario each")
-	pipeline := flags.String("pipeline", "1", "requests sent at once; several: one scenario each")
-	value := flags.String("value", "64", "bytes of a value, 16 to 1024m; several: one scenario each")
-	keys := flags.String("keys", "100000", "how many keys there are; fewer when all values would be above 256 MB")
-	on := flags.String("on", "standalone", "what stands behind the endpoints: standalone, or cluster (3 primaries)")
-	rate := flags.String("rate", "", "open loop: requests per second in all, or a percentage of what the slowest endpoint reaches")
-	duration := flags.Duration("duration", time.Second, "how long a round measures, behind a warm-up of 0.3 s")
-	requests := flags.Int("n", 0, "measure so many requests instead")
-	rounds := flags.Int("rounds", 5, "turns of every endpoint")
+	listed.define(flags)
+	endpoints := flags.String("endpoints", "direct,berth,nutcracker,haproxy", "endpoints to measure")
 	flags.IntVar(&o.drivers, "threads", max(1, runtime.NumCPU()/4), "threads of the load generator")
-	against := flags.String("against", "nutcracker,direct", "endpoints that the others are compared with")
-	flags.StringVar(&o.berth, "berth", "", "a berth binary; without one it is built")
-	berthArgs := flags.String("berth-args", "", "further arguments for berth")
+	against := flags.String("against", "nutcracker,direct", "endpoints with which the others are compared")
+	flags.StringVar(&o.berth, "berth", "", "a berth binary; bench builds one if this is empty")
+	berthArgs := flags.String("berth-args", "", "additional arguments for berth")
 	flags.StringVar(&o.html, "html", "", "write a report with plots to this file")
 	flags.StringVar(&o.markdown, "md", "", "write the tables to this file too")
 	flags.StringVar(&o.json, "json", "", "write all figures of all rounds to this file")
 	flags.BoolVar(&o.check, "check", false, "measure get and set with redis-benchmark as well")
-	flags.BoolVar(&o.syscalls, "syscalls", false, "count the proxies' system calls with strace, in a round of its own")
-	flags.BoolVar(&o.keep, "keep", false, "keep the directory with the logs of what was started")
+	flags.BoolVar(&o.syscalls, "syscalls", false, "count the proxies' system calls with strace, in an additional round")
+	flags.BoolVar(&o.keep, "keep", false, "keep the directory with the logs of the started processes")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("what is %q? Options begin with -", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; options begin with -", flags.Arg(0))
 	}
 	o.endpoints = strings.Split(*endpoints, ",")
 	o.against = strings.Split(*against, ",")
 	o.berthArgs = strings.Fields(*berthArgs)
-	usual := scenario{WarmUp: warmUp, Duration: *duration, Requests: int64(*requests), Rounds: *rounds}
-	numbers := "/c=" + *clients + "/P=" + *pipeline + "/d=" + *value + "/k=" + *keys + "/on=" + *on
-	if *rate != "" {
-		numbers += "/rate=" + *rate
+	var err error
+	if o.scenarios, err = listed.parse(); err != nil {
+		return nil, err
 	}
-	for _, text := range splitScenarios(*scenarios) {
+	if listed.rounds < 1 || o.drivers < 1 || listed.duration <= 0 {
+		return nil, errors.New("-rounds, -threads and -duration must be above 0")
+	}
+	return o, nil
+}
+
+// define adds the options to flags.
+func (l *scenarioOptions) define(flags *flag.FlagSet) {
+	flags.StringVar(&l.scenarios, "scenario", "get", "scenarios to measure")
+	flags.StringVar(&l.clients, "clients", "50", "connections; several values: one scenario for each")
+	flags.StringVar(&l.pipeline, "pipeline", "1", "requests sent at once; several values: one scenario for each")
+	flags.StringVar(&l.value, "value", "64", "bytes of a value, 16 to 1024m; several values: one scenario for each")
+	flags.StringVar(&l.keys, "keys", "100000", "number of keys; reduced if all values together would exceed 256 MB")
+	flags.StringVar(&l.on, "on", "standalone", "nodes of the endpoints: standalone (one), or cluster (3 primaries)")
+	flags.StringVar(&l.rate, "rate", "", "open loop: requests per second of all clients, or a percentage of what the slowest endpoint reaches")
+	flags.DurationVar(&l.duration, "duration", time.Second, "how long a round measures, after a warm-up of 0.3 s")
+	flags.IntVar(&l.requests, "n", 0, "measure this number of requests instead of a duration")
+	flags.IntVar(&l.rounds, "rounds", 5, "rounds of every endpoint")
+}
+
+// parse returns the list of scenarios. A scenario's own numbers replace those of the options.
+func (l *scenarioOptions) parse() ([]scenario, error) {
+	usual := scenario{WarmUp: warmUp, Duration: l.duration, Requests: int64(l.requests), Rounds: l.rounds}
+	numbers := "/c=" + l.clients + "/P=" + l.pipeline + "/d=" + l.value + "/k=" + l.keys + "/on=" + l.on
+	if l.rate != "" {
+		numbers += "/rate=" + l.rate
+	}
+	var all []scenario
+	for _, text := range splitScenarios(l.scenarios) {
 		name, own, _ := strings.Cut(text, "/")
 		if own != "" {
 			own = "/" + own
 		}
-		all := numbers
+		rest := numbers
 		for word := range strings.SplitSeq(own, "/") {
-			// A number of its own takes the place of the option's list.
 			key, _, _ := strings.Cut(word, "=")
-			all = without(all, key)
+			rest = without(rest, key)
 		}
 		if name == "big" {
-			all = without(without(all, "c"), "d")
+			rest = without(without(rest, "c"), "d")
 		}
-		parsed, err := parseScenario(name+all+own, usual)
+		parsed, err := parseScenario(name+rest+own, usual)
 		if err != nil {
 			return nil, err
 		}
-		o.scenarios = append(o.scenarios, parsed...)
+		all = append(all, parsed...)
 	}
-	if *rounds < 1 || o.drivers < 1 || *duration <= 0 {
-		return nil, errors.New("-rounds, -threads and -duration are above 0")
-	}
-	return o, nil
+	return all, nil
 }
 
 // without removes "/key=…" from a list of numbers.
@@ -135,7 +155,8 @@ func without(numbers, key string) string {
 	return strings.Join(kept, "/")
 }
 
-// splitScenarios cuts a list at the commas in front of a workload's name.
+// splitScenarios splits a list at each comma that a workload's name follows: "get/P=1,set" are two
+// scenarios, but "get/P=1,16" is one with two pipelines.
 func splitScenarios(list string) []string {
 	var all []string
 	for word := range strings.SplitSeq(list, ",") {
@@ -150,7 +171,7 @@ func splitScenarios(list string) []string {
 	return all
 }
 
-// commandLine is how this run was started.
+// commandLine returns the command that started this run.
 func commandLine() string {
 	return "go run ./bench " + strings.Join(os.Args[1:], " ")
 }

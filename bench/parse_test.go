@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-func TestCPUTimeIsReadBehindAnyProgramName(t *testing.T) {
+func TestCPUTimeIsReadAfterAnyProgramName(t *testing.T) {
 	got, err := parseStat([]byte("42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 0"))
 	if err != nil || got != 2*time.Second {
 		t.Errorf("%s, %v", got, err)
 	}
 	if _, err := parseStat([]byte("42 (cut")); err == nil {
-		t.Error("a cut line is accepted")
+		t.Error("a truncated line is accepted")
 	}
 }
 

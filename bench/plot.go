@@ -9,10 +9,13 @@ import (
 	"strings"
 )
 
-// palette is told apart also by people who see few colours (Okabe and Ito, "Color Universal
-// Design"). The peers have theirs in every report.
+// The charts of the HTML report, as SVG: bars and lines.
+
+// palette holds colours that colour-blind people can distinguish (Okabe and Ito, "Color Universal
+// Design").
 var palette = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a7a00", "#999999"}
 
+// colour returns the colour of an endpoint, which is the same in every report for the known ones.
 func colour(endpoint string, others []string) string {
 	known := map[string]int{"berth": 0, "nutcracker": 1, "haproxy": 2, "direct": 7}
 	if i, found := known[endpoint]; found {
@@ -26,14 +29,14 @@ func colour(endpoint string, others []string) string {
 	return palette[6]
 }
 
-// bar is one line of a bar chart.
+// bar is one bar of a bar chart.
 type bar struct {
 	label, colour string
 	value         spread
 }
 
-// bars is a chart of horizontal bars from 0 on, with a whisker from the lowest to the highest
-// round. Bars without a value are left out.
+// bars draws a chart of horizontal bars that begin at 0, each with a whisker from the lowest to the
+// highest round. It omits bars without a value.
 func bars(title string, show func(float64) string, all []bar) string {
 	const left, wide, line, right = 84, 190, 22, 74
 	top := 0.0
@@ -68,52 +71,32 @@ func bars(title string, show func(float64) string, all []bar) string {
 	return out.String()
 }
 
-// point is one of a line's; curve is a line of a chart.
+// point is a point of a curve.
 type point struct{ x, y float64 }
 
+// curve is one line of a line chart.
 type curve struct {
 	label, colour string
 	points        []point
 }
 
-// mark is a labelled place on an axis.
+// mark is a labelled position on an axis.
 type mark struct {
 	at    float64
 	label string
 }
 
-// lines is a chart of curves; x is between 0 and 1 and marked as told, y is marked by itself, by
-// powers of ten when logarithmic and else from 0 on.
+// lines draws a chart of curves. x is between 0 and 1, with labels at the marks. The labels of y
+// are powers of ten if the axis is logarithmic, otherwise steps that begin at 0.
 func lines(title string, marks []mark, logarithmic bool, show func(float64) string, curves []curve) string {
 	const left, wide, top, high, bottom, right = 58, 330, 24, 170, 36, 96
-	lo, hi := math.Inf(1), math.Inf(-1)
-	for _, c := range curves {
-		for _, p := range c.points {
-			if p.y > 0 || !logarithmic {
-				lo, hi = min(lo, p.y), max(hi, p.y)
-			}
-		}
-	}
-	if math.IsInf(lo, 1) {
+	lo, hi, ticks := axis(logarithmic, curves)
+	if len(ticks) == 0 {
 		return ""
 	}
 	scale := func(v float64) float64 { return v }
-	var ticks []float64
 	if logarithmic {
 		scale = func(v float64) float64 { return math.Log10(max(v, lo)) }
-		lo, hi = math.Pow(10, math.Floor(math.Log10(lo))), math.Pow(10, math.Ceil(math.Log10(hi*1.0001)))
-		for v := lo; v <= hi*1.001; v *= 10 {
-			ticks = append(ticks, v)
-		}
-	} else {
-		step := niceStep(hi / 4)
-		lo, hi = 0, step*math.Ceil(hi/step)
-		for v := 0.0; v <= hi*1.001; v += step {
-			ticks = append(ticks, v)
-		}
-	}
-	if hi == lo {
-		hi = lo + 1
 	}
 	x := func(v float64) float64 { return left + v*wide }
 	y := func(v float64) float64 { return top + high - (scale(v)-scale(lo))/(scale(hi)-scale(lo))*high }
@@ -146,7 +129,39 @@ func lines(title string, marks []mark, logarithmic bool, show func(float64) stri
 	return out.String()
 }
 
-// niceStep is 1, 2 or 5 times a power of ten, and not below v.
+// axis returns the lowest and the highest value of the vertical axis and the values to label. There
+// are no values to label if the curves have no points.
+func axis(logarithmic bool, curves []curve) (lo, hi float64, ticks []float64) {
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for _, c := range curves {
+		for _, p := range c.points {
+			if p.y > 0 || !logarithmic {
+				lo, hi = min(lo, p.y), max(hi, p.y)
+			}
+		}
+	}
+	if math.IsInf(lo, 1) {
+		return lo, hi, nil
+	}
+	if logarithmic {
+		lo, hi = math.Pow(10, math.Floor(math.Log10(lo))), math.Pow(10, math.Ceil(math.Log10(hi*1.0001)))
+		for v := lo; v <= hi*1.001; v *= 10 {
+			ticks = append(ticks, v)
+		}
+	} else {
+		step := niceStep(hi / 4)
+		lo, hi = 0, step*math.Ceil(hi/step)
+		for v := 0.0; v <= hi*1.001; v += step {
+			ticks = append(ticks, v)
+		}
+	}
+	if hi == lo {
+		hi = lo + 1
+	}
+	return lo, hi, ticks
+}
+
+// niceStep returns the smallest number that is 1, 2 or 5 times a power of ten and not below v.
 func niceStep(v float64) float64 {
 	if v <= 0 {
 		return 1

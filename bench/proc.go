@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// tick is the unit of the times in /proc/PID/stat; USER_HZ is 100 on every Linux that Go runs on.
+// CPU time and memory of processes, from /proc.
+
+// tick is the unit of time in /proc/PID/stat. USER_HZ is 100 on every Linux that Go supports.
 const tick = 10 * time.Millisecond
 
-// cpuTime is what the processes have used so far, user and system time of all their threads, from
-// /proc/PID/stat.
+// cpuTime returns the user and system time of all threads of the processes so far.
 func cpuTime(pids []int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
@@ -31,13 +32,14 @@ func cpuTime(pids []int) (time.Duration, error) {
 	return sum, nil
 }
 
-// parseStat adds up utime and stime, the 14th and 15th field. The 2nd is the program's name in
-// parentheses and may hold anything, so fields are counted from its end.
+// parseStat adds up utime and stime, the 14th and 15th field of /proc/PID/stat. The 2nd field is
+// the program's name in parentheses, which may contain any character, so parseStat counts the
+// fields after the last parenthesis.
 func parseStat(b []byte) (time.Duration, error) {
 	i := bytes.LastIndexByte(b, ')')
 	fields := bytes.Fields(b[i+1:])
 	if i < 0 || len(fields) < 13 {
-		return 0, fmt.Errorf("not understood: %q", b)
+		return 0, fmt.Errorf("unknown format: %q", b)
 	}
 	user, err := strconv.ParseInt(string(fields[11]), 10, 64)
 	if err != nil {
@@ -47,8 +49,9 @@ func parseStat(b []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, err
 }
 
-// memory is the processes' resident memory in bytes. smaps_rollup counts pages; the cheaper files
-// only batches of them, which is too coarse for a kilobyte a client.
+// memory returns the resident memory of the processes in bytes. smaps_rollup counts single pages.
+// The kernel updates the cheaper files in batches of pages, which is too coarse to measure a
+// kilobyte per client.
 func memory(pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
@@ -70,7 +73,7 @@ func memory(pids []int) (int64, error) {
 	return sum, nil
 }
 
-// peakMemory is the largest resident memory each process ever had, summed, in bytes.
+// peakMemory returns the sum of the largest resident memory that each process ever had, in bytes.
 func peakMemory(pids []int) (int64, error) {
 	var sum int64
 	for _, pid := range pids {
@@ -87,7 +90,7 @@ func peakMemory(pids []int) (int64, error) {
 	return sum, nil
 }
 
-// kilobytes is the number behind a field of the form "Rss:     123 kB".
+// kilobytes returns the number of a field of the form "Rss:     123 kB".
 func kilobytes(b []byte, field string) (int64, error) {
 	for line := range bytes.Lines(b) {
 		if rest, found := bytes.CutPrefix(line, []byte(field)); found {

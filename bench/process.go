@@ -17,22 +17,22 @@ import (
 	"time"
 )
 
-// process is a peer, a proxy or a node that this program started and will end.
+// process is a proxy or a node that bench started and will end.
 type process struct {
 	cmd    *exec.Cmd
-	log    string        // file with what it said
+	log    string        // path of the file with its output
 	exited chan struct{} // closed once it is gone and reaped
 }
 
-// running are all processes that have to be ended, whatever happens.
+// running holds all processes that bench must end before it exits.
 var running struct {
 	sync.Mutex // guards all
 	all        map[*process]bool
 }
 
-// spawn starts a program with its output in dir/name.log. It dies with this one, also if this one
-// is killed: the kernel sees to it. A child told so dies with the thread that forked it, so one
-// locked thread waits for it.
+// spawn starts a program with its output in dir/name.log. The kernel kills the program when bench
+// dies, even if bench itself is killed. To be exact, the kernel kills the program when the thread
+// that forked it ends, so one locked thread forks the program and waits for it.
 func spawn(dir, name, bin string, args ...string) (*process, error) {
 	path, err := exec.LookPath(bin)
 	if err != nil {
@@ -70,11 +70,12 @@ func spawn(dir, name, bin string, args ...string) (*process, error) {
 	return p, nil
 }
 
+// pid returns the process id.
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// stop ends the process by its id and returns when it is gone.
+// stop ends the process and returns once it is gone.
 func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only when it is gone already
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process is gone already
 	select {
 	case <-p.exited:
 	case <-time.After(3 * time.Second):
@@ -86,8 +87,8 @@ func (p *process) stop() {
 	delete(running.all, p)
 }
 
-// ended reports whether the process is gone. One that is about to be, since its sockets are, has a
-// moment for it.
+// ended reports whether the process is gone. It waits a moment, because the sockets of a process
+// that ends close before the process is gone.
 func (p *process) ended() bool {
 	select {
 	case <-p.exited:
@@ -97,7 +98,7 @@ func (p *process) ended() bool {
 	}
 }
 
-// stopAll ends what is still running.
+// stopAll ends all processes that still run.
 func stopAll() {
 	running.Lock()
 	var left []*process
@@ -110,14 +111,14 @@ func stopAll() {
 	}
 }
 
-// said is the end of the process' output, for an error message.
+// said returns the last lines of the process' output, for an error message.
 func (p *process) said() string {
 	b, _ := os.ReadFile(p.log)
 	lines := strings.Split(string(bytes.TrimSpace(b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
-// awaitAnswer returns when the address answers PING, with whatever words.
+// awaitAnswer returns once the address answers PING with anything but LOADING.
 func (p *process) awaitAnswer(addr string) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -136,8 +137,10 @@ func (p *process) awaitAnswer(addr string) error {
 	}
 }
 
+// errLoading is returned by answersPing when a server still loads its data.
 var errLoading = errors.New("still loading")
 
+// answersPing returns nil if the address answers PING with anything but LOADING.
 func answersPing(addr string) error {
 	c, err := dialControl(addr)
 	if err != nil {
@@ -151,7 +154,7 @@ func answersPing(addr string) error {
 	return err
 }
 
-// freePorts asks the kernel for ports that nobody listens on.
+// freePorts asks the kernel for n free ports.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
@@ -159,13 +162,13 @@ func freePorts(n int) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer ln.Close() // only when all are found, so that they differ
+		defer ln.Close() // after all are found, so that they differ
 		ports[i] = ln.Addr().(*net.TCPAddr).Port
 	}
 	return ports, nil
 }
 
-// moduleRoot is the directory of go.mod: where berth is built.
+// moduleRoot returns the directory of go.mod, where berth is built.
 func moduleRoot() (string, error) {
 	out, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
@@ -173,12 +176,12 @@ func moduleRoot() (string, error) {
 	}
 	file := strings.TrimSpace(string(out))
 	if file == "" || file == os.DevNull {
-		return "", errors.New("not inside berth's repository; name a berth binary with -berth")
+		return "", errors.New("not inside berth's repository; pass a berth binary with -berth")
 	}
 	return filepath.Dir(file), nil
 }
 
-// buildBerth builds berth as released and returns the binary's path.
+// buildBerth builds berth as it is released and returns the binary's path.
 func buildBerth(dir string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// receive reads what is there and judges the replies in it.
+// receive reads from a client's socket and checks the replies.
 func (d *driver) receive(c *client) {
 	n, errno := readSocket(c.fd, d.in)
 	switch {
@@ -36,7 +36,7 @@ func (d *driver) receive(c *client) {
 	}
 }
 
-// consume judges the replies in buf and returns how many bytes are done with.
+// consume checks the complete replies in buf and returns how many bytes it has processed.
 func (d *driver) consume(c *client, buf []byte, now int64) int {
 	epoch, pos := c.epoch, 0
 	for pos < len(buf) && c.epoch == epoch {
@@ -63,8 +63,8 @@ func (d *driver) consume(c *client, buf []byte, now int64) int {
 	return pos
 }
 
-// longHeader is the length of the first line of a value that is too long to be collected; it is
-// then received piece by piece. 0: buf begins with something else.
+// longHeader returns the length of the first line of a long value and prepares to receive the value
+// in pieces. It returns 0 if buf does not begin with a long value.
 func (d *driver) longHeader(c *client, buf []byte) int {
 	if buf[0] != '$' || c.scan.Need() < streamFrom || c.head == len(c.wants) || c.wants[c.head].kind != wantValue {
 		return 0
@@ -96,11 +96,11 @@ func (d *driver) consumeLong(c *client, buf []byte, now int64) int {
 	return n
 }
 
-// reply judges one whole reply.
+// reply checks one complete reply.
 func (d *driver) reply(c *client, raw []byte, now int64) {
 	if c.head == len(c.wants) {
 		if !d.work.pushed(d, c, raw, now) {
-			d.fail("a reply nobody waits for: " + strconv.Quote(string(raw[:min(len(raw), errorWords)])))
+			d.fail("an unexpected reply: " + strconv.Quote(string(raw[:min(len(raw), errorWords)])))
 		}
 		return
 	}
@@ -123,7 +123,7 @@ func (d *driver) reply(c *client, raw []byte, now int64) {
 	d.answer(c, right, raw, now)
 }
 
-// answer takes note of a reply that was judged.
+// answer counts a reply that was checked and lets the client continue after its last one.
 func (d *driver) answer(c *client, right bool, raw []byte, now int64) {
 	w := c.wants[c.head]
 	c.head++

@@ -27,7 +27,8 @@ tr:nth-child(even) { background: var(--band) } th { border-bottom: 1px solid var
 nav a { margin-right: 1rem }
 `
 
-// writeReport writes the results as one HTML page that needs nothing else: plots are SVG inside it.
+// writeReport writes the results as one HTML page that needs no other file; its plots are inline
+// SVG.
 func writeReport(w io.Writer, r *results, against []string) error {
 	var out strings.Builder
 	out.WriteString("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n" +
@@ -35,14 +36,14 @@ func writeReport(w io.Writer, r *results, against []string) error {
 		reportStyle + "</style>\n</head>\n<body>\n<h1>berth bench</h1>\n")
 	fmt.Fprintf(&out, "<p>%s. %s.<br><code>%s</code></p>\n", html.EscapeString(r.Machine), html.EscapeString(r.Begun),
 		html.EscapeString(r.Command))
-	out.WriteString("<p>Medians over interleaved rounds; whiskers and parentheses go from the lowest to the highest round. " +
-		"CPU is user + system time per request. RSS is the proxy's, without a proxy redis-server's.</p>\n<nav>")
+	out.WriteString("<p>Medians over interleaved rounds; whiskers and parentheses show the lowest and the highest round. " +
+		"CPU is user + system time per request. RSS is the memory of the proxy; without a proxy, of redis-server.</p>\n<nav>")
 	for i, s := range r.Scenarios {
 		fmt.Fprintf(&out, `<a href="#s%d">%s</a> `, i, html.EscapeString(s.Title))
 	}
 	out.WriteString("</nav>\n")
 	if plots := sweeps(r); plots != "" {
-		fmt.Fprintf(&out, "<h2>Over the numbers</h2>\n<div class=\"plots\">\n%s</div>\n", plots)
+		fmt.Fprintf(&out, "<h2>Figures over one number</h2>\n<div class=\"plots\">\n%s</div>\n", plots)
 	}
 	for i, s := range r.Scenarios {
 		fmt.Fprintf(&out, "<h2 id=\"s%d\">%s</h2>\n<div class=\"plots\">\n", i, html.EscapeString(s.Title))
@@ -78,6 +79,7 @@ func writeReport(w io.Writer, r *results, against []string) error {
 	return err
 }
 
+// barsOf returns a bar for each endpoint's figure.
 func barsOf(s *scenarioResults, c *column, endpoints []string) []bar {
 	var all []bar
 	for _, row := range s.Rows {
@@ -86,13 +88,14 @@ func barsOf(s *scenarioResults, c *column, endpoints []string) []bar {
 	return all
 }
 
-// quantileMarks are the places of a latency plot: each nine takes as much room as the one before.
+// quantileMarks are the labels of a latency plot. Each further nine has the same width.
 var quantileMarks = []struct {
 	q     float64
 	label string
 }{{0, "0"}, {0.5, "50 %"}, {0.9, "90"}, {0.99, "99"}, {0.999, "99.9"}, {0.9999, "99.99"}}
 
-// latencyPlot shows all rounds' durations by the share of requests that did not take longer.
+// latencyPlot draws the durations of all rounds over the share of requests that did not take
+// longer.
 func latencyPlot(s *scenarioResults, endpoints []string) string {
 	place := func(q float64) float64 { return -math.Log10(1-q) / 4 }
 	var marks []mark
@@ -114,8 +117,8 @@ func latencyPlot(s *scenarioResults, endpoints []string) string {
 	return lines("latency by percentile", marks, true, microText, curves)
 }
 
-// sweepNumbers are the numbers of a scenario over which a figure is drawn when enough scenarios
-// differ in it alone.
+// sweepNumbers are the numbers of a scenario that can be the horizontal axis of a plot, if enough
+// scenarios differ in that number alone.
 var sweepNumbers = []struct {
 	name string
 	of   func(*scenario) *int
@@ -126,10 +129,10 @@ var sweepNumbers = []struct {
 	{"value", func(s *scenario) *int { return &s.Value }, sizeText},
 }
 
-// fewestToSweep is from how many scenarios on a line says more than bars.
+// fewestToSweep is the number of scenarios from which a line shows more than bars.
 const fewestToSweep = 3
 
-// sweeps draws figures over the number in which several scenarios differ.
+// sweeps draws every plotted figure over each number in which enough scenarios differ.
 func sweeps(r *results) string {
 	var out strings.Builder
 	for _, n := range sweepNumbers {
@@ -138,7 +141,7 @@ func sweeps(r *results) string {
 		for _, s := range r.Scenarios {
 			key := s.Scenario
 			*n.of(&key) = 0
-			key.Keys = 0 // follows from the value's size
+			key.Keys = 0 // depends on the value's size
 			if _, known := groups[key]; !known {
 				order = append(order, key)
 			}
@@ -161,7 +164,7 @@ func sweeps(r *results) string {
 	return out.String()
 }
 
-// sweep draws one figure over one number, which grows by factors.
+// sweep draws one figure over one number, on a logarithmic axis.
 func sweep(title string, c *column, group []*scenarioResults, at func(*scenario) int, text func(int) string, endpoints []string) string {
 	first, last := at(&group[0].Scenario), at(&group[len(group)-1].Scenario)
 	place := func(s *scenarioResults) float64 {
@@ -190,7 +193,7 @@ func sweep(title string, c *column, group []*scenarioResults, at func(*scenario)
 	return lines(title, marks, !c.higher, c.text, curves)
 }
 
-// htmlTable lays out rows whose first is the head.
+// htmlTable returns an HTML table. The first row is the head.
 func htmlTable(caption string, rows [][]string) string {
 	var out strings.Builder
 	out.WriteString("<div class=\"wide\"><table>")

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// results are all that a run has found.
+// results are all measurements of a run.
 type results struct {
 	Machine   string
 	Begun     string
@@ -18,30 +18,30 @@ type results struct {
 	Notes     []string
 }
 
-// scenarioResults are the rounds of one scenario, by endpoint.
+// scenarioResults are the rounds of one scenario, a row for each endpoint.
 type scenarioResults struct {
 	Title    string
 	Scenario scenario
 	Rows     []*row
 }
 
-// row is one endpoint's rounds of one scenario.
+// row holds the rounds of one scenario at one endpoint.
 type row struct {
 	Endpoint string
-	Why      string // why there are none: what the endpoint said
+	Why      string // why there are no more rounds; "": no problem
 	Rounds   []figures
-	Errors   map[string]int64 // by their words
+	Errors   map[string]int64 // by text
 	hist     histogram        // of all rounds
 }
 
-// check is a measurement with redis-benchmark beside ours.
+// check compares a measurement of redis-benchmark with bench's own.
 type check struct {
 	scenario, endpoint string
 	ours, theirs       float64 // req/s
 	ourCPU, theirCPU   float64 // µs of the proxy per request; NaN: no proxy
 }
 
-// rowOf is an endpoint's row, or nil.
+// rowOf returns an endpoint's row, or nil.
 func (r *scenarioResults) rowOf(endpoint string) *row {
 	for _, row := range r.Rows {
 		if row.Endpoint == endpoint {
@@ -51,7 +51,7 @@ func (r *scenarioResults) rowOf(endpoint string) *row {
 	return nil
 }
 
-// spread is one figure over all rounds.
+// spread returns the spread of one figure over all rounds.
 func (r *row) spread(c *column) spread {
 	var values []float64
 	for i := range r.Rounds {
@@ -60,8 +60,8 @@ func (r *row) spread(c *column) spread {
 	return spreadOf(values)
 }
 
-// ratio is a figure over that of another endpoint, turn by turn: what disturbed the machine
-// meanwhile disturbed both.
+// ratio returns the spread of a figure divided by another endpoint's figure. It divides rounds of
+// the same turn, because a disturbance of the machine usually affects both.
 func (r *row) ratio(c *column, against *row) spread {
 	var values []float64
 	for i := range min(len(r.Rounds), len(against.Rounds)) {
@@ -72,7 +72,7 @@ func (r *row) ratio(c *column, against *row) spread {
 	return spreadOf(values)
 }
 
-// extras are the medians of the figures that only this workload has.
+// extras returns the medians of the figures that only this workload has.
 func (r *row) extras() []extra {
 	var names []string
 	values := map[string][]float64{}
@@ -92,7 +92,7 @@ func (r *row) extras() []extra {
 	return all
 }
 
-// present reports whether any row knows a figure.
+// present reports whether any row has a figure.
 func (r *scenarioResults) present(c *column) bool {
 	for _, row := range r.Rows {
 		if !math.IsNaN(row.spread(c).median) {

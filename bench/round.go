@@ -28,7 +28,7 @@ func round(s *scenario, e *endpoint, drivers int) (*outcome, error) {
 	return f.measure()
 }
 
-// prepare gives every key its value, unless all have it.
+// prepare gives every key its value, unless all keys have it already.
 func prepare(s *scenario, e *endpoint) error {
 	if s.Name == "idle" || s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" {
 		return nil
@@ -62,14 +62,14 @@ func prepare(s *scenario, e *endpoint) error {
 		return fmt.Errorf("fill with values: %s (%d times)", words, n)
 	}
 	if n := f.done(0); n < int64(s.Keys) {
-		return fmt.Errorf("only %d of %d keys could be given their values within a minute", n, s.Keys)
+		return fmt.Errorf("only %d of %d keys got their values within a minute", n, s.Keys)
 	}
 	e.filledSize, e.filledKeys = s.stored(), s.Keys
 	return nil
 }
 
-// roundIdle finds what a client costs that does nothing, in processes that have done nothing else:
-// memory grows with what a connection once did, and is not given back.
+// roundIdle measures what an idle client costs. It uses new processes, because memory that earlier
+// connections needed is not returned to the system.
 func roundIdle(s *scenario, e *endpoint, drivers int) (*outcome, error) {
 	young, err := e.fresh()
 	if err == nil {
@@ -110,7 +110,7 @@ func roundIdle(s *scenario, e *endpoint, drivers int) (*outcome, error) {
 	return out, nil
 }
 
-// settledMemory waits until memory no longer changes by more than a hundredth.
+// settledMemory waits until memory changes by less than a hundredth in 200 ms and returns it.
 func settledMemory(pids []int) (int64, error) {
 	last, err := memory(pids)
 	for range 10 {
@@ -127,8 +127,8 @@ func settledMemory(pids []int) (int64, error) {
 	return last, err
 }
 
-// roundBig measures small reads first by themselves and then beside a huge value, in a process that
-// has seen no such value yet, so that its peak of memory is this one's.
+// roundBig measures small reads first alone and then beside huge values. It uses new processes, so
+// that their peak of memory comes from these values.
 func roundBig(s *scenario, e *endpoint) (*outcome, error) {
 	if young, err := e.fresh(); err == nil {
 		defer young.stop()
@@ -150,7 +150,7 @@ func roundBig(s *scenario, e *endpoint) (*outcome, error) {
 	return out, nil
 }
 
-// roundHog measures small reads first by themselves and then beside requests with very many keys.
+// roundHog measures small reads first alone and then beside requests with very many keys.
 func roundHog(s *scenario, e *endpoint) (*outcome, error) {
 	if err := prepare(s, e); err != nil {
 		return nil, err
@@ -163,8 +163,9 @@ func roundHog(s *scenario, e *endpoint) (*outcome, error) {
 	return out, nil
 }
 
-// beside measures clients by themselves, and then beside one that does what is not usual. It tells
-// by how much that one is felt.
+// beside measures the small reads of most clients twice: with the workload quiet, and with the
+// workload loud, whose first client sends heavy requests. It adds the ratio of both p99 to the
+// figures.
 func beside(s *scenario, e *endpoint, quiet, loud workload) (*outcome, *field, error) {
 	f, err := newField(s, e, 1, func() workload { return quiet })
 	if err != nil {

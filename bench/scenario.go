@@ -10,39 +10,39 @@ import (
 	"time"
 )
 
-// Scenario is a workload with its numbers.
+// scenario is a workload and its numbers.
 type scenario struct {
 	Name     string        // of the workload
-	Bed      bed           // what follows the endpoints
+	Bed      bed           // nodes of the endpoints
 	Clients  int           // connections
 	Pipeline int           // requests sent at once
 	Value    int           // bytes of a value
-	Keys     uint32        // keys there are
-	Channels int           // to which messages are published, or lists to which elements are pushed, in turn
-	Rate     float64       // requests per second in all; 0: each client sends when it has got its replies
-	Share    float64       // instead of Rate: share of the rate that the slowest endpoint reaches without one
-	WarmUp   time.Duration // what comes before is not measured
-	Duration time.Duration // of what is measured
-	Requests int64         // instead of Duration, if > 0: so many requests
-	Rounds   int           // turns of every endpoint
+	Keys     uint32        // number of keys
+	Channels int           // channels of pubsub, or lists of workers, that are used in turn
+	Rate     float64       // requests per second of all clients; 0: closed loop
+	Share    float64       // instead of Rate: share of the rate that the slowest endpoint reaches in a closed loop
+	WarmUp   time.Duration // time before the measurement
+	Duration time.Duration // time of the measurement
+	Requests int64         // instead of Duration, if > 0: requests of the measurement
+	Rounds   int           // rounds of every endpoint
 }
 
-// bed is what follows an endpoint.
+// bed is the kind of nodes that an endpoint has.
 type bed string
 
 const (
 	standalone bed = "standalone" // one redis-server
-	cluster    bed = "cluster"    // three primaries; for a proxy that shards by itself, three servers
+	cluster    bed = "cluster"    // three primaries; for a proxy that shards by itself, three standalone servers
 )
 
 const (
 	warmUp    = 300 * time.Millisecond
-	bigBeside = 64        // bytes of the values that are read while a big one travels
-	keepUnder = 256 << 20 // bytes of all values together: with long values there are fewer keys
+	bigBeside = 64        // bytes of the small values in the workload big
+	keepUnder = 256 << 20 // bytes of all values together: longer values mean fewer keys
 	fewestKey = 16
 )
 
-// stored is the size of the values that the keys hold before the scenario begins.
+// stored returns the size of the values that the keys have before the scenario begins.
 func (s *scenario) stored() int {
 	if s.Name == "big" {
 		return bigBeside
@@ -50,7 +50,7 @@ func (s *scenario) stored() int {
 	return s.Value
 }
 
-// limit takes back what the machine or the workload would not bear.
+// limit corrects numbers that the workload does not support or that need too much memory.
 func (s *scenario) limit() {
 	s.Keys = max(fewestKey, min(s.Keys, uint32(keepUnder/s.stored())))
 	if s.Name == "queue" || s.Name == "workers" || s.Name == "pubsub" || s.Name == "big" || s.Name == "hog" {
@@ -62,7 +62,7 @@ func (s *scenario) limit() {
 	}
 }
 
-// String is how the scenario is called in tables: what differs from the usual.
+// String returns the scenario's title in tables.
 func (s *scenario) String() string {
 	text := fmt.Sprintf("%s c=%d", s.Name, s.Clients)
 	if s.Name != "idle" && s.Name != "churn" {
@@ -83,8 +83,8 @@ func (s *scenario) String() string {
 	return text
 }
 
-// parseScenario reads "get", or "get/c=50/P=16/d=1k/on=cluster": what is not said is as in usual.
-// Several values for one number, "P=1,16,128", make as many scenarios.
+// parseScenario reads "get" or "get/c=50/P=16/d=1k/on=cluster". Numbers that are missing come from
+// usual. Several values for one number, such as "P=1,16,128", make one scenario for each.
 func parseScenario(text string, usual scenario) ([]scenario, error) {
 	words := strings.Split(text, "/")
 	usual.Name = words[0]
@@ -131,7 +131,7 @@ func (s *scenario) set(name, value string) error {
 	case "d":
 		s.Value, err = parseSize(value)
 		if err == nil && s.Value < keySize {
-			err = fmt.Errorf("a value names its key, so it has at least %d bytes", keySize)
+			err = fmt.Errorf("a value contains its key, so it needs at least %d bytes", keySize)
 		}
 	case "k":
 		var n int
@@ -155,12 +155,12 @@ func (s *scenario) set(name, value string) error {
 			s.Rate, err = strconv.ParseFloat(value, 64)
 		}
 		if err == nil && s.Rate+s.Share <= 0 {
-			err = errors.New("a rate is above 0")
+			err = errors.New("a rate must be above 0")
 		}
 	case "on":
 		s.Bed = bed(value)
 		if s.Bed != standalone && s.Bed != cluster {
-			err = fmt.Errorf("on is %s or %s", standalone, cluster)
+			err = fmt.Errorf("must be %s or %s", standalone, cluster)
 		}
 	default:
 		err = errors.New("not one of c P d k ch n r t rate on")
@@ -171,6 +171,7 @@ func (s *scenario) set(name, value string) error {
 	return nil
 }
 
+// positive reads a number from 1 to 2^30.
 func positive(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err == nil && (n < 1 || n > 1<<30) {
@@ -179,7 +180,7 @@ func positive(text string) (int, error) {
 	return n, err
 }
 
-// parseSize reads a number of bytes; k and m after it are 2^10 and 2^20.
+// parseSize reads a number of bytes. The suffixes k and m mean 2^10 and 2^20.
 func parseSize(text string) (int, error) {
 	unit := 1
 	switch {
@@ -195,6 +196,7 @@ func parseSize(text string) (int, error) {
 	return n * unit, err
 }
 
+// sizeText formats a number of bytes as parseSize reads it.
 func sizeText(n int) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestScenariosTakeWhatTheyDoNotSayFromTheOptions(t *testing.T) {
+func TestScenariosTakeMissingNumbersFromTheOptions(t *testing.T) {
 	o, err := parseOptions([]string{"-scenario", "get,set/P=1,16/d=1k,mixed/c=7/on=cluster,get/rate=50%", "-clients", "5", "-rounds", "2"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,9 @@ import (
 	"syscall"
 )
 
-// begin starts an exchange of n requests, which began at the given time.
+// The sending half of the driver: exchanges, the schedule of an open loop, and writing.
+
+// begin starts an exchange of n requests. Their duration counts from began.
 func (d *driver) begin(c *client, n int, began int64) {
 	if c.fd < 0 {
 		return
@@ -22,15 +24,15 @@ func (d *driver) begin(c *client, n int, began int64) {
 	d.exchange(c, n)
 }
 
-// exchange is begin for a further step of what has begun.
+// exchange sends the next n requests of an exchange that has begun.
 func (d *driver) exchange(c *client, n int) {
 	c.wants, c.head = c.wants[:0], 0
 	c.unsent = n
 	d.push(c)
 }
 
-// next lets a client go on after it has got all replies: at once, or when its next request falls
-// due.
+// next lets a client continue after its last reply: at once in a closed loop, or as the schedule
+// says in an open loop.
 func (d *driver) next(c *client, now int64) {
 	if c.busy {
 		c.busy = false
@@ -50,9 +52,9 @@ func (d *driver) next(c *client, now int64) {
 	}
 }
 
-// fallDue sends the requests whose time has come. A client that still waits for a reply sends its
-// own later, and its duration is counted from when it was due: a slow endpoint cannot hide by being
-// asked less.
+// fallDue sends the requests that have fallen due. A client that still waits for a reply sends its
+// request later, but the duration counts from when the request was due. A slow endpoint therefore
+// cannot improve its figures by receiving fewer requests.
 func (d *driver) fallDue() {
 	if !d.going() {
 		return
@@ -68,14 +70,14 @@ func (d *driver) fallDue() {
 	}
 }
 
-// issue sends a client's next request of the schedule.
+// issue sends a client's next scheduled request.
 func (d *driver) issue(c *client) {
 	turn := c.issued*int64(len(d.issuers)) + int64(c.id)
 	c.issued++
 	d.begin(c, 1, d.started+int64(float64(turn)*d.interval))
 }
 
-// push sends what a client has to send, until the socket takes no more.
+// push sends a client's data until everything is sent or the socket accepts no more.
 func (d *driver) push(c *client) {
 	for {
 		switch {
@@ -110,7 +112,7 @@ func (d *driver) push(c *client) {
 	}
 }
 
-// pushBody sends a piece of a long value.
+// pushBody sends a piece of a long value. It returns false if the socket accepts no more.
 func (d *driver) pushBody(c *client) bool {
 	b := &c.body
 	piece := d.scratch[:0]
@@ -132,7 +134,8 @@ func (d *driver) pushBody(c *client) bool {
 	return ok
 }
 
-// write sends bytes; false: not all were taken, and epoll will tell when to go on.
+// write sends bytes and returns how many the socket accepted. It returns false if that is not all;
+// then epoll reports when the client can continue.
 func (d *driver) write(c *client, p []byte) (int, bool) {
 	n, errno := writeSocket(c.fd, p)
 	switch errno {
@@ -141,7 +144,7 @@ func (d *driver) write(c *client, p []byte) (int, bool) {
 		if n == len(p) {
 			return n, true
 		}
-	case syscall.EAGAIN, syscall.ENOTCONN: // the latter: connect is still under way
+	case syscall.EAGAIN, syscall.ENOTCONN: // ENOTCONN: still connecting
 		n = 0
 	default:
 		d.lost(c, "write: "+errno.Error())
@@ -151,7 +154,7 @@ func (d *driver) write(c *client, p []byte) (int, bool) {
 	return n, false
 }
 
-// await asks epoll to tell, or not to tell, when the socket takes more.
+// await sets whether epoll reports that the socket accepts more.
 func (d *driver) await(c *client, writable bool) {
 	if c.writable == writable || c.fd < 0 {
 		return

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// countSyscalls lets strace count a proxy's system calls during a round that is not measured
-// otherwise: being watched makes the proxy slow, so more requests share a call than usual.
+// countSyscalls counts a proxy's system calls with strace, in a round that is not measured
+// otherwise. strace makes the proxy slow, so more requests share a system call than usual.
 func (b *bench) countSyscalls(s *scenario, e *endpoint, r *scenarioResults) {
 	f, err := newField(s, e, b.o.drivers, func() workload { return newWorkload(s) })
 	if err != nil || s.Name == "idle" || s.Name == "big" || s.Name == "hog" {
@@ -28,15 +28,15 @@ func (b *bench) countSyscalls(s *scenario, e *endpoint, r *scenarioResults) {
 	strace := exec.Command("strace", "-c", "-f", "-p", strconv.Itoa(e.proxy[0]))
 	strace.Stderr = &said
 	if err := strace.Start(); err != nil {
-		b.note("Without strace no system calls were counted.")
+		b.note("System calls were not counted, because strace did not start.")
 		return
 	}
-	time.Sleep(s.WarmUp) // strace has attached to all threads by then
+	time.Sleep(s.WarmUp) // time for strace to attach to all threads
 	before := f.done(0)
 	time.Sleep(s.Duration)
 	requests := f.done(0) - before
 	_ = strace.Process.Signal(syscall.SIGINT)
-	_ = strace.Wait() // ends with the signal's code
+	_ = strace.Wait() // its exit code reports the signal
 	calls, err := parseStrace(said.Bytes())
 	if err != nil || requests == 0 {
 		b.say("strace: %v", err)
@@ -49,8 +49,7 @@ func (b *bench) countSyscalls(s *scenario, e *endpoint, r *scenarioResults) {
 	}
 }
 
-// parseStrace finds the number of calls in the last line of strace -c, the one that ends in
-// "total".
+// parseStrace returns the number of calls from the line of strace -c that ends in "total".
 func parseStrace(out []byte) (int, error) {
 	for line := range bytes.Lines(out) {
 		fields := bytes.Fields(line)

@@ -11,14 +11,14 @@ import (
 	"unicode/utf8"
 )
 
-// writeTables writes the results as Markdown that can also be read as it is: a table of figures for
-// each scenario, and one of ratios against each of the chosen endpoints.
+// writeTables writes the results as Markdown that is readable as plain text. Each scenario has a
+// table of figures and, for each endpoint in against, a table of ratios.
 func writeTables(w io.Writer, r *results, against []string) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s. %s.\n\n", r.Machine, r.Begun)
 	fmt.Fprintf(&out, "    %s\n\n", r.Command)
-	out.WriteString("Medians over interleaved rounds (lowest–highest). CPU is user + system time per request; RSS is the proxy's, " +
-		"without a proxy redis-server's.\n")
+	out.WriteString("Medians over interleaved rounds (lowest–highest). CPU is user + system time per request. RSS is the memory " +
+		"of the proxy; without a proxy, of redis-server.\n")
 	for _, s := range r.Scenarios {
 		fmt.Fprintf(&out, "\n### %s\n\n", s.Title)
 		out.WriteString(markdown(figureRows(s)))
@@ -43,7 +43,7 @@ func writeTables(w io.Writer, r *results, against []string) error {
 	return err
 }
 
-// figureRows is a scenario's table of figures; a column that nobody has a figure for is left out.
+// figureRows returns a scenario's table of figures, without the columns that are empty.
 func figureRows(s *scenarioResults) [][]string {
 	rows := [][]string{{"endpoint"}}
 	for _, row := range s.Rows {
@@ -62,8 +62,8 @@ func figureRows(s *scenarioResults) [][]string {
 	return rows
 }
 
-// ratioRows is a scenario's table of ratios against one endpoint; only the head when there is
-// nothing to compare.
+// ratioRows returns a scenario's table of ratios to one endpoint. It returns only the head if there
+// is nothing to compare.
 func ratioRows(s *scenarioResults, other string) [][]string {
 	against := s.rowOf(other)
 	rows := [][]string{{"endpoint"}}
@@ -94,7 +94,7 @@ func ratioRows(s *scenarioResults, other string) [][]string {
 	return rows
 }
 
-// spreadText is "12.3 k (11.9 k–12.6 k)", or only the first where rounds do not differ.
+// spreadText returns "12.3 k (11.9 k–12.6 k)", or only the median if the rounds do not differ.
 func spreadText(s spread, show func(float64) string) string {
 	if math.IsNaN(s.median) {
 		return "–"
@@ -106,7 +106,7 @@ func spreadText(s spread, show func(float64) string) string {
 	return fmt.Sprintf("%s (%s–%s)", text, low, high)
 }
 
-// checkRows is the table of what redis-benchmark has found beside us.
+// checkRows returns the table that compares bench with redis-benchmark.
 func checkRows(checks []check) [][]string {
 	rows := [][]string{{"scenario", "endpoint", "bench, req/s", "redis-benchmark, req/s", "ratio",
 		"bench, proxy CPU/req", "redis-benchmark, proxy CPU/req"}}
@@ -117,6 +117,7 @@ func checkRows(checks []check) [][]string {
 	return rows
 }
 
+// knownText formats a figure, or returns "–" if the figure is not known.
 func knownText(v float64, show func(float64) string) string {
 	if math.IsNaN(v) {
 		return "–"
@@ -124,7 +125,8 @@ func knownText(v float64, show func(float64) string) string {
 	return show(v)
 }
 
-// remarks are what does not fit into a table: why rows are empty, errors in words, further figures.
+// remarks returns what does not fit into a table: why rows are empty, the errors, and the figures
+// that only this workload has.
 func remarks(s *scenarioResults) []string {
 	var lines []string
 	for _, row := range s.Rows {
@@ -150,7 +152,7 @@ func remarks(s *scenarioResults) []string {
 	return lines
 }
 
-// plainText shows small numbers with two digits.
+// plainText formats small fractions with two decimals, and other numbers as countText does.
 func plainText(v float64) string {
 	if v < 100 && v != math.Trunc(v) {
 		return fmt.Sprintf("%.2f", v)
@@ -158,8 +160,8 @@ func plainText(v float64) string {
 	return countText(v)
 }
 
-// markdown lays a table out so that its columns also line up on a screen. The first row is the
-// head; the first column is to the left, all others to the right.
+// markdown returns a Markdown table whose columns are aligned in plain text too. The first row is
+// the head. The first column is aligned to the left, all others to the right.
 func markdown(rows [][]string) string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {

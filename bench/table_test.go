@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// sample are results as a run of three rounds might leave them.
+// sample returns results as a run of three rounds might produce them.
 func sample() *results {
 	round := func(rate, p50, proxy, node float64) figures {
 		f := unknown()
@@ -40,7 +40,7 @@ func sample() *results {
 		Checks: []check{{"get", "direct", 10, 5, none, none}}}
 }
 
-func TestTheTableShowsMediansAndLeavesOutWhatNobodyKnows(t *testing.T) {
+func TestTheTableShowsMediansAndOmitsEmptyColumns(t *testing.T) {
 	want := strings.TrimLeft(`
 | endpoint   |                    req/s |                    p50 |             proxy CPU/req |             redis CPU/req | errors |
 |------------|-------------------------:|-----------------------:|--------------------------:|--------------------------:|-------:|
@@ -48,7 +48,7 @@ func TestTheTableShowsMediansAndLeavesOutWhatNobodyKnows(t *testing.T) {
 | berth      |  99.0 k (55.0 k–110.0 k) | 50.0 µs (40.0 µs–80.0 µs) | 6.00 µs (5.00 µs–9.00 µs) | 3.00 µs (3.00 µs–4.00 µs) |      0 |
 | nutcracker |                        – |                      – |                         – |                         – |      – |
 `, "\n")
-	// Widths are checked by themselves.
+	// The widths are checked below.
 	squeeze := func(s string) string { return regexp.MustCompile(` +|-+`).ReplaceAllString(s, " ") }
 	got := markdown(figureRows(sample().Scenarios[0]))
 	if squeeze(got) != squeeze(want) {
@@ -57,7 +57,7 @@ func TestTheTableShowsMediansAndLeavesOutWhatNobodyKnows(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(got), "\n")
 	for _, line := range lines {
 		if len([]rune(line)) != len([]rune(lines[0])) {
-			t.Errorf("columns do not line up:\n%s", got)
+			t.Errorf("the columns are not aligned:\n%s", got)
 			break
 		}
 	}
@@ -65,7 +65,7 @@ func TestTheTableShowsMediansAndLeavesOutWhatNobodyKnows(t *testing.T) {
 
 func TestRatiosAreTakenTurnByTurn(t *testing.T) {
 	rows := ratioRows(sample().Scenarios[0], "direct")
-	// Rates were halved for both in the second turn: the ratio does not see it.
+	// Both rates were halved in the second turn, which must not change the ratio.
 	if got := rows[1][0] + " " + rows[1][1]; got != "berth 1.10×" {
 		t.Errorf("got %q", got)
 	}
@@ -77,7 +77,7 @@ func TestRatiosAreTakenTurnByTurn(t *testing.T) {
 	}
 }
 
-func TestRemarksSayWhatTheTableCannot(t *testing.T) {
+func TestRemarksListErrorsExtraFiguresAndReasons(t *testing.T) {
 	got := strings.Join(remarks(sample().Scenarios[0]), "; ")
 	want := `berth: 2 × a wrong reply: "<b>"; berth: conflicts 7; nutcracker: not measured: the endpoint closed the connection`
 	if got != want {
@@ -85,7 +85,7 @@ func TestRemarksSayWhatTheTableCannot(t *testing.T) {
 	}
 }
 
-func TestSpreadsIgnoreWhatIsNotKnown(t *testing.T) {
+func TestSpreadsIgnoreUnknownFigures(t *testing.T) {
 	nan := unknown().rate
 	if got := spreadOf([]float64{nan, 3, 1, nan, 2, 10}); got != (spread{2.5, 1, 10}) {
 		t.Errorf("got %v", got)
@@ -95,7 +95,7 @@ func TestSpreadsIgnoreWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestTheReportIsOnePageThatNeedsNothingElse(t *testing.T) {
+func TestTheReportIsOnePageThatNeedsNoOtherFile(t *testing.T) {
 	var out strings.Builder
 	if err := writeReport(&out, sample(), []string{"direct"}); err != nil {
 		t.Fatal(err)
@@ -107,7 +107,8 @@ func TestTheReportIsOnePageThatNeedsNothingElse(t *testing.T) {
 		}
 	}
 	plots := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(page, -1)
-	// Three scenarios with four bar charts and a latency plot each, and four sweeps over the pipeline.
+	// Three scenarios with four bar charts and a latency plot each, and four sweeps over the
+	// pipeline.
 	if len(plots) != 3*(4+1)+4 {
 		t.Errorf("the page has %d plots", len(plots))
 	}

@@ -4,10 +4,12 @@ package main
 
 import "strconv"
 
-// txnBlob is a transaction in one write: MULTI, SET, GET, STRLEN, EXISTS, EXEC.
+// The workloads with transactions: txnBlob and txnWatch.
+
+// txnBlob sends a transaction in one write: MULTI, SET, GET, STRLEN, EXISTS, EXEC.
 type txnBlob struct {
 	plain
-	want []byte // what EXEC answers, the value left out
+	want []byte // the end of EXEC's reply, after the value
 }
 
 func (t *txnBlob) request(d *driver, c *client, dst []byte) []byte {
@@ -40,11 +42,11 @@ func (t *txnBlob) judge(_ *driver, c *client, w want, raw []byte) bool {
 		c.shape.isReply(raw[len(head):][:value+2], w.key) && string(raw[len(head)+value:]) == string(t.want)
 }
 
-// txnWatch is optimistic locking as clients do it, one exchange after the other: WATCH; GET; MULTI
-// SET EXEC.
+// txnWatch locks a key optimistically, as clients usually do, in three exchanges: WATCH; GET;
+// MULTI, SET and EXEC.
 type txnWatch struct {
 	plain
-	key []uint32 // by client: of its present transaction
+	key []uint32 // by client: key of its current transaction
 }
 
 func (t *txnWatch) start(d *driver) {
@@ -83,8 +85,8 @@ func (t *txnWatch) answered(d *driver, c *client, now int64) {
 	d.next(c, now)
 }
 
-// judge accepts a transaction that was refused because the key had changed: that is right, and
-// counted.
+// judge accepts a transaction that was refused because its key had changed. It counts these
+// conflicts.
 func (t *txnWatch) judge(d *driver, _ *client, _ want, raw []byte) bool {
 	if string(raw) == "*-1\r\n" {
 		if d.measuring() {

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// main says that bench needs Linux.
+// main reports that bench needs Linux.
 func main() {
-	fmt.Fprintln(os.Stderr, "bench: reads /proc and drives its sockets by epoll; it needs Linux")
+	fmt.Fprintln(os.Stderr, "bench: needs Linux, because it reads /proc and uses epoll")
 	os.Exit(1)
 }

@@ -7,10 +7,13 @@ import (
 	"strconv"
 )
 
-// keySize is the length of every key. A value of fewer bytes could not name its key.
+// Keys and values of the load. A value repeats the text of its key, so a reply that belongs to
+// another key is recognised.
+
+// keySize is the length of every key in bytes. A shorter value could not contain its key.
 const keySize = 16
 
-// appendKey writes the text of key number k: "key:" and twelve digits.
+// appendKey appends the text of key number k: "key:" and twelve digits.
 func appendKey(dst []byte, k uint32) []byte {
 	dst = append(dst, "key:000000000000"...)
 	for i := len(dst) - 1; k > 0; i-- {
@@ -20,7 +23,7 @@ func appendKey(dst []byte, k uint32) []byte {
 	return dst
 }
 
-// keyNumber is the number in the text of a key.
+// keyNumber returns the number in the text of a key.
 func keyNumber(key []byte) uint32 {
 	var k uint32
 	for _, c := range key[len("key:"):keySize] {
@@ -29,7 +32,7 @@ func keyNumber(key []byte) uint32 {
 	return k
 }
 
-// appendValue writes the value of a key: the key's text, over and over, size bytes in all.
+// appendValue appends the value of a key: the key's text, repeated up to size bytes.
 func appendValue(dst []byte, k uint32, size int) []byte {
 	begin := len(dst)
 	dst = appendKey(dst, k)
@@ -39,7 +42,7 @@ func appendValue(dst []byte, k uint32, size int) []byte {
 	return dst[:begin+size]
 }
 
-// isValue reports whether b are the bytes of a key's value from offset on.
+// isValue reports whether b is the part of a key's value that begins at offset.
 func isValue(b []byte, k uint32, offset int) bool {
 	var room [2 * keySize]byte
 	text := appendKey(appendKey(room[:0], k), k)
@@ -47,34 +50,35 @@ func isValue(b []byte, k uint32, offset int) bool {
 	if len(b) <= keySize {
 		return bytes.Equal(b, text[:len(b)])
 	}
-	// What repeats itself every 16 bytes and begins right is right.
+	// The beginning is correct and every byte equals the byte 16 bytes before it.
 	return bytes.Equal(b[:keySize], text) && bytes.Equal(b[keySize:], b[:len(b)-keySize])
 }
 
-// shape is what requests and replies that carry a value of one size have in common.
+// shape is the common form of requests and replies with values of one size.
 type shape struct {
 	size   int
 	header []byte // "$64\r\n"
 }
 
+// newShape returns the shape of values of size bytes.
 func newShape(size int) *shape {
 	return &shape{size: size, header: []byte("$" + strconv.Itoa(size) + "\r\n")}
 }
 
-// isReply reports whether raw is the reply that holds the value of a key.
+// isReply reports whether raw is the reply with the value of a key.
 func (s *shape) isReply(raw []byte, k uint32) bool {
 	head := len(s.header)
 	return len(raw) == head+s.size+2 && bytes.Equal(raw[:head], s.header) && isValue(raw[head:head+s.size], k, 0)
 }
 
-// appendBulk writes a key's value as a bulk string.
+// appendBulk appends a key's value as a bulk string.
 func (s *shape) appendBulk(dst []byte, k uint32) []byte {
 	dst = append(dst, s.header...)
 	dst = appendValue(dst, k, s.size)
 	return append(dst, '\r', '\n')
 }
 
-// appendKeyBulk writes a key as a bulk string.
+// appendKeyBulk appends a key as a bulk string.
 func appendKeyBulk(dst []byte, k uint32) []byte {
 	dst = append(dst, "$16\r\n"...)
 	dst = appendKey(dst, k)

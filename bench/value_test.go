@@ -16,7 +16,7 @@ func TestKeysAreSixteenBytesAndDiffer(t *testing.T) {
 	}
 }
 
-func TestAValueNamesItsKeyAllOver(t *testing.T) {
+func TestEveryPartOfAValueContainsItsKey(t *testing.T) {
 	for _, size := range []int{16, 17, 31, 32, 33, 64, 1000, 70000} {
 		v := appendValue(nil, 7, size)
 		if len(v) != size {
@@ -26,7 +26,7 @@ func TestAValueNamesItsKeyAllOver(t *testing.T) {
 			t.Errorf("a value of %d bytes is not recognised", size)
 		}
 		if isValue(v, 8, 0) {
-			t.Errorf("a value of %d bytes passes for another key's", size)
+			t.Errorf("a value of %d bytes is accepted for another key", size)
 		}
 		for _, cut := range []int{1, 15, 16, size / 2, size - 1} {
 			if cut < size && (!isValue(v[:cut], 7, 0) || !isValue(v[cut:], 7, cut)) {
@@ -36,7 +36,7 @@ func TestAValueNamesItsKeyAllOver(t *testing.T) {
 		for _, at := range []int{0, size / 2, size - 1} {
 			v[at] ^= 1
 			if isValue(v, 7, 0) {
-				t.Errorf("a value of %d bytes with a wrong byte at %d passes", size, at)
+				t.Errorf("a value of %d bytes with a wrong byte at %d is accepted", size, at)
 			}
 			v[at] ^= 1
 		}
@@ -54,7 +54,7 @@ func TestOnlyTheExactReplyIsAKeysReply(t *testing.T) {
 	}
 	for _, bad := range []string{"$-1\r\n", "$0\r\n\r\n", "+OK\r\n", string(newShape(16).appendBulk(nil, 3)), string(s.appendBulk(nil, 4))} {
 		if s.isReply([]byte(bad), 3) {
-			t.Errorf("%q passes for key 3", bad)
+			t.Errorf("%q is accepted for key 3", bad)
 		}
 	}
 }

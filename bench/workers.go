@@ -9,20 +9,21 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// workers are clients that wait in BLPOP, many on each of a few lists, and one, the first, that
-// pushes to these lists in turn: at the scenario's rate, or again as soon as its RPUSH is answered.
-// A request is an element's way from its RPUSH (from when that fell due) to the client that waited.
+// workers is a workload of many clients that wait in BLPOP on a few lists. The first client pushes
+// to these lists in turn: at the scenario's rate, or as soon as its last RPUSH is answered. The
+// duration of a request is the time from when its RPUSH fell due until a waiting client receives
+// the element.
 type workers struct {
 	plain
 	lists int
 	names [][]byte
-	began []int64 // by element, in driver time
+	began []int64 // by element: when its RPUSH fell due, in driver time, or had
 }
 
-const had = -1 // of began: somebody has got the element
+const had = -1 // value in began: a client has received the element
 
 func (w *workers) start(d *driver) {
-	run := strconv.FormatUint(d.random(), 36) // a list of an earlier round may hold elements nobody has fetched
+	run := strconv.FormatUint(d.random(), 36) // new names, because lists of earlier rounds may still have elements
 	for i := range w.lists {
 		w.names = append(w.names, []byte("workers:"+run+":"+strconv.Itoa(i)))
 	}
@@ -36,6 +37,7 @@ func (w *workers) start(d *driver) {
 	}
 }
 
+// list returns the name of the list for client or element n.
 func (w *workers) list(n int) []byte { return w.names[n%w.lists] }
 
 func (w *workers) request(_ *driver, c *client, dst []byte) []byte {
@@ -51,7 +53,8 @@ func (w *workers) request(_ *driver, c *client, dst []byte) []byte {
 	return c.shape.appendBulk(dst, uint32(n))
 }
 
-// judge finds out which element a client has got; nobody may have got it before.
+// judge finds out which element a client has received. It fails if a client has received the
+// element before.
 func (w *workers) judge(_ *driver, c *client, _ want, raw []byte) bool {
 	value, ours := bytes.CutPrefix(raw, codec.AppendBulk(codec.AppendArray(nil, 2), w.list(c.id)))
 	at := len(c.shape.header)

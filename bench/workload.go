@@ -8,29 +8,28 @@ import (
 	"slices"
 )
 
-// workload is what the clients of one driver do. All its methods run on the driver's thread. now is
-// driver time.
+// workload defines what the clients of one driver do. All its methods run on the driver's thread.
+// now is driver time.
 type workload interface {
-	// start is called once when all clients are connected: it begins their first exchanges.
+	// start begins the first exchanges. The driver calls it once, after all clients are connected.
 	start(d *driver)
-	// request writes a client's next request (or what belongs together, such as MULTI to EXEC)
-	// behind dst and notes the replies it is owed.
+	// request appends a client's next request to dst, or a group such as MULTI to EXEC, and adds
+	// the replies that the client is owed.
 	request(d *driver, c *client, dst []byte) []byte
-	// answered is called when a client has got all replies of an exchange.
+	// answered continues after a client has received all replies of an exchange.
 	answered(d *driver, c *client, now int64)
-	// judge reports whether a reply of the kind wantOwn is right.
+	// judge reports whether a reply of the kind wantOwn is correct.
 	judge(d *driver, c *client, w want, raw []byte) bool
-	// pushed reports whether a reply that nobody asked for is right.
+	// pushed reports whether data that is not a reply to a request is correct.
 	pushed(d *driver, c *client, raw []byte, now int64) bool
 }
 
-// plain is a workload's methods for those that need none of their own: every client does the same,
-// over and over.
+// plain has the default methods of a workload in which every client repeats the same request.
 type plain struct{}
 
 func (plain) start(d *driver) {
 	if d.interval > 0 {
-		return // the schedule begins them
+		return // the schedule begins the exchanges
 	}
 	now := d.time()
 	for _, c := range d.clients {
@@ -41,35 +40,35 @@ func (plain) answered(d *driver, c *client, now int64)    { d.next(c, now) }
 func (plain) judge(*driver, *client, want, []byte) bool   { return false }
 func (plain) pushed(*driver, *client, []byte, int64) bool { return false }
 
-// workloads are all there are, in the order of the help text.
+// workloads lists all workloads in the order of the help text.
 var workloads = []struct {
 	name, does string
-	closed     bool // cannot follow a schedule
+	closed     bool // has no open loop
 	make       func(s *scenario) workload
 }{
 	{"get", "GET of a random key", false, func(*scenario) workload { return get{} }},
 	{"set", "SET of a random key", false, func(*scenario) workload { return set{} }},
 	{"mixed", "80 % GET, 20 % SET, keys by Zipf's law", false, func(s *scenario) workload { return newMixed(s.Keys) }},
-	{"mget", "MGET of 100 random keys, over all shards", false, func(*scenario) workload { return &mget{} }},
+	{"mget", "MGET of 100 random keys of all shards", false, func(*scenario) workload { return &mget{} }},
 	{"txn-blob", "MULTI, 4 commands, EXEC in one write", false, func(*scenario) workload { return &txnBlob{} }},
 	{"txn-watch", "WATCH, GET, then MULTI SET EXEC: three exchanges", true, func(*scenario) workload { return &txnWatch{} }},
-	{"queue", "half the clients wait in BLPOP, half RPUSH to them", true, func(*scenario) workload { return newQueue() }},
-	{"workers", "all but one wait in BLPOP on ch lists; one pushes to these in turn; a request is an element's way", false, func(s *scenario) workload { return &workers{lists: s.Channels} }},
-	{"pubsub", "one client publishes to all others, on ch channels in turn; a request is a delivery", true, func(s *scenario) workload { return &pubsub{channels: s.Channels} }},
+	{"queue", "half of the clients wait in BLPOP, the others RPUSH to them", true, func(*scenario) workload { return newQueue() }},
+	{"workers", "one client pushes to ch lists in turn, all others wait in BLPOP on these; a request is the way of an element", false, func(s *scenario) workload { return &workers{lists: s.Channels} }},
+	{"pubsub", "one client publishes to ch channels in turn, all others listen; a request is a delivery", true, func(s *scenario) workload { return &pubsub{channels: s.Channels} }},
 	{"churn", "connect, GET, close", true, func(*scenario) workload { return churn{} }},
 	{"idle", "connect, one PING, then nothing: memory per client", true, func(*scenario) workload { return idle{} }},
-	{"big", "one client SETs and GETs a huge value while others GET small ones", true, func(s *scenario) workload { return &big{size: s.Value} }},
-	{"hog", "one client MGETs 100,000 keys at once while others GET one", true, func(*scenario) workload { return &hog{} }},
+	{"big", "one client sets and gets a huge value, all others GET small values", true, func(s *scenario) workload { return &big{size: s.Value} }},
+	{"hog", "one client sends MGET with 100,000 keys, all others GET one key", true, func(*scenario) workload { return &hog{} }},
 }
 
-// newWorkload is one driver's workload for a scenario.
+// newWorkload returns a driver's workload for a scenario.
 func newWorkload(s *scenario) workload {
 	for _, w := range workloads {
 		if w.name == s.Name {
 			return w.make(s)
 		}
 	}
-	panic(fmt.Sprintf("bench: no workload %q", s.Name)) // scenarios are checked when they are parsed
+	panic(fmt.Sprintf("bench: no workload %q", s.Name)) // parseScenario has checked the name
 }
 
 // get reads random keys.
@@ -79,6 +78,7 @@ func (get) request(d *driver, c *client, dst []byte) []byte {
 	return appendGet(dst, c, d.anyKey(c))
 }
 
+// appendGet appends a GET.
 func appendGet(dst []byte, c *client, k uint32) []byte {
 	c.owes(wantValue, k, true)
 	dst = append(dst, "*2\r\n$3\r\nGET\r\n"...)
@@ -92,7 +92,7 @@ func (set) request(d *driver, c *client, dst []byte) []byte {
 	return appendSet(dst, c, d.anyKey(c))
 }
 
-// appendSet writes a SET; a long value follows as the client's body.
+// appendSet appends a SET. It leaves a long value to the client's body.
 func appendSet(dst []byte, c *client, k uint32) []byte {
 	c.owes(wantOK, k, true)
 	dst = append(dst, "*3\r\n$3\r\nSET\r\n"...)
@@ -104,10 +104,10 @@ func appendSet(dst []byte, c *client, k uint32) []byte {
 	return append(dst, c.shape.header...)
 }
 
-// mixed reads four times as often as it writes, some keys far more often than others.
+// mixed reads four times as often as it writes, and uses some keys far more often than others.
 type mixed struct {
 	plain
-	sample []uint32 // drawn ahead: drawing costs more than sending
+	sample []uint32 // keys drawn in advance, because drawing costs more than sending
 }
 
 const (
@@ -144,7 +144,7 @@ const (
 	hogKeys  = 100_000
 )
 
-// mgetKey is the i-th key of the request that is known by a seed.
+// mgetKey returns the i-th key of the request with a seed.
 func mgetKey(seed uint32, i int, keys uint32) uint32 {
 	x := uint64(seed)*0x9e3779b97f4a7c15 + uint64(i)*0xbf58476d1ce4e5b9
 	x ^= x >> 29
@@ -160,7 +160,7 @@ func (*mget) judge(d *driver, c *client, w want, raw []byte) bool {
 	return isMget(d, c, w, raw, mgetKeys)
 }
 
-// appendMget writes an MGET of n keys.
+// appendMget appends an MGET of n keys.
 func appendMget(d *driver, c *client, dst []byte, n int) []byte {
 	seed := uint32(d.random() >> 32)
 	c.owes(wantOwn, seed, true)
@@ -171,7 +171,7 @@ func appendMget(d *driver, c *client, dst []byte, n int) []byte {
 	return dst
 }
 
-// isMget reports whether raw is the reply to what appendMget wrote.
+// isMget reports whether raw is the reply to a request of appendMget.
 func isMget(d *driver, c *client, w want, raw []byte, n int) bool {
 	head := fmt.Sprintf("*%d\r\n", n)
 	each := len(c.shape.header) + c.shape.size + 2
@@ -186,7 +186,7 @@ func isMget(d *driver, c *client, w want, raw []byte, n int) bool {
 	return true
 }
 
-// churn is a connection for each request.
+// churn opens a new connection for each request.
 type churn struct{ get }
 
 func (churn) answered(d *driver, c *client, now int64) {
@@ -203,12 +203,12 @@ type idle struct{ plain }
 func (idle) start(*driver)                                   {}
 func (idle) request(_ *driver, _ *client, dst []byte) []byte { return dst }
 
-// big lets the first client move huge values back and forth; all others read small ones. It is the
-// others whose requests count.
+// big lets the first client set and get huge values, while all others read small values. Only the
+// others' requests count.
 type big struct {
 	plain
-	size  int // 0: the first client does as the others do
-	reads bool
+	size  int  // bytes of the huge value; 0: the first client does the same as the others
+	reads bool // the next request of the first client is a GET
 }
 
 func (b *big) start(d *driver) {
@@ -223,7 +223,7 @@ func (b *big) request(d *driver, c *client, dst []byte) []byte {
 	if c.class == 0 {
 		return appendGet(dst, c, d.anyKey(c))
 	}
-	k := d.keys // one behind those that are read
+	k := d.keys // the first key that the other clients do not read
 	if c.keys != nil {
 		k = c.keys[0]
 	}
@@ -234,10 +234,10 @@ func (b *big) request(d *driver, c *client, dst []byte) []byte {
 	return appendGet(dst, c, k)
 }
 
-// hog lets the first client ask for very many keys at once. It is the others whose requests count.
+// hog lets the first client read very many keys at once. Only the others' requests count.
 type hog struct {
 	plain
-	quiet bool // the first client does as the others do
+	quiet bool // the first client does the same as the others
 }
 
 func (h *hog) start(d *driver) {
@@ -258,10 +258,10 @@ func (*hog) judge(d *driver, c *client, w want, raw []byte) bool {
 	return isMget(d, c, w, raw, hogKeys)
 }
 
-// fill gives every key its value, once.
+// fill gives every key its value once.
 type fill struct {
 	plain
-	next []uint32 // by client: how many of its keys it has been through
+	next []uint32 // by client: how many of its keys have been sent
 }
 
 func (f *fill) start(d *driver) {
@@ -278,6 +278,7 @@ func (f *fill) answered(d *driver, c *client, now int64) {
 	d.busy--
 }
 
+// of returns how many keys a client fills.
 func (f *fill) of(d *driver, c *client) uint32 {
 	if c.keys != nil {
 		return uint32(len(c.keys))
@@ -288,7 +289,7 @@ func (f *fill) of(d *driver, c *client) uint32 {
 func (f *fill) request(d *driver, c *client, dst []byte) []byte {
 	i := f.next[c.id]
 	if i >= f.of(d, c) {
-		return dst // the rest of the last pipeline
+		return dst // the last pipeline may be shorter
 	}
 	f.next[c.id]++
 	if c.keys != nil {
@@ -297,10 +298,12 @@ func (f *fill) request(d *driver, c *client, dst []byte) []byte {
 	return appendSet(dst, c, i)
 }
 
+// knownWorkload reports whether there is a workload with this name.
 func knownWorkload(name string) bool {
 	return slices.Contains(workloadNames(), name)
 }
 
+// workloadNames returns the names of all workloads.
 func workloadNames() []string {
 	var names []string
 	for _, w := range workloads {
@@ -309,7 +312,7 @@ func workloadNames() []string {
 	return names
 }
 
-// closedOnly reports whether a workload cannot follow a schedule.
+// closedOnly reports whether a workload has no open loop.
 func closedOnly(name string) bool {
 	for _, w := range workloads {
 		if w.name == name {
