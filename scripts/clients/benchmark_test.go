@@ -13,21 +13,22 @@ func TestRedisBenchmarkWorksUnchanged(t *testing.T) {
 			"-n 2000 --dbnum 1 -t get,set",
 		} {
 			if b.kind == "cluster" && strings.Contains(options, "--dbnum") {
-				continue // as with Redis: there is no second database
+				continue // a Redis Cluster has no second database
 			}
 			t.Run(options, func(t *testing.T) { b.benchmark(t, options) })
 		}
 	})
 }
 
-// benchmark runs redis-benchmark; each of its tests must end with a rate, and nothing may go wrong.
+// benchmark runs redis-benchmark. It fails the test unless each test of redis-benchmark ends with a
+// rate and without an error.
 func (b *berth) benchmark(t *testing.T, options string) {
 	line := append([]string{"redis-benchmark", "-h", b.host, "-p", b.port, "-q", "-r", "1000"}, strings.Fields(options)...)
 	said := strings.ReplaceAll(b.run(t, "", line...), "\r", "\n")
 	if e := regexp.MustCompile(`(?im)^.*(error|ERR |WARNING: Could not).*$`).FindString(said); e != "" {
 		t.Errorf("redis-benchmark says %q", e)
 	}
-	tests := 20 // of redis-benchmark's own list
+	tests := 20 // without -t, redis-benchmark runs all of its tests
 	if _, named, ok := strings.Cut(options, "-t "); ok {
 		named, _, _ = strings.Cut(named, " ")
 		tests = strings.Count(named, ",") + 1

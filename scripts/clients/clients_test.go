@@ -6,7 +6,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// clients are what works unchanged over one node and over a Cluster.
+// clients are the programs that must work unchanged over one node and over a Cluster.
 var clients = []struct {
 	name string
 	run  func(t *testing.T, b *berth)
@@ -32,7 +32,8 @@ func TestClientsWorkUnchanged(t *testing.T) {
 	})
 }
 
-// onBoth runs a test over a node and over a Cluster of three primaries, beside all others.
+// onBoth runs a test over a node and over a Cluster of three primaries, in parallel with all other
+// tests.
 func onBoth(t *testing.T, test func(*testing.T, *berth)) {
 	t.Parallel()
 	t.Run("over a node", func(t *testing.T) {
@@ -45,7 +46,7 @@ func onBoth(t *testing.T, test func(*testing.T, *berth)) {
 	})
 }
 
-// The README's first steps need no Redis.
+// The first steps of the README need no Redis.
 func TestEmbeddedBackendServesFirstSteps(t *testing.T) {
 	t.Parallel()
 	b := startBerth(t, "embedded", "")
@@ -56,11 +57,12 @@ func TestEmbeddedBackendServesFirstSteps(t *testing.T) {
 	b.benchmark(t, "-n 2000 -P 16 -t get,set,incr,lpush,mset")
 }
 
-// python is a program for Debian's interpreter, which is the one that finds Debian's packages.
+// python runs a program with Debian's interpreter, because only that one finds Debian's packages.
 func python(file string) func(*testing.T, *berth) {
 	return func(t *testing.T, b *berth) { b.program(t, "/usr/bin/python3", "python/"+file) }
 }
 
+// node runs a program with Node.
 func node(file string) func(*testing.T, *berth) {
 	return func(t *testing.T, b *berth) { b.program(t, "node", "node/"+file) }
 }

@@ -42,7 +42,7 @@ func TestGoRedisWorksUnchanged(t *testing.T) {
 	})
 }
 
-// goRedisCourse is what a client, single or of a Cluster, can do.
+// goRedisCourse runs all checks on a client or a cluster client.
 func goRedisCourse(t *testing.T, r redis.UniversalClient) {
 	key := unique(t)
 	for name, part := range map[string]func(*testing.T, redis.UniversalClient, string){
@@ -212,7 +212,7 @@ func goRedisScripts(t *testing.T, r redis.UniversalClient, key string) {
 	want(t, "FUNCTION DELETE", r.FunctionDelete(ctx, lib).Val(), "OK")
 }
 
-// goRedisKilled has a client end all its connections; they come back by themselves.
+// goRedisKilled kills all connections of the client, which must reconnect by itself.
 func goRedisKilled(t *testing.T, r redis.UniversalClient, key string) {
 	ctx := t.Context()
 	const parallel = 10
@@ -236,7 +236,7 @@ func goRedisKilled(t *testing.T, r redis.UniversalClient, key string) {
 	}
 }
 
-// want compares what a client got. Errors are compared as errors.Is does.
+// want fails the test unless got equals want. It compares errors with errors.Is.
 func want(t *testing.T, what string, got, want any) {
 	t.Helper()
 	gotErr, failed := got.(error)

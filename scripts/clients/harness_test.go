@@ -1,11 +1,12 @@
-// Package clients holds no code: only tests that put client libraries and tools, as they are, in front of berth.
+// Package clients contains only tests, which run unchanged client libraries and tools against
+// berth.
 //
-//	node/    programs for ioredis, node-redis and BullMQ; package-lock.json pins these
-//	python/  programs for redis-py, Flask, aiohttp and Celery, as Debian has them
-//	*_test.go  Go's own libraries, redis-cli, redis-benchmark, and what runs all of it
+//	node/      programs for ioredis, node-redis and BullMQ; package-lock.json pins their versions
+//	python/    programs for redis-py, Flask, aiohttp and Celery, in the versions of Debian
+//	*_test.go  tests of Go libraries, redis-cli and redis-benchmark, and what runs the programs
 //
-// A program is told where berth is and what to put in front of its keys; it says "ok" and nothing else when all it saw
-// was right. scripts/test installs what they need.
+// The arguments of a program are berth's address and a prefix for its keys. It prints only "ok" if
+// all replies were correct. scripts/test installs everything that the programs need.
 package clients
 
 import (
@@ -32,7 +33,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// patience bounds a program; none needs a tenth of it on an idle machine.
+// patience limits how long a program may run. On an idle machine none needs a tenth of it.
 const patience = 2 * time.Minute
 
 var binary string // berth, built for these tests
@@ -53,7 +54,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// build makes berth as it is released, or with the race detector when the tests have it, too.
+// build builds berth as it is released. If the tests use the race detector, berth uses it too.
 func build(to string) error {
 	how := []string{"-tags", "poll_opt"}
 	if raced() {
@@ -66,7 +67,7 @@ func build(to string) error {
 	return nil
 }
 
-// raced tells whether this was built with -race.
+// raced reports whether the tests were built with -race.
 func raced() bool {
 	info, _ := debug.ReadBuildInfo()
 	for _, s := range info.Settings {
@@ -77,22 +78,24 @@ func raced() bool {
 	return false
 }
 
-// berth is a process in front of one node, of a Cluster or of its embedded backend.
+// berth is a process of berth with one node, a Cluster or its embedded backend.
 type berth struct {
 	host, port string
 	kind       string // "node", "cluster" or "embedded"
 }
 
+// addr returns "host:port".
 func (b *berth) addr() string { return net.JoinHostPort(b.host, b.port) }
 
-// Ports for berths lie where neither redistest nor the kernel's outgoing connections take theirs.
+// These ports are used neither by redistest nor by the kernel for outgoing connections.
 const (
 	firstPort = 5000
 	lastPort  = 10999
 )
 
-// startBerth starts berth in front of backend ("": the embedded one) and returns when it is ready. When the test is over
-// berth is asked to stop; the test fails when it does not end well, or has complained.
+// startBerth starts berth for a backend ("": the embedded one) and returns once berth is ready.
+// After the test it stops berth. The test fails if berth does not stop or has logged a warning or
+// an error.
 func startBerth(t *testing.T, kind, backend string, args ...string) *berth {
 	t.Helper()
 	for try := 0; ; try++ {
@@ -111,6 +114,7 @@ func startBerth(t *testing.T, kind, backend string, args ...string) *berth {
 	}
 }
 
+// start starts berth once. If berth is not ready, start returns berth's log and an error.
 func (b *berth) start(t *testing.T, args []string) (said string, err error) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "berth.log"))
@@ -132,14 +136,14 @@ func (b *berth) start(t *testing.T, args []string) (said string, err error) {
 		_ = cmd.Process.Kill()
 		<-exited
 		text, _ := os.ReadFile(log.Name())
-		return string(text), errors.New("is not ready")
+		return string(text), errors.New("not ready")
 	}
 	t.Cleanup(func() { b.stop(t, cmd, exited, log.Name()) })
 	return "", nil
 }
 
-// spawn starts cmd from one thread that lives as long as the process: one that is to end with its parent ends with the
-// thread that made it.
+// spawn starts cmd from a thread that lives as long as the process. The kernel kills a child that
+// should die with its parent when the thread that started it ends.
 func spawn(cmd *exec.Cmd) (exited chan struct{}, err error) {
 	dieWithParent(cmd)
 	exited = make(chan struct{})
@@ -157,9 +161,10 @@ func spawn(cmd *exec.Cmd) (exited chan struct{}, err error) {
 	return exited, <-started
 }
 
-// complaint is what berth does not say when all is well.
+// complaint matches lines that berth must not log.
 var complaint = regexp.MustCompile(`(?m)^.*(level=(WARN|ERROR)|panic|DATA RACE).*$`)
 
+// stop ends berth and checks its log.
 func (b *berth) stop(t *testing.T, cmd *exec.Cmd, exited chan struct{}, log string) {
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -171,22 +176,22 @@ func (b *berth) stop(t *testing.T, cmd *exec.Cmd, exited chan struct{}, log stri
 	}
 	said, _ := os.ReadFile(log)
 	if t.Failed() || complaint.Match(said) {
-		t.Errorf("berth said:\n%s", said)
+		t.Errorf("berth's log:\n%s", said)
 	}
 }
 
-// program runs a client with berth's host and port, what stands behind it, and a prefix for its keys. It fails the test
-// unless the program says "ok", nothing else, and ends with success.
+// program runs a client program with berth's host and port, the kind of berth's backend and a
+// prefix for keys as arguments. It fails the test unless the program succeeds and prints only "ok".
 func (b *berth) program(t *testing.T, command ...string) {
 	t.Helper()
 	said := b.run(t, "", append(command, b.host, b.port, b.kind, unique(t))...)
 	if said != "ok\n" {
-		t.Errorf("%s: said %q instead of ok", strings.Join(command, " "), said)
+		t.Errorf("%s: printed %q instead of ok", strings.Join(command, " "), said)
 	}
 }
 
-// run runs a command and returns what it prints on standard output and standard error. An exit code that is not 0 fails
-// the test.
+// run runs a command and returns its standard output and standard error. It fails the test if the
+// exit code is not 0.
 func (b *berth) run(t *testing.T, input string, command ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -200,7 +205,7 @@ func (b *berth) run(t *testing.T, input string, command ...string) string {
 		t.Fatalf("%v; scripts/test installs it", err)
 	}
 	if ctx.Err() != nil {
-		t.Fatalf("%s: not done after %s, having said\n%s", strings.Join(command, " "), patience, said.String())
+		t.Fatalf("%s: not finished after %s; output:\n%s", strings.Join(command, " "), patience, said.String())
 	}
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, said.String())
@@ -208,12 +213,12 @@ func (b *berth) run(t *testing.T, input string, command ...string) string {
 	return said.String()
 }
 
-// unique is a prefix for keys that nothing else uses.
+// unique returns a prefix for keys that no other test uses.
 func unique(t *testing.T) string {
 	return fmt.Sprintf("%s.%d:", regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "-"), uniques.Add(1))
 }
 
 var uniques atomic.Int64
 
-// clusterURL is a Cluster as berth's backend.
+// clusterURL returns the URL of a Cluster for berth.
 func clusterURL(c *redistest.Cluster) string { return "redis://" + strings.Join(c.Addrs(), ",") }

@@ -4,5 +4,5 @@ package clients
 
 import "os/exec"
 
-// dieWithParent does nothing where the kernel has no such service.
+// dieWithParent does nothing, because only Linux can kill a process when its parent ends.
 func dieWithParent(*exec.Cmd) {}

@@ -16,7 +16,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// terminal is a program at a terminal, and what it has shown there.
+// terminal is a program at a terminal and the text that it has printed there.
 type terminal struct {
 	t    *testing.T
 	keys *os.File
@@ -24,11 +24,11 @@ type terminal struct {
 
 	mu    sync.Mutex // guards shown
 	shown bytes.Buffer
-	seen  int           // of the text, what say and expect have dealt with
-	more  chan struct{} // more has been shown
+	seen  int           // bytes of the text that expect has matched
+	more  chan struct{} // signals new text
 }
 
-// openTerminal starts a program at a terminal of its own.
+// openTerminal starts a program at a new terminal.
 func openTerminal(t *testing.T, command ...string) *terminal {
 	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -105,16 +105,16 @@ func (x *terminal) expect(pattern string) {
 		select {
 		case <-x.more:
 		case <-late:
-			x.t.Fatalf("the terminal does not show %q but\n%s", pattern, text[x.seen:])
+			x.t.Fatalf("the terminal does not show %q; it shows\n%s", pattern, text[x.seen:])
 		}
 	}
 }
 
-// enter types a line at the prompt, and waits for what comes of it.
+// enter types a line at the prompt and waits for its echo and the patterns.
 func (x *terminal) enter(line string, patterns ...string) {
 	x.t.Helper()
-	x.expect(`[\d)]> `)        // behind the address, or (TX)
-	for _, key := range line { // as somebody would: redis-cli shows hints after each
+	x.expect(`[\d)]> `)        // the prompt, which ends with the address or (TX)
+	for _, key := range line { // one key at a time, because redis-cli shows a hint after each
 		_, _ = x.keys.WriteString(string(key))
 	}
 	x.expect(regexp.QuoteMeta(line))

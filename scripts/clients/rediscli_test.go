@@ -18,23 +18,23 @@ func TestRedisCliWorksUnchanged(t *testing.T) {
 	})
 }
 
-// cli runs redis-cli and returns what it said.
+// cli runs redis-cli and returns its output.
 func (b *berth) cli(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	return b.run(t, input, append([]string{"redis-cli", "-h", b.host, "-p", b.port}, args...)...)
 }
 
-// says fails the test unless redis-cli's words match all patterns, and contain no error.
+// says fails the test unless the output of redis-cli matches all patterns and contains no error.
 func says(t *testing.T, said string, patterns ...string) {
 	t.Helper()
 	said = regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(said, "") // colours
 	for _, p := range patterns {
 		if !regexp.MustCompile("(?m)" + p).MatchString(said) {
-			t.Errorf("redis-cli does not say %q but\n%s", p, said)
+			t.Errorf("redis-cli does not print %q; it prints\n%s", p, said)
 		}
 	}
 	if e := regexp.MustCompile(`(?m)^.*(\(error\)|ERR |Error).*$`).FindString(said); e != "" {
-		t.Errorf("redis-cli says %q in\n%s", e, said)
+		t.Errorf("redis-cli prints the error %q in\n%s", e, said)
 	}
 }
 
@@ -63,7 +63,8 @@ func (b *berth) surveys(t *testing.T) {
 	says(t, b.cli(t, "", "--bigkeys"),
 		fmt.Sprintf(`^Sampled %d keys in the keyspace!$`, masses+1), `^Biggest +list found '"biglist"' has 3 items$`, `^1 lists with 3 items`)
 	says(t, b.cli(t, "", "--memkeys"), `^Sampled \d+ keys in the keyspace!$`)
-	// The nodes' maxmemory-policy is not an LFU one: Redis and redis-cli say so, and so must berth.
+	// The nodes' maxmemory-policy is not LFU. Redis reports an error in this case, and berth must
+	// too.
 	hot := b.run(t, "", "sh", "-c", fmt.Sprintf("redis-cli -h %s -p %s --hotkeys; true", b.host, b.port))
 	if !strings.Contains(hot, "ERR An LFU maxmemory policy is not selected, access frequency not tracked.") {
 		t.Errorf("--hotkeys: %s", hot)
@@ -79,7 +80,7 @@ func (b *berth) surveys(t *testing.T) {
 	says(t, b.cli(t, "", "-r", "3", "INCR", "repeated"), `^3$`)
 }
 
-// messages listens with redis-cli until a published word has come, and until MONITOR has shown a command.
+// messages runs redis-cli until it prints a published message, or until MONITOR prints a command.
 func (b *berth) messages(t *testing.T) {
 	key := unique(t)
 	for _, listen := range []string{"SUBSCRIBE " + key, "PSUBSCRIBE " + key + "*", "SSUBSCRIBE " + key, "MONITOR"} {
@@ -89,7 +90,7 @@ func (b *berth) messages(t *testing.T) {
 				say = "SPUBLISH " + key + " hello"
 			}
 			cli := fmt.Sprintf("redis-cli -h %s -p %s ", b.host, b.port)
-			// grep ends with the first message; then there is nobody to say more to.
+			// grep ends after the first message. Then the loop that publishes must end too.
 			loop := fmt.Sprintf("(while kill -0 $$ 2>/dev/null; do %s %s >/dev/null; done) & said=$!; "+
 				"%s %s %s | grep -m1 hello; kill $said", cli, say, cli, protocol, listen)
 			if said := b.run(t, "", "timeout", "60", "bash", "-c", loop); !strings.Contains(said, "hello") {

@@ -21,7 +21,7 @@ func TestRueidisWorksUnchanged(t *testing.T) {
 	})
 }
 
-// What is cached on the client's side is forgotten when somebody else changes it.
+// A value in the client's cache is invalidated when another client changes it.
 func TestRueidisCachesWhatItReads(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
 		r, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{b.addr()}})
@@ -46,7 +46,7 @@ func TestRueidisCachesWhatItReads(t *testing.T) {
 			for late := time.After(patience); value != "new"; value, _ = cached() {
 				select {
 				case <-late:
-					t.Fatal("the cache is not told that the value has changed")
+					t.Fatal("the cache still has the old value")
 				default:
 				}
 			}
@@ -56,7 +56,8 @@ func TestRueidisCachesWhatItReads(t *testing.T) {
 	})
 }
 
-// rueidisCourse: over a Cluster NewClient finds out that there is one, and is a cluster client.
+// rueidisCourse runs all checks. With a Cluster, NewClient detects the Cluster and returns a
+// cluster client.
 func rueidisCourse(t *testing.T, option rueidis.ClientOption) {
 	r, err := rueidis.NewClient(option)
 	if err != nil {
@@ -147,7 +148,7 @@ func rueidisFunctions(t *testing.T, r rueidis.Client, key string) {
 	want(t, "FUNCTION DELETE", r.Do(ctx, r.B().FunctionDelete().LibraryName(lib).Build()).Error(), nil)
 }
 
-// rueidisScan goes through what the client takes for all nodes, which is berth.
+// rueidisScan runs SCAN on each node that the client knows. There is only one: berth.
 func rueidisScan(t *testing.T, r rueidis.Client, key string) {
 	const n = 500
 	var many rueidis.Commands
@@ -171,15 +172,16 @@ func rueidisScan(t *testing.T, r rueidis.Client, key string) {
 	want(t, "keys that SCAN finds", len(seen), n)
 }
 
-// rueidisKilled has a client end all its connections; they come back by themselves.
+// rueidisKilled kills all connections of the client, which must reconnect by itself.
 func rueidisKilled(t *testing.T, r rueidis.Client, key string) {
 	ctx := t.Context()
-	// Its own reply may go down with the connection, and what is asked at that moment, too: a write is not repeated.
+	// The reply to CLIENT KILL may be lost with the connection. A SET at that moment may fail too,
+	// because the client does not repeat writes.
 	_ = r.Do(ctx, r.B().ClientKill().TypeNormal().SkipmeNo().Build()).Error()
 	for late := time.After(patience); r.Do(ctx, r.B().Set().Key(key).Value("v").Build()).Error() != nil; {
 		select {
 		case <-late:
-			t.Fatal("the client does not come back")
+			t.Fatal("the client does not reconnect")
 		default:
 		}
 	}
@@ -219,6 +221,6 @@ func rueidisChannel(t *testing.T, r rueidis.Client, key string, subscribe, publi
 	case err := <-lost:
 		t.Fatalf("subscription: %v", err)
 	case <-time.After(patience):
-		t.Fatal("the message does not come")
+		t.Fatal("the message does not arrive")
 	}
 }

@@ -1,4 +1,4 @@
-// What the programs of this folder share: where berth is, and how they judge.
+// The common code of the programs in this folder: berth's address and helpers for checks.
 import assert from "node:assert/strict";
 
 const [host, port, kind, prefix] = process.argv.slice(2);
@@ -8,7 +8,7 @@ export const large = "0123456789abcdef".repeat(1 << 20); // 16 MB
 export const numbers = (n) => Array.from({ length: n }, (_, i) => i);
 export { assert };
 
-// eventually polls what another client must make true.
+// eventually polls a condition that another client must make true.
 export async function eventually(what, check) {
   for (let i = 0; i < 2000; i++) {
     if (await check()) return;
@@ -17,10 +17,10 @@ export async function eventually(what, check) {
   assert.fail(`waited for ${what}`);
 }
 
-// blocked is how many clients of berth wait in a blocking command, by its INFO.
+// blocked returns from INFO how many clients of berth wait in a blocking command.
 export const blocked = (info) => Number(/blocked_clients:(\d+)/.exec(info)[1]);
 
-// library is a FUNCTION library of one function, which adds to its key.
+// library returns a FUNCTION library with one function, which adds to its key.
 export function library(tag) {
   const name = key(tag).replace(/\W/g, "_");
   const call = `${name}_f`;
@@ -29,7 +29,8 @@ redis.register_function('${call}', function(k, a) return redis.call('INCRBY', k[
   return { name, call, code };
 }
 
-// main runs a program: "ok" when it is through, else what went wrong. What nobody awaits must not go wrong either.
+// main runs a program and prints "ok" if it succeeds. A promise that rejects without a handler also
+// makes the program fail.
 export async function main(program) {
   process.on("unhandledRejection", (error) => { throw error; });
   await program();

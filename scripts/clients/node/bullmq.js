@@ -1,4 +1,4 @@
-// BullMQ: each job is done once, by one of four workers, and its events arrive.
+// Checks BullMQ: each job runs once, in one of four workers, and its events arrive.
 import { Queue, QueueEvents, Worker } from "bullmq";
 import { assert, berth, eventually, key, main, numbers } from "./berth.js";
 

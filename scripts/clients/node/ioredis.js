@@ -1,4 +1,4 @@
-// ioredis, single and as a Cluster, does what it is for.
+// Checks ioredis, as a single client and as a cluster client.
 import Redis from "ioredis";
 import { assert, berth, blocked, eventually, key, large, library, main, numbers } from "./berth.js";
 
@@ -56,7 +56,7 @@ async function streams(r, other, tag) {
   assert.equal(await r.xread("BLOCK", 20, "STREAMS", s, "$"), null);
 }
 
-// entries is a reply of XREAD in RESP2's shape; in RESP3 it is a map from stream to entries.
+// entries converts a reply of XREAD to its form in RESP2. In RESP3 it is a map by stream.
 const entries = (reply) => (Array.isArray(reply) ? reply : reply instanceof Map ? [...reply] : Object.entries(reply));
 
 async function pubsub(r, subscriber, tag) {
@@ -92,7 +92,7 @@ async function scripts(r, tag) {
   assert.equal(await r.evalsha(sha, 1, k, 5), 5);
   assert.deepEqual(await r.script("EXISTS", sha, "f".repeat(40)), [1, 0]);
   await assert.rejects(r.evalsha("0".repeat(40), 1, k), /NOSCRIPT/);
-  r.defineCommand("add", { numberOfKeys: 1, lua: lua + " never loaded" }); // EVALSHA, and EVAL when that says NOSCRIPT
+  r.defineCommand("add", { numberOfKeys: 1, lua: lua + " never loaded" }); // EVALSHA, then EVAL after NOSCRIPT
   assert.equal(await r.add(k, 2), 7);
   const { name, call, code } = library(tag);
   assert.equal(await r.function("LOAD", "REPLACE", code), name);

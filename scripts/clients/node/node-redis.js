@@ -1,9 +1,9 @@
-// node-redis, single and as a Cluster, does what it is for.
+// Checks node-redis, as a single client and as a cluster client.
 import { createClient, createCluster, WatchError } from "redis";
 import { assert, berth, blocked, eventually, key, large, library, main, numbers } from "./berth.js";
 
 async function pipelines(r, tag) {
-  // What is sent in one turn goes out in one write.
+  // node-redis sends all commands of one turn of the event loop in one write.
   const said = await Promise.all(numbers(1000).map((i) => r.set(key(`${tag}:p${i}`), i)));
   assert.deepEqual(said, numbers(1000).map(() => "OK"));
   const got = await Promise.all(numbers(1000).map((i) => r.get(key(`${tag}:p${i}`))));
@@ -97,7 +97,7 @@ async function scan(r, tag) {
   assert.equal(await r.unlink([...seen]), 1000);
 }
 
-// killed takes the error away with which node-redis reports the lost connection before it makes another.
+// killed expects the error with which node-redis reports the lost connection before it reconnects.
 async function killed(r, tag) {
   const old = await r.clientId();
   const lost = new Promise((done) => r.once("error", done));

@@ -1,4 +1,4 @@
-"""An asyncio web application with a pool that starts and stops with it."""
+"""Checks an asyncio web application whose pool starts and stops with the application."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the programs of this folder share: where berth is, and how they judge."""
+"""The common code of the programs in this folder: berth's address and helpers for checks."""
 
 import sys
 import threading
@@ -27,7 +27,7 @@ def key(name):
 
 
 def together(*calls):
-    """Runs all calls at once and gives their results; the first that raised, raises."""
+    """Runs all calls in parallel and returns their results. Raises the first exception of a call."""
     results, errors = [None] * len(calls), []
 
     def one(i, call):
@@ -47,7 +47,7 @@ def together(*calls):
 
 
 def eventually(what, check):
-    """Polls what another client must make true."""
+    """Polls a condition that another client must make true."""
     pause = threading.Event()
     for _ in range(2000):
         if check():

@@ -1,4 +1,4 @@
-"""A Celery worker with berth as its broker and its store of results: each task runs once."""
+"""Checks a Celery worker with berth as its broker and result backend: each task runs once."""
 
 import collections
 import os
@@ -9,7 +9,7 @@ import tempfile
 import celery
 import redis
 
-# Celery blocks for several queues at once: their keys have to lie in one slot, which the hash tag sees to.
+# Celery blocks on several queues at once, so their keys need a hash tag to be in one slot.
 HOST, PORT, PREFIX = sys.argv[1], sys.argv[2], "{" + sys.argv[4] + "}"
 URL = f"redis://{HOST}:{PORT}/0"
 
@@ -70,7 +70,7 @@ def wait():
     assert ran == {str(i).encode(): 1 for i in range(50)}, ran
     group = celery.group(add.s(100 + i, 1) for i in range(10))()
     assert group.get(timeout=60) == [101 + i for i in range(10)]
-    if sys.argv[3] != "cluster":  # what a chord keeps lies in several slots, and Celery has no hash tag for that
+    if sys.argv[3] != "cluster":  # a chord has keys in several slots, and Celery has no hash tag for them
         chord = celery.chord([add.s(200, 1), add.s(300, 1)])(total.s())
         assert chord.get(timeout=60) == 502
     assert third_time.delay().get(timeout=60) == 2

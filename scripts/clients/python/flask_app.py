@@ -1,4 +1,4 @@
-"""A Flask application whose requests share one pool, served by threads."""
+"""Checks a Flask application whose threads share one pool."""
 
 import logging
 import threading

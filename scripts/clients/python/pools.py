@@ -1,4 +1,4 @@
-"""A connection pool in every shape that redis-py's guides show."""
+"""Checks the kinds of connection pools that redis-py's guides show."""
 
 import asyncio
 
@@ -50,8 +50,8 @@ def limited():
     r = redis.Redis(connection_pool=small)
     r.set(key("advanced"), "it works!")
     for c in (first, second):
-        c.next_health_check = 1  # long ago: PING comes before the next command
-    expect(r.get(key("advanced")), "it works!", "GET behind a health check")
+        c.next_health_check = 1  # long ago, so PING comes before the next command
+    expect(r.get(key("advanced")), "it works!", "GET after a health check")
     small.disconnect()
 
     waits = redis.Redis(connection_pool=redis.BlockingConnectionPool(max_connections=4, timeout=20, host=HOST, port=PORT))

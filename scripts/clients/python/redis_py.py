@@ -1,4 +1,4 @@
-"""redis-py's plain client, and over a Cluster its RedisCluster too, do what they are for."""
+"""Checks redis-py's plain client, and with a Cluster also its RedisCluster."""
 
 import logging
 
@@ -21,7 +21,7 @@ def pipelines(r, tag):
 def large_value(r, tag):
     value = "0123456789abcdef" * (1 << 20)
     expect(r.set(key(f"{tag}:large"), value), True, "SET of 16 MB")
-    expect(r.get(key(f"{tag}:large")) == value, True, "GET of 16 MB gives what was SET")
+    expect(r.get(key(f"{tag}:large")) == value, True, "GET of 16 MB returns the value of SET")
     expect(r.delete(key(f"{tag}:large")), 1, "DEL")
 
 
@@ -53,7 +53,7 @@ def transactions(r, tag):
                         continue
 
     together(add, add, add, add)
-    expect(r.get(a), "80", "counter of four that retry")
+    expect(r.get(a), "80", "counter of four threads that retry")
     expect(r.transaction(lambda pipe: pipe.multi() or pipe.incr(a), a), [81], "transaction()")
 
 
@@ -111,7 +111,7 @@ def pubsub(r, tag):
     p.ping()
     expect(p.get_message(timeout=5)["type"], "pong", "PING while subscribed")
     if p.connection.health_check_interval:
-        p.connection.next_health_check = 1  # long ago: PING redis-py-health-check goes out before the next message
+        p.connection.next_health_check = 1  # long ago, so PING redis-py-health-check comes before the next message
         r.publish(channel, "checked")
         got = [m["data"] for m in (p.get_message(timeout=5) for _ in range(3)) if m]
         expect(got, ["checked", "checked"], "messages around a health check")
@@ -130,7 +130,7 @@ def scripts(r, tag):
     expect(r.evalsha(sha, 1, k, 5), 5, "EVALSHA")
     expect(r.script_exists(sha, "f" * 40), [True, False], "SCRIPT EXISTS")
     raises(redis.exceptions.NoScriptError, "", r.evalsha, "0" * 40, 1, k)
-    # A Script sends EVALSHA and loads itself when that says NOSCRIPT.
+    # A Script sends EVALSHA, and loads itself after NOSCRIPT.
     script = r.register_script(text + " never loaded before")
     expect(script(keys=[k], args=[2]), 7, "a Script object")
 
@@ -153,7 +153,7 @@ def scan(r, tag):
 
 
 def killed(r, tag):
-    """A killed connection costs one error at most, as it does with Redis."""
+    """A killed connection causes at most one error, as with Redis."""
     for _ in range(3):
         old = r.client_id()
         expect(r.client_kill_filter(_id=old, skipme=False), 1, "CLIENT KILL of its own connection")
@@ -216,7 +216,7 @@ def cluster(tag):
     r.close()
 
 
-logging.disable()  # RedisCluster logs what it then raises
+logging.disable()  # RedisCluster logs each exception before it raises it
 plain("plain", client_name="plain")
 plain("checked", health_check_interval=1, retry_on_timeout=True, socket_timeout=20)
 databases()
