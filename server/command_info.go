@@ -11,8 +11,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// info asks the nodes for what only they know, if that is wanted, and then every loop, which a loop
-// cannot wait for.
+// info asks the nodes for what only they know, if it is wanted. Then a goroutine looks at the
+// server: a loop cannot wait for the other loops.
 //
 //	loop: ask the nodes ──▶ goroutine: look, write ──▶ loop: reply
 func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
@@ -39,25 +39,24 @@ func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return true
 }
 
-// nodesInquiry asks the nodes for what INFO has to hear from them, on the client's own pipes: a
-// user who may not run INFO gets what the node says to that. A node that does not answer is left
-// out.
+// nodesInquiry asks the nodes for their part of INFO, on the client's own pipes: a user who may not
+// run INFO gets the node's refusal. A node that does not answer is left out.
 //
-// Owned by the loop of the client until all have answered.
+// The client's loop owns it until all nodes have answered.
 type nodesInquiry struct {
 	word    telemetry.NodesSaid
-	refusal []byte // an error reply that ends the matter
+	refusal []byte // an error reply, which becomes the reply to INFO
 
 	left int
 	then func()
 }
 
-// ask asks for what the wanted sections need, and calls then when all has come, perhaps before it
-// returns.
+// ask asks for what the wanted sections need. It calls then when all answers have come, perhaps
+// before it returns.
 func (q *nodesInquiry) ask(s *session, wanted telemetry.Sections, then func()) {
 	q.then = then
 	w := &q.word
-	q.left = 1 // until all is sent: the first answers may come at once
+	q.left = 1 // until all questions are sent: the first answers may come at once
 	t := s.loop.srv.nodes.Topology()
 	embedded := s.loop.srv.nodes.Info().Kind == nodes.Embedded
 	for shard := range t.Shards() {
@@ -107,7 +106,7 @@ func (q *nodesInquiry) arrived() {
 	}
 }
 
-// nodeAnswer is owed one node's answer. It is a backend.Receiver.
+// nodeAnswer waits for one node's answer. It is a backend.Receiver.
 type nodeAnswer struct {
 	of   *nodesInquiry
 	take func(text string)
@@ -124,7 +123,7 @@ func (a *nodeAnswer) Reply(reply, _ []byte, _ int) {
 	a.of.arrived()
 }
 
-// Lost is told that there will be none.
+// Lost learns that there will be no answer.
 func (a *nodeAnswer) Lost(err *backend.LostError, _ []byte) {
 	if err.Refusal != "" {
 		a.of.refusal = appendLost(nil, err)

@@ -10,8 +10,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// PROXY is berth's own command: what goes on inside, for people with redis-cli. A node does not
-// know it, so who may use it is who may use CLIENT LIST there.
+// PROXY is berth's own command: it shows what goes on inside, for people with redis-cli. A node
+// does not know PROXY, so a user may use it who may use CLIENT LIST at the node.
 
 func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).PoolRows)
@@ -34,20 +34,14 @@ func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return s.offLoop(cmd, func() []byte { return appendRecord(nil, srv.look(0).StatsRow(), resp) })
 }
 
-// proxyReport answers with rows that are made of a look at the server.
+// proxyReport answers with rows that are drawn from a look at the server.
 func proxyReport[R any](s *session, cmd *router.Command, pins int, rows func(*telemetry.Snapshot) []R) bool {
 	srv, resp := s.loop.srv, s.resp()
 	return s.offLoop(cmd, func() []byte { return appendRecords(nil, rows(srv.look(pins)), resp) })
 }
 
 func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	ask := func(l *loop) (rows []telemetry.ClientRow) {
-		for c := l.first; c != nil; c = c.next {
-			rows = append(rows, c.clientRow())
-		}
-		return rows
-	}
-	return askEveryLoop(s, cmd, ask, func(answers [][]telemetry.ClientRow) []byte {
+	return askEveryLoop(s, cmd, (*loop).clientRows, func(answers [][]telemetry.ClientRow) []byte {
 		rows := slices.Concat(answers...)
 		slices.SortFunc(rows, func(a, b telemetry.ClientRow) int { return int(a.ID - b.ID) })
 		return appendRecords(nil, rows, s.resp())

@@ -13,9 +13,9 @@ import (
 )
 
 // look reads the whole server for a report: metrics, INFO, PROXY or the status page. It lists no
-// more than pins of the connections that clients hold, the ones held longest. It waits for the loops
-// no longer than snapshotWait: a late loop is shown with its previous figures. No loop may call it,
-// because it blocks.
+// more than pins of the connections that clients hold, the ones held longest. It waits for the
+// loops no longer than snapshotWait: a late loop is shown with its previous figures. No loop may
+// call it, because it blocks.
 func (srv *server) look(pins int) *telemetry.Snapshot {
 	t := srv.nodes.Topology()
 	snap := &telemetry.Snapshot{

@@ -10,7 +10,15 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// clientRow makes the session's row. On its loop.
+// clientRows returns a row for each client of the loop. It runs on the loop.
+func (l *loop) clientRows() (rows []telemetry.ClientRow) {
+	for s := l.first; s != nil; s = s.next {
+		rows = append(rows, s.clientRow())
+	}
+	return rows
+}
+
+// clientRow makes the session's row. It runs on the session's loop.
 func (s *session) clientRow() telemetry.ClientRow {
 	remote, _ := s.addresses()
 	id := s.pipes.Identity()
@@ -52,7 +60,7 @@ func flagged(b bool) int64 {
 	return 0
 }
 
-// stateWord is what the client is doing, in a word.
+// stateWord returns what the client is doing, in one word.
 func (s *session) stateWord() string {
 	switch {
 	case s.closing:
@@ -75,7 +83,7 @@ func (s *session) stateWord() string {
 	return "idle"
 }
 
-// lastCommand is the name of the latest command, "" before the first.
+// lastCommand returns the name of the latest command, "" before the first.
 func (s *session) lastCommand() string {
 	if s.lastCmd == nil {
 		return ""
@@ -83,10 +91,10 @@ func (s *session) lastCommand() string {
 	return s.lastCmd.Name
 }
 
-// holding is a lease and who holds it: a session, or a lane.
+// holding is a lease and its holder: a session, or a lane.
 type holding struct {
 	s      *session
-	shared *lane.Holding // of clients that are blocked together; then there is no s
+	shared *lane.Holding // clients that are blocked together; s is nil then
 	lease  *pool.Lease
 	reason string
 	held   time.Duration
@@ -123,7 +131,7 @@ func (l *loop) eachHolding(visit func(h holding)) {
 	})
 }
 
-// holdReason is why the stay's lease is not in the pool.
+// holdReason returns why the stay's lease is not in the pool.
 func (st *stay) holdReason() string {
 	if st.tracks() {
 		return "tracking"
@@ -137,9 +145,9 @@ func (st *stay) holdReason() string {
 	return "block"
 }
 
-// pins walks over the connections that the loop's clients hold: how many clients hold one of each
-// pool, the rows of those held longest, no more than most, in that order, and how many there are in
-// all.
+// pins visits the connections that the loop's clients hold. It returns how many clients hold a
+// connection of each pool, the rows of the connections held longest in that order, no more than
+// most rows, and how many connections are held in all.
 func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []telemetry.PinRow, total int) {
 	holders = map[telemetry.PoolName]int{}
 	var longest []holding
@@ -151,7 +159,7 @@ func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []teleme
 		total++
 		holders[telemetry.PoolName{Node: h.lease.Addr(), User: h.user()}]++
 		longest = append(longest, h)
-		if len(longest)/2 >= most { // so a status page costs nobody a sort of all clients
+		if len(longest)/2 >= most { // so that a status page need not sort all connections that are held
 			trim()
 		}
 	})
@@ -162,7 +170,7 @@ func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []teleme
 	return holders, rows, total
 }
 
-// user is as whom the connection speaks.
+// user returns the user as whom the connection speaks.
 func (h *holding) user() string {
 	if h.shared != nil {
 		return cmp.Or(h.shared.User, "default")
@@ -170,6 +178,7 @@ func (h *holding) user() string {
 	return h.s.user()
 }
 
+// row makes the row of the connection.
 func (h *holding) row() telemetry.PinRow {
 	if h.shared != nil {
 		return h.sharedRow()
@@ -189,7 +198,7 @@ func (h *holding) row() telemetry.PinRow {
 	return r
 }
 
-// sharedRow is that of a connection on which clients are blocked together.
+// sharedRow makes the row of a connection on which clients are blocked together.
 func (h *holding) sharedRow() telemetry.PinRow {
 	of := h.shared
 	r := telemetry.PinRow{

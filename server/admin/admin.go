@@ -14,21 +14,22 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-// Source is what the admin endpoint asks of the server. Its functions run on HTTP goroutines.
+// Source is what the endpoint asks the server. The functions run on goroutines of HTTP requests.
 type Source struct {
 	Metrics func(io.Writer)
-	Healthy func() error  // nil: the process works (its loops turn); else why not
-	Ready   func() error  // nil: clients are served; else why not
-	Status  func() []byte // what the status page shows, as JSON
+	Healthy func() error  // returns why the process does not work; nil: its loops answer
+	Ready   func() error  // returns why clients are not served; nil: they are
+	Status  func() []byte // returns what the status page shows, as JSON
 }
 
-// Endpoint serves /metrics, /healthz, /readyz and the page /status over HTTP, and /debug/pprof on
-// listeners that only this machine can reach: a profile tells much, and taking one costs time.
+// Endpoint serves /metrics, /healthz, /readyz and the page /status over HTTP. It serves
+// /debug/pprof only on listeners that only this machine can reach: a profile reveals much and costs
+// time.
 type Endpoint struct {
 	source  Source
 	servers []*http.Server
-	// listeners are closed here too: a server that is closed before its Serve began does not know
-	// its own yet.
+	// listeners are closed by Close as well: a server that is closed before its Serve has begun
+	// does not know its listener yet.
 	listeners []net.Listener
 }
 
@@ -51,7 +52,7 @@ func Listen(bind []string, port int, source Source) (*Endpoint, error) {
 	return a, nil
 }
 
-// URL is where metrics are found, for the ready line; empty when nothing is listened on.
+// URL returns where the metrics are, for the ready line. It is empty without a listener.
 func (a *Endpoint) URL() string {
 	if len(a.listeners) == 0 {
 		return ""
@@ -59,7 +60,7 @@ func (a *Endpoint) URL() string {
 	return "http://" + a.listeners[0].Addr().String() + "/metrics"
 }
 
-// Close closes listeners and connections.
+// Close closes the listeners and the connections.
 func (a *Endpoint) Close() error {
 	var errs []error
 	for _, s := range a.servers {
@@ -91,7 +92,7 @@ func (a *Endpoint) serve(ln net.Listener) {
 	go server.Serve(ln) // ends with Close
 }
 
-// handler is the paths of one listener.
+// handler returns the handler of all paths of one listener.
 func (a *Endpoint) handler(loopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", a.metrics)
@@ -116,14 +117,14 @@ func (a *Endpoint) handler(loopback bool) http.Handler {
 }
 
 func (a *Endpoint) metrics(w http.ResponseWriter, r *http.Request) {
-	// Gathered first, so that a slow reader of the answer does not hold the next scrape up.
+	// The scrape is gathered first, so that a slow reader of it does not delay the next scrape.
 	var text bytes.Buffer
 	a.source.Metrics(&text)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(text.Bytes())
 }
 
-// state answers 200 "ok", or 503 and why.
+// state returns a handler that answers 200 "ok", or 503 and the error.
 func state(ask func() error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -148,9 +149,8 @@ func index(loopback bool) http.HandlerFunc {
 	}
 }
 
-// local refuses requests that were made to another name than this machine's own: a web page
-// elsewhere can have a name of its own point to 127.0.0.1 and so reach a loopback listener through
-// the user's browser.
+// local refuses requests for a host name other than this machine's. A foreign web page can let its
+// own host name point to 127.0.0.1, and so reach a loopback listener through the user's browser.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -165,7 +165,7 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// hidden takes the place of pprof's command line, which may hold the backend's password.
+// hidden replaces pprof's command line, which may contain the backend's password.
 func hidden(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprint(w, "berth")

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// serveStatus is /status.json.
+// serveStatus returns the handler of /status.json.
 func serveStatus(report func() []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
@@ -22,13 +22,12 @@ func serveStatus(report func() []byte) http.HandlerFunc {
 //go:embed status.html
 var statusPage string
 
-// statusPolicy lets the page run its own script and style and ask this server, and nothing else:
-// should a client's name ever get into it as HTML, it would do nothing.
+// statusPolicy lets the page run its own script and style and ask this server, and nothing else. If
+// a client's name ever got into the page as HTML, the HTML would do nothing.
 var statusPolicy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
 	"; script-src " + inlineHash(statusPage, "script") + "; style-src " + inlineHash(statusPage, "style")
 
-// inlineHash is the source expression of Content-Security-Policy for the page's one element of that
-// name.
+// inlineHash returns the Content-Security-Policy source of the page's only element of that name.
 func inlineHash(page, element string) string {
 	_, rest, _ := strings.Cut(page, "<"+element+">")
 	text, _, found := strings.Cut(rest, "</"+element+">")
@@ -39,7 +38,7 @@ func inlineHash(page, element string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// serveStatusPage is /status.
+// serveStatusPage serves /status.
 func serveStatusPage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -1,5 +1,5 @@
-// Package telemetry is what berth says of itself: counters that loops write, one Snapshot of all
-// there is to report, and the four pictures that are drawn from it.
+// Package telemetry is what berth reports of itself: counters that the loops write, one Snapshot of
+// everything there is to report, and the four pictures drawn from the Snapshot.
 //
 //	loops: Counters ─┐
 //	pools, nodes  ───┴─▶ server.look ─▶ Snapshot ─▶ Prometheus   /metrics
@@ -7,6 +7,6 @@
 //	                                              ├▶ …Rows        PROXY
 //	                                              └▶ Status       /status.json
 //
-// A picture is a function of the Snapshot alone: it reads no server, so it can be tested without
-// one. The package refuses to know sessions and loops; who they are is the server's to say.
+// A picture is a function of the Snapshot alone. It reads no server, so a test of it needs none.
+// The package does not know sessions and loops: the server fills their figures in.
 package telemetry

@@ -11,17 +11,16 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// A MetricFamily is one row of the table in metrics_list.go: a metric's name, type, help and
-// labels.
+// family is one row of the table in families.go: a metric's name, type, help and labels.
 type family struct {
 	name   string
 	kind   string // "counter", "gauge", "histogram"
 	help   string
 	labels []string // names, in the order in which values are given
-	row    int      // its place in metricFamilies
+	row    int      // its place in families
 }
 
-// metricFamilies is the table.
+// families is the table.
 var families []*family
 
 func counterFamily(name, help string, labels ...string) *family {
@@ -42,9 +41,9 @@ func addFamily(kind, name, help string, labels []string) *family {
 	return f
 }
 
-// Writer gathers one scrape. A series that is written twice is the sum of both, so a
-// collector may write each loop's figures in turn. The order of calls does not matter: families
-// come out whole, in the table's order. Use by one goroutine.
+// Writer gathers one scrape. A series that is written twice is the sum of both, so several pools of
+// a node may be written one by one. The order of calls does not matter: families come out whole, in
+// the order of the table. One goroutine uses a Writer.
 type Writer struct {
 	families [][]*series // by row
 	index    map[seriesKey]*series
@@ -57,7 +56,7 @@ type seriesKey struct {
 
 // series is one line of the exposition, or one histogram.
 type series struct {
-	labels    string // as it stands between the braces
+	labels    string // the text between the braces
 	value     float64
 	histogram Histogram
 }
@@ -95,7 +94,7 @@ func (m *Writer) series(f *family, kind string, values []string) *series {
 	return s
 }
 
-// labelText is name="value",name="value", escaped as the text format asks.
+// labelText returns name="value",name="value", escaped as the text format demands.
 func labelText(names, values []string) string {
 	var b strings.Builder
 	for i, name := range names {
@@ -182,13 +181,14 @@ func formatSample(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
 }
 
-// Exposition is what /metrics shows: what collect writes, and the Go runtime's and the process' own
-// figures.
+// Exposition is the content of /metrics: what collect writes, then the figures of the Go runtime
+// and of the process.
 type Exposition struct {
 	set *metrics.Set
 }
 
-// NewExposition has collect called at each scrape, on the scraping goroutine.
+// NewExposition makes an Exposition that calls collect at each scrape, on the goroutine of the
+// scrape.
 func NewExposition(collect func(*Writer)) *Exposition {
 	e := &Exposition{set: metrics.NewSet()}
 	var scrape sync.Mutex // one at a time
@@ -202,7 +202,7 @@ func NewExposition(collect func(*Writer)) *Exposition {
 	return e
 }
 
-// Write makes a scrape.
+// Write writes one scrape to w.
 func (e *Exposition) Write(w io.Writer) {
 	e.set.WritePrometheus(w)
 	metrics.WriteProcessMetrics(w)

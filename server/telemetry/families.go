@@ -1,8 +1,8 @@
 package telemetry
 
-// The metric families of the server: what a scrape of /metrics may contain, in this order, beside
-// go_* and process_*. Loops count in plain fields; a collector copies and sums them (see
-// MetricsWriter).
+// The metric families: what a scrape of /metrics may contain besides go_* and process_*, in this
+// order. Loops count in plain fields, a look at the server copies the fields, and Total adds them
+// up.
 var (
 	metricBuildInfo = gaugeFamily("berth_build_info", "Always 1; the labels say what runs.", "version", "revision", "go")
 	metricStartTime = gaugeFamily("berth_start_time_seconds", "When berth started, in seconds since 1970.")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxBounds is how many bounds a histogram can have; one more bucket takes what lies above them.
+// maxBounds is how many bounds a histogram can have. One more bucket takes the values above them.
 const maxBounds = 31
 
 // Buckets are the upper bounds ("le": a value equal to a bound lies in its bucket) of a kind of
@@ -48,7 +48,7 @@ func NewBuckets(scale float64, bounds ...uint64) *Buckets {
 	return b
 }
 
-// find is the bucket of v. With bounds of 1-2-5 steps it compares twice at most.
+// find returns the bucket of v. With bounds in steps of 1, 2 and 5 it compares twice at most.
 func (b *Buckets) find(v uint64) int {
 	i := int(b.first[bits.Len64(v)])
 	for i < len(b.bounds) && b.bounds[i] < v {
@@ -68,19 +68,18 @@ var DurationBuckets = NewBuckets(1e-9, 20*usec, 50*usec, 100*usec, 200*usec, 500
 	20*msec, 50*msec, 100*msec, 200*msec, 500*msec, sec, 2*sec, 5*sec, 10*sec)
 
 // Histogram counts observations in fixed buckets. It has one writer and no lock: each loop has its
-// own, a snapshot (plain assignment, made on that loop) is what others may read, and Add sums
-// snapshots at the scrape.
+// own. Others read a copy, a plain assignment that the loop makes, and Add adds copies up.
 type Histogram struct {
 	buckets *Buckets
 	counts  [maxBounds + 1]uint64 // of each bucket alone; the one after the last bound takes the rest
 	sum     uint64                // of all values, in the observed unit
 }
 
-// NewHistogram makes an empty one.
+// NewHistogram makes an empty histogram.
 func NewHistogram(b *Buckets) Histogram { return Histogram{buckets: b} }
 
-// HistogramOf makes one from what was counted elsewhere: counts has one element for each bound, and
-// one more.
+// HistogramOf makes a histogram of what was counted elsewhere. counts has one element more than
+// there are bounds.
 func HistogramOf(b *Buckets, counts []uint64, sum uint64) Histogram {
 	if len(counts) != len(b.bounds)+1 {
 		panic("a histogram has one count more than bounds")
@@ -96,10 +95,11 @@ func (h *Histogram) Observe(v uint64) {
 	h.sum += v
 }
 
-// ObserveDuration counts one duration; a negative one (the clock was set back) counts as none.
+// ObserveDuration counts one duration. A negative duration, after the clock was set back, counts as
+// 0.
 func (h *Histogram) ObserveDuration(d time.Duration) { h.Observe(uint64(max(d, 0))) }
 
-// Add counts all that o counted. Both have the same buckets.
+// Add adds the counts of o. Both histograms have the same buckets.
 func (h *Histogram) Add(o *Histogram) {
 	if o.buckets == nil {
 		return // a zero value: nothing was ever observed
@@ -116,7 +116,7 @@ func (h *Histogram) Add(o *Histogram) {
 	h.sum += o.sum
 }
 
-// Count is the number of observations.
+// Count returns the number of observations.
 func (h *Histogram) Count() uint64 {
 	n := uint64(0)
 	for _, c := range h.counts {

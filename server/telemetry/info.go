@@ -27,7 +27,7 @@ var infoSections = []infoSection{
 	{title: "Clients", write: (*infoReport).clients},
 	{title: "Memory", write: (*infoReport).memory},
 	{title: "Persistence", write: (*infoReport).persistence},
-	{title: "Stats", write: (*infoReport).counters},
+	{title: "Stats", write: (*infoReport).stats},
 	{title: "Replication", write: (*infoReport).replication},
 	{title: "CPU", write: (*infoReport).cpu},
 	{title: "Modules", write: func(*infoReport) {}},
@@ -36,10 +36,10 @@ var infoSections = []infoSection{
 	{title: "Cluster", write: (*infoReport).cluster},
 	{title: "Keyspace", write: (*infoReport).keyspace},
 	{title: "Proxy", write: (*infoReport).proxy},
-	{title: "Pools", write: (*infoReport).privatePools},
+	{title: "Pools", write: (*infoReport).pools},
 }
 
-// Sections is the titles of the sections a client asked for.
+// Sections are the titles of the sections that a client has asked for.
 type Sections map[string]bool
 
 // ReadSections reads the words after INFO. A name of no section asks for nothing.
@@ -67,7 +67,7 @@ type infoReport struct {
 	text  strings.Builder
 }
 
-// Info writes the sections of INFO that are wanted. said is what the nodes have said.
+// Info returns the wanted sections of INFO. said is what the nodes have said.
 func (s *Snapshot) Info(wanted Sections, said *NodesSaid) string {
 	r := &infoReport{Snapshot: s, nodes: said}
 	for _, section := range infoSections {
@@ -88,7 +88,7 @@ func (r *infoReport) line(name string, value any) {
 	fmt.Fprintf(&r.text, "%s:%v\r\n", name, value)
 }
 
-// mode is what berth is to its clients, in the word of Redis.
+// mode returns what berth is to its clients, in Redis' word.
 func (r *infoReport) mode() string {
 	if r.Berth.Sharded {
 		return "cluster"
@@ -133,7 +133,8 @@ func (r *infoReport) clients() {
 	r.line("pinned_clients", sum.Pinned)
 }
 
-// memory is that of this process, but for the policy: by that clients judge the store.
+// memory writes the memory of this process. Only the policy is the nodes', because clients judge
+// the store by it.
 func (r *infoReport) memory() {
 	m := readMemory()
 	size := func(name string, n uint64) {
@@ -149,7 +150,7 @@ func (r *infoReport) memory() {
 	r.line("mem_allocator", "go")
 }
 
-// persistence is the nodes'; clients wait for loading:0.
+// persistence writes what the nodes say. Clients wait for loading:0, so it is always there.
 func (r *infoReport) persistence() {
 	r.linesOf(r.nodes.Saving, r.text.Len()-1)
 	for _, name := range []string{"loading", "async_loading"} {
@@ -159,9 +160,9 @@ func (r *infoReport) persistence() {
 	}
 }
 
-// stats are berth's where it counts for itself, then what only the nodes can: keyspace_hits,
+// stats writes what berth counts itself, then what only the nodes can count: keyspace_hits,
 // expired_keys, evicted_keys …
-func (r *infoReport) counters() {
+func (r *infoReport) stats() {
 	begin := r.text.Len() - 1
 	st := &r.Total().Counters
 	all := st.allCommands()
@@ -174,8 +175,8 @@ func (r *infoReport) counters() {
 	r.linesOf(r.nodes.Stats, begin)
 }
 
-// replication shows a primary without replicas: berth takes writes, and where they go is not the
-// client's concern.
+// replication shows a primary without replicas: berth takes writes, and a client need not know
+// where they go.
 func (r *infoReport) replication() {
 	r.line("role", "master")
 	r.line("connected_slaves", 0)
@@ -194,7 +195,7 @@ func (r *infoReport) cpu() {
 	r.line("used_cpu_user_children", "0.000000")
 }
 
-// commandStats has no times: how long commands take is measured by their way, see the metrics.
+// commandStats writes no times: berth measures how long commands take by way, see the metrics.
 func (r *infoReport) commandStats() {
 	commands := r.Commands.Commands()
 	for id, c := range r.Total().Counters.commands {
@@ -252,9 +253,9 @@ func (r *infoReport) proxy() {
 	r.line("pipes_buffered_bytes", pipes.Buffered)
 }
 
-// pools has a line for each node and user, in an order that does not change from one INFO to the
+// pools writes a line for each node and user, in an order that does not change from one INFO to the
 // next.
-func (r *infoReport) privatePools() {
+func (r *infoReport) pools() {
 	enabled := 0
 	if r.Berth.PoolEnabled {
 		enabled = 1

@@ -5,17 +5,20 @@ import (
 	"strings"
 )
 
-// nodeFigures are the lines of one section of the nodes' INFO: numbers of several nodes become one;
-// of words the first that came stands for all, unless it is "ok" and another is not.
+// nodeFigures are the lines of one section of the nodes' INFO. The numbers of several nodes become
+// one number. The first word that came stands for all nodes, unless it is "ok" and another is not.
 type nodeFigures struct {
 	names  []string // in the order of the section
 	values map[string]string
 }
 
-func Added(a, b int64) int64   { return a + b }
-func Greater(a, b int64) int64 { return max(a, b) } // of flags: does any node?
+// Added joins counters: the sum of all nodes.
+func Added(a, b int64) int64 { return a + b }
 
-// Add takes one node's section.
+// Greater joins flags: 1 if any node has 1.
+func Greater(a, b int64) int64 { return max(a, b) }
+
+// Add adds one node's section. join makes one number of two.
 func (f *nodeFigures) Add(section string, join func(a, b int64) int64) {
 	if f.values == nil {
 		f.values = map[string]string{}
@@ -42,7 +45,7 @@ func (f *nodeFigures) Add(section string, join func(a, b int64) int64) {
 	}
 }
 
-// linesOf writes those of the nodes' figures that berth has not written itself.
+// linesOf writes the nodes' figures, without the ones that berth has written itself since begin.
 func (r *infoReport) linesOf(f nodeFigures, begin int) {
 	own := r.text.String()[begin:]
 	for _, name := range f.names {

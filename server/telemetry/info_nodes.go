@@ -15,7 +15,7 @@ type NodesSaid struct {
 	policy   string
 }
 
-// policyOr is the nodes' maxmemory_policy, if one has said it.
+// policyOr returns the nodes' maxmemory_policy, or unknown if no node has said one.
 func (w *NodesSaid) policyOr(unknown string) string {
 	if w.policy == "" {
 		return unknown
@@ -23,6 +23,7 @@ func (w *NodesSaid) policyOr(unknown string) string {
 	return w.policy
 }
 
+// TakePolicy finds the policy in a node's section Memory.
 func (w *NodesSaid) TakePolicy(text string) {
 	for line := range strings.Lines(text) {
 		if policy, ok := strings.CutPrefix(line, "maxmemory_policy:"); ok {
@@ -44,7 +45,7 @@ func (w *NodesSaid) AddKeyspace(text string) {
 	}
 }
 
-// AddSize adds what the embedded backend can say.
+// AddSize adds the number of keys in database 0. The embedded backend can say no more.
 func (w *NodesSaid) AddSize(text string) {
 	if text != "0" {
 		w.count(0).add("keys=" + text + ",expires=0,avg_ttl=0")
@@ -93,7 +94,7 @@ func (c *keyCount) add(fields string) {
 	}
 }
 
-// String is the line after "db0:".
+// String returns the line after "db0:".
 func (c *keyCount) String() string {
 	var b strings.Builder
 	for i, name := range c.names {

@@ -1,6 +1,6 @@
 package telemetry
 
-// Reason is why a client's connection was closed. Its String is a label of metrics.
+// Reason is why a client's connection was closed. String returns the label in the metrics.
 type Reason uint8
 
 const (
@@ -16,7 +16,7 @@ const (
 	QueryBufferLimit
 	OutputHardLimit
 	OutputSoftLimit
-	ReplyCutOff         // the rest of a reply that the client has had the beginning of was lost
+	ReplyCutOff         // a reply was lost after the client had been sent its beginning
 	SubscriptionRefused // the user may not listen any more
 	SubscriptionLost    // the client's own connection for subscriptions
 	TrackingRefused     // a node would not track
@@ -35,7 +35,8 @@ var reasonNames = [numReasons]string{
 
 func (r Reason) String() string { return reasonNames[r] }
 
-// Limit is a limit that clients run into. Its String is the option that sets it.
+// Limit is a limit that clients run into. String returns the option that sets the limit, which is
+// the label in the metrics.
 type Limit uint8
 
 const (
@@ -56,7 +57,7 @@ var limitNames = [numLimits]string{
 
 func (l Limit) String() string { return limitNames[l] }
 
-// Revocation is why the lease of a WATCH was taken back. Its String is a label of metrics.
+// Revocation is why the lease of a WATCH was taken back. String returns the label in the metrics.
 type Revocation uint8
 
 const (

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the system knows of this process. Where it does not say, figures are 0.
+// What the system says of this process. A figure that the system does not say is 0.
 
 // processMemory is in bytes.
 type processMemory struct {
@@ -60,7 +60,7 @@ func humanBytes(n uint64) string {
 	return fmt.Sprintf("%.2f%c", f, "KMGT"[unit])
 }
 
-// cpuTime is what the process has used.
+// cpuTime returns the CPU time that the process has used.
 func cpuTime() (system, user time.Duration) {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
@@ -69,7 +69,7 @@ func cpuTime() (system, user time.Duration) {
 	return time.Duration(usage.Stime.Nano()), time.Duration(usage.Utime.Nano())
 }
 
-// osName is "Linux 6.1.0 x86_64".
+// osName returns a text like "Linux 6.1.0 x86_64".
 func osName() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// Prometheus writes what a scrape shows.
+// Prometheus writes berth's part of a scrape.
 func (s *Snapshot) Prometheus(m *Writer) {
 	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(s.Started.UnixMilli())/1e3)
@@ -132,7 +132,7 @@ func (f *Loop) collectFeeds(m *Writer) {
 	m.Counter(metricMessages, uint64(s.Deliveries), "out")
 }
 
-// leaseBuckets are the pools' own bounds.
+// leaseBuckets are the bounds at which the pools count.
 var leaseBuckets = func() *Buckets {
 	bounds := make([]uint64, len(pool.Buckets))
 	for i, b := range pool.Buckets {

@@ -5,20 +5,21 @@ import "time"
 // rateSeconds is for how many seconds a loop remembers how much it did.
 const rateSeconds = 300
 
-// Rates is how many commands a loop has answered in each of the last seconds. Owned by the loop. A
-// tick enters what came since the tick before it.
+// Rates is how many commands a loop has answered in each of the last seconds. The loop owns it. A
+// tick enters what was answered since the previous tick.
 type Rates struct {
-	last    commandStats // in all, at the last tick
+	last    commandStats // the total at the previous tick
 	seconds [rateSeconds]rateSecond
 }
 
 // rateSecond is one second.
 type rateSecond struct {
-	unix int64 // which
+	unix int64 // which second
 	commandStats
 }
 
-// Tick enters what was answered since the last tick into the second of now, unix nanoseconds.
+// Tick enters what was answered since the previous tick into the second of now. now is in unix
+// nanoseconds.
 func (r *Rates) Tick(now int64, st *Counters) {
 	all := st.allCommands()
 	if all.ok < r.last.ok || all.failed < r.last.failed { // CONFIG RESETSTAT
@@ -34,14 +35,14 @@ func (r *Rates) Tick(now int64, st *Counters) {
 	r.last = all
 }
 
-// rateSeries is what all loops did, a number for each second, oldest first.
+// rateSeries is what all loops have done, one number for each second, oldest first.
 type rateSeries struct {
-	Until    int64   `json:"until"` // the second after the last one, unix
+	Until    int64   `json:"until"` // the second after the last one, unix seconds
 	Requests []int64 `json:"requests"`
 	Errors   []int64 `json:"errors"`
 }
 
-// sumRates adds up the whole seconds from since (or as far back as loops remember) until now.
+// sumRates adds up the whole seconds until now, from since on or as far back as loops remember.
 func sumRates(all []Rates, since, now time.Time) rateSeries {
 	until := now.Unix()
 	from := max(since.Unix(), until-rateSeconds+1) // the slot of the oldest second has begun to be the current one's
@@ -58,7 +59,7 @@ func sumRates(all []Rates, since, now time.Time) rateSeries {
 	return series
 }
 
-// lastSeconds is the mean of a series' last n numbers, or of all when there are fewer.
+// lastSeconds returns the mean of the last n numbers of a series, or of all if there are fewer.
 func lastSeconds(series []int64, n int) float64 {
 	n = min(n, len(series))
 	if n == 0 {

@@ -10,45 +10,45 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 )
 
-// The rows of which PROXY and the status page are made. The names of their fields are those in the
-// json tags, both in RESP and in JSON. Every number is an int64, in the unit that the name ends in;
-// what does not apply is 0 or "".
+// The rows of PROXY and of the status page. A field has the name in its json tag, both in RESP and
+// in JSON. Every number is an int64, in the unit that the name ends in. A field that does not apply
+// is 0 or "".
 
-// PoolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ is of
-// clients, sv_ of connections.
+// PoolRow is the pool of a node and user, in the columns of PgBouncer's SHOW POOLS: cl_ counts
+// clients, sv_ counts connections.
 type PoolRow struct {
 	Node         string `json:"node"`
 	User         string `json:"user"`
-	ClActive     int64  `json:"cl_active"`           // that hold a connection
-	ClWaiting    int64  `json:"cl_waiting"`          // for one
-	ClBlocking   int64  `json:"cl_waiting_blocking"` // of them, those of the class that blocking commands and the like are
+	ClActive     int64  `json:"cl_active"`           // hold a connection
+	ClWaiting    int64  `json:"cl_waiting"`          // wait for a connection
+	ClBlocking   int64  `json:"cl_waiting_blocking"` // wait for a connection for a blocking command or the like
 	SvActive     int64  `json:"sv_active"`           // leased
-	SvBlocking   int64  `json:"sv_active_blocking"`  // of them, those of that class
+	SvBlocking   int64  `json:"sv_active_blocking"`  // leased for a blocking command or the like
 	SvIdle       int64  `json:"sv_idle"`
 	SvLogin      int64  `json:"sv_login"`   // being dialled
-	MaxWait      int64  `json:"maxwait_us"` // of the client that waits now and has for longest
+	MaxWait      int64  `json:"maxwait_us"` // of the client that has waited longest and still waits
 	Hits         int64  `json:"hits"`
 	Misses       int64  `json:"misses"`
 	Dials        int64  `json:"dials"`
 	DialErrors   int64  `json:"dial_errors"`
 	Evictions    int64  `json:"evictions"`
-	Waits        int64  `json:"waits"`          // that ended, in any way
-	WaitTimeouts int64  `json:"wait_timeouts"`  // of them, in vain
+	Waits        int64  `json:"waits"`          // waits that have ended, in any way
+	WaitTimeouts int64  `json:"wait_timeouts"`  // waits that have ended without a connection
 	Limit        int64  `json:"limit"`          // connections to the node, of all its pools together; 0: any number
-	LimitBlock   int64  `json:"limit_blocking"` // of them, those of blocking commands and the like
+	LimitBlock   int64  `json:"limit_blocking"` // connections for blocking commands and the like
 }
 
-// PoolName is what tells pools apart. Two passwords of one user, the old and the new one, make one
-// row.
+// PoolName identifies a row of pools. A user's old and new password have a pool each, and both
+// pools make one row.
 type PoolName struct{ Node, User string }
 
-// Pool is one pool's, or those of several that are shown as one.
+// Pool is the figures of one pool.
 type Pool struct {
 	PoolName
 	pool.Stats
 }
 
-// PoolRows are the pools' rows.
+// PoolRows returns a row for each node and user. It relies on the order of Pools.
 func (s *Snapshot) PoolRows() []PoolRow {
 	var rows []PoolRow
 	holders := s.Total().Holders
@@ -86,27 +86,27 @@ type BackendRow struct {
 	Since     int64  `json:"state_seconds"` // for how long it has been up or down
 	PipesUp   int64  `json:"pipes_up"`
 	PipesDial int64  `json:"pipes_dialing"`
-	Owed      int64  `json:"owed"`           // replies on pipes
+	Owed      int64  `json:"owed"`           // replies that the node owes on pipes
 	Feeds     int64  `json:"feeds"`          // connections for subscriptions that clients share
-	Channels  int64  `json:"channels"`       // subscribed on them
-	Buffered  int64  `json:"buffered_bytes"` // that wait for it to read
+	Channels  int64  `json:"channels"`       // subscribed on these feeds
+	Buffered  int64  `json:"buffered_bytes"` // that wait for the node to read
 	Leased    int64  `json:"leases"`
 	Idle      int64  `json:"leases_idle"`
 	Dialing   int64  `json:"leases_dialing"`
-	Blocking  int64  `json:"leases_blocking"`       // of those in use, by blocking commands and the like
+	Blocking  int64  `json:"leases_blocking"`       // in use by blocking commands and the like
 	Limit     int64  `json:"leases_limit"`          // in use, idle and being dialled; 0: any number
-	LimitLong int64  `json:"leases_limit_blocking"` // of blocking commands and the like
-	Waiting   int64  `json:"waiting"`               // clients, for a lease
-	WaitBlock int64  `json:"waiting_blocking"`      // of them, for a blocking command or the like
-	Redirects int64  `json:"redirects"`             // MOVED and ASK that lead to it
+	LimitLong int64  `json:"leases_limit_blocking"` // in use by blocking commands and the like
+	Waiting   int64  `json:"waiting"`               // clients that wait for a lease
+	WaitBlock int64  `json:"waiting_blocking"`      // clients that wait for a lease for a blocking command or the like
+	Redirects int64  `json:"redirects"`             // MOVED and ASK that lead to the node
 	DialErrs  int64  `json:"dial_errors"`
 	Timeouts  int64  `json:"wait_timeouts"`
-	LastError string `json:"last_error"` // why a pipe was lost, or a dial failed, last
+	LastError string `json:"last_error"` // why the latest pipe was lost, or the latest dial failed
 	ErrorAge  int64  `json:"last_error_seconds"`
 }
 
-// BackendRows are the primaries in the order of their slots, and after them, by address, the other
-// nodes to which there are connections.
+// BackendRows returns the primaries in the order of their slots. After them come the other nodes to
+// which there are connections, by address.
 func (s *Snapshot) BackendRows() []BackendRow {
 	t, sum, now := s.Topology, s.Total(), s.At
 	rows := make([]BackendRow, len(t.Shards()))
@@ -166,7 +166,7 @@ func (s *Snapshot) BackendRows() []BackendRow {
 	return rows
 }
 
-// takePipes enters what the pipes tell.
+// takePipes enters the figures of the node's pipes.
 func (r *BackendRow) takePipes(c pipe.Count, now time.Time) {
 	r.PipesUp, r.PipesDial, r.Owed, r.Buffered = int64(c.Up), int64(c.Dialing), int64(c.Owed), int64(c.Buffered)
 	since := int64(0)
@@ -181,13 +181,13 @@ func (r *BackendRow) takePipes(c pipe.Count, now time.Time) {
 	r.Since = secondsSince(since, now)
 }
 
-// nodeError is what went wrong with a node last, and when, unix nanoseconds.
+// nodeError is the latest error of a node, and when it was, in unix nanoseconds.
 type nodeError struct {
 	err error
 	at  int64
 }
 
-// wordState words the state of a node without pipes by its other connections.
+// wordState finds the state of a node without pipes from its other connections.
 func (r *BackendRow) wordState() {
 	switch {
 	case r.State != "":
@@ -200,7 +200,7 @@ func (r *BackendRow) wordState() {
 	}
 }
 
-// secondsSince is how long ago unixNano was; 0 is never.
+// secondsSince returns how many seconds ago unixNano was. An unixNano of 0 is never, and gives 0.
 func secondsSince(unixNano int64, now time.Time) int64 {
 	if unixNano == 0 {
 		return 0
@@ -213,10 +213,11 @@ type SlotRow struct {
 	From     int64  `json:"from"`
 	To       int64  `json:"to"`
 	Slots    int64  `json:"slots"`
-	Node     string `json:"node"` // "": nobody serves them
+	Node     string `json:"node"` // "": no node serves the slots
 	Replicas string `json:"replicas"`
 }
 
+// SlotRows returns a row for each range of slots that one node serves, or none.
 func (s *Snapshot) SlotRows() []SlotRow {
 	t := s.Topology
 	var rows []SlotRow
@@ -269,10 +270,10 @@ type StatsRow struct {
 	Topologies     int64 `json:"topology_changes"`
 }
 
-// rateSpan is over how many seconds a rate is the mean.
+// rateSpan is how many seconds a rate is the mean of.
 const rateSpan = 10
 
-// StatsRow is the one row of berth as a whole.
+// StatsRow returns the row of berth as a whole.
 func (s *Snapshot) StatsRow() StatsRow {
 	sum, t := s.Total(), s.Topology
 	commands, redirects, rates := sum.Counters.allCommands(), sum.Counters.allRedirects(), s.rates()
@@ -307,8 +308,8 @@ func (s *Snapshot) StatsRow() StatsRow {
 	return row
 }
 
-// rates is what was answered in each of the last seconds.
+// rates returns what all loops have answered in each of the last seconds.
 func (s *Snapshot) rates() rateSeries { return sumRates(s.Total().Rates, s.Started, s.At) }
 
-// perSecond is the rate of now.
+// perSecond returns the present rate.
 func perSecond(series []int64) int64 { return int64(math.Round(lastSeconds(series, rateSpan))) }

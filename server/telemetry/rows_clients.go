@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// ClientRow is a client as PROXY CLIENTS shows it. CLIENT LIST has what Redis says of a client;
-// this is what berth knows beyond that.
+// ClientRow is a client as PROXY CLIENTS shows it: what berth knows of a client that Redis does not
+// say in CLIENT LIST.
 type ClientRow struct {
 	ID      int64  `json:"id"`
 	Addr    string `json:"addr"`
@@ -15,23 +15,23 @@ type ClientRow struct {
 	DB      int64  `json:"db"`
 	RESP    int64  `json:"resp"`
 	State   string `json:"state"`
-	Node    string `json:"node"` // to which it holds a lease, or waits for one, or where it blocks
+	Node    string `json:"node"` // where the client holds a lease, waits for a lease, or blocks
 	Age     int64  `json:"age_seconds"`
 	Idle    int64  `json:"idle_seconds"`
 	Queued  int64  `json:"requests"`        // unanswered ones
-	Owed    int64  `json:"owed"`            // of them, those a node has yet to answer
+	Owed    int64  `json:"owed"`            // requests that a node has yet to answer
 	Input   int64  `json:"input_bytes"`     // not taken yet
-	Output  int64  `json:"output_bytes"`    // that it has yet to read
+	Output  int64  `json:"output_bytes"`    // that the client has yet to read
 	Command string `json:"command"`         // the latest
-	Library string `json:"library"`         // as it called itself: name and version
+	Library string `json:"library"`         // name and version, as the client has set them
 	Multi   int64  `json:"multi"`           // commands queued since MULTI
 	Watch   int64  `json:"watching"`        // 1 between WATCH and EXEC
 	Lost    int64  `json:"watch_is_broken"` // 1: EXEC will answer nil
 }
 
-// PinRow is a connection that one client holds for itself, or on which several are blocked
-// together: the client is the one that has waited longest then. A subscriber on a shared feed holds
-// none.
+// PinRow is a connection that one client holds for itself, or on which several clients are blocked
+// together. In the latter case the row shows the client that has waited longest. A subscriber on a
+// shared feed holds no connection.
 type PinRow struct {
 	ID      int64  `json:"id"`
 	Addr    string `json:"addr"`
@@ -45,7 +45,7 @@ type PinRow struct {
 	Command string `json:"command"`      // the client's latest
 }
 
-// PinRows are the rows of the connections held longest, no more than most of them.
+// PinRows returns the rows of the connections held longest, no more than most rows.
 func (s *Snapshot) PinRows(most int) []PinRow {
 	all := slices.Clone(s.Total().Pins)
 	slices.SortStableFunc(all, func(a, b PinRow) int { return cmp.Or(cmp.Compare(b.Held, a.Held), cmp.Compare(a.ID, b.ID)) })

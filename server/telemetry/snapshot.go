@@ -10,23 +10,23 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Snapshot is berth at one moment: what every report of it is made from. The server makes it, and
-// every report is a function of it alone.
+// Snapshot is berth at one moment. The server makes it, and every report is a function of a
+// Snapshot alone. One goroutine uses a Snapshot.
 type Snapshot struct {
 	At, Started time.Time
 	Berth       Berth
 	Loops       []*Loop
-	Silent      int    // loops that have not answered
+	Silent      int    // loops that have not answered in time
 	Pools       []Pool // by node and user
 	Limits      map[string]PoolLimit
 	Topology    *router.Topology
 	Nodes       nodes.Stats
 	Commands    *router.Table
 
-	sum *Loop // see total
+	sum *Loop // made by Total when it is first needed
 }
 
-// Berth is what the process knows of itself.
+// Berth is what the process knows without asking its loops.
 type Berth struct {
 	RunID          string
 	Backend        string // which nodes berth has, in words
@@ -48,13 +48,13 @@ type Berth struct {
 // blocking commands and the like may hold; 0: no limit.
 type PoolLimit struct{ All, Blocking int }
 
-// LearnLimit enters the limit of a node.
+// LearnLimit asks for the limit of a node and enters it.
 func (s *Snapshot) LearnLimit(addr string, limit func(addr string) (all, blocking int)) {
 	all, blocking := limit(addr)
 	s.Limits[addr] = PoolLimit{all, blocking}
 }
 
-// Total is what all loops know, added up.
+// Total returns the figures of all loops, added up.
 func (s *Snapshot) Total() *Loop {
 	if s.sum == nil {
 		s.sum = NewLoop()
@@ -65,7 +65,7 @@ func (s *Snapshot) Total() *Loop {
 	return s.sum
 }
 
-// Loop is what a loop, or several, are and have done.
+// Loop is what one loop, or several added up, have done and hold now.
 type Loop struct {
 	Loops     int
 	Counters  Counters
@@ -77,7 +77,7 @@ type Loop struct {
 	LaneStats lane.Stats
 	Holders   map[PoolName]int // clients that hold a connection
 	Pins      []PinRow         // the connections held longest
-	PinsTotal int              // of all that are held
+	PinsTotal int              // all connections that are held
 
 	InputBytes, OutputBytes int // memory held for clients
 
@@ -90,13 +90,15 @@ type Loop struct {
 	Lanes      int // connections on which clients are blocked together
 }
 
+// NewLoop makes a Loop in which every figure is 0.
 func NewLoop() *Loop {
 	f := &Loop{Pipes: map[string]pipe.Count{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
 	f.Counters.Init()
 	return f
 }
 
-// add counts in what another loop knows.
+// add adds the figures of another loop. A new field of Loop is added here, and a test fails until
+// it is.
 func (f *Loop) add(o *Loop) {
 	f.Loops += o.Loops
 	f.Counters.Add(&o.Counters)

@@ -9,20 +9,20 @@ import (
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// SharedReport is the report that the viewers of the status page share: whoever asks first has the
-// loops asked, the others get the same answer until it is statusAge old.
+// SharedReport is the report that all viewers of the status page share. The first request has the
+// loops asked. The next requests get the same answer until it is statusAge old.
 //
 //	page ─every second─▶ /status.json ─▶ json ─▶ look: every loop
 type SharedReport struct {
 	look func(pins int) *Snapshot
 
-	mu   sync.Mutex // guards made and body; held while the loops are asked, so that one at a time asks them
+	mu   sync.Mutex // guards made and body; held while the loops are asked, so that one request at a time asks them
 	made time.Time
 	body []byte
 }
 
 const (
-	statusAge  = 300 * time.Millisecond // less than the page's second, so that each of its questions gets a new answer
+	statusAge  = 300 * time.Millisecond // less than the second between two requests of a page, so that each gets a new answer
 	StatusPins = 20                     // connections held longest that are shown
 )
 
@@ -33,13 +33,13 @@ type StatusReport struct {
 	Revision     string           `json:"revision"`
 	Backend      string           `json:"backend"`
 	Ready        bool             `json:"ready"`
-	Why          string           `json:"why"`          // it is not
-	LoopsSilent  int              `json:"loops_silent"` // did not answer: what they know is missing
+	Why          string           `json:"why"`          // berth is not ready
+	LoopsSilent  int              `json:"loops_silent"` // have not answered in time: their figures are old or missing
 	PoolMaxTotal int              `json:"pool_max_total"`
 	Stats        StatsRow         `json:"stats"`
 	Rates        rateSeries       `json:"rates"`
 	Errors       map[string]int64 `json:"errors"`    // error replies by first word
-	Bounds       []int64          `json:"bounds_us"` // of the buckets of lease times; one more bucket has none
+	Bounds       []int64          `json:"bounds_us"` // of the buckets of lease times; the last bucket has no bound
 	Nodes        []statusNode     `json:"nodes"`
 	Pools        []PoolRow        `json:"pools"`
 	Slots        []SlotRow        `json:"slots"`
@@ -47,13 +47,13 @@ type StatusReport struct {
 	PinsTotal    int              `json:"pins_total"`
 }
 
-// statusNode is a node and how long its leases were waited for and held.
+// statusNode is a node and the times for which its leases were waited for and held.
 type statusNode struct {
 	BackendRow
-	Leases map[string]leaseTimes `json:"lease_times"` // by reason; only reasons that there were
+	Leases map[string]leaseTimes `json:"lease_times"` // by reason; a reason without a lease is missing
 }
 
-// leaseTimes counts leases by bucket, since the start.
+// leaseTimes counts the leases since the start, by bucket.
 type leaseTimes struct {
 	Wait leaseCounts `json:"wait"`
 	Hold leaseCounts `json:"hold"`
@@ -61,7 +61,7 @@ type leaseTimes struct {
 
 type leaseCounts [len(pool.Buckets) + 1]uint64
 
-// Status is the report.
+// Status returns the report of /status.json.
 func (s *Snapshot) Status() *StatusReport {
 	r := &StatusReport{
 		Time: s.At.UnixMilli(), Version: build.Version, Revision: build.Revision(), Backend: s.Berth.Backend, Ready: s.Berth.Ready == nil,
@@ -88,7 +88,7 @@ var poolBounds = func() (us []int64) {
 	return us
 }()
 
-// leaseTimes adds up the pools of each node, by reason.
+// leaseTimes returns the times of each node's leases by reason, its pools added up.
 func (s *Snapshot) leaseTimes() map[string]map[string]leaseTimes {
 	all := map[string]map[string]leaseTimes{}
 	for _, p := range s.Pools {
@@ -113,7 +113,7 @@ func (s *Snapshot) leaseTimes() map[string]map[string]leaseTimes {
 	return all
 }
 
-// JSON is the report, a moment old at most.
+// JSON returns the report. It is no older than statusAge.
 func (st *SharedReport) JSON() []byte {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -127,5 +127,5 @@ func (st *SharedReport) JSON() []byte {
 	return st.body
 }
 
-// NewSharedReport makes one of looks at the server.
+// NewSharedReport makes a SharedReport of looks at the server.
 func NewSharedReport(look func(pins int) *Snapshot) *SharedReport { return &SharedReport{look: look} }
