@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -26,7 +27,7 @@ func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
 
 // What slotOf says besides a slot.
 const (
-	noSlot    = -1
+	noSlot    = backend.NoSlot
 	manySlots = -2
 )
 
@@ -39,18 +40,14 @@ func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) 
 	return shardOf(t, s.slotOf(cmd, args), s.id)
 }
 
-// shardOf is the shard that serves a slot; one of them all, by the client's number, when there is
-// no slot.
+// shardOf is backend.ShardOf for what slotOf says. When there is no shard, it says why in Redis'
+// words.
 func shardOf(t *router.Topology, slot int, client int64) (shard int, text string) {
-	switch {
-	case slot == manySlots:
+	if slot == manySlots {
 		return -1, errCrossSlot
-	case len(t.Shards()) == 0:
-		return -1, errNotServed
-	case slot == noSlot:
-		return int(client % int64(len(t.Shards()))), ""
 	}
-	if shard = t.Shard(uint16(slot)); shard < 0 {
+	shard, ok := backend.ShardOf(t, slot, client)
+	if !ok {
 		return -1, errNotServed
 	}
 	return shard, ""

@@ -89,9 +89,9 @@ func (ln *lane) attach() {
 	ln.addr, ln.target = ln.target, ""
 	if ln.addr == "" {
 		t := sh.Nodes.Topology()
-		shard, text := sh.Shard(t, g.slot, g.client)
-		if text != "" {
-			ln.failed(text)
+		shard, ok := backend.ShardOf(t, g.slot, g.client)
+		if !ok {
+			ln.failed(sh.NotServed)
 			return
 		}
 		ln.addr = t.Shards()[shard].Primary

@@ -43,9 +43,6 @@ func startLanes(t *testing.T, url string) (homeLoop, *Lanes) {
 	shared := &Shared{
 		Nodes:    behind,
 		Settings: func() Settings { return Settings{MaxLanes: 1, Share: true, MaxRedirects: 5} },
-		Shard: func(t *router.Topology, slot int, _ int64) (int, string) {
-			return t.Shard(uint16(slot)), ""
-		},
 	}
 	return loop, New(loop, shared, func(router.Redirect) {})
 }

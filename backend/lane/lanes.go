@@ -40,10 +40,14 @@ type Shared struct {
 	Nodes    backend.Places
 	Pools    *pool.Pools
 	Settings func() Settings
-	Shard    func(t *router.Topology, slot int, client int64) (shard int, refusal string) // where a command goes
-	AsUser   func(id backend.Identity) backend.Identity                                   // for berth's own questions in a user's name
-	Lost     func(err *backend.LostError) (reply []byte)                                  // words a lost reply
-	NoLease  func(addr string, err error) (refusal string)                                // words why there is no connection
+
+	// AsUser returns the identity for berth's own questions in a user's name.
+	AsUser func(id backend.Identity) backend.Identity
+
+	// What clients read. The words are the caller's.
+	Lost      func(err *backend.LostError) (reply []byte)   // a reply that will not come
+	NoLease   func(addr string, err error) (refusal string) // there is no connection
+	NotServed string                                        // no node serves the slot
 
 	homes     atomic.Pointer[[]*Lanes]
 	loners    atomic.Int64 // numbers for groups of one
@@ -145,8 +149,8 @@ func (ls *Lanes) Each(visit func(h Holding)) {
 func (ls *Lanes) TopologyChanged() {
 	t := ls.shared.Nodes.Topology()
 	for _, g := range ls.groups {
-		shard, refusal := ls.shared.Shard(t, g.slot, g.client)
-		if refusal != "" {
+		shard, ok := backend.ShardOf(t, g.slot, g.client)
+		if !ok {
 			continue
 		}
 		for _, ln := range slices.Clone(g.lanes) {

@@ -101,8 +101,8 @@ func (c *command) fromLeft() bool {
 func (o *orphan) send(command []byte) {
 	o.tries++
 	t := o.ls.shared.Nodes.Topology()
-	shard, text := o.ls.shared.Shard(t, o.c.slot, o.c.client)
-	if text != "" {
+	shard, ok := backend.ShardOf(t, o.c.slot, o.c.client)
+	if !ok {
 		o.again(command)
 		return
 	}

@@ -55,7 +55,7 @@ type Asker struct {
 	Addr     net.Addr
 	Name     string
 	Identity backend.Identity
-	Slot     int // of the command's keys, in the caller's terms: see Shared.Shard
+	Slot     int // of the command's keys; backend.NoSlot: it has none
 }
 
 // NewWaiter reads what a client asks for. The words are copied.

@@ -1,0 +1,20 @@
+package backend
+
+import "github.com/berth-proxy/berth/router"
+
+// NoSlot stands for the slot of a command without keys.
+const NoSlot = -1
+
+// ShardOf returns the shard that serves a slot. For NoSlot it is one of all shards, chosen by the
+// client's number. ok is false if no shard is known.
+func ShardOf(t *router.Topology, slot int, client int64) (shard int, ok bool) {
+	shards := len(t.Shards())
+	switch {
+	case shards == 0:
+		return -1, false
+	case slot == NoSlot:
+		return int(client % int64(shards)), true
+	}
+	shard = t.Shard(uint16(slot))
+	return shard, shard >= 0
+}
