@@ -46,7 +46,7 @@ type loop struct {
 	dirty       []*session  // have output to write
 	staying     []*stay     // have bytes to flush on their lease
 	slowReaders slowReaders // who reads long replies slowly
-	linger      []*session  // closed for input, their last replies still on the way
+	parting     []parting   // sessions that have nothing more to say
 	gone        []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
 	parsers     []*codec.RequestParser
 	bufs        [][]byte
@@ -248,7 +248,7 @@ func (l *loop) tick() {
 	clear(l.gone)
 	l.gone = l.gone[:0]
 	l.tickSessions()
-	l.tickLinger()
+	l.tickParting()
 	l.rates.Tick(l.clock, &l.stats)
 }
 

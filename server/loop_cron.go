@@ -57,19 +57,3 @@ func (s *session) check(topology *router.Topology) {
 		st.revoke(telemetry.RevokedIdle)
 	}
 }
-
-// tickLinger closes the sessions whose last output has gone out.
-func (l *loop) tickLinger() {
-	left := l.linger[:0]
-	for _, s := range l.linger {
-		switch {
-		case s.closed:
-		case s.conn.OutboundBuffered() == 0:
-			s.close()
-		default:
-			left = append(left, s)
-		}
-	}
-	clear(l.linger[len(left):])
-	l.linger = left
-}

@@ -68,6 +68,7 @@ type session struct {
 	closed           bool
 	halfClosed       *halfClosed      // the client has closed its sending side
 	reason           telemetry.Reason // why closing, for log and metric
+	isParting        bool             // in loop.parting
 
 	prev, next      *session // in loop.first
 	born, lastHeard int64    // unix nanoseconds

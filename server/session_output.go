@@ -64,12 +64,19 @@ func (s *session) flush() {
 		s.checkOutput()
 	}
 	if s.closing && s.head == nil {
-		if s.conn.OutboundBuffered() > 0 {
-			s.loop.linger = append(s.loop.linger, s)
-			return
-		}
-		s.close()
+		s.part()
 	}
+}
+
+// part begins the end of a session that has nothing more to say.
+func (s *session) part() {
+	if s.isParting {
+		return
+	}
+	s.isParting = true
+	p := parting{s: s}
+	p.proceed()
+	s.loop.parting = append(s.loop.parting, p)
 }
 
 // holdsBack reports whether the output may wait for the next reply. After EXEC, +OK and +QUEUED are
