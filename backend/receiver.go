@@ -63,7 +63,7 @@ var (
 	ErrHungUp   = errors.New("closed by the node")
 	ErrUnowed   = errors.New("the node sent a reply that no request is owed")
 	ErrPush     = errors.New("the node sent a push on a shared connection")
-	ErrTimeout  = errors.New("no reply within backend-timeout")
+	ErrTimeout  = errors.New("no reply within backend-timeout-ms")
 	ErrRetired  = errors.New("no longer used")
 	ErrShutdown = errors.New("berth is shutting down")
 )

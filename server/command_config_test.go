@@ -112,3 +112,17 @@ func TestConfigGetIsAMapInRESP3(t *testing.T) {
 		t.Errorf("an unknown name gives %q", got)
 	}
 }
+
+func TestConnectTimeoutSetWhileRunningHoldsForBerthsOwnQuestions(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	berth := startBerth(t, node.Addr(), "--backend-connect-timeout-ms", "3600000")
+	c := dial(t, berth.Addr())
+	if got := c.Do("CONFIG", "SET", "backend-connect-timeout-ms", "50"); got != "OK" {
+		t.Fatal(got)
+	}
+	node.Pause()
+	defer node.Resume()
+	berth.srv.nodes.Refresh()
+	eventually(t, "berth to give up a silent node", func() bool { return !berth.srv.nodes.Ready() })
+}

@@ -505,6 +505,7 @@ var differences = []difference{
 	{"client|setinfo client|no-touch", "Redis has it since 7.2, clients send it to all", redisSays("-ERR unknown subcommand"), true},
 	{"client|kill", "which users there are the nodes know", both(berthSays(":0"), redisSays("-ERR No such user")), false},
 	{"time", "time", sameTree, false},
+	{"role", "a node counts its offset once a client has sent it SYNC, which berth refuses", sameTree, false},
 	{"scan sscan hscan zscan", "cursors name buckets of a hash table", func(m met) bool {
 		cursor := 2
 		if m.cmd.Name == "scan" {

@@ -13,15 +13,15 @@ import (
 	"github.com/berth-proxy/berth/server/config"
 )
 
-// Log is berth's log: one line per life event, none per request, to standard error or a file that
-// can be opened again after it was moved away. Safe for any goroutine.
+// eventLog is berth's log: one line per life event, none per request. It goes to standard error, or
+// to a file that can be opened again after it was moved away. Safe for any goroutine.
 type eventLog struct {
 	*slog.Logger
 	level slog.LevelVar
 	out   logOutput
 }
 
-// OpenLog opens the log at path (empty: standard error), which is created and appended to.
+// openEventLog opens the log at path (empty: standard error), which is created and appended to.
 func openEventLog(path string, level slog.Level) (*eventLog, error) {
 	l := &eventLog{out: logOutput{path: path}}
 	l.level.Set(level)

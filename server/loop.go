@@ -25,7 +25,8 @@ import (
 // turn, posted to run after the sockets that are ready now, so that all clients of this batch share
 // one write to each node.
 //
-//	sockets ready ─▶ Traffic … Traffic ─▶ turn: resume ▸ flush pipes ▸ flush leases ▸ flush sessions
+//	sockets ready ─▶ Traffic … Traffic ─▶ turn: resume ▸ flush pipes ▸ flush leases
+//	                                     ▸ flush sessions ▸ flush feeds
 type loop struct {
 	srv    *server
 	el     gnet.EventLoop

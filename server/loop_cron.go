@@ -36,8 +36,8 @@ func (l *loop) tickSessions() {
 	l.held = l.held[:0]
 }
 
-// lookAfter closes the client if it has been idle for too long, or has not read for too long, ends
-// a lease that owes a reply for too long, and takes one back that watches for too long.
+// check closes the client if it has been idle for too long, or has not read for too long. It ends a
+// lease that owes a reply for too long, and takes one back that watches for too long.
 func (s *session) check(topology *router.Topology) {
 	l := s.loop
 	cfg := l.srv.config()

@@ -147,6 +147,7 @@ func (srv *server) configure(cfg *config.Config) {
 	srv.parseLimits.Store(&parseLimits{open: limits, closed: closed})
 	srv.pipeSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	srv.pipeSettings.SetTimeout(cfg.BackendTimeout)
+	srv.nodes.SetDialTimeout(cfg.BackendConnectTimeout)
 	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
 	srv.poolSettings.Change(func(v *pool.Values) { *v = poolValues(cfg) })
 	srv.openPools()

@@ -16,7 +16,7 @@ import (
 
 // session is our side of one client. Owned by its event loop.
 //
-//	bytes ─▶ take ─▶ dispatch ─▶ pipe or lease ─▶ node
+//	bytes ─▶ take ─▶ dispatch ─▶ pipe, lane, feed or lease ─▶ node
 //	             request queue (head … tail) │
 //	client ◀─ out ◀── in the client's order ◀┘
 type session struct {

@@ -2,8 +2,9 @@ package main
 
 import "github.com/berth-proxy/berth/router"
 
-// request is one command in flight. It stands in its session's queue from the moment it is read
-// until its reply is in the session's output; replies that come early wait in it.
+// request is one command in flight. It is in its session's queue from when it is sent, or when
+// berth's own answer has to wait for its turn, until its reply is in the session's output. A reply
+// that comes early waits in it.
 //
 // Owned by the session's loop. When the client leaves, its waiting requests live on until their
 // replies came.

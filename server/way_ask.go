@@ -10,9 +10,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// A poll puts a client's request to every primary and hands on all that they answer, for a reply to
-// which berth adds something of its own. It travels on the client's own pipes: what a user may not
-// ask, the nodes refuse.
+// primariesAsked is a request that goes to every primary, for a reply to which berth adds something
+// of its own. It travels on the client's own pipes: what a user may not ask, the nodes refuse.
 //
 // Owned by the loop of the client.
 type primariesAsked struct {
@@ -21,8 +20,8 @@ type primariesAsked struct {
 	then    func(answers [][]byte)
 }
 
-// poll asks so many of the primaries. The caller has seen to it that nothing of the client is on
-// its way. then runs on the loop, perhaps before poll returns.
+// askPrimaries asks so many of the primaries. The caller has seen to it that nothing of the client
+// is on its way. then runs on the loop, perhaps before askPrimaries returns.
 func (s *session) askPrimaries(request []byte, shards int, then func(answers [][]byte)) {
 	t := s.loop.srv.nodes.Topology()
 	shards = min(shards, len(t.Shards()))
@@ -43,7 +42,7 @@ func (p *primariesAsked) arrived() {
 	}
 }
 
-// polled is owed one primary's answer. It is a backend.Receiver.
+// primaryAsked is owed one primary's answer. It is a backend.Receiver.
 type primaryAsked struct {
 	poll  *primariesAsked
 	shard int

@@ -53,7 +53,6 @@ func (srv *server) offsetMoves() bool {
 	return x < 7 || x == 7 && y < 2
 }
 
-// waitForReplicas runs WAIT.
 // waitInMulti says why WAIT cannot be queued, "" if it can.
 func waitInMulti(s *session, _ [][]byte) (refusal string) {
 	if s.loop.srv.offsetMoves() {
@@ -62,6 +61,7 @@ func waitInMulti(s *session, _ [][]byte) (refusal string) {
 	return "ERR berth: WAIT inside MULTI is not available over Redis " + s.loop.srv.redisVersion()
 }
 
+// waitForReplicas runs WAIT.
 func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	if len(t.Shards()) == 0 {
@@ -161,7 +161,7 @@ func (p *replicaCountPart) answer(reply []byte) {
 	a.r.done(codec.AppendInt(nil, a.least))
 }
 
-// leaveAcks ends a WAIT whose client is gone, or no longer waits.
+// leaveReplicaCount ends a WAIT whose client is gone, or no longer waits.
 func (s *session) leaveReplicaCount(why string) {
 	a := s.replicaCount
 	if a == nil {

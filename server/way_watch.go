@@ -42,7 +42,7 @@ func (st *stay) revoke(why telemetry.Revocation) {
 	lease.Detach() // its ledger knows what to undo
 }
 
-// watch attaches a lease to the node of the keys and watches them there.
+// watchKeys attaches a lease to the node of the keys and watches them there.
 func watchKeys(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case s.txn == nil:

@@ -162,6 +162,10 @@ func (n *Nodes) Stats() Stats {
 // meanwhile.
 func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
 
+// SetDialTimeout changes how long connecting to a node may take, and each answer to a question of
+// berth's.
+func (n *Nodes) SetDialTimeout(d time.Duration) { n.settings.SetDialTimeout(d) }
+
 // SetTopologyInterval changes how often the topology is asked for if there is no other cause.
 func (n *Nodes) SetTopologyInterval(d time.Duration) {
 	n.settings.SetTopologyInterval(d)

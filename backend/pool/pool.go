@@ -60,7 +60,7 @@ func newPool(addr string, user backend.Identity, settings *Settings, nl *nodeLim
 	return p
 }
 
-// idleTimer returns a timer for f that is not running.
+// stoppedTimer returns a timer for f that is not running.
 func stoppedTimer(f func()) *time.Timer {
 	t := time.AfterFunc(time.Hour, f)
 	t.Stop()

@@ -55,7 +55,7 @@ type Config struct {
 	PoolMaxTotal    int // 0: derived from the node's own limit
 	PoolWaitTimeout time.Duration
 	PoolBlocking    int           // percent of the connections
-	WatchMaxIdle    time.Duration // 0: for ever
+	WatchMaxIdle    time.Duration // 0: only when others wait
 	PoolHealthCheck time.Duration // 0: never
 	PoolDialRate    int           // per second; 0: none are made ahead
 	PoolDialing     int           // 0: no limit

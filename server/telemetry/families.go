@@ -21,7 +21,7 @@ var (
 	metricLimitHits         = counterFamily("berth_client_limits_total", "Limits that clients ran into, by the option that sets them.", "option")
 
 	metricCommands        = counterFamily("berth_commands_total", "Commands answered, by name and outcome (ok, error).", "command", "outcome")
-	metricCommandDuration = histogramFamily("berth_command_duration_seconds", "Time from a command's last byte read to its reply written, by way of travel; the wait of blocking commands included.", "way")
+	metricCommandDuration = histogramFamily("berth_command_duration_seconds", "Time from sending a command on its way to its last reply, by way of travel; the wait of blocking commands included, the wait for a connection and commands that berth answers alone not.", "way")
 	metricErrors          = counterFamily("berth_errors_total", "Error replies to clients, by the first word of the error.", "error")
 
 	metricNodeConnections = gaugeFamily("berth_node_connections", "Connections from berth to a node now, by kind (pipe, lease, feed) and state.", "node", "kind", "state")
@@ -50,7 +50,7 @@ var (
 	metricOrphans = counterFamily("berth_orphan_pops_total", "Elements popped for a client that had just left, with nobody else waiting, by what became of them (returned, kept, dropped, lost).", "outcome")
 
 	metricRedirects   = counterFamily("berth_redirects_total", "Redirects by nodes that berth followed, by kind (moved, ask).", "kind")
-	metricRefreshes   = counterFamily("berth_topology_refreshes_total", "Times the Cluster was asked who serves which slots, by outcome (same, changed, error).", "outcome")
+	metricRefreshes   = counterFamily("berth_topology_refreshes_total", "Times the nodes or Sentinels were asked who the primaries are, by outcome (same, changed, error).", "outcome")
 	metricShards      = gaugeFamily("berth_topology_shards", "Primaries with slots.")
 	metricSlotsServed = gaugeFamily("berth_topology_slots", "Slots that have a primary; 16384 when all is well.")
 
