@@ -5,46 +5,57 @@ import (
 	"time"
 )
 
-// blockRule says how a command asks to block. The zero value: never.
+// blockRule says how a command asks to block. The zero value: it never does.
 type blockRule struct {
-	arg    int  // position of the timeout in seconds, from the end when negative
-	option bool // a BLOCK option with a timeout in milliseconds (XREAD, XREADGROUP)
-	always bool // in a way unknown here (learned from a node)
+	arg    int  // position of the timeout in seconds, from the end when negative; 0: none
+	option bool // a BLOCK option has the timeout, in milliseconds (XREAD, XREADGROUP)
+	always bool // it may always block: learned from a node, which does not say where the timeout is
 }
 
-// Blocks reports whether the request, as written, may wait on the node. Inside MULTI nothing does,
-// whatever it says.
+// Blocks reports whether the request, as written, may wait on the node. Inside MULTI no command
+// waits.
 func (c *Command) Blocks(args [][]byte) bool {
-	arg, _ := c.BlockTimeout(args)
+	arg, _ := c.timeoutArg(args)
 	return arg >= 0 || c.block.always
 }
 
 // Timeout is how long a request asks to wait.
 type Timeout struct {
-	Arg    int           // its place among the words
+	Arg    int           // its position among the arguments
 	Unit   time.Duration // time.Second (a decimal fraction is allowed) or time.Millisecond
 	Asked  time.Duration // 0: for ever
-	Opaque bool          // it is spelt in a way that only the node judges: it is passed on as it is
+	Opaque bool          // berth does not read the text and passes it on unchanged: the node judges it
 }
 
-// maxTimeout keeps deadlines within what time can count. A longer wait is the node's matter.
-const maxTimeout = 50 * 365 * 24 * time.Hour
+const (
+	// maxTimeout keeps deadlines within what an int64 of nanoseconds can count.
+	maxTimeout = 50 * 365 * 24 * time.Hour
+	// maxTimeoutText is the longest text that is read, in bytes. A longer one may be a time too
+	// short for a float64, which would be 0, for ever.
+	maxTimeoutText = 32
+	// minTimeLeft is the shortest time that is written. 0 would be for ever, and Redis before 7.0
+	// reads a timeout of 0.001 s as 0.
+	minTimeLeft = 2 * time.Millisecond
+)
 
 // Timeout reads the timeout of a request. ok is false when the request does not block or has no
 // such argument.
 func (c *Command) Timeout(args [][]byte) (t Timeout, ok bool) {
-	arg, unit := c.BlockTimeout(args)
+	arg, unit := c.timeoutArg(args)
 	if arg < 0 {
 		return Timeout{Arg: -1, Opaque: true}, false
 	}
 	return ParseTimeout(args, arg, unit), true
 }
 
-// ParseTimeout reads the timeout at a known place. It takes less than Redis does, so that what it
-// takes means the same there.
+// ParseTimeout reads the timeout at args[arg]. It accepts less than Redis does (digits without a
+// leading zero, and a fraction of seconds), so that what it accepts is the same time there.
 func ParseTimeout(args [][]byte, arg int, unit time.Duration) Timeout {
 	t := Timeout{Arg: arg, Unit: unit, Opaque: true}
 	text := args[arg]
+	if len(text) > maxTimeoutText || len(text) > 1 && text[0] == '0' && text[1] != '.' {
+		return t
+	}
 	for i, c := range text {
 		if (c < '0' || c > '9') && (c != '.' || unit != time.Second || i == 0 || i == len(text)-1) {
 			return t
@@ -62,17 +73,10 @@ func ParseTimeout(args [][]byte, arg int, unit time.Duration) Timeout {
 	return t
 }
 
-// Left is what is left of the timeout when some of it has gone, at least a millisecond; 0: for
-// ever.
-func (t Timeout) Left(gone time.Duration) time.Duration {
-	if t.Asked == 0 {
-		return 0
-	}
-	return max(t.Asked-gone, time.Millisecond)
-}
-
-// Append appends so much time in the timeout's unit, rounded up to whole milliseconds; 0: for ever.
-func (t Timeout) Append(dst []byte, left time.Duration) []byte {
+// AppendLeft appends the time that is left of the timeout, in its unit and rounded up to whole
+// milliseconds. It never appends 0, which would be for ever, however little is left.
+func (t Timeout) AppendLeft(dst []byte, left time.Duration) []byte {
+	left = max(left, minTimeLeft)
 	millis := int64((left + time.Millisecond - 1) / time.Millisecond)
 	if t.Unit == time.Millisecond {
 		return strconv.AppendInt(dst, millis, 10)
@@ -80,10 +84,9 @@ func (t Timeout) Append(dst []byte, left time.Duration) []byte {
 	return strconv.AppendFloat(dst, float64(millis)/1000, 'f', -1, 64)
 }
 
-// BlockTimeout returns which argument holds the blocking timeout, and its unit: time.Second (a
-// decimal fraction is allowed) or time.Millisecond. -1 when the request does not block or has no
-// such argument. 0 means for ever.
-func (c *Command) BlockTimeout(args [][]byte) (arg int, unit time.Duration) {
+// timeoutArg returns the position and the unit of the timeout argument. arg is -1 when the request
+// does not block or has no such argument.
+func (c *Command) timeoutArg(args [][]byte) (arg int, unit time.Duration) {
 	if c.block.option {
 		return blockOption(args), time.Millisecond
 	}
@@ -97,10 +100,9 @@ func (c *Command) BlockTimeout(args [][]byte) (arg int, unit time.Duration) {
 	return arg, time.Second
 }
 
-// blockOption reads the options of XREAD and XREADGROUP up to STREAMS, in the way the command
-// itself does, and returns the position of BLOCK's value, or -1. A group, a consumer or a stream
-// may be called BLOCK. An option unknown here is stepped over: at worst a request that does not
-// block gets a connection of its own.
+// blockOption reads the options of XREAD and XREADGROUP up to STREAMS, as Redis does, and returns
+// the position of BLOCK's value, or -1. A group, a consumer or a stream may be called BLOCK. An
+// unknown option is skipped: at worst a request that does not block gets a connection of its own.
 func blockOption(args [][]byte) int {
 	for i := 1; i < len(args)-1; i++ {
 		switch {

@@ -150,6 +150,25 @@ func TestRefusedCommandsHaveTheWordsOfALiveServerWhereItRefusesToo(t *testing.T)
 	}
 }
 
+func TestTimeoutsThatAreReadAreTimeoutsToALiveServer(t *testing.T) {
+	c := redistest.Dial(t, redistest.Start(t).Addr())
+	for _, text := range []string{"0", "00", "7", "007", "0250", "0.0", "0.5", "00.5", "1.", ".5", "1.2.3", "-1", "-0", "+1", " 1", "1e1", "0x10", "", "nan"} {
+		for _, request := range [][]any{{"BLPOP", "k", text}, {"XREAD", "BLOCK", text, "STREAMS", "s", "0"}} {
+			args := byteArgs(request)
+			cmd, err := Builtin().Lookup(args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Do("MULTI") // nothing blocks in it
+			c.Do(request...)
+			reply := c.DoRaw("EXEC")
+			if timeout, _ := cmd.Timeout(args); !timeout.Opaque && reply != "*1\r\n*-1\r\n" {
+				t.Errorf("%q is read as %v, and the server says %q", request, timeout.Asked, reply)
+			}
+		}
+	}
+}
+
 func byteArgs(words []any) [][]byte {
 	args := make([][]byte, len(words))
 	for i, w := range words {

@@ -18,7 +18,7 @@ func TestIDsAreDenseAndContainersComeFirst(t *testing.T) {
 			continue
 		}
 		if isSub && (c.Container().Name != head || c.Container().ID >= c.ID || !slices.Contains(c.Container().Subcommands(), c)) {
-			t.Errorf("%s: not properly behind its container", c.Name)
+			t.Errorf("%s: not after its container", c.Name)
 		}
 	}
 }
@@ -101,14 +101,14 @@ func TestBlockIsAnOptionAndNotAnyWordCalledBlock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		arg, unit := cmd.BlockTimeout(args)
+		arg, unit := cmd.timeoutArg(args)
 		if arg != c.arg || arg >= 0 && unit != c.unit || cmd.Blocks(args) != (c.arg >= 0) || cmd.Travels(args) != c.way {
 			t.Errorf("%s: argument %d in %v, %v", c.request, arg, unit, cmd.Travels(args))
 		}
 	}
 	hidden := words("XREAD", "BLOCK\x00", "0", "STREAMS", "a", "$")
 	if cmd, _ := Builtin().Lookup(hidden); !cmd.Blocks(hidden) {
-		t.Error("BLOCK with a NUL byte behind it is an option to Redis")
+		t.Error("BLOCK with a NUL byte after it is an option to Redis")
 	}
 }
 
@@ -224,7 +224,7 @@ func checkKeys(t *testing.T, cmd *Command, args [][]byte) {
 			t.Fatalf("%s %q: key at %d", cmd.Name, args, k)
 		}
 	}
-	if arg, _ := cmd.BlockTimeout(args); arg == 0 || arg < -1 || arg >= len(args) {
+	if arg, _ := cmd.timeoutArg(args); arg == 0 || arg < -1 || arg >= len(args) {
 		t.Fatalf("%s %q: timeout at %d", cmd.Name, args, arg)
 	}
 	cmd.Travels(args)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -411,12 +412,9 @@ func harmlessWords(words []string) bool {
 	if rules := theGrammar()[c.Name]; len(rules) > 0 && rules[0].never {
 		return false
 	}
-	if at, unit := c.BlockTimeout(args); at >= 0 {
-		longest := 0.05
-		if unit.Seconds() < 1 {
-			longest = 50
-		}
-		v, err := strconv.ParseFloat(words[at], 64)
+	if timeout, blocks := c.Timeout(args); blocks {
+		longest := float64(50*time.Millisecond) / float64(timeout.Unit)
+		v, err := strconv.ParseFloat(words[timeout.Arg], 64)
 		return err != nil || v < 0 || v > 0 && v <= longest
 	}
 	switch c.Name {

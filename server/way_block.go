@@ -108,7 +108,7 @@ func withTimeLeft(cmd *router.Command, raw []byte, args [][]byte, gone time.Dura
 		word, other := words[i]
 		switch {
 		case i == timeout.Arg && reduced:
-			out = codec.AppendBulk(out, timeout.Append(nil, timeout.Left(gone)))
+			out = codec.AppendBulk(out, timeout.AppendLeft(nil, timeout.Asked-gone))
 		case other:
 			out = codec.AppendBulkString(out, word)
 		default:

@@ -102,7 +102,7 @@ func (p *replicaCountPart) send() {
 	a := p.a
 	timeout := []byte(a.words[1])
 	if t := router.ParseTimeout([][]byte{timeout}, 0, time.Millisecond); t.Asked > 0 {
-		timeout = t.Append(nil, t.Left(time.Duration(a.s.loop.clock-a.since)))
+		timeout = t.AppendLeft(nil, t.Asked-time.Duration(a.s.loop.clock-a.since))
 	}
 	first := pingCommand
 	if !a.s.loop.srv.offsetMoves() {

@@ -141,20 +141,19 @@ func (w *Waiter) sign() string {
 	return string(b)
 }
 
-// append appends the command with what is left of the time until a deadline; 0: it waits for ever.
+// append appends the command. Its timeout is the time left until a deadline; 0: for ever.
 func (c *command) append(dst []byte, until, now int64) []byte {
 	dst = codec.AppendArray(dst, len(c.words))
 	for i, word := range c.words {
-		if i != c.timeout.Arg || c.timeout.Opaque {
+		switch {
+		case i != c.timeout.Arg || c.timeout.Opaque:
 			dst = codec.AppendBulk(dst, word)
-			continue
+		case until == 0:
+			dst = codec.AppendBulkString(dst, "0")
+		default:
+			var text [32]byte
+			dst = codec.AppendBulk(dst, c.timeout.AppendLeft(text[:0], time.Duration(until-now)))
 		}
-		left := time.Duration(0)
-		if until != 0 {
-			left = max(time.Millisecond, time.Duration(until-now))
-		}
-		var text [32]byte
-		dst = codec.AppendBulk(dst, c.timeout.Append(text[:0], left))
 	}
 	return dst
 }
