@@ -34,6 +34,9 @@ func TestEveryRowIsCompleteInItself(t *testing.T) {
 		if (c.Way == Refused) != (c.Refusal() != "") || strings.ContainsAny(c.Refusal(), "\r\n") {
 			t.Errorf("%s: %v with refusal %q", c.Name, c.Way, c.Refusal())
 		}
+		if c.Is(Protected) != strings.Contains(c.Refusal(), "command not allowed. If the enable-") || c.Is(Debug) && !c.Is(Protected) {
+			t.Errorf("%s: protected %v with refusal %q", c.Name, c.Is(Protected), c.Refusal())
+		}
 		if c.Way == Split && c.Keyless() || c.Way == FanOut && !c.Keyless() {
 			t.Errorf("%s: %v, keyless %v", c.Name, c.Way, c.Keyless())
 		}

@@ -1,8 +1,7 @@
 package router
 
-// Traits are what a proxy has to know of a command beyond what COMMAND reports. They are columns of
-// commands.tbl, so that nothing else compares names. A command that was learned from a node has
-// none.
+// Traits are what a proxy has to know about a command beyond what COMMAND reports. They are columns
+// of commands.tbl, so that no code compares names. A command that was learned from a node has none.
 type Traits uint32
 
 const (
@@ -11,14 +10,15 @@ const (
 	Unqueued                           // runs at once between MULTI and EXEC
 	Exec                               // runs what was queued
 	Watch                              // begins a WATCH
-	Broadcast                          // a blocking read that takes nothing away: all who wait get the reply
-	Personal                           // blocks on behalf of one consumer: nobody else may have the reply
-	Monitor                            // the node then sends what others run
+	Broadcast                          // a blocking read that takes nothing away: all waiting clients get the reply
+	Personal                           // blocks on behalf of one consumer: no other client may have the reply
+	Monitor                            // the node then sends the commands of other clients
 	Subscribes                         // adds channels to a client
 	Unsubscribes                       // takes channels from a client
 	Patterns                           // its channels are patterns
 	WhileSubscribed                    // allowed to a RESP2 client with subscriptions
-	Debug                              // allowed with enable-debug-command only
+	Protected                          // refused to every client, before authentication: Redis' PROTECTED flag
+	Debug                              // a Protected command that enable-debug-command allows
 	ClusterOnly                        // a container that a standalone node refuses as a whole
 	Connection                         // a container of commands about the connection itself
 )
@@ -26,7 +26,7 @@ const (
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
-	"patterns", "whilesubscribed", "debug", "cluster", "client",
+	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client",
 }
 
 // Is reports whether the command has all of these traits.
@@ -35,14 +35,14 @@ func (t Traits) Is(want Traits) bool { return t&want == want }
 // Within reports whether the command is a subcommand of a container with these traits.
 func (c *Command) Within(want Traits) bool { return c.container != nil && c.container.Is(want) }
 
-// Undo is how an element that a blocking command has popped goes back to where it came from.
+// Undo is how an element that a blocking command has popped goes back to its key.
 type Undo uint8
 
 const (
-	UndoNone       Undo = iota // nothing is popped, or the command itself puts it elsewhere
+	UndoNone       Undo = iota // nothing is popped, or the command itself moves it to another key
 	UndoLeft                   // LPUSH
 	UndoRight                  // RPUSH
-	UndoSide                   // LPUSH or RPUSH, by the command's own LEFT or RIGHT
+	UndoSide                   // LPUSH or RPUSH, as the command says LEFT or RIGHT
 	UndoScore                  // ZADD of one member
 	UndoManyScores             // ZADD of several
 )

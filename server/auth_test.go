@@ -105,6 +105,12 @@ func TestTheBackendsPasswordLetsNobodyIn(t *testing.T) {
 				t.Errorf("%s: %s without AUTH: %s", backend, command, got)
 			}
 		}
+		for _, command := range []string{"MODULE LOAD x", "MODULE LOADEX x", "MODULE UNLOAD x"} { // Redis refuses these first
+			want := fmt.Sprint(dial(t, node.Addr()).Do(strings.Fields(command)))
+			if got := fmt.Sprint(c.Do(strings.Fields(command))); got != want || got == noAuth {
+				t.Errorf("%s: %s without AUTH: %s, by the node %s", backend, command, got, want)
+			}
+		}
 		if s := b.leases(); s.Leased+s.Idle+s.Dialing != 0 {
 			t.Errorf("an unauthenticated client took a connection: %+v", s)
 		}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"strings"
-
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -30,7 +28,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if err := cmd.CheckArity(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
-	if cmd.Way == router.Refused && s.protected(cmd) {
+	if cmd.Is(router.Protected) && !s.debugs(cmd) {
 		return s.refuse(cmd, cmd.Refusal())
 	}
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
@@ -83,10 +81,4 @@ func (s *session) notCommand(args [][]byte, err error) bool {
 		return true
 	}
 	return s.refuse(nil, err.Error())
-}
-
-// protected reports whether the command is one that Redis refuses to all, before it asks who the
-// client is.
-func (s *session) protected(cmd *router.Command) bool {
-	return strings.Contains(cmd.Refusal(), " command not allowed.") && !s.debugs(cmd)
 }
