@@ -1,17 +1,21 @@
-// Package router holds the pure decisions of the proxy: is this command known, is it well formed,
-// which of its arguments are keys, which slot do they hash to, which way does it travel, and which
-// node owns that slot.
+// Package router makes the pure decisions of the proxy: whether a command is known and well formed,
+// which way it travels, which of its arguments are keys, which slot they hash to, and which node
+// owns that slot.
 //
 //	args ──▶ Table.Lookup ──▶ *Command ──▶ CheckArity ──▶ Keys ──▶ Slot ──▶ Topology.Shard ──▶ an address
 //	             │                │
 //	             │                └─ Way: local, shared, split, fan-out, blocking, pinned, transaction, refused
-//	             └─ commands.tbl (one line a command) + what a node's own COMMAND reply adds
+//	             └─ commands.tbl (one row per command) + what a node's own COMMAND reply adds
 //
-// Everything a command is stands in one row of commands.tbl: arity, flags, way of travel, how the
-// parts of a split command join, and where its keys are. Nothing else in the proxy compares command
-// names to decide how one travels.
+// One row of commands.tbl describes a command: arity, flags, way of travel, how the parts of a split
+// command join, where its keys are, and traits for what else a proxy has to know. Maps of this
+// package add, by name, what no column can say: how to find the keys of a few commands, and the
+// words that refuse one. Package server names the commands that berth answers, once, and finds
+// their rows when it starts. No code compares the name of a request's command to decide how the
+// request travels.
 //
-// What it refuses to know: sockets, sessions, pools, who is authenticated. Nothing here blocks,
-// locks or keeps state between calls. Tables and topologies are immutable: a new one is built and
-// swapped as one pointer. The hot path (Lookup, CheckArity, Keys, Slot, Shard) does not allocate.
+// The package refuses to know sockets, sessions, pools, and who is authenticated. Nothing in it
+// blocks, locks or keeps state between calls. Tables and topologies are immutable: a change makes a
+// new one, and its owner swaps one pointer. The hot path (Lookup, CheckArity, Keys, Slot, Shard)
+// does not allocate.
 package router

@@ -5,32 +5,32 @@ import (
 	"strings"
 )
 
-// Error is an error a client is to see: prefix and words, as codec.AppendError takes them.
+// Error is an error for a client: prefix and words, as codec.AppendError takes them.
 type Error string
 
 func (e Error) Error() string { return string(e) }
 
 const (
-	// ErrKeys: the arguments do not say where the keys are (XREAD without STREAMS, a wrong number
-	// of keys). The words are those of COMMAND GETKEYS.
+	// ErrKeys says that the arguments do not tell where the keys are (XREAD without STREAMS, a
+	// wrong number of keys). The words are those of COMMAND GETKEYS.
 	ErrKeys = Error("ERR Invalid arguments specified for command")
-	// ErrCrossSlot: the keys of one command hash to several slots, and it cannot be split.
+	// ErrCrossSlot says that the keys of one command hash to several slots, and it cannot be split.
 	ErrCrossSlot = Error("CROSSSLOT Keys in request don't hash to the same slot")
 )
 
-// shownBytes is how much of a client's words Redis repeats in an error.
+// shownBytes is how many bytes of a client's words Redis repeats in an error.
 const shownBytes = 128
 
 func arityError(name string) error {
 	words := "wrong number of arguments for '" + name + "' command"
 	if name == "exec" {
-		// An EXEC that is refused ends its transaction, and says so.
+		// A refused EXEC ends its transaction, and its error says so.
 		return Error("EXECABORT Transaction discarded because of: " + words)
 	}
 	return Error("ERR " + words)
 }
 
-// unknownCommandError has the words of Redis: the name and as many arguments as fit into 128 bytes.
+// unknownCommandError says what Redis says: the name, and as many arguments as fit into 128 bytes.
 func unknownCommandError(args [][]byte) error {
 	var name []byte
 	var shown strings.Builder
@@ -63,14 +63,14 @@ func cString(p []byte, n int) []byte {
 	return p
 }
 
-// oneLine keeps a client's bytes from ending the reply early.
+// oneLine replaces CR and LF in a client's bytes: they would end the reply early.
 func oneLine(s string) error {
 	return Error(strings.NewReplacer("\r", " ", "\n", " ").Replace(s))
 }
 
 // CrossProtocol reports whether the first word of a request is "POST" or "Host:": an HTTP client
 // that was tricked into talking to Redis. Redis closes such a client without an answer, and so must
-// a proxy: forwarded, it would cost everybody the shared connection.
+// a proxy: forwarded, the request would close a connection that all clients share.
 func CrossProtocol(name []byte) bool {
 	return equalWord(name, "POST") || equalWord(name, "HOST:")
 }
@@ -79,14 +79,13 @@ const notAllowed = `ERR %s command not allowed. If the enable-%s-command option 
 	`from a local connection, otherwise you need to set this option in the configuration file, and then restart ` +
 	`the server.`
 
-// refusals are the words for refused commands that Redis itself has words for. All others get what
-// a user without the permission gets.
+// refusals are the errors of refused commands: those that Redis itself gives, and those with a
+// reason that is berth's. Every other refused command gets the error of a user without permission.
 var refusals = map[string]string{
 	"replicaof": "ERR REPLICAOF not allowed in cluster mode.",
 	"slaveof":   "ERR REPLICAOF not allowed in cluster mode.",
 	"failover":  "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
 	"debug":     fmt.Sprintf(notAllowed, "DEBUG", "debug"),
-	"wait":      "ERR WAIT is not possible through berth: clients share connections, it would count the wrong writes",
 	"waitaof":   "ERR WAITAOF is not possible through berth: clients share connections, it would count the wrong writes",
 	"himport":   "ERR HIMPORT is not possible through berth: clients share connections, it keeps state on them",
 
