@@ -6,14 +6,14 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Catalog is what COMMAND says of the commands there are: the nodes' own words, kept so that
-// clients that ask when they connect cost no node anything. Immutable.
+// Catalog is what COMMAND and its subcommands say about all commands. It is made of a node's reply,
+// once: many clients ask when they connect, and no node has to answer them. Immutable.
 type Catalog struct {
-	Reply    []byte // the nodes' reply to COMMAND it was made from; nil: the nodes have not said
-	Commands int    // without counting subcommands
-	Names    []string
-	Rows     map[string]CatalogRow // by name, subcommands too
-	Whole    [4][]byte             // COMMAND's reply by RESP version
+	Reply    []byte                // the node's reply to COMMAND; nil: no node has answered yet
+	Commands int                   // how many there are, without subcommands
+	Names    []string              // of commands and subcommands
+	Rows     map[string]CatalogRow // by name
+	Whole    [4][]byte             // the reply to COMMAND, by RESP version
 }
 
 // CatalogRow is one command.
@@ -23,12 +23,12 @@ type CatalogRow struct {
 	Append     func(dst []byte, resp int) []byte
 }
 
-// SameBytes reports whether both are one slice, not only of the same content.
+// SameBytes reports whether a and b are the same memory, not just equal bytes.
 func SameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// CatalogOfNodes reads a reply to COMMAND, nil if it is none.
+// CatalogOfNodes makes a catalog of a reply to COMMAND. It returns nil for any other reply.
 func CatalogOfNodes(reply []byte) *Catalog {
 	v, err := codec.ParseValue(reply)
 	if err != nil || v.Type != '*' || len(v.Elems) == 0 {
@@ -69,6 +69,7 @@ func CatalogOfNodes(reply []byte) *Catalog {
 	return c
 }
 
+// CatalogOfTable makes a catalog of berth's own table, for the time until a node has answered.
 func CatalogOfTable(table *Table) *Catalog {
 	c := &Catalog{Commands: table.Len(), Rows: map[string]CatalogRow{}}
 	for _, cmd := range table.Commands() {
@@ -89,24 +90,24 @@ func (c *Catalog) fill(whole func(dst []byte, resp int) []byte) {
 	}
 }
 
-// Find is the row of a command's full name, case aside.
+// Find returns the row of a command by its full name, in any case.
 func (c *Catalog) Find(name []byte) (CatalogRow, bool) {
 	r, ok := c.Rows[strings.ToLower(string(name))]
 	return r, ok
 }
 
-// The places in a row of COMMAND. Nodes before 7.0 end it at the categories.
+// Positions in a row of COMMAND. In a row of a node before 7.0 the categories are last.
 const (
 	rowFlags       = 2
-	rowKeys        = 6 // so many places every node has
+	rowKeys        = 6 // every row has at least so many elements
 	rowCategories  = 6
 	rowTips        = 7
 	rowKeySpecs    = 8
 	rowSubcommands = 9
 )
 
-// appendRow writes a row that a node gave in RESP2 for a client of either version: in RESP3 some of
-// its arrays are sets and maps.
+// appendRow writes a row of a RESP2 reply for a client of either version. In RESP3 some of its
+// arrays are sets and maps.
 func appendRow(dst []byte, row codec.Value, resp int) []byte {
 	dst = codec.AppendArray(dst, len(row.Elems))
 	for i, e := range row.Elems {
@@ -118,7 +119,7 @@ func appendRow(dst []byte, row codec.Value, resp int) []byte {
 			for _, spec := range e.Elems {
 				dst = appendSpec(dst, spec, resp)
 			}
-		case rowSubcommands: // a set only when there are none, says Redis
+		case rowSubcommands: // Redis sends a set only when there are none
 			if len(e.Elems) == 0 {
 				dst = codec.AppendSet(dst, 0, resp)
 				continue
@@ -134,8 +135,7 @@ func appendRow(dst []byte, row codec.Value, resp int) []byte {
 	return dst
 }
 
-// appendSpec writes a key specification: maps within maps, and among their values one set, the
-// flags.
+// appendSpec writes a key specification: nested maps, in which only the flags are a set.
 func appendSpec(dst []byte, spec codec.Value, resp int) []byte {
 	dst = codec.AppendMap(dst, len(spec.Elems)/2, resp)
 	for i := 0; i+1 < len(spec.Elems); i += 2 {
@@ -161,7 +161,7 @@ func appendSetOf(dst []byte, v codec.Value, resp int) []byte {
 	return dst
 }
 
-// appendScalar writes what is no array.
+// appendScalar writes an element that is not an array.
 func appendScalar(dst []byte, v codec.Value, resp int) []byte {
 	switch {
 	case v.Null:

@@ -11,21 +11,22 @@ import (
 )
 
 var (
-	// ErrClusterDisabled: the node is no cluster node. Source: its reply "ERR This instance has
-	// cluster support disabled".
+	// ErrClusterDisabled says that the node is not a cluster node. Source: its reply "ERR This
+	// instance has cluster support disabled".
 	ErrClusterDisabled = errors.New("cluster support disabled")
-	// ErrNotTopology is wrapped by errors about replies that are no topology, an error reply among
-	// them. A node older than 7.0 does not know CLUSTER SHARDS: ask it for CLUSTER SLOTS.
+	// ErrNotTopology is wrapped by every error about a reply that is no topology, also by one about
+	// an error reply. A node before 7.0 does not know CLUSTER SHARDS: ask it for CLUSTER SLOTS.
 	ErrNotTopology = errors.New("not a cluster topology")
 )
 
 // ParseClusterShards reads a node's raw answer to CLUSTER SHARDS (Redis 7.0 and later), in RESP2 or
 // RESP3.
 //
-// seedHost is the host the node was asked at: it stands for an endpoint the node left empty or
-// null. An endpoint "?" (a host name is wanted and none is set) is replaced by the node's IP. Nodes
-// that are not online (failed, loading) are left out; the slots of a shard whose primary is left
-// out are served by nobody, until the cluster has elected another one and is asked again.
+// seedHost is the host of the node that answered. It replaces an endpoint that is empty or null.
+// An endpoint "?" (the node should announce a host name and has none) is replaced by the node's IP
+// address. Nodes that are not online (failed, loading) are left out. If a shard's primary is left
+// out, no node serves the shard's slots until the cluster has elected another primary and is asked
+// again.
 func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 	v, err := parseTopologyReply(reply)
 	if err != nil {
@@ -66,9 +67,8 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 	return b.build(), nil
 }
 
-// ParseClusterSlots reads a node's raw answer to CLUSTER SLOTS. Endpoints are treated as by
-// ParseClusterShards. The reply does not say how nodes are, and leaves out failed replicas by
-// itself.
+// ParseClusterSlots reads a node's raw answer to CLUSTER SLOTS. It treats endpoints as
+// ParseClusterShards does. The reply does not tell the health of nodes; it omits failed replicas.
 func ParseClusterSlots(reply []byte, seedHost string) (*Topology, error) {
 	v, err := parseTopologyReply(reply)
 	if err != nil {
@@ -118,8 +118,8 @@ func parseRange(from, to codec.Value) (slotRange, error) {
 	return slotRange{int(from.Int), int(to.Int)}, nil
 }
 
-// shardsNodeAddr is a node's address in CLUSTER SHARDS, "" when it has none: a node with port 0 and
-// no TLS port.
+// shardsNodeAddr returns the address of a node in CLUSTER SHARDS, "" when the node has none: its
+// port is 0 and it has no TLS port.
 func shardsNodeAddr(node codec.Value, seedHost string) string {
 	port, ok := node.Lookup("port")
 	if !ok {
@@ -129,8 +129,8 @@ func shardsNodeAddr(node codec.Value, seedHost string) string {
 	return nodeAddr(endpoint, text(node, "ip"), seedHost, port.Int)
 }
 
-// slotsNodeAddr is a node's address in CLUSTER SLOTS: endpoint, port, id and (7.0) a map with "ip"
-// or "hostname", whichever the endpoint is not.
+// slotsNodeAddr returns the address of a node in CLUSTER SLOTS. The node is endpoint, port, id and
+// (since 7.0) a map with "ip" or "hostname", whichever the endpoint is not.
 func slotsNodeAddr(node codec.Value, seedHost string) string {
 	if len(node.Elems) < 2 {
 		return ""

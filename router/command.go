@@ -4,38 +4,38 @@ package router
 type Way uint8
 
 const (
-	Shared   Way = iota // on the pipe to the owner of its keys' slot; on a pipe to any primary when it has none
+	Shared   Way = iota // on the pipe to the owner of its keys' slot; to any primary when it has no keys
 	Local               // answered by the proxy itself
-	Split               // cut by slot, sent to the owners, joined again
-	FanOut              // to every primary, joined again
-	Blocking            // on a lease, until its reply, when it blocks as written (Blocks); otherwise like Shared
-	Pinned              // on a connection that keeps state for the client: a feed for subscriptions, else a lease until it goes
+	Split               // cut by slot, sent to the owners, the replies joined
+	FanOut              // sent to every primary, the replies joined
+	Blocking            // on a lease until its reply, when it blocks as written (Blocks); otherwise like Shared
+	Pinned              // on a connection that keeps state for the client: a feed for subscriptions, a lease for MONITOR
 	Txn                 // MULTI EXEC DISCARD WATCH UNWATCH
-	Refused             // never forwarded; Refusal has the words
+	Refused             // never forwarded; Refusal has the error
 )
 
 var wayNames = [...]string{"shared", "local", "split", "fanout", "blocking", "pinned", "txn", "refused"}
 
 func (w Way) String() string { return wayNames[w] }
 
-// Join is how the replies to the parts of a Split or FanOut command become one. One failing part
-// fails the whole command, except for JoinAny.
+// Join is how the replies to the parts of a Split or FanOut command become one reply. One failed
+// part fails the whole command, except for JoinAny.
 type Join uint8
 
 const (
-	JoinNone   Join = iota // not a command of several parts
-	JoinMGet               // an array: each part's elements go back to the places their keys had (MGET)
+	JoinNone   Join = iota // the command has no parts
+	JoinMGet               // arrays: an element goes to the position that its key had in the request (MGET)
 	JoinOK                 // every part answers +OK (MSET)
 	JoinSum                // integers, added (DEL, UNLINK, EXISTS, TOUCH, DBSIZE)
 	JoinConcat             // arrays, one after the other (KEYS)
 	JoinUnion              // arrays, each element once (PUBSUB CHANNELS)
-	JoinPairs              // flat arrays of name and count, counts of the same name added (PUBSUB NUMSUB)
-	JoinSame               // every part must succeed; the first reply stands for all (FLUSHALL, SCRIPT LOAD)
-	JoinAnd                // arrays of 0 and 1 of one length, and-ed place by place (SCRIPT EXISTS)
+	JoinPairs              // flat arrays of name and count; counts of the same name are added (PUBSUB NUMSUB)
+	JoinSame               // every part must succeed; the first reply is the reply (FLUSHALL, SCRIPT LOAD)
+	JoinAnd                // arrays of 0 and 1, all of one length, and-ed element by element (SCRIPT EXISTS)
 	JoinAny                // one success is enough, else the first error (SCRIPT KILL)
-	JoinPick               // one shard at random, the next one while the reply is nil (RANDOMKEY)
+	JoinPick               // one shard at random, then the next as long as the reply is nil (RANDOMKEY)
 	JoinCursor             // one shard after the other; the cursor carries the shard (SCAN)
-	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); or all the same
+	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); +OK of all parts is +OK
 )
 
 var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "newest"}
@@ -50,38 +50,38 @@ const (
 	Readonly                          // reads data and changes none
 	DenyOOM                           // refused by a node over its maxmemory
 	Admin                             // an administrative command
-	PubSub                            // about channels
-	NoScript                          // not from a script
-	MayBlock                          // "blocking": may block; Command.Blocks says whether it does as written
+	PubSub                            // deals with channels
+	NoScript                          // not allowed in a script
+	MayBlock                          // "blocking": may block; Command.Blocks reports whether a request does
 	Loading                           // allowed while a node loads its data
 	Stale                             // allowed on a replica that lost its primary
 	SkipMonitor                       // not shown to MONITOR
 	SkipSlowlog                       // not kept in the slow log
 	Asking                            // behaves as if ASKING came before it
-	Fast                              // constant or logarithmic time
+	Fast                              // takes constant or logarithmic time
 	NoAuth                            // allowed before authentication
-	NoMulti                           // not inside MULTI
+	NoMulti                           // not allowed inside MULTI
 	MovableKeys                       // First, Last and Step do not say where all keys are
 	NoMandatoryKeys                   // may have no key at all (EVAL script 0)
-	NoAsyncLoading                    // not while a replica loads asynchronously
-	AllowBusy                         // allowed while a script runs for too long
+	NoAsyncLoading                    // not allowed while a replica loads asynchronously
+	AllowBusy                         // allowed while a script has run for too long
 	Module                            // comes from a module
 )
 
-// flagNames are the names COMMAND uses, in the order of the bits.
+// flagNames are the names that COMMAND uses, in the order of the bits.
 var flagNames = [...]string{
 	"write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading", "stale", "skip_monitor",
 	"skip_slowlog", "asking", "fast", "no_auth", "no_multi", "movablekeys", "no_mandatory_keys", "no_async_loading",
 	"allow_busy", "module",
 }
 
-// Has reports whether all of want is set.
+// Has reports whether all flags of want are set.
 func (f Flags) Has(want Flags) bool { return f&want == want }
 
-// Command is one row of the table, or one learned from a node. It is immutable and shared by all
-// who look it up.
+// Command is one row of the table, or a command learned from a node. It is immutable, and all loops
+// share it.
 type Command struct {
-	ID    int    // dense, 0 … len(Table.Commands())-1; the same in a table and in all that were made from it by With
+	ID    int    // dense, 0 … len(Table.Commands())-1; a table made by With keeps the IDs of the old table
 	Name  string // lower case; "get", and "config|get" for a subcommand
 	Arity int    // words including the name(s): exactly n, or at least -n
 	Flags Flags
@@ -89,42 +89,41 @@ type Command struct {
 	Join  Join
 	Traits
 	Undo  Undo
-	Since string // the Redis version that brought it, when later than 7.0; "" before, and for learned commands
+	Since string // the Redis version that added it, when later than 7.0; "": an earlier one, or a learned command
 
 	// First, Last and Step are the key positions as COMMAND reports them: 0 0 0 without keys; a
-	// negative Last counts from the end. They do not cover a command with MovableKeys. For routing
-	// use Keys.
+	// negative Last counts from the end. They do not describe a command with MovableKeys. For
+	// routing use Keys.
 	First, Last, Step int
 
 	Categories []string // ACL categories, "@string" …, sorted
 	Tips       []string // "request_policy:all_shards" …, as COMMAND reports them
 
-	container *Command   // of a subcommand
-	subs      []*Command // of a container, sorted by name
+	container *Command   // the container of a subcommand; else nil
+	subs      []*Command // the subcommands of a container, sorted by name
 	specs     []keySpec
-	native    keyFinder // for the few whose keys no spec describes (SORT, MIGRATE)
-	oneKey    bool      // the key at First is the only one, always
+	native    keyFinder // for the few commands whose keys no specification describes (SORT, MIGRATE)
+	oneKey    bool      // every request has exactly one key, at First
 	block     blockRule
 	refusal   string
-	absent    bool // the nodes lack it: unknown to a client, as to them
+	absent    bool // the nodes do not know the command, so it is unknown to clients too
 }
 
-// Container is the command a subcommand belongs to, nil for others.
+// Container returns the command that a subcommand belongs to, nil for any other command.
 func (c *Command) Container() *Command { return c.container }
 
-// Subcommands are the commands after a container's name, sorted by name; nil for a command that has
-// none.
+// Subcommands returns the subcommands of a container, sorted by name; nil for any other command.
 func (c *Command) Subcommands() []*Command { return c.subs }
 
-// Keyless reports that the command never has a key: a Shared one may go to any primary. Shard
-// channels (SPUBLISH) count as keys here and in Keys: they route alike.
+// Keyless reports whether the command never has a key. If it is Shared, it may go to any primary.
+// Shard channels (SPUBLISH) count as keys here and in Keys: they are routed like keys.
 func (c *Command) Keyless() bool { return len(c.specs) == 0 && c.native == nil }
 
-// Channels reports that what Keys finds are shard channels: they route like keys, but name no data.
+// Channels reports whether Keys finds shard channels: they are routed like keys, but name no data.
 func (c *Command) Channels() bool { return len(c.specs) > 0 && c.specs[0].flags&KeyChannel != 0 }
 
-// CheckArity returns nil when a command of nargs words, its name included, is complete, else the
-// error Redis gives.
+// CheckArity returns nil when nargs words, the name included, are a valid number for the command.
+// Otherwise it returns the error of Redis.
 func (c *Command) CheckArity(nargs int) error {
 	if nargs == c.Arity || c.Arity < 0 && nargs >= -c.Arity {
 		return nil
@@ -132,9 +131,9 @@ func (c *Command) CheckArity(nargs int) error {
 	return arityError(c.Name)
 }
 
-// CheckSteps returns nil when a command of nargs words whose keys come in steps (MSET key value …)
-// ends with a whole step, else the error the node would give. Ask before cutting a request at its
-// keys.
+// CheckSteps returns nil unless the keys of the command come in steps (MSET key value …) and nargs
+// words end within a step. Then it returns the error that a node would give. Call it before cutting
+// a request at its keys.
 func (c *Command) CheckSteps(nargs int) error {
 	if c.Step > 1 && c.Last == -1 && (nargs-c.First)%c.Step != 0 {
 		return arityError(c.Name)
@@ -142,8 +141,8 @@ func (c *Command) CheckSteps(nargs int) error {
 	return nil
 }
 
-// Travels is the Way of this very request: Way, except that a Blocking command that does not block
-// as written is Shared.
+// Travels returns the way of one request: the command's Way, but Shared for a Blocking command that
+// does not block as written.
 func (c *Command) Travels(args [][]byte) Way {
 	if c.Way == Blocking && !c.Blocks(args) {
 		return Shared
@@ -151,6 +150,6 @@ func (c *Command) Travels(args [][]byte) Way {
 	return c.Way
 }
 
-// Refusal is what a client gets that sends a Refused command, as codec.AppendError takes it; "" for
-// all others.
+// Refusal returns the error for a client that sends a Refused command, as codec.AppendError takes
+// it; "" for any other command.
 func (c *Command) Refusal() string { return c.refusal }

@@ -10,7 +10,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// infoWords writes an element of a COMMAND reply as one line, subcommands apart: sets sorted, notes left out.
+// infoWords writes an element of a COMMAND reply as one line, subcommands apart: sets sorted, notes
+// left out.
 func infoWords(v codec.Value) string {
 	var b strings.Builder
 	for i, e := range v.Elems[:9] {
@@ -98,8 +99,8 @@ func TestTableSaysWhatALiveServersCOMMANDSays(t *testing.T) {
 func TestErrorsHaveTheWordsOfALiveServer(t *testing.T) {
 	c := redistest.Dial(t, redistest.Start(t).Addr())
 	long := strings.Repeat("x", 300)
-	// No name that is another one up to a NUL byte: whether the server takes "get\x00" for GET depends on the seed of its
-	// hash function.
+	// No name that is another one up to a NUL byte: whether the server takes "get\x00" for GET
+	// depends on the seed of its hash function.
 	requests := [][]any{
 		{"foo"}, {"FOO", "a", "b"}, {""}, {"", ""}, {"foo", "", ""}, {"foo\x00bar", "a\x00b", "c"},
 		{"foo\r\nbar", "a\r\n+OK\r\n"}, {"\xff\xfe\x01", "\x80\x90", "\t'quoted'"}, {long}, {long, long}, {"foo", long},

@@ -7,10 +7,10 @@
 //	             │                └─ Way: local, shared, split, fan-out, blocking, pinned, transaction, refused
 //	             └─ commands.tbl (one row per command) + what a node's own COMMAND reply adds
 //
-// One row of commands.tbl describes a command: arity, flags, way of travel, how the parts of a split
-// command join, where its keys are, and traits for what else a proxy has to know. Maps of this
-// package add, by name, what no column can say: how to find the keys of a few commands, and the
-// words that refuse one. Package server names the commands that berth answers, once, and finds
+// One row of commands.tbl describes a command: arity, flags, way of travel, how the parts of a
+// split command join, where its keys are, and traits for what else a proxy has to know. Maps of
+// this package add, by name, what no column can say: how to find the keys of a few commands, and
+// the words that refuse one. Package server names the commands that berth answers, once, and finds
 // their rows when it starts. No code compares the name of a request's command to decide how the
 // request travels.
 //

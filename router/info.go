@@ -2,9 +2,8 @@ package router
 
 import "github.com/berth-proxy/berth/codec"
 
-// AppendInfo appends the command's element of a COMMAND or COMMAND INFO reply, subcommands
-// included, in RESP version resp: name, arity, flags, first, last, step, ACL categories, tips, key
-// specifications, subcommands.
+// AppendInfo appends the command's element of a COMMAND or COMMAND INFO reply in RESP version resp:
+// name, arity, flags, first, last, step, ACL categories, tips, key specifications, subcommands.
 func (c *Command) AppendInfo(dst []byte, resp int) []byte {
 	dst = codec.AppendArray(dst, 10)
 	dst = codec.AppendBulkString(dst, c.Name)
@@ -25,7 +24,7 @@ func (c *Command) AppendInfo(dst []byte, resp int) []byte {
 	for i := range c.specs {
 		dst = c.specs[i].appendInfo(dst, resp)
 	}
-	if len(c.subs) == 0 { // a set only then, says Redis
+	if len(c.subs) == 0 { // Redis sends a set only then
 		return codec.AppendSet(dst, 0, resp)
 	}
 	dst = codec.AppendArray(dst, len(c.subs))
@@ -44,7 +43,7 @@ func (t *Table) AppendInfo(dst []byte, resp int) []byte {
 	return dst
 }
 
-// Len is the number of commands without counting subcommands, as COMMAND COUNT has it.
+// Len returns the number of commands without subcommands, as COMMAND COUNT does.
 func (t *Table) Len() int { return len(t.top) }
 
 func appendNames(dst []byte, resp int, bits uint, names []string) []byte {

@@ -7,13 +7,13 @@ type KeyFlags uint16
 
 const (
 	KeyRO         KeyFlags = 1 << iota // reads the value
-	KeyRW                              // reads and changes it
-	KeyOW                              // overwrites it
-	KeyRM                              // removes it
-	KeyAccess                          // gives user data back
-	KeyUpdate                          // changes the value
-	KeyInsert                          // adds to it, changes nothing that was there
-	KeyDelete                          // takes something out
+	KeyRW                              // reads and changes the value
+	KeyOW                              // overwrites the value
+	KeyRM                              // removes the key
+	KeyAccess                          // returns user data
+	KeyUpdate                          // changes data in the value
+	KeyInsert                          // adds data and changes none
+	KeyDelete                          // removes data from the value
 	KeyChannel                         // "not_key": a shard channel, hashed like a key
 	KeyIncomplete                      // the specification may miss keys
 	KeyVariable                        // what happens depends on other arguments
@@ -23,28 +23,28 @@ var keyFlagNames = [...]string{
 	"RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "not_key", "incomplete", "variable_flags",
 }
 
-// keySpec says where some of a command's keys are: where to begin, then how far to go. It is Redis'
-// "key specification" (https://redis.io/docs/latest/develop/reference/key-specs/).
+// keySpec says where some of a command's keys are: where they begin, and where they end. It is
+// Redis' "key specification" (https://redis.io/docs/latest/develop/reference/key-specs/).
 type keySpec struct {
-	// Begin: argument `begin`; or, with a keyword, after its first occurrence from argument `begin`
-	// on (negative: searched backwards from that far from the end).
+	// The keys begin at argument begin. With a keyword they begin after its first occurrence from
+	// argument begin on; a negative begin counts from the end, and the search goes backwards.
 	keyword string
 	begin   int
 
-	// Find: `counted`: the argument at begin is the number of keys, they follow it. Otherwise up to
-	// `last`: relative to begin, or from the end when negative; with a limit of n only the first
-	// 1/n of the rest.
+	// If counted, the argument where the keys would begin is their number, and they follow it.
+	// Otherwise the last key is at last: relative to the first, or from the end when negative.
+	// With a limit of n the keys are only the first 1/n of the remaining arguments.
 	counted bool
 	last    int
 	limit   int
-	step    int
+	step    int // from one key to the next, in arguments
 
-	unknown bool // cannot be described; a keyFinder knows
+	unknown bool // no specification describes the keys; a keyFinder finds them
 	flags   KeyFlags
 }
 
-// keyFinder finds the keys of a command that specifications cannot describe, or in which they may
-// be mistaken.
+// keyFinder finds the keys of a command that specifications cannot describe, or describe wrongly
+// for some requests.
 type keyFinder func(args [][]byte, at []int) ([]int, error)
 
 var keyFinders = map[string]keyFinder{
@@ -56,13 +56,12 @@ var keyFinders = map[string]keyFinder{
 	"xreadgroup": streamKeys,
 }
 
-// Keys appends the positions of the request's keys to at[:0] and returns it: ascending within a
-// group, in the order COMMAND GETKEYS gives them (a destination comes before the sources). Shard
-// channels count as keys. It does not allocate when at has room, and every position lies within
-// args.
+// Keys appends the positions of the request's keys to at[:0] and returns the result, in the order
+// of COMMAND GETKEYS (a destination comes before the sources). Shard channels count as keys. Every
+// position lies within args. Keys does not allocate when at has room.
 //
-// ErrKeys means that the arguments are such that no node would find keys either: the node's own
-// error is the right answer, from any primary.
+// ErrKeys means that no node would find keys in these arguments either. Any primary then answers
+// with the right error.
 func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 	at = at[:0]
 	if c.oneKey {
@@ -83,9 +82,9 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 			continue
 		}
 		if i > 0 {
-			// An option that is not there (GEORADIUS … STORE key), no sources (PFMERGE key is
-			// complete, though COMMAND GETKEYS does not think so), or a mistake that the owner of
-			// the first key will name.
+			// An option is missing (GEORADIUS … STORE key), or there are no sources (PFMERGE key is
+			// complete, though COMMAND GETKEYS disagrees), or the arguments are wrong: then the
+			// owner of the first key gives the error.
 			continue
 		}
 		return at[:0], ErrKeys
@@ -93,8 +92,8 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 	return at, nil
 }
 
-// SlotOf returns the slot all keys of the request hash to, -1 when it has none, and the keys'
-// positions (see Keys). Errors: ErrKeys, ErrCrossSlot.
+// SlotOf returns the slot to which all keys of the request hash, -1 when it has no keys, and the
+// positions of the keys (see Keys). Errors: ErrKeys, ErrCrossSlot.
 func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err error) {
 	keys, err = c.Keys(args, at)
 	if err != nil || len(keys) == 0 {
@@ -109,7 +108,8 @@ func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err err
 	return int(first), keys, nil
 }
 
-// find appends the positions of this specification's keys; false when the arguments do not fit it.
+// find appends the positions of the keys that s describes. It returns false when the arguments do
+// not fit.
 func (s *keySpec) find(args [][]byte, at []int) ([]int, bool) {
 	first := s.first(args)
 	if first <= 0 || first >= len(args) {
@@ -140,7 +140,7 @@ func (s *keySpec) find(args [][]byte, at []int) ([]int, bool) {
 	return at, true
 }
 
-// first is the argument where the keys (or their count) begin; 0 when the keyword is not there.
+// first returns the argument where the keys, or their count, begin; 0 when the keyword is missing.
 func (s *keySpec) first(args [][]byte) int {
 	if s.keyword == "" {
 		return s.begin
@@ -169,7 +169,8 @@ func (s *keySpec) countIsZero(args [][]byte) bool {
 	return ok && n == 0
 }
 
-// parseCount reads a number of keys as strictly as Redis: digits only, no sign, no leading zero.
+// parseCount reads a number of keys as strictly as Redis does: digits only, no sign, no leading
+// zero.
 func parseCount(p []byte) (int, bool) {
 	if len(p) == 0 || len(p) > 10 || p[0] == '0' && len(p) > 1 {
 		return 0, false
@@ -191,8 +192,8 @@ func sourceKey(args [][]byte, at []int, i int) ([]int, error) {
 	return append(at, i), nil
 }
 
-// sortKeys finds the keys of SORT: the source, and the destination of the last STORE. BY and GET
-// patterns are no keys: a cluster node refuses the ones that could name a key elsewhere.
+// sortKeys finds the keys of SORT: the source, and the destination of the last STORE. Patterns of
+// BY and GET are not keys: a cluster node refuses those that could name a key of another node.
 func sortKeys(args [][]byte, at []int) ([]int, error) {
 	at, err := sourceKey(args, at, 1)
 	if err != nil {
@@ -206,7 +207,7 @@ func sortKeys(args [][]byte, at []int) ([]int, error) {
 		case equalWord(args[i], "GET"), equalWord(args[i], "BY"):
 			i++
 		case equalWord(args[i], "STORE") && i+1 < len(args):
-			store = i + 1 // which is looked at again, as Redis does: SORT k STORE STORE x stores in x
+			store = i + 1 // the next round reads this word too, as Redis does: SORT k STORE STORE x stores in x
 		}
 	}
 	if store > 0 {
@@ -236,8 +237,8 @@ func migrateKeys(args [][]byte, at []int) ([]int, error) {
 	return sourceKey(args, at, 3)
 }
 
-// streamKeys finds the keys of XREAD and XREADGROUP: the first half of what is after STREAMS, which
-// may also be the value of an option before it. An option unknown here is stepped over, as in
+// streamKeys finds the keys of XREAD and XREADGROUP: the first half of the arguments after STREAMS.
+// The word STREAMS may also be the value of an earlier option. An unknown option is skipped, as in
 // blockOption.
 func streamKeys(args [][]byte, at []int) ([]int, error) {
 	for i := 1; i < len(args); i++ {

@@ -11,9 +11,9 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// A syntax is a way to write a command, for commands whose keys are not simply at First, Last and Step. In it K is a
-// key, V any word, I an integer, N{...} a number and then so many of what is in the braces, {...}* none or more,
-// {...}+ one or more, {a|b|} one of them. All else is literal.
+// A syntax is a way to write a command, for commands whose keys are not simply at First, Last and
+// Step. In it K is a key, V any word, I an integer, N{...} a number and then so many of what is in
+// the braces, {...}* none or more, {...}+ one or more, {a|b|} one of them. All else is literal.
 var syntaxes = map[string][]string{
 	"blmpop":               {"V N{K} LEFT", "V N{K} RIGHT COUNT I"},
 	"bzmpop":               {"V N{K} MIN", "V N{K} MAX COUNT I"},
@@ -76,8 +76,8 @@ func (w writer) key() string {
 	return "key:" + strconv.Itoa(w.r.IntN(100000))
 }
 
-// value is a word that may be anything but a keyword of its own command: as an argument BY STORE would be legal, as a
-// group name "STREAMS" is not what COMMAND GETKEYS expects.
+// value is a word that may be anything but a keyword of its own command: as an argument BY STORE
+// would be legal, as a group name "STREAMS" is not what COMMAND GETKEYS expects.
 func (w writer) value() string {
 	if w.r.IntN(4) == 0 {
 		return strings.Repeat("v", w.r.IntN(30))

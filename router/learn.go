@@ -12,20 +12,21 @@ import (
 // ErrNotCommandReply is wrapped by the error of With.
 var ErrNotCommandReply = errors.New("not a COMMAND reply")
 
-// With returns a table that also has what a node says it knows: reply is its raw answer to COMMAND,
-// in RESP2 or RESP3, from any version of Redis. t is unchanged; IDs of its commands stay, new ones
-// follow.
+// With returns a table that also has the commands that a node knows. reply is the node's raw answer
+// to COMMAND, in RESP2 or RESP3, from any version of Redis. t is unchanged. Its commands keep their
+// IDs, and new commands follow.
 //
-//   - A command the table lacks (a module's, a newer one) is added and travels by its keys: the key specifications of
-//     the reply when there are any, else first, last and step. A command renamed by rename-command stays unknown:
-//     COMMAND goes on calling it by its old name.
-//   - A command the table has takes the node's arity: ZRANK has an option since 7.2. All else stays, also for local
-//     commands, which the node never sees.
-//   - A new command that leaves state on its connection (connection and transaction commands, channels) is not
-//     learned, and neither is a new subcommand of a container that is answered locally or refused: sent over a shared
-//     connection it would act on strangers.
-//   - A command of a later Redis than the node's is unknown in the new table: it must not be queued, answered or refused
-//     where the node would say that it is none. Those of CLIENT stay, which clients send to every server.
+//   - A command that the table lacks (of a module, or newer) is added and travels by its keys: by
+//     the key specifications of the reply if there are any, else by first, last and step. A command
+//     renamed by rename-command stays unknown: COMMAND still uses the old name.
+//   - A command that the table has takes the node's arity: ZRANK has one more option since 7.2.
+//     Nothing else changes. Local and refused commands change nothing: the node never sees them.
+//   - A new command that leaves state on its connection (connection and transaction commands,
+//     channels) is not learned: on a shared connection it would act on other clients. For the same
+//     reason a new subcommand of a local or refused container is not learned.
+//   - A command that is newer than the node becomes unknown: berth must not queue, answer or refuse a
+//     command that the node does not have. Subcommands of CLIENT stay: client libraries send them to
+//     every server.
 func (t *Table) With(reply []byte) (*Table, error) {
 	v, err := codec.ParseValue(reply)
 	if err != nil {
@@ -48,8 +49,8 @@ func (t *Table) With(reply []byte) (*Table, error) {
 	return newTable(l.commands), nil
 }
 
-// cloneCommands copies the rows, so that the old table's stay as they are; the copies know the
-// copies as containers.
+// cloneCommands copies the commands, so that the old table stays unchanged. The container of a copy
+// is a copy too.
 func cloneCommands(from []*Command) []*Command {
 	to := make([]*Command, len(from))
 	for i, c := range from {
@@ -64,26 +65,26 @@ func cloneCommands(from []*Command) []*Command {
 }
 
 type learner struct {
-	commands []*Command // by ID; the first ones are copies of the old table's
+	commands []*Command // by ID; copies of the old table's come first
 	byName   map[string]*Command
 }
 
-// leaveOut marks the commands of later versions that the reply does not have. Only nodes from 7.0
-// on say what subcommands they have; before them, and of what only resembles Redis, nothing is left
-// out.
+// leaveOut marks as absent the commands of later versions that the reply does not have. Only a node
+// of 7.0 or later lists its subcommands. For an older node, or a server that only resembles Redis,
+// leaveOut marks nothing.
 func (l *learner) leaveOut(reply codec.Value) {
 	named, whole := map[string]bool{}, false
 	var enter func(rows []codec.Value)
 	enter = func(rows []codec.Value) {
 		for _, row := range rows {
-			if len(row.Elems) < 6 {
+			if len(row.Elems) < rowKeys {
 				continue
 			}
 			name := strings.ToLower(row.Elems[0].Text())
 			named[name] = true
-			if len(row.Elems) >= 10 {
+			if len(row.Elems) > rowSubcommands {
 				whole = whole || name == "get"
-				enter(row.Elems[9].Elems)
+				enter(row.Elems[rowSubcommands].Elems)
 			}
 		}
 	}
@@ -94,15 +95,15 @@ func (l *learner) leaveOut(reply codec.Value) {
 	}
 }
 
-// learn takes one element of a COMMAND reply. Elements it cannot read (a null for a command that
-// went away, a shape of the future) are passed over: the table is as good without them.
+// learn reads one element of a COMMAND reply. It skips an element that it cannot read (null for a
+// removed command, a form of a later version): the table is useful without it.
 func (l *learner) learn(row codec.Value, container *Command) {
-	if len(row.Elems) < 6 || row.Elems[1].Type != ':' {
+	if len(row.Elems) < rowKeys || row.Elems[1].Type != ':' {
 		return
 	}
 	name := strings.ToLower(row.Elems[0].Text())
 	arity := int(row.Elems[1].Int)
-	c := l.known(name)
+	c := l.byName[name]
 	switch {
 	case c == nil:
 		if c = learnCommand(name, arity, row.Elems); c == nil || container != nil && !container.mayGrow() {
@@ -114,36 +115,35 @@ func (l *learner) learn(row codec.Value, container *Command) {
 	case c.Way != Local && c.Way != Refused && arity != 0:
 		c.Arity = arity
 	}
-	if container != nil || len(row.Elems) < 10 || !c.mayGrow() {
+	if container != nil || len(row.Elems) <= rowSubcommands || !c.mayGrow() {
 		return
 	}
-	for _, sub := range row.Elems[9].Elems {
+	for _, sub := range row.Elems[rowSubcommands].Elems {
 		l.learn(sub, c)
 	}
 }
 
-func (l *learner) known(name string) *Command { return l.byName[name] }
-
 // mayGrow reports whether unknown subcommands of c may be forwarded.
 func (c *Command) mayGrow() bool { return c.Way != Local && c.Way != Refused }
 
-// stateful are the categories of commands that change the connection they arrive on.
+// stateful are the categories of commands that change the connection on which they arrive.
 var stateful = []string{"@connection", "@transaction", "@pubsub"}
 
-// learnCommand makes a command of the elements of its row; nil when it may not be forwarded.
+// learnCommand makes a command of the elements of its row. It returns nil when the command must not
+// be forwarded.
 func learnCommand(name string, arity int, row []codec.Value) *Command {
 	if name == "" || len(name) > maxName || arity == 0 || strings.ContainsAny(name, "\r\n\x00") {
 		return nil
 	}
 	c := &Command{Name: name, Arity: arity}
-	for _, f := range row[2].Elems {
+	for _, f := range row[rowFlags].Elems {
 		if i := slices.Index(flagNames[:], f.Text()); i >= 0 {
 			c.Flags |= 1 << i
 		}
 	}
 	var categories []string
-	if len(row) > 6 {
-		for _, e := range row[6].Elems {
+	if len(row) > rowCategories {
+		for _, e := range row[rowCategories].Elems {
 			categories = append(categories, e.Text())
 		}
 	}
@@ -159,13 +159,13 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 		c.Way = Blocking
 		c.block.always = true
 	}
-	if len(row) > 7 {
-		for _, e := range row[7].Elems {
+	if len(row) > rowTips {
+		for _, e := range row[rowTips].Elems {
 			c.Tips = append(c.Tips, e.Text())
 		}
 	}
-	if len(row) > 8 {
-		c.specs = learnKeySpecs(row[8].Elems)
+	if len(row) > rowKeySpecs {
+		c.specs = learnKeySpecs(row[rowKeySpecs].Elems)
 	}
 	first, last, step := int(row[3].Int), int(row[4].Int), int(row[5].Int)
 	if len(c.specs) == 0 && first > 0 && step > 0 {
@@ -181,8 +181,8 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	return c
 }
 
-// learnKeySpecs reads the key specifications of a COMMAND reply. Those it does not understand are
-// left out; the command then goes by the others.
+// learnKeySpecs reads the key specifications of a COMMAND reply. It leaves out the ones that it
+// does not understand; the command then travels by the others.
 func learnKeySpecs(list []codec.Value) []keySpec {
 	var specs []keySpec
 	for _, v := range list {

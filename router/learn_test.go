@@ -10,7 +10,8 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// commandRow is an element of a COMMAND reply as Redis 6 wrote it, for commands that carry no key specification.
+// commandRow is an element of a COMMAND reply as Redis 6 wrote it, for commands that carry no key
+// specification.
 func commandRow(name string, arity, first, last, step int, flags, categories string) []byte {
 	b := codec.AppendArray(nil, 7)
 	b = codec.AppendBulkString(b, name)

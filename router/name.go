@@ -2,16 +2,17 @@ package router
 
 import "encoding/binary"
 
-// maxName is the longest name the index holds. The longest of Redis has 23 bytes, of known modules
-// 27.
+// maxName is the length of the longest name in the index, in bytes. The longest name in Redis has
+// 23 bytes, in known modules 27.
 const maxName = 32
 
-// foldedName is a command name in lower case, packed into words so that it is compared a word at a
+// foldedName is a command name in lower case, packed into words: a comparison takes a word at a
 // time.
 type foldedName [maxName / 8]uint64
 
-// fold packs a name of 1 … maxName bytes. Only A-Z are folded, as Redis does. Bytes after the name
-// are zero, so a name that ends in NUL bytes looks like one without: compare the lengths too.
+// fold packs a name of 1 … maxName bytes. It folds only A-Z, as Redis does. Bytes after the name
+// are zero, so a name with NUL bytes at its end equals the name without them: compare the lengths
+// too.
 func fold(name []byte) (f foldedName) {
 	n := len(name)
 	if n < 8 {
@@ -55,8 +56,8 @@ func lower(w uint64) uint64 {
 	return w | upper>>2
 }
 
-// nameIndex finds commands by container and folded name: open addressing, at most half full, never
-// changed once built.
+// nameIndex finds commands by container and folded name. It is a hash table with open addressing,
+// at most half full. Immutable.
 type nameIndex struct {
 	entries []nameEntry
 	shift   uint // 64 - log2(len(entries))
@@ -64,7 +65,7 @@ type nameIndex struct {
 
 type nameEntry struct {
 	first uint64 // first word of the name
-	tag   uint64 // length of the name and the container it is a subcommand of
+	tag   uint64 // length of the name, and the ID of the container: see nameTag
 	name  *foldedName
 	cmd   *Command
 }
@@ -84,8 +85,8 @@ func (ix *nameIndex) hash(f *foldedName, tag uint64) uint64 {
 	return h * 0xff51afd7ed558ccd >> ix.shift
 }
 
-// find returns the command of that name, in any case, in the container (nil: a command of its own);
-// nil when there is none.
+// find returns the command with a name, in any case, in a container (nil: it is no subcommand). It
+// returns nil when there is none.
 func (ix *nameIndex) find(container *Command, name []byte) *Command {
 	n := len(name)
 	if n == 0 || n > maxName {
@@ -125,9 +126,9 @@ func makeNameIndex(commands []*Command) nameIndex {
 	return ix
 }
 
-// equalWord compares an argument with a keyword in upper case as Redis does, with strcasecmp: case
-// aside, and only up to the first NUL byte. An argument "BLOCK\x00x" is the option BLOCK to a node,
-// so it must be one here too.
+// equalWord reports whether an argument is a keyword, which is given in upper case. It compares as
+// Redis does with strcasecmp: in any case, and only up to the first NUL byte. The argument
+// "BLOCK\x00x" is the option BLOCK to a node, so it must be BLOCK here too.
 func equalWord(arg []byte, word string) bool {
 	if len(arg) < len(word) || len(arg) > len(word) && arg[len(word)] != 0 {
 		return false

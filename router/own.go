@@ -10,6 +10,6 @@ var ownSource string
 
 var withOwn = newTable(slices.Concat(cloneCommands(builtin.commands), parseCommands("own.tbl", ownSource)))
 
-// WithOwn is Builtin and, after it, the commands of berth's own (PROXY), which no node knows. IDs
-// are those of Builtin as far as that goes. A node's command of the same name stays hidden.
+// WithOwn returns the commands of Builtin, with the same IDs, and after them the commands that
+// berth adds (PROXY). They hide a node's commands of the same names.
 func WithOwn() *Table { return withOwn }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// parseCommands reads a file like commands.tbl, whose head explains the columns. The file is part
-// of the program, so a mistake in it is a panic, and the tests read it.
+// parseCommands reads a file such as commands.tbl. The head of commands.tbl explains the columns.
+// The file is a part of the program, so a mistake in it is a panic: every test would find it.
 func parseCommands(file, source string) []*Command {
 	var commands []*Command
 	var container *Command
@@ -30,7 +30,7 @@ func parseCommands(file, source string) []*Command {
 		if head, _, isSub := strings.Cut(c.Name, "|"); !isSub {
 			container = c
 		} else if container.Name != head {
-			panic(fmt.Sprintf("%s line %d: %s does not stand behind %s", file, n+1, c.Name, head))
+			panic(fmt.Sprintf("%s line %d: %s does not come after %s", file, n+1, c.Name, head))
 		} else {
 			c.container = container
 		}
@@ -39,8 +39,8 @@ func parseCommands(file, source string) []*Command {
 	return commands
 }
 
-// parseCommand reads one row: name arity way flags, then keys, categories, tips, version and traits
-// in any order.
+// parseCommand reads one row: name, arity, way and flags, then keys, categories, tips, version,
+// traits and undo in any order.
 func parseCommand(fields []string, category string) (*Command, error) {
 	if len(fields) < 4 {
 		return nil, fmt.Errorf("%d columns, at least 4 are needed", len(fields))
@@ -138,12 +138,12 @@ func tip(s string) string {
 }
 
 // parseKeySpec reads one column of key positions: "1", "1..-1", "1..-1/2", "2#", "STORE>6",
-// "STREAMS>1..-1%2", "?", each followed by "=" and what the command does with the keys.
+// "STREAMS>1..-1%2" or "?", then "=" and the key flags.
 func parseKeySpec(s string) (keySpec, error) {
 	spec := keySpec{step: 1}
 	where, flags, ok := strings.Cut(s, "=")
 	if !ok {
-		return spec, fmt.Errorf("keys %q: what is done with them is missing", s)
+		return spec, fmt.Errorf("keys %q: no key flags", s)
 	}
 	for _, name := range strings.Split(flags, ",") {
 		i := slices.Index(keyFlagNames[:], name)
@@ -188,7 +188,7 @@ func parseKeySpec(s string) (keySpec, error) {
 	return spec, err
 }
 
-// complete derives what follows from the columns.
+// complete fills in the fields that follow from the columns.
 func (c *Command) complete(categories []string) {
 	c.native = keyFinders[c.Name]
 	c.deriveRange()
@@ -198,11 +198,11 @@ func (c *Command) complete(categories []string) {
 	c.Tips = slices.Clip(c.Tips)
 }
 
-// deriveRange computes First, Last, Step and MovableKeys from the key specifications as Redis does
-// for the clients that do not know these: neighbouring plain ranges are one range, all else is
-// "movable".
+// deriveRange computes First, Last, Step and MovableKeys from the key specifications, as Redis does
+// for clients that do not know key specifications. Adjacent plain ranges become one range; keys
+// anywhere else are "movable".
 func (c *Command) deriveRange() {
-	const open = 1 << 30 // no argument follows a range that goes to the end
+	const open = 1 << 30 // the end of a range without a fixed end: no range is adjacent to it
 	end := 0
 	for i := range c.specs {
 		s := &c.specs[i]
@@ -221,8 +221,8 @@ func (c *Command) deriveRange() {
 	}
 }
 
-// deriveCategories adds the ACL categories that Redis derives from the flags to those of the
-// command's group.
+// deriveCategories sets the ACL categories: those of the command's group, and those that Redis
+// derives from the flags.
 func (c *Command) deriveCategories(group []string) {
 	var all []string
 	for _, name := range group {

@@ -5,11 +5,11 @@ import "bytes"
 // Slots is the number of hash slots of a Redis Cluster.
 const Slots = 16384
 
-// Slot is the hash slot of a key: CRC-16/XMODEM of the key, or of its hash tag when it has one,
-// modulo 16384.
+// Slot returns the hash slot of a key: CRC-16/XMODEM of the key, or of its hash tag when it has
+// one, modulo 16384.
 //
-// The hash tag is what stands between the first '{' and the first '}' after it, unless that is
-// empty. Source: Redis Cluster specification, "Hash tags".
+// The hash tag is the text between the first '{' and the first '}' after it, unless it is empty.
+// Source: Redis Cluster specification, "Hash tags".
 func Slot(key []byte) uint16 {
 	if open := bytes.IndexByte(key, '{'); open >= 0 {
 		if n := bytes.IndexByte(key[open+1:], '}'); n > 0 {
@@ -19,8 +19,9 @@ func Slot(key []byte) uint16 {
 	return crc16(key) & (Slots - 1)
 }
 
-// crcTables[k][b] is what byte b contributes to the checksum when k more bytes follow it ("slicing
-// by 4": four table loads that do not wait for each other instead of four that do).
+// crcTables[k][b] is the contribution of byte b to the checksum when k more bytes follow it. This
+// is "slicing by 4": four table loads that are independent, instead of four that wait for each
+// other.
 var crcTables = makeCRCTables()
 
 func makeCRCTables() *[4][256]uint16 {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Table is an immutable set of commands. Builtin has the ones of Redis; With adds what a node knows
-// beyond them.
+// Table is an immutable set of commands. Builtin has the commands of Redis; With adds those that
+// only a node knows.
 type Table struct {
 	commands []*Command // by ID
 	top      []*Command // without subcommands, by ID
@@ -19,18 +19,19 @@ var builtinSource string
 
 var builtin = newTable(parseCommands("commands.tbl", builtinSource))
 
-// Builtin is the table of all commands known when this was built: Redis 7.0 exactly, and the names
-// Redis 7.2 to 8 added.
+// Builtin returns the table of all commands known when berth was built: exactly those of Redis 7.0,
+// and the names that Redis 7.2 to 8 added.
 func Builtin() *Table { return builtin }
 
-// Commands are all commands and subcommands; the one with ID i is at index i. Not to be changed.
+// Commands returns all commands and subcommands; the one with ID i is at index i. The caller must
+// not change it.
 func (t *Table) Commands() []*Command { return t.commands }
 
-// Lookup finds the command of a request, case aside, and resolves a container to the subcommand:
-// CONFIG GET x is "config|get", CONFIG alone is "config" (whose arity then fails). It does not
+// Lookup finds the command of a request, in any case, and resolves a container to the subcommand:
+// CONFIG GET x is "config|get", CONFIG alone is "config" (its arity is then wrong). Lookup does not
 // allocate, except for an error.
 //
-// The error is the one Redis 7.0 gives for an unknown command or subcommand, with its prefix.
+// The error is the one of Redis 7.0 for an unknown command or subcommand, with its prefix.
 func (t *Table) Lookup(args [][]byte) (*Command, error) {
 	if len(args) == 0 {
 		return nil, unknownCommandError(args)
@@ -48,8 +49,8 @@ func (t *Table) Lookup(args [][]byte) (*Command, error) {
 	return nil, unknownSubcommandError(args)
 }
 
-// Find returns the command of that full name ("get", "config|get"), case aside, or nil. For COMMAND
-// INFO and for binding handlers to rows.
+// Find returns the command with a full name ("get", "config|get"), in any case, or nil. It serves
+// COMMAND INFO and binds handlers to rows.
 func (t *Table) Find(name string) *Command {
 	head, tail, isSub := strings.Cut(name, "|")
 	c := t.index.find(nil, []byte(head))
@@ -59,8 +60,8 @@ func (t *Table) Find(name string) *Command {
 	return t.index.find(c, []byte(tail))
 }
 
-// newTable takes ownership of commands: containers stand before their subcommands, IDs are set
-// here.
+// newTable makes a table of commands, which it owns from then on, and sets their IDs. A container
+// comes before its subcommands.
 func newTable(commands []*Command) *Table {
 	t := &Table{commands: commands}
 	for i, c := range commands {
@@ -81,7 +82,7 @@ func newTable(commands []*Command) *Table {
 	return t
 }
 
-// lastName is the name without the container's.
+// lastName returns the name without the container's name.
 func (c *Command) lastName() string {
 	return c.Name[strings.IndexByte(c.Name, '|')+1:]
 }

@@ -61,8 +61,8 @@ func TestChangesStayOneReadableLine(t *testing.T) {
 	}
 }
 
-// The same cluster in both RESP versions: a failed primary, a loading replica, an empty endpoint, a null one, a wanted
-// but missing host name, TLS only, a primary without slots.
+// The same cluster in both RESP versions: a failed primary, a loading replica, an empty endpoint, a
+// null one, a wanted but missing host name, TLS only, a primary without slots.
 const (
 	shards2 = "*5\r\n" +
 		"*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:99\r\n$5\r\nnodes\r\n*3\r\n" +
@@ -176,8 +176,8 @@ func TestALiveClusterSaysTheSameInBothCommandsAndVersions(t *testing.T) {
 	}
 }
 
-// waitForReplicas returns when the node conn goes to calls every replica online: after its primary had something to
-// replicate, and the gossip about it came round.
+// waitForReplicas returns when the node conn goes to calls every replica online: after its primary
+// had something to replicate, and the gossip about it came round.
 func waitForReplicas(t *testing.T, cluster *redistest.Cluster, conn *redistest.Conn) {
 	t.Helper()
 	for _, key := range []string{"b", "c", "a"} { // slots 3300, 7365, 15495: one of each primary
