@@ -17,13 +17,13 @@
 // with the same bytes before and more after: input that has been looked at is
 // not looked at again (but for the few digits of a length that was cut). Neither
 // follows nesting by recursion: the end of a reply needs only the number of
-// elements still to come. Neither allocates because of a length or a count
-// somebody declared, only as data arrives.
+// elements still to come. Neither allocates for a length or a count that was only
+// declared: memory grows as data arrives.
 //
-// What comes from clients is held to one strict grammar, because what berth
-// forwards is read a second time by Redis, and both readings must agree. Where
-// Redis complains, codec uses its words; where Redis looks away (a CR without its
-// LF), codec complains in the same style.
+// Requests must follow one strict grammar: Redis reads every forwarded request a
+// second time, and both readings must agree. Where Redis gives an error, codec
+// gives the same one; where Redis accepts a mistake (a CR without its LF), codec
+// gives an error in the same style.
 //
 // codec refuses to know what a command means, who sent it, and what a socket is.
 // It imports only the standard library.

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// parseInline reads a request that a person, or a health check, typed: one line,
-// words between blanks, quotes around what has blanks in it.
+// parseInline reads an inline request, which people and health checks send: one
+// line of words with blanks between them. A word with blanks in it is quoted.
 func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) {
 	longest := lim.maxInline()
 	window := buf[:min(len(buf), longest+1)]
@@ -19,11 +19,11 @@ func (p *RequestParser) parseInline(buf []byte, lim *Limits) (n int, err error) 
 		return 0, nil
 	}
 	i += p.seen
-	// A CR before the newline is a blank like others.
+	// A CR before the newline is a blank like any other.
 	line := buf[:i]
 	p.inline = true
 	p.scratch = p.scratch[:0]
-	// To Redis a NUL ends its search for the newline: it would wait for ever.
+	// Redis stops its search for the newline at a NUL byte, and would wait for ever.
 	if bytes.IndexByte(line, 0) >= 0 {
 		return 0, errInlineNUL
 	}
@@ -84,9 +84,9 @@ func (p *RequestParser) viewWords() {
 	}
 }
 
-// unquoteDouble appends what stands before the closing double quote to
-// p.scratch. It answers how many bytes of b that took, the quote included; 0: the
-// quote is missing.
+// unquoteDouble appends the text before the closing double quote to p.scratch. It
+// returns how many bytes of b it read, the quote included; 0 when the quote is
+// missing.
 func (p *RequestParser) unquoteDouble(b []byte) int {
 	for i := 0; i < len(b); i++ {
 		c := b[i]
@@ -119,7 +119,7 @@ func (p *RequestParser) unquoteSingle(b []byte) int {
 	return 0
 }
 
-// escaped is the byte that a backslash before c means.
+// escaped returns the byte that a backslash and c stand for.
 func escaped(c byte) byte {
 	switch c {
 	case 'n':
@@ -136,14 +136,14 @@ func escaped(c byte) byte {
 	return c
 }
 
-// isBlank is C's isspace.
+// isBlank does what C's isspace does.
 func isBlank(c byte) bool { return c == ' ' || ('\t' <= c && c <= '\r') }
 
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// hexValue is what the hex digit c stands for.
+// hexValue returns the value of the hex digit c.
 func hexValue(c byte) byte {
 	if c <= '9' {
 		return c - '0'

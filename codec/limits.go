@@ -12,7 +12,7 @@ const (
 
 	defaultMaxArgs = math.MaxInt32
 
-	// What somebody who has not authenticated yet may send.
+	// The limits of a client that has not authenticated yet.
 	unauthenticatedArgs = 10
 	unauthenticatedBulk = 16 << 10
 )
@@ -50,8 +50,8 @@ func (l *Limits) maxInline() int {
 	return l.MaxInline
 }
 
-// maxHeader has a floor, or a length that arrives in one piece and one that is cut
-// could be judged differently.
+// maxHeader is at least 64. With a lower limit the same length could be accepted
+// when it arrives in one piece, and refused when it arrives in two.
 func (l *Limits) maxHeader() int { return max(l.maxInline(), 64) }
 
 func (l *Limits) maxArgs() int {
@@ -61,7 +61,7 @@ func (l *Limits) maxArgs() int {
 	return l.MaxArgs
 }
 
-// plainArgs is how many arguments nobody minds: fewer than any limit.
+// plainArgs returns the number of arguments that no limit refuses.
 func (l *Limits) plainArgs() int {
 	if l.Unauthenticated {
 		return min(l.maxArgs(), unauthenticatedArgs)
@@ -69,7 +69,7 @@ func (l *Limits) plainArgs() int {
 	return l.maxArgs()
 }
 
-// plainBulk is how long an argument may be without a closer look.
+// plainBulk returns the length of an argument, in bytes, that no limit refuses.
 func (l *Limits) plainBulk() int {
 	if l.Unauthenticated {
 		return min(l.maxBulk(), unauthenticatedBulk)

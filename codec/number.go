@@ -47,9 +47,9 @@ func parseInt(b []byte) (int64, bool) {
 	return int64(v), true
 }
 
-// shortLength reads a length of at most nine digits with its CR LF from the front
-// of b: nearly all there are. width is 0 for anything else, be it long, negative,
-// wrong or not complete, and then somebody slower has to look.
+// shortLength reads a length of at most nine digits and its CR LF from the front
+// of b. Nearly all lengths are like this. width is 0 for any other text (longer,
+// negative, wrong or incomplete): then the caller reads it by a slower function.
 func shortLength(b []byte) (v, width int) {
 	// Most lengths have one digit or two.
 	if len(b) >= 4 {

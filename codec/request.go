@@ -174,8 +174,8 @@ func (p *RequestParser) parseArgs(buf []byte, lim *Limits) (n int, err error) {
 	return n, nil
 }
 
-// multibulkLength reads "*<count> CR LF" at buf[0], at leisure. width counts the
-// bytes after the '*'; 0: not there yet, or err.
+// multibulkLength reads any "*<count> CR LF" at buf[0]. width counts the bytes
+// after the '*'; it is 0 when the line is incomplete or wrong.
 func (p *RequestParser) multibulkLength(buf []byte, lim *Limits) (count, width int, err error) {
 	line, err := p.line(buf, 0, lim.maxHeader(), errMultibulkLineSize)
 	if line < 0 {
@@ -190,12 +190,12 @@ func (p *RequestParser) multibulkLength(buf []byte, lim *Limits) (count, width i
 	case buf[line+1] != '\n':
 		return 0, 0, errMultibulkLineEnd
 	}
-	// Redis takes every count up to zero for an empty request.
+	// Redis reads every count below zero as an empty request.
 	return int(max(v, 0)), line + 1, nil
 }
 
-// bulkLength reads "$<length> CR LF" at buf[pos], at leisure. width counts the
-// bytes after the '$'; 0: not there yet, or err.
+// bulkLength reads any "$<length> CR LF" at buf[pos]. width counts the bytes
+// after the '$'; it is 0 when the line is incomplete or wrong.
 func (p *RequestParser) bulkLength(buf []byte, pos int, lim *Limits) (length, width int, err error) {
 	line, err := p.line(buf, pos, lim.maxHeader(), errBulkLineSize)
 	if line < 0 {
@@ -268,9 +268,9 @@ func (p *RequestParser) viewBulks(buf []byte) {
 	p.end, p.begun, p.need = pos, last < len(p.lens), 0
 }
 
-// Long tells about an argument of at least so many bytes that has not wholly arrived: its place
-// among the arguments, the offset in the buffer of the last Parse at which it begins, and its
-// length. length 0: there is none.
+// Long describes the argument that is arriving, if it has at least so many bytes: its position
+// among the arguments, its offset in the buffer of the last Parse, and its length in bytes. length
+// is 0 when there is no such argument.
 func (p *RequestParser) Long(atLeast int) (index, from, length int) {
 	if p.left == 0 || p.end == 0 || p.end-2-p.pos < atLeast {
 		return 0, 0, 0
@@ -278,16 +278,16 @@ func (p *RequestParser) Long(atLeast int) (index, from, length int) {
 	return len(p.lens), p.pos, p.end - 2 - p.pos
 }
 
-// SetAside takes the argument that Long tells about out of the parser's sight: the caller keeps its
-// bytes elsewhere, but for the CR LF after it, and what it gives to the next Parse lacks them.
-// Among Args it is nil.
+// SetAside tells the parser that the caller keeps the argument that Long describes elsewhere. The
+// buffer of the next Parse must lack the bytes of the argument, but not the CR LF after it. The
+// argument is nil among Args.
 func (p *RequestParser) SetAside() {
 	p.addLen(^(p.end - 2 - p.pos))
 	p.aside, p.end, p.need = true, p.pos+2, 2
 }
 
-// First is what is known of a request that has not wholly arrived: its first argument, nil if that
-// is not there. buf is the buffer of the last Parse.
+// First returns the first argument of a request that has not wholly arrived, nil while the argument
+// is incomplete. buf is the buffer of the last Parse.
 func (p *RequestParser) First(buf []byte) []byte {
 	if p.left == 0 || len(p.lens) == 0 || p.lens[0] < 0 {
 		return nil
@@ -321,14 +321,14 @@ func (p *RequestParser) dropArgs() {
 // valid until buf moves, or the next Parse or Reset.
 func (p *RequestParser) Args() [][]byte { return p.args }
 
-// Inline reports whether the complete request is an inline one. Its raw bytes are
-// no multibulk request then: what a node shall read is AppendCommand(dst, Args()...).
+// Inline reports whether the complete request is an inline one. Then its raw bytes
+// are no multibulk request: forward AppendCommand(dst, Args()...) instead.
 func (p *RequestParser) Inline() bool { return p.inline }
 
 // Need is the number of bytes that are missing at least until Parse can say more.
 // While an argument is being read it is all that is missing of it: what the
-// client announced, not what it has sent, so it tells when to look again and is
-// no reason to allocate.
+// client announced, not what it has sent. So it says when to look again, and must
+// not be a reason to allocate.
 func (p *RequestParser) Need() int { return max(p.need, 1) }
 
 // Partial reports whether the parser is in the middle of a request.

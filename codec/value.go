@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Value is a reply as a tree, for the few that berth reads itself: HELLO, COMMAND,
-// CLUSTER SHARDS. Its strings are views of the bytes it was parsed from.
+// Value is a reply as a tree, for the few replies that berth reads itself: to
+// HELLO, COMMAND, CLUSTER SHARDS. Its strings are views of the parsed bytes.
 type Value struct {
 	// Type is the first byte of the element: one of + - : $ * and, in RESP3,
 	// _ # , ( ! = % ~ >.
@@ -28,8 +28,8 @@ type Value struct {
 // IsError reports whether v is an error of either kind.
 func (v Value) IsError() bool { return v.Type == '-' || v.Type == '!' }
 
-// Text is the value's text: what stands in it for strings, errors and numbers,
-// without the format of a verbatim string; "" for nulls and aggregates.
+// Text returns the text of a string, an error or a number, without the format of
+// a verbatim string; "" for nulls and aggregates.
 func (v Value) Text() string {
 	if v.Type == '=' && len(v.Str) >= 4 && v.Str[3] == ':' {
 		return string(v.Str[4:])
@@ -70,7 +70,7 @@ func ParseValue(raw []byte) (Value, error) {
 			open = append(open, nest{v, count})
 			continue
 		}
-		// v is complete, and perhaps with it what it lies in.
+		// v is complete, and perhaps the aggregates around it are too.
 		for v.Type == '|' || len(open) > 0 {
 			if v.Type == '|' {
 				attrs = append(v.Attrs, v.Elems...)
