@@ -190,7 +190,7 @@ func (p *RequestParser) multibulkLength(buf []byte, lim *Limits) (count, width i
 	case buf[line+1] != '\n':
 		return 0, 0, errMultibulkLineEnd
 	}
-	// Redis reads every count below zero as an empty request.
+	// Redis reads every count of zero or less as an empty request.
 	return int(max(v, 0)), line + 1, nil
 }
 

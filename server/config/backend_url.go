@@ -2,14 +2,14 @@ package config
 
 import "github.com/berth-proxy/berth/backend/nodes"
 
-// BackendURL is what the backend option names, and how it was written.
+// BackendURL is the value of the backend option.
 type BackendURL struct {
 	nodes.Target // without Addrs: the embedded backend
 
-	raw Secret
+	raw Secret // the URL as it was written
 }
 
-// Embedded reports that no backend was named.
+// Embedded reports whether no backend was named, so that the embedded one serves.
 func (b BackendURL) Embedded() bool { return b.raw == "" }
 
 // MarshalText hides the password from encoders.
@@ -23,7 +23,7 @@ func parseBackendURL(raw string) (BackendURL, error) {
 	return BackendURL{Target: target, raw: Secret(raw)}, err
 }
 
-// maskBackendURL puts stars in the place of a URL's password.
+// maskBackendURL replaces a URL's password with stars. It hides the whole of a URL that is wrong.
 func maskBackendURL(raw string) string {
 	u, err := parseBackendURL(raw)
 	switch {

@@ -9,7 +9,7 @@ import (
 )
 
 // bindHost reads one word of a bind option: "*" and "::*" are all addresses of a family, and a "-"
-// in front means that the address may be missing on this machine.
+// before an address means that this machine may lack it.
 func bindHost(word string) (host string, optional bool) {
 	host, optional = strings.CutPrefix(word, "-")
 	switch host {
@@ -21,14 +21,14 @@ func bindHost(word string) (host string, optional bool) {
 	return host, optional
 }
 
-// BindAddress is a bind word with a port, for net.Listen.
+// BindAddress returns the address of a bind word and a port, for net.Listen.
 func BindAddress(word string, port int) (addr string, optional bool) {
 	host, optional := bindHost(word)
 	return net.JoinHostPort(host, strconv.Itoa(port)), optional
 }
 
-// checkBind refuses what cannot be an address; whether this machine has it shows when berth
-// listens.
+// checkBind refuses a word that cannot be an address. Whether this machine has the address shows
+// when berth listens.
 func checkBind(word string) error {
 	host, _ := bindHost(word)
 	if _, err := netip.ParseAddr(host); err == nil {

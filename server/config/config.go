@@ -10,8 +10,8 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 )
 
-// Config is what berth was told, as one immutable snapshot: a change makes a new one.
-// Slices in it are never written to. Units are in the types; sizes are bytes.
+// Config is the value of every option, as one immutable snapshot: a change makes a new one. No code
+// writes to its slices. Units are in the types; sizes are in bytes.
 type Config struct {
 	Bind           []string // addresses of the TCP listeners; see bindHost for "-" and "*"
 	Port           int      // 0: no TCP listener
@@ -41,7 +41,7 @@ type Config struct {
 	BackendUser         string // as configured; see Target
 	BackendPassword     Secret // as configured; see Target
 	BackendPasswordFile string
-	FilePassword        Secret // what BackendPasswordFile held at the start; see Target
+	FilePassword        Secret // content of BackendPasswordFile when berth started; see Target
 
 	BackendConnectTimeout   time.Duration
 	BackendTimeout          time.Duration // 0: wait for ever
@@ -49,7 +49,7 @@ type Config struct {
 	TopologyRefreshInterval time.Duration // 0: only after a redirect
 
 	PoolEnabled     bool
-	PoolIdleTime    time.Duration // 0: close at detach
+	PoolIdleTime    time.Duration // 0: close a connection when it is given back
 	PoolMaxIdle     int
 	PoolMinIdle     int
 	PoolMaxTotal    int // 0: derived from the node's own limit
@@ -57,8 +57,8 @@ type Config struct {
 	PoolBlocking    int           // percent of the connections
 	WatchMaxIdle    time.Duration // 0: only when others wait
 	PoolHealthCheck time.Duration // 0: never
-	PoolDialRate    int           // per second; 0: none are made ahead
-	PoolDialing     int           // 0: no limit
+	PoolDialRate    int           // connections made ahead, per second; 0: none
+	PoolDialing     int           // connections being made at one time; 0: no limit
 
 	AdminBind []string
 	AdminPort int // 0: no admin listener
@@ -67,9 +67,9 @@ type Config struct {
 	LogFile  string // empty: standard error
 }
 
-// Target is where the nodes are and as whom berth itself speaks to them (topology, health, clients
-// that never authenticate), put together from backend, backend-user and wherever the password came
-// from.
+// Target returns where the nodes are, and the user and password that berth itself uses there (for
+// topology, health, and clients that never authenticate). It combines backend, backend-user and the
+// option that gave the password.
 func (c *Config) Target() nodes.Target {
 	t := c.Backend.Target
 	if c.BackendUser != "" {
@@ -83,31 +83,31 @@ func (c *Config) Target() nodes.Target {
 	return t
 }
 
-// OutputLimits are the limits of a client's unread replies, by what the client does.
+// OutputLimits are the limits on a client's unread replies, by class of client.
 type OutputLimits struct {
 	Normal OutputLimit
 	PubSub OutputLimit // clients with a subscription
 }
 
-// OutputLimit is one class of client-output-buffer-limit: over Hard bytes the client is closed at
-// once, over Soft bytes when it stays there for SoftFor. 0 switches a limit off.
+// OutputLimit is one class of client-output-buffer-limit. A client with more than Hard bytes is
+// closed at once, a client with more than Soft bytes after SoftFor. 0 switches a limit off.
 type OutputLimit struct {
 	Hard, Soft int
 	SoftFor    time.Duration
 }
 
-// Settings holds the current Config, changes it while berth runs and tells those who registered.
+// Settings holds the current Config, changes it while berth runs, and calls the hooks of OnChange.
 type Settings struct {
-	// now is stored by Set under mu and loaded by everybody at any time: a reader that loses the
-	// race keeps the older snapshot for one more turn.
+	// now is stored by Set under mu. Any goroutine loads it at any time: a reader that loses the
+	// race uses the older snapshot for one more turn.
 	now atomic.Pointer[Config]
 
-	mu    sync.Mutex // guards hooks and makes one change at a time; loops wait for it: nothing blocks under it
+	mu    sync.Mutex // guards hooks and admits one change at a time; loops wait for it, so nothing blocks under it
 	hooks []configHook
 
-	fileMu   sync.Mutex // makes one rewrite of the file at a time; held over disk writes, so never taken on a loop
-	path     string     // the configuration file, absolute; empty: started without one
-	warnings []string   // found while loading, for the log once it is open
+	fileMu   sync.Mutex // admits one rewrite of the file at a time; held over disk writes, so never taken on a loop
+	path     string     // absolute path of the configuration file; empty: there is none
+	warnings []string   // from loading, for the log once it is open
 }
 
 type configHook struct {
@@ -115,20 +115,19 @@ type configHook struct {
 	fn    func(now *Config)
 }
 
-// Load returns the current snapshot. It costs one atomic load: read it once a turn, not once a
+// Load returns the current snapshot. It costs one atomic load: call it once per turn, not once per
 // field.
 func (s *Settings) Load() *Config { return s.now.Load() }
 
-// File is the absolute path of the configuration file, empty when there is none.
+// File returns the absolute path of the configuration file, empty when there is none.
 func (s *Settings) File() string { return s.path }
 
-// Warnings are things the log should say once about how berth was started.
+// Warnings returns what the log should say, once, about how berth was started.
 func (s *Settings) Warnings() []string { return s.warnings }
 
-// OnChange has fn called after a change of any of the named options (of any option when none is
-// named) with the snapshot that is then current. It runs on the goroutine that made the change, so
-// it must not block and must not change settings itself. It is not called for the values berth
-// started with.
+// OnChange registers fn, which Set calls with the new snapshot after a change of any of the named
+// options (of any option when none is named). fn runs on the goroutine that made the change, so it
+// must not block and must not call Set. It is not called for the values with which berth starts.
 func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	mustBeOptions(names)
 	s.mu.Lock()
@@ -136,8 +135,8 @@ func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	s.hooks = append(s.hooks, configHook{names, fn})
 }
 
-// Set changes options, all of them or none: name, value, name, value. Its errors are those of
-// CONFIG SET (Redis 7.0), ready for codec.AppendError.
+// Set changes options, all of them or none. pairs are name, value, name, value. Its errors are
+// those of CONFIG SET (Redis 7.0), as codec.AppendError takes them.
 func (s *Settings) Set(pairs ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +161,7 @@ func (s *Settings) Set(pairs ...string) error {
 	return nil
 }
 
-// changedOptions names the options whose values differ.
+// changedOptions returns the names of the options whose values differ.
 func changedOptions(old, next *Config) []string {
 	var names []string
 	for _, o := range options {
@@ -173,7 +172,7 @@ func changedOptions(old, next *Config) []string {
 	return names
 }
 
-// touches reports whether one of the changed options is among names; no names stand for all.
+// touches reports whether one of the changed options is among names. No names stand for all.
 func touches(names, changed []string) bool {
 	if len(names) == 0 {
 		return len(changed) > 0

@@ -2,8 +2,8 @@ package config
 
 import "log/slog"
 
-// Redis' log levels as slog's. Redis has two below its default: LevelVerbose lies between debug and
-// info.
+// The log levels of Redis as levels of slog. Redis has two below its default, so LevelVerbose lies
+// between debug and info.
 const (
 	LevelDebug   = slog.LevelDebug
 	LevelVerbose = slog.LevelDebug + 2

@@ -23,7 +23,7 @@ Options come from the file, then from the environment (maxclients is BERTH_MAXCL
 
 `
 
-// commandLine is the arguments, sorted out.
+// commandLine is the arguments of the process, by kind.
 type commandLine struct {
 	test, help, version bool
 	file                string
@@ -31,15 +31,15 @@ type commandLine struct {
 }
 
 type givenFlag struct {
-	where  string  // for mistakes
+	where  string  // in a mistake
 	name   string  // as it was written
-	option *option // nil: there is none of that name
+	option *option // nil: no option has this name
 	words  []string
 }
 
-// Read reads what berth is told: args (without the program's name) and environ (as
-// os.Environ). Settings are nil when berth should end at once with the exit code: after --help,
-// --version or -t, or because of mistakes, all of which it wrote to stderr.
+// Read makes Settings of args (without the program's name), environ (as os.Environ returns it) and
+// the configuration file. s is nil when berth should end at once with the exit code: after --help,
+// --version or -t, or because of mistakes. Read writes every mistake to stderr.
 func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit int) {
 	l := newLoader()
 	line := l.readCommandLine(args)
@@ -73,11 +73,11 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 	return s, 0
 }
 
-// A loader puts a Config together from all its sources and collects what is wrong with them.
+// A loader makes a Config from all sources and collects their mistakes.
 type loader struct {
 	config   *Config
-	path     string             // the configuration file, absolute
-	sources  map[*option]string // where each option's value came from
+	path     string             // absolute path of the configuration file
+	sources  map[*option]string // where the value of each option came from
 	mistakes []mistake
 	warnings []string
 }
@@ -86,7 +86,7 @@ func newLoader() *loader { return &loader{config: defaultConfig(), sources: map[
 
 func (l *loader) wrong(where, why string) { l.mistakes = append(l.mistakes, mistake{where, why}) }
 
-// set takes one option's value from one place.
+// set takes the value of one option from one source.
 func (l *loader) set(where string, o *option, words []string) {
 	if err := o.setWords(l.config, words); err != nil {
 		l.wrong(where, explain(o, words, err))
@@ -95,7 +95,7 @@ func (l *loader) set(where string, o *option, words []string) {
 	l.sources[o] = where
 }
 
-// load applies file, environment and flags, each over the one before, and looks at the whole.
+// load applies file, environment and flags, in this order, and checks the result as a whole.
 func (l *loader) load(line commandLine, environ []string) {
 	if line.file != "" {
 		l.loadFile(line.file)
@@ -130,9 +130,9 @@ func (l *loader) loadFile(path string) {
 	parseConfigFile(text).apply(l, path)
 }
 
-// loadEnvironment reads the variables that name options. Others that begin with BERTH_ are worth a
-// warning, no more: Kubernetes makes such names (BERTH_SERVICE_HOST,
-// BERTH_PORT=tcp://10.0.0.1:7379) for a service called berth, and they must not keep it from
+// loadEnvironment reads the variables that name options. Other variables that begin with BERTH_
+// cause a warning only: Kubernetes makes such names (BERTH_SERVICE_HOST,
+// BERTH_PORT=tcp://10.0.0.1:7379) for a service called berth, and they must not keep berth from
 // starting.
 func (l *loader) loadEnvironment(environ []string) {
 	byEnv := map[string]*option{}
@@ -159,7 +159,8 @@ func (l *loader) loadEnvironment(environ []string) {
 	}
 }
 
-// source is where the value of the first of these options that was set came from, for mistakes.
+// source returns, for a mistake, where the value of an option came from: of the first of these
+// options that was set.
 func (l *loader) source(names ...string) string {
 	for _, name := range names {
 		if where := l.sources[findOption(name)]; where != "" {
@@ -169,8 +170,8 @@ func (l *loader) source(names ...string) string {
 	return "default of " + names[0]
 }
 
-// readCommandLine sorts the arguments as redis-server does: what comes first names the file (here
-// also the backend), then come "--name value ...". "--name=value" is understood too.
+// readCommandLine reads the arguments as redis-server does: first the file (or here the backend),
+// then "--name value ...". It also reads "--name=value".
 func (l *loader) readCommandLine(args []string) commandLine {
 	var line commandLine
 	for len(args) > 0 {
@@ -216,8 +217,8 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 		return f, args
 	}
 	for len(args) > 0 && !strings.HasPrefix(args[0], "--") {
-		// redis-server would take every word here. So that the backend may also come last, a flag
-		// of one word takes one, and a URL is never one of several.
+		// redis-server would take every word here. In berth the backend may also come last, so a
+		// flag of one word takes one word, and a flag of several words takes no URL.
 		many := f.option != nil && f.option.value.many()
 		if !many && len(f.words) == 1 || many && strings.Contains(args[0], "://") {
 			break
@@ -228,7 +229,7 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 	return f, args
 }
 
-// contradictions finds mistakes that show only when all values are known.
+// contradictions finds the mistakes that only all values together show.
 func (l *loader) contradictions() {
 	c := l.config
 	if (c.Port == 0 || len(c.Bind) == 0) && c.UnixSocket == "" {
@@ -268,7 +269,7 @@ func overlap(a, b []string) bool {
 	return false
 }
 
-// readPasswordFile takes a password from a file, without the line end that editors put after it.
+// readPasswordFile reads a password from a file, without the line end that editors add.
 func readPasswordFile(path string) (Secret, error) {
 	text, err := readConfigFile(path)
 	if err != nil {
@@ -297,7 +298,7 @@ func versionLine() string {
 	return "berth " + build.Version
 }
 
-// counted is "1 mistake", "2 mistakes".
+// counted returns "1 mistake", "2 mistakes".
 func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

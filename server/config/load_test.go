@@ -141,7 +141,7 @@ func TestContradictionsNameTheirPlace(t *testing.T) {
 		"argument: there is no password for user a; give it as BERTH_BACKEND_PASSWORD":                                                    {"redis://a@h"},
 		"flag --backend-password-file: backend-password-file: open /no/such: no such":                                                     {"--backend-password-file", "/no/such"},
 		"configuration file: open localhost:6379: no such file or directory; a backend is named by its URL, as in redis://localhost:6379": {"localhost:6379"},
-		"configuration file: read /dev/zero: larger than 1mb, so no configuration file":                                                   {"/dev/zero"},
+		"configuration file: read /dev/zero: larger than 1mb, so it is no configuration file":                                             {"/dev/zero"},
 		"argument other.conf: there is a configuration file already: /dev/null":                                                           {"/dev/null", "other.conf"},
 		"argument -x: unknown": {"-x"},
 	} {

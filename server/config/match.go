@@ -10,9 +10,9 @@ import (
 // Setting is one pair of a CONFIG GET reply.
 type Setting struct{ Name, Value string }
 
-// Match returns the options that CONFIG GET's patterns ask for, each once, in the order of the
-// patterns and then of the table. A pattern without wildcards gives the name back as it was asked
-// for, as Redis does. Secrets are masked. A name that is no option of berth gives nothing.
+// Match returns the options that match the patterns of CONFIG GET, each once, in the order of the
+// patterns and then of the table. A pattern without wildcards returns the name as the client wrote
+// it, as Redis does. Secrets are masked. A name that is no option of berth matches nothing.
 func (s *Settings) Match(patterns [][]byte) []Setting {
 	c := s.Load()
 	var found []Setting
@@ -47,8 +47,8 @@ type change struct {
 	text   string
 }
 
-// readChanges finds the options of name, value, name, value, and refuses as Redis 7.0's
-// configSetCommand does: the first thing that is wrong decides the error.
+// readChanges finds the options of name, value, name, value. As in Redis 7.0's configSetCommand the
+// first mistake decides the error.
 func readChanges(pairs []string) ([]change, error) {
 	if len(pairs) == 0 || len(pairs)%2 != 0 {
 		return nil, errors.New("ERR syntax error")

@@ -6,31 +6,32 @@ import (
 	"sync"
 )
 
-// An option is one row of the one table that drives the configuration file, the flags, the
-// environment, CONFIG GET/SET/REWRITE, -t, --help and OPERATING.md.
+// An option is one row of the table that drives the configuration file, the flags, the environment,
+// CONFIG GET/SET/REWRITE, -t, --help and OPERATING.md.
 type option struct {
 	name  string
-	value optionValue              // its type: how it is read, checked and written, and where it lies in Config
-	def   string                   // the default, as a configuration file says it
+	value optionValue              // its type: how it is read, checked and written, and its field of Config
+	def   string                   // the default, as in a configuration file
 	hot   bool                     // CONFIG SET may change it
-	mask  func(text string) string // what may be shown of a value that holds a secret; nil: all of it
+	mask  func(text string) string // hides the secret in a value; nil: there is none
 	help  string                   // one line
 }
 
 // optionValue is the type of an option, bound to its field of Config.
 type optionValue interface {
-	// set reads the words after the option's name. Errors are in Redis' words and never repeat the
+	// set reads the words after the option's name. Its errors use Redis' words and never repeat the
 	// input.
 	set(c *Config, words []string) error
-	// text is the value as CONFIG GET says it; set(splitWords(text)) gives the same value.
+	// text returns the value as in a reply to CONFIG GET; set(splitWords(text)) sets the same
+	// value.
 	text(c *Config) string
-	// lines is what CONFIG REWRITE writes after the name, a line each.
+	// lines returns what CONFIG REWRITE writes after the name, one element per line.
 	lines(c *Config) []string
-	// many reports whether the value consists of several words.
+	// many reports whether the value may be several words.
 	many() bool
-	// unit is the column of OPERATING.md: "bytes", "s", "ms", "yes/no" ...
+	// unit returns the column of OPERATING.md: "bytes", "s", "ms", "yes/no" ...
 	unit() string
-	// wants says what would be right: "a whole number from 0 to 65535".
+	// wants returns what would be right: "a whole number from 0 to 65535".
 	wants() string
 }
 
@@ -46,14 +47,14 @@ var optionIndex = func() map[string]*option {
 	return m
 }()
 
-// findOption looks a name up as Redis does, whatever its case. nil: no such option.
+// findOption returns the option with a name, in any case, as Redis does. nil: there is none.
 func findOption(name string) *option { return optionIndex[strings.ToLower(name)] }
 
-// IsOption reports whether name is an option of berth, whatever its case.
+// IsOption reports whether name is an option of berth, in any case.
 func IsOption(name string) bool { return findOption(name) != nil }
 
-// Text returns the value of an option as CONFIG GET says it. known is false for a name that is no
-// option.
+// Text returns the value of an option as in a reply to CONFIG GET. known is false when no option
+// has this name.
 func (c *Config) Text(name string) (text string, known bool) {
 	o := findOption(name)
 	if o == nil {
@@ -62,7 +63,7 @@ func (c *Config) Text(name string) (text string, known bool) {
 	return o.value.text(c), true
 }
 
-// defaultConfig is a fresh Config with the defaults of all rows.
+// defaultConfig returns a new Config with the defaults of all options.
 func defaultConfig() *Config {
 	c := tableDefaults()
 	return &c
@@ -82,7 +83,7 @@ var tableDefaults = sync.OnceValue(func() Config {
 	return c
 })
 
-// setWords takes the value as a file or the flags give it: split into words.
+// setWords sets the value from words, as a file and the flags give it.
 func (o *option) setWords(c *Config, words []string) error {
 	if !o.value.many() && len(words) != 1 {
 		return errWordCount
@@ -90,7 +91,7 @@ func (o *option) setWords(c *Config, words []string) error {
 	return o.value.set(c, words)
 }
 
-// setText takes the value as CONFIG SET gives it: in one piece.
+// setText sets the value from one text, as CONFIG SET gives it.
 func (o *option) setText(c *Config, text string) error {
 	words, err := o.words(text)
 	if err != nil {
@@ -99,7 +100,7 @@ func (o *option) setText(c *Config, text string) error {
 	return o.value.set(c, words)
 }
 
-// words cuts a value that came in one piece.
+// words cuts the text of a value into words.
 func (o *option) words(text string) ([]string, error) {
 	if !o.value.many() || text == "" {
 		return []string{text}, nil
@@ -107,7 +108,7 @@ func (o *option) words(text string) ([]string, error) {
 	return splitWords(text)
 }
 
-// shown is the value without its secrets.
+// shown returns the value with its secret masked.
 func (o *option) shown(c *Config) string {
 	text := o.value.text(c)
 	if o.mask != nil {
@@ -116,15 +117,15 @@ func (o *option) shown(c *Config) string {
 	return text
 }
 
-// hides reports whether c's value holds a secret.
+// hides reports whether the value in c holds a secret.
 func (o *option) hides(c *Config) bool { return o.shown(c) != o.value.text(c) }
 
-// env is the environment variable that sets the option.
+// env returns the environment variable that sets the option.
 func (o *option) env() string {
 	return "BERTH_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
 }
 
-// nearestOption suggests what an unknown name was meant to be; empty when nothing is near.
+// nearestOption returns the option that an unknown name probably means; empty when none is similar.
 func nearestOption(name string) string {
 	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	best, at := "", 3
@@ -137,7 +138,7 @@ func nearestOption(name string) string {
 	return best
 }
 
-// editDistance is Levenshtein's.
+// editDistance returns the Levenshtein distance.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -158,7 +159,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// Markdown renders the table as OPERATING.md shows it.
+// Markdown returns the table of OPERATING.md.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Option | Default | Unit | Changes while running | Meaning |\n|---|---|---|---|---|\n")

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// aValueFor gives a value of the option's type that is not its default, and one that its type forbids.
+// aValueFor gives a value of the option's type that is not its default, and one that its type
+// forbids.
 func aValueFor(t *testing.T, o *option) (good, bad string) {
 	t.Helper()
 	if o.name == "orphan-pop" {

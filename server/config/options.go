@@ -12,9 +12,9 @@ const (
 	maxInt32  = math.MaxInt32
 )
 
-// options is the table. Names are redis.conf's where the meaning is the same and the pool
-// specification's where it is theirs (private_conn_*). Order is that of OPERATING.md, --help and
-// CONFIG GET *.
+// options is the table. An option has the name that redis.conf uses for the same thing, or the name
+// of the pool's specification (private_conn_*). OPERATING.md, --help and CONFIG GET * keep the
+// order.
 var options = []*option{
 	// Where clients come in.
 	{name: "bind", def: "127.0.0.1",
@@ -48,7 +48,7 @@ var options = []*option{
 		help:  "Clients at one time; more are refused with an error."},
 	{name: "timeout", def: "0", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.Timeout }, per: time.Second, max: maxInt32},
-		help:  "Close a client that is silent so long; 0: never."},
+		help:  "Time after which a silent client is closed; 0: never."},
 	{name: "proto-max-bulk-len", def: "512mb", hot: true,
 		value: sizeValue{at: func(c *Config) *int { return &c.ProtoMaxBulkLen }, min: 1 << 20, max: math.MaxInt},
 		help:  "Longest argument of a request."},
@@ -57,7 +57,7 @@ var options = []*option{
 		help:  "Request bytes berth holds for one client; over it the client is closed."},
 	{name: "client-output-buffer-limit", def: "normal 1gb 256mb 60 pubsub 32mb 8mb 60", hot: true,
 		value: outputLimitsValue{at: func(c *Config) *OutputLimits { return &c.OutputLimits }},
-		help:  "Reply bytes a client may leave unread, by class (`normal`, `pubsub`): over the hard limit it is closed at once, over the soft limit after so many seconds; 0: no limit."},
+		help:  "Reply bytes a client may leave unread, by class (`normal`, `pubsub`): hard limit, soft limit, seconds. A client over the hard limit is closed at once, a client over the soft limit after the seconds; 0: no limit."},
 	{name: "client-pipeline-limit", def: "10000", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PipelineLimit }, min: 1, max: maxUint32},
 		help:  "Requests of one client under way at one time; the rest wait in its query buffer."},
@@ -72,27 +72,27 @@ var options = []*option{
 		help:  "yes: the subscriptions of all clients of one event loop and user share one connection per node. no: each subscriber has its own. Takes effect for clients without subscriptions."},
 	{name: "blocking-share", def: "yes", hot: true,
 		value: yesNo(func(c *Config) *bool { return &c.BlockingShare }),
-		help:  "yes: clients that block with the same command on the same keys wait on a few connections together. no: each has its own. Takes effect for clients that block from then on."},
+		help:  "yes: clients that block with the same command on the same keys wait on a few connections together. no: each has its own. Takes effect for clients that block later."},
 	{name: "blocking-lanes-max", def: "4", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.BlockingLanesMax }, min: 1, max: 1000},
 		help:  "Connections on which clients that block with the same command on the same keys wait together, at most."},
 	{name: "orphan-pop", def: "push-back", hot: true,
 		value: oneOf(func(c *Config) *bool { return &c.OrphanDrop }, []string{"push-back", "drop"}, []bool{false, true}),
-		help:  "What becomes of an element that was popped for a client that has just left, when nobody else waits for it: it goes back to the end of the key it came from, or it is dropped."},
+		help:  "What happens to an element that was popped for a client that has just left, when no other client waits for it: it is pushed back to the end of its key where it was popped, or it is dropped."},
 	{name: "enable-debug-command", def: "no",
 		value: yesNo(func(c *Config) *bool { return &c.EnableDebugCommand }),
 		help:  "Whether DEBUG is passed to nodes."},
 	{name: "shutdown-timeout", def: "10", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.ShutdownTimeout }, per: time.Second, max: maxInt32},
-		help:  "Time for requests under way to end when berth is asked to stop."},
+		help:  "Time that requests under way have to end when berth is asked to stop."},
 
 	// The nodes.
 	{name: "backend", def: `""`, mask: maskBackendURL,
 		value: backendValue{at: func(c *Config) *BackendURL { return &c.Backend }},
-		help:  "`redis://host:6379[/db]`, `redis://a:7001,b:7002` (a Cluster is found out by asking), `sentinel://a:26379,b:26379/name[/db]` (the primary that Sentinels watch under that name) or `unix:///path`; none: the embedded backend, to try berth out."},
+		help:  "`redis://host:6379[/db]`, `redis://a:7001,b:7002` (berth asks the nodes whether they are a Cluster), `sentinel://a:26379,b:26379/name[/db]` (the primary that Sentinels watch under that name) or `unix:///path`; none: the embedded backend, to try berth out."},
 	{name: "backend-user", def: `""`,
 		value: textValue[string]{at: func(c *Config) *string { return &c.BackendUser }, is: "name"},
-		help:  "User berth itself authenticates as."},
+		help:  "User name with which berth itself authenticates."},
 	{name: "backend-password", def: `""`, mask: maskSecret,
 		value: textValue[Secret]{at: func(c *Config) *Secret { return &c.BackendPassword }, is: "password"},
 		help:  "Its password; best given as `BERTH_BACKEND_PASSWORD`. Never shown, never written by CONFIG REWRITE."},
@@ -101,16 +101,16 @@ var options = []*option{
 		help:  "File that holds the password; a line end after it does not count."},
 	{name: "backend-connect-timeout-ms", def: "2000", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.BackendConnectTimeout }, per: time.Millisecond, min: 1, max: maxInt32},
-		help:  "Time to reach a node and be let in."},
+		help:  "Time to connect to a node and authenticate."},
 	{name: "backend-timeout-ms", def: "60000", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.BackendTimeout }, per: time.Millisecond, max: maxInt32},
-		help:  "A request that a node leaves unanswered so long is answered with an error, blocking commands excepted; 0: never. A node that serves no slot any more gets 2 s."},
+		help:  "Time after which a request that a node has not answered gets an error, blocking commands excepted; 0: never. A node that serves no slot any more has 2 s."},
 	{name: "max-redirects", def: "5", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.MaxRedirects }, min: 1, max: 100},
 		help:  "MOVED and ASK replies followed for one request."},
 	{name: "topology-refresh-interval", def: "30", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.TopologyRefreshInterval }, per: time.Second, max: maxInt32},
-		help:  "How often berth asks its nodes or Sentinels who the primaries are, without a cause; 0: only with one (a redirect, a lost connection, a message of a Sentinel)."},
+		help:  "Interval at which berth asks its nodes or Sentinels for the primaries, even without a reason; 0: only for a reason (a redirect, a lost connection, a message of a Sentinel)."},
 
 	// The pool of exclusive connections.
 	{name: "private_conn_pool_enabled", def: "1", hot: true,
@@ -121,13 +121,13 @@ var options = []*option{
 		help:  "Time an idle connection is kept; 0: it is closed when it is given back."},
 	{name: "private_conn_pool_max_idle_per_db", def: "1000", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolMaxIdle }, min: 0, max: maxUint32},
-		help:  "Idle connections kept per node and user; one that is given back beyond them is closed."},
+		help:  "Idle connections kept per node and user, at most; a connection that is given back over this number is closed."},
 	{name: "private_conn_pool_min_idle_per_db", def: "0", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolMinIdle }, min: 0, max: maxUint32},
-		help:  "Idle connections per node and user that stay past their time, and are made ahead."},
+		help:  "Idle connections kept per node and user, at least: they stay past their idle time, and are made ahead."},
 	{name: "private-conn-pool-max-total", def: "0", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolMaxTotal }, min: 0, max: maxUint32},
-		help:  "Exclusive connections per node, of all users, in use and idle; 0: what the node's own `maxclients` leaves, less a tenth, or no limit if it does not say."},
+		help:  "Exclusive connections per node, of all users, in use and idle; 0: what the node's own `maxclients` leaves, less a tenth, or no limit if the node does not tell."},
 	{name: "pool-blocking-share", def: "40", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolBlocking }, min: 1, max: 100},
 		help:  "Percent of these connections that blocking commands, MONITOR and the like may hold; the rest is for transactions and long values."},
@@ -136,10 +136,10 @@ var options = []*option{
 		help:  "Time a client waits for an exclusive connection before it is told to try again; 0: for ever."},
 	{name: "watch-max-idle", def: "0", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.WatchMaxIdle }, per: time.Millisecond, max: maxInt32},
-		help:  "A WATCH whose client does nothing for so long gives its connection back, and its EXEC answers nil; 0: only when others wait for one."},
+		help:  "Time after which an idle client's WATCH gives its connection back, and its EXEC answers nil; 0: only when other clients wait for a connection."},
 	{name: "pool-health-check-interval", def: "30", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.PoolHealthCheck }, per: time.Second, max: maxInt32},
-		help:  "An exclusive connection that is idle for so long is asked for a sign of life, and replaced if none comes; 0: never."},
+		help:  "Time after which an idle exclusive connection is sent a PING, and replaced if no reply comes; 0: never."},
 	{name: "pool-dial-rate", def: "50", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolDialRate }, min: 0, max: 1000000},
 		help:  "Connections per second, node and user that are made ahead for `private_conn_pool_min_idle_per_db`; 0: none."},
@@ -147,7 +147,7 @@ var options = []*option{
 		value: numberValue{at: func(c *Config) *int { return &c.PoolDialing }, min: 0, max: maxUint32},
 		help:  "Exclusive connections to a node that are being made at the same time for one user; 0: any number."},
 
-	// How berth is watched.
+	// How operators watch berth.
 	{name: "admin-bind", def: "127.0.0.1",
 		value: listValue{at: func(c *Config) *[]string { return &c.AdminBind }, is: "addresses", check: checkBind},
 		help:  "Addresses of the admin endpoint (`/status`, `/metrics`, `/healthz`, `/readyz`; `/debug/pprof` on loopback addresses only)."},
@@ -156,7 +156,7 @@ var options = []*option{
 		help:  "TCP port of the admin endpoint; 0: none."},
 	{name: "loglevel", def: "notice", hot: true,
 		value: oneOf(func(c *Config) *slog.Level { return &c.LogLevel }, LevelNames, Levels),
-		help:  "What is logged: this and everything more important."},
+		help:  "Lowest level that is logged."},
 	{name: "logfile", def: `""`,
 		value: textValue[string]{at: func(c *Config) *string { return &c.LogFile }, is: "path"},
 		help:  "File to log to; none: standard error. Opened again on SIGHUP."},

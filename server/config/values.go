@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// Redis' words for values it refuses (config.c of 7.0).
+// Errors of Redis for wrong values (config.c of 7.0).
 var (
 	errWordCount  = errors.New("wrong number of arguments")
 	errNotInteger = errors.New("argument couldn't be parsed into an integer")
 	errNotMemory  = errors.New("argument must be a memory value")
 )
 
-// A fullError says itself what would be right, so nothing needs to be added to it.
+// A fullError says what would be right, so explain adds nothing to it.
 type fullError string
 
 func (e fullError) Error() string { return string(e) }
 
-// oneWord is embedded by values of a single word.
+// oneWord is embedded in the types whose values are one word.
 type oneWord struct{}
 
 func (oneWord) many() bool { return false }
@@ -81,7 +81,8 @@ func (v sizeValue) wants() string {
 	return fmt.Sprintf("a size such as 64mb, from %s to %s", formatMemory(v.min), formatMemory(v.max))
 }
 
-// durationValue is a duration: a bare number counts units, a suffix (ms s m h d) says its own.
+// durationValue is a duration: a number in the option's unit, or a number with a suffix (ms s m h
+// d).
 type durationValue struct {
 	oneWord
 	at       func(*Config) *time.Duration
@@ -116,13 +117,13 @@ func (v durationValue) wants() string {
 		map[string]string{"ms": "milliseconds", "s": "seconds"}[v.unit()], v.min, v.max)
 }
 
-// choiceValue is one of some words. Bools are choices of two.
+// choiceValue is one word of a list. A bool is a choice of two.
 type choiceValue[T comparable] struct {
 	oneWord
 	at    func(*Config) *T
 	names []string
-	means []T   // what names[i] stands for
-	err   error // for any other word
+	means []T   // means[i] is the value of names[i]
+	err   error // of any other word
 }
 
 func (v choiceValue[T]) set(c *Config, words []string) error {
@@ -161,7 +162,7 @@ func oneOf[T comparable](at func(*Config) *T, names []string, means []T) optionV
 		err: fullError("argument(s) must be one of the following: " + strings.Join(names, ", "))}
 }
 
-// textValue is a word taken as it is, once check (nil: anything) agrees.
+// textValue is the empty word, or any word that check accepts; a nil check accepts all.
 type textValue[T ~string] struct {
 	oneWord
 	at    func(*Config) *T
@@ -213,7 +214,7 @@ func (v listValue) unit() string             { return v.is }
 func (v listValue) wants() string            { return v.is + ", with spaces between them" }
 func (v listValue) lines(c *Config) []string { return []string{quoteWords(*v.at(c))} }
 
-// modeValue is an octal file mode; 0 leaves it to the umask.
+// modeValue is an octal file mode; 0 is the mode that the umask gives.
 type modeValue struct {
 	oneWord
 	at func(*Config) *os.FileMode
@@ -233,8 +234,8 @@ func (v modeValue) lines(c *Config) []string { return []string{v.text(c)} }
 func (v modeValue) unit() string             { return "octal mode" }
 func (v modeValue) wants() string            { return "an octal file mode such as 770" }
 
-// outputLimitsValue is client-output-buffer-limit: class hard soft seconds, for one class or
-// several; a class that is not named keeps its limits.
+// outputLimitsValue is the value of client-output-buffer-limit: class, hard, soft and seconds, for
+// one class or several. A class that is not named keeps its limits.
 type outputLimitsValue struct {
 	at func(*Config) *OutputLimits
 }
@@ -285,7 +286,7 @@ func (v outputLimitsValue) wants() string {
 	return "class (normal or pubsub), hard limit, soft limit, seconds, as in: normal 1gb 256mb 60"
 }
 
-// backendValue is the backend's URL; its text carries the password, its row masks it.
+// backendValue is the backend's URL. Its text holds the password; the row of the table has a mask.
 type backendValue struct {
 	oneWord
 	at func(*Config) *BackendURL
@@ -311,7 +312,8 @@ func outOfRange(min, max int) error {
 	return fullError(fmt.Sprintf("argument must be between %d and %d inclusive", min, max))
 }
 
-// parseInteger is as strict as Redis' string2ll: no sign but '-', no leading zeros, no spaces.
+// parseInteger reads an integer as strictly as Redis' string2ll: no '+', no leading zeros, no
+// spaces.
 func parseInteger(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || strconv.Itoa(n) != s {
@@ -320,7 +322,8 @@ func parseInteger(s string) (int, error) {
 	return n, nil
 }
 
-// memoryUnits are redis.conf's suffixes, the powers of two first so that formatting prefers them.
+// memoryUnits are the suffixes of redis.conf. The powers of two come first: formatMemory uses them
+// only.
 var memoryUnits = []struct {
 	suffix string
 	bytes  int
@@ -341,7 +344,7 @@ func parseMemory(s string) (int, error) {
 	return int(n) * times, nil
 }
 
-// formatMemory writes a size as short as it can be said exactly in powers of two.
+// formatMemory writes a size as a whole number of gb, mb or kb if it is one, else in bytes.
 func formatMemory(n int) string {
 	for _, u := range memoryUnits[:3] {
 		if n != 0 && n%u.bytes == 0 {
@@ -356,8 +359,8 @@ var spanUnits = []struct {
 	is     time.Duration
 }{{"ms", time.Millisecond}, {"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour}}
 
-// parseSpan reads a duration and returns it in whole units; what is no whole number of units is
-// refused.
+// parseSpan reads a duration and returns it in units. It refuses a duration that is no whole number
+// of units.
 func parseSpan(s string, unit time.Duration) (int, error) {
 	for _, u := range spanUnits {
 		digits, ok := strings.CutSuffix(strings.ToLower(s), u.suffix)

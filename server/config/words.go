@@ -7,8 +7,8 @@ import (
 
 var errUnbalanced = errors.New("unbalanced quotes in configuration line")
 
-// splitWords cuts a line as redis.conf is read: words between blanks, "..." with backslash escapes,
-// '...' with \' only. A closing quote must end its word.
+// splitWords cuts a line into words as Redis reads redis.conf: blanks separate words, "..." has
+// backslash escapes, '...' has \' only. A closing quote must end its word.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	for i := 0; ; {
@@ -27,7 +27,7 @@ func splitWords(line string) ([]string, error) {
 	}
 }
 
-// readWord reads the word that begins at line[i] and returns where it ended.
+// readWord reads the word that begins at line[i], and returns the position after it.
 func readWord(line string, i int) (string, int, error) {
 	var word strings.Builder
 	for i < len(line) && !isBlank(line[i]) {
@@ -48,8 +48,8 @@ func readWord(line string, i int) (string, int, error) {
 	return word.String(), i, nil
 }
 
-// readQuoted appends what stands between the quote at line[i] and its partner, and returns the
-// place after it.
+// readQuoted appends to word the text between the quote at line[i] and the closing quote, and
+// returns the position after it.
 func readQuoted(word *strings.Builder, line string, i int) (int, error) {
 	quote := line[i]
 	for i++; i < len(line); i++ {
@@ -90,7 +90,7 @@ func unescape(b byte) byte {
 	return b
 }
 
-// quoteWord writes a word so that splitWords reads it back, in quotes only when it needs them.
+// quoteWord writes a word as splitWords reads it, in quotes only when it needs them.
 func quoteWord(word string) string {
 	plain := word != "" && word[0] != '#'
 	for i := 0; plain && i < len(word); i++ {
@@ -120,7 +120,7 @@ func quoteWord(word string) string {
 	return b.String()
 }
 
-// quoteWords writes several words; none at all is written as one empty word.
+// quoteWords writes several words. No words are written as one empty word.
 func quoteWords(words []string) string {
 	if len(words) == 0 {
 		return `""`

@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// Redis reads configuration lines and inline commands with the same function, so that an inline EVAL shows how it
-// cuts a line.
+// Redis reads configuration lines and inline commands with the same function, so that an inline
+// EVAL shows how it cuts a line.
 func TestLinesAreCutAsRedisCutsThem(t *testing.T) {
 	server := redistest.Start(t)
 	conn := redistest.Dial(t, server.Addr())

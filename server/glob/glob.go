@@ -1,9 +1,9 @@
-// Package glob matches names with patterns in the style of Redis. It knows nothing else of ours.
+// Package glob matches names with patterns in the style of Redis. It imports nothing else of berth.
 package glob
 
-// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), whatever
-// the case of letters. It takes time in proportion to the product of both lengths at worst: a '*'
-// that was passed is never tried again once a later one has been reached.
+// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), in any
+// case of letters. At worst it takes time in proportion to the product of both lengths: once it has
+// reached a later '*', it never tries an earlier one again.
 func Match(pattern, text string) bool {
 	p, t := 0, 0
 	star, resume := -1, 0 // after the last '*' of pattern, and where in text to try it next
@@ -51,7 +51,8 @@ func matchOne(pattern string, b byte) int {
 	return 0
 }
 
-// matchClass matches [...]; one that is not closed ends with the pattern, as in Redis.
+// matchClass matches one byte with the class [...] at the start of pattern, like matchOne. A class
+// without a closing bracket ends with the pattern, as in Redis.
 func matchClass(pattern string, b byte) int {
 	b = lower(b)
 	i := 1
@@ -82,7 +83,7 @@ func matchClass(pattern string, b byte) int {
 	return i
 }
 
-// Is reports whether a pattern is more than a name, in the way CONFIG GET decides it.
+// Is reports whether a pattern is more than a plain name, by the rule of CONFIG GET.
 func Is(pattern string) bool {
 	for i := 0; i < len(pattern); i++ {
 		switch pattern[i] {
