@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"bytes"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -90,11 +91,12 @@ func (c *command) giveBack(reply []byte) (command []byte, takes bool) {
 	return codec.AppendCommand(nil, words...), true
 }
 
-// fromLeft tells from which end a BLMPOP pops: its word stands after the keys.
+// fromLeft reports whether a BLMPOP pops from the left: the word after its keys says so. A node that
+// answers a wrong command must not make berth panic, so the words are checked here too.
 func (c *command) fromLeft() bool {
 	n, _ := strconv.Atoi(string(c.words[2]))
 	at := 3 + n
-	return at < len(c.words) && (c.words[at][0] == 'L' || c.words[at][0] == 'l')
+	return at > 2 && at < len(c.words) && bytes.EqualFold(c.words[at], []byte("LEFT"))
 }
 
 // send sends the command to the owner of the slot.
