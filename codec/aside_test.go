@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// An argument that is set aside changes nothing for what stands before and behind it, wherever the bytes are cut.
+// Setting an argument aside changes nothing for the bytes before and after it, wherever the bytes
+// are cut.
 func TestArgumentSetAsideLeavesTheOthers(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for _, words := range [][]string{
@@ -42,7 +43,8 @@ func TestArgumentSetAsideLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// parseAside feeds the request in two reads, then byte by byte, and sets aside every long argument that is interrupted.
+// parseAside feeds the request in two reads, then byte by byte, and sets aside every long argument
+// that is interrupted.
 func parseAside(t *testing.T, whole []byte, first int) (rest []byte, args []string, aside int) {
 	t.Helper()
 	var p RequestParser
@@ -89,7 +91,8 @@ func parseAside(t *testing.T, whole []byte, first int) (rest []byte, args []stri
 	return nil, nil, 0
 }
 
-// What is settled of a reply can be taken away, wherever the bytes are cut, and the end is found where it is.
+// The settled bytes of a reply can be taken away, wherever the bytes are cut, and Scan still finds
+// the end.
 func TestRepliesArePassedOnInParts(t *testing.T) {
 	for _, reply := range []string{
 		"$10\r\n0123456789\r\n", "*2\r\n$3\r\nabc\r\n*2\r\n:1\r\n$-1\r\n", "%1\r\n+k\r\n=7\r\ntxt:abc\r\n", "~2\r\n,1.5\r\n#t\r\n", "+OK\r\n",

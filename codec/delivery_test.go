@@ -9,7 +9,7 @@ import (
 // A delivery is what a parser made of some input: its verdicts in order.
 type delivery struct {
 	items []string // each request as AppendCommand writes it, or each reply's bytes
-	rest  int      // bytes left behind the last whole one
+	rest  int      // bytes left after the last whole one
 	err   string
 }
 
@@ -19,7 +19,7 @@ func (d delivery) equal(other delivery) bool {
 	return slices.Equal(d.items, other.items) && d.rest == other.rest && d.err == other.err
 }
 
-// poison overwrites bytes nobody may look at any more.
+// poison overwrites bytes that the parser must not read again.
 func poison(b []byte) {
 	for i := range b {
 		b[i] = 0xEE
@@ -87,7 +87,7 @@ func deliver(input []byte, piece func(i int) int, find func(buf []byte) (int, er
 	}
 }
 
-// describe tells a whole request, and panics if its arguments do not lie where
+// describe writes a whole request, and panics if its arguments do not lie where
 // they should.
 func describe(p *RequestParser, raw []byte) string {
 	for _, arg := range p.Args() {

@@ -266,7 +266,7 @@ func FuzzReplyRoundTrip(f *testing.F) {
 	})
 }
 
-// What stands behind the bytes in memory must not matter.
+// The bytes after the input in memory must not matter.
 func FuzzNoOverRead(f *testing.F) {
 	seedRequests(f, func(input []byte, flags byte) { f.Add(input, flags) })
 	for _, v := range replyVectors {
@@ -286,10 +286,10 @@ func FuzzNoOverRead(f *testing.F) {
 			memory := append(elsewhere(input), tail...)
 			request, reply := firstOf(memory[:len(input)], lim)
 			if request != wantRequest || reply != wantReply {
-				t.Fatalf("%q with %q behind it: got %s %s, want %s %s", input, tail, request, reply, wantRequest, wantReply)
+				t.Fatalf("%q with %q after it: got %s %s, want %s %s", input, tail, request, reply, wantRequest, wantReply)
 			}
 			if !bytes.Equal(memory[:len(input)], input) || !bytes.Equal(memory[len(input):], tail) {
-				t.Fatalf("%q with %q behind it was written to", input, tail)
+				t.Fatalf("%q with %q after it was written to", input, tail)
 			}
 		}
 	})

@@ -17,9 +17,9 @@ const (
 // spoiled is what poisoned bytes look like.
 var spoiled = bytes.Repeat([]byte{0xEE}, pieceSize)
 
-// inPieces hands raw to find a kilobyte at a time, and poisons each time all that
-// find has dealt with, up to spent(). So a find that looked at something twice
-// would not find its end. It answers how many bytes find was able to read in all.
+// inPieces hands raw to find a kilobyte at a time. Each time it poisons the bytes
+// that find has finished, up to spent(), so a find that reads bytes twice misses
+// the end. It returns how many bytes find was able to read in all.
 func inPieces(t *testing.T, raw []byte, find func(buf []byte) (int, error), spent func(have int) int) (readable int) {
 	t.Helper()
 	buf := elsewhere(raw)
@@ -46,7 +46,7 @@ func inPieces(t *testing.T, raw []byte, find func(buf []byte) (int, error), spen
 	return 0
 }
 
-// spent is how far the parser has dealt with the bytes it was given.
+// spent is the offset up to which the parser has finished with its bytes.
 func (p *RequestParser) spent(have int) int {
 	if p.end > 0 {
 		return min(have, p.end-2)
@@ -133,7 +133,7 @@ func TestLongLinesInPiecesAreSearchedOnce(t *testing.T) {
 		t.Fatal(n, err)
 	}
 
-	// Whoever searched this again would find that its first line is no length.
+	// A parser that searches these bytes again finds that the first line is no length.
 	header := []byte("*" + strings.Repeat("1", 60<<10) + "\r\n")
 	var p RequestParser
 	for have := 1; have < len(header)-1; have = min(have+pieceSize, len(header)-1) {
@@ -149,7 +149,7 @@ func TestLongLinesInPiecesAreSearchedOnce(t *testing.T) {
 	}
 	p.Reset()
 
-	// And here he would find a request that ends in its middle.
+	// And here it finds a request that ends in its middle.
 	inline := []byte(strings.Repeat("a", 60<<10) + "\n")
 	for have := 1; have < len(inline); have = min(have+pieceSize, len(inline)) {
 		if n, err := p.Parse(inline[:have], nil); n != 0 || err != nil {

@@ -162,7 +162,7 @@ func TestRandomLengthsAreJudgedAsRedisJudgesThem(t *testing.T) {
 				owed++
 			}
 		}
-		// Redis does not look at the bytes behind an argument; berth does.
+		// Redis does not check the bytes after an argument; berth does.
 		if got.err == errBulkEnd.Message {
 			continue
 		}

@@ -43,11 +43,11 @@ var replyVectors = []replyVector{
 	{name: "map", input: "%2\r\n+a\r\n:1\r\n+b\r\n%0\r\n"},
 	{name: "set", input: "~2\r\n+a\r\n+b\r\n"},
 	{name: "push, then a reply", input: ">2\r\n+message\r\n+x\r\n:1\r\n", want: []string{">2\r\n+message\r\n+x\r\n", ":1\r\n"}},
-	{name: "attribute belongs to the reply behind it", input: "|1\r\n+ttl\r\n:3\r\n$1\r\na\r\n"},
+	{name: "attribute belongs to the reply after it", input: "|1\r\n+ttl\r\n:3\r\n$1\r\na\r\n"},
 	{name: "attribute inside", input: "*2\r\n|1\r\n+ttl\r\n:3\r\n:1\r\n:2\r\n"},
 	{name: "attributes on attributes", input: "|1\r\n|0\r\n+a\r\n+b\r\n|1\r\n+c\r\n|1\r\n+d\r\n+e\r\n+f\r\n*0\r\n"},
 	{name: "attribute without a reply", input: "|1\r\n+ttl\r\n:3\r\n", wait: true},
-	{name: "replies behind each other", input: "+OK\r\n$1\r\na\r\n:1\r\n", want: []string{"+OK\r\n", "$1\r\na\r\n", ":1\r\n"}},
+	{name: "replies one after the other", input: "+OK\r\n$1\r\na\r\n:1\r\n", want: []string{"+OK\r\n", "$1\r\na\r\n", ":1\r\n"}},
 
 	{name: "a huge count waits", input: "*4294967296\r\n", wait: true},
 	{name: "a huge map waits", input: "%4294967296\r\n", wait: true},
@@ -74,7 +74,7 @@ var replyVectors = []replyVector{
 	{name: "streamed map inside", input: "*1\r\n%?\r\n.\r\n", err: errReplyStreamed},
 	{name: "no type", input: "hello\r\n", err: errReplyType('h')},
 	{name: "no type inside", input: "*1\r\n\r\n", err: errReplyType('\r')},
-	{name: "bulk with other bytes behind", input: "$1\r\nabc", err: errReplyLineEnd},
+	{name: "bulk with other bytes after it", input: "$1\r\nabc", err: errReplyLineEnd},
 	{name: "length with CR alone", input: "$1\rXa\r\n", err: errReplyLineEnd},
 	{name: "simple string with CR", input: "+a\rb\r\n", err: errReplyLineEnd},
 	{name: "integer of letters", input: ":a\r\n", err: errReplyScalar},
@@ -156,7 +156,7 @@ func TestTenMillionLevelsOfNestingAreAReply(t *testing.T) {
 	}
 }
 
-func TestScannerTellsHowMuchIsMissingOfAString(t *testing.T) {
+func TestScannerSaysHowMuchOfAStringIsMissing(t *testing.T) {
 	var s ReplyScanner
 	if n, err := s.Scan([]byte("*2\r\n$100\r\nabc")); n != 0 || err != nil || s.Need() != 99 {
 		t.Fatalf("n %d err %v need %d", n, err, s.Need())

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestParserTellsHowMuchIsMissing(t *testing.T) {
+func TestParserSaysHowMuchIsMissing(t *testing.T) {
 	var p RequestParser
 	if p.Need() != 1 || p.Partial() {
 		t.Fatalf("a new parser: need %d, partial %v", p.Need(), p.Partial())

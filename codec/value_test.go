@@ -46,12 +46,12 @@ func TestValuesOfEveryType(t *testing.T) {
 func TestStringsOfAValueCannotBeAppendedToInPlace(t *testing.T) {
 	for _, raw := range []string{"$1\r\na\r\n", "+a\r\n"} {
 		if v := parse(t, raw); cap(v.Str) != len(v.Str) {
-			t.Errorf("%q: %d bytes of room behind the text", raw, cap(v.Str)-len(v.Str))
+			t.Errorf("%q: %d bytes of room after the text", raw, cap(v.Str)-len(v.Str))
 		}
 	}
 }
 
-func TestAttributesGoToTheValueBehindThem(t *testing.T) {
+func TestAttributesGoToTheValueAfterThem(t *testing.T) {
 	v := parse(t, "|1\r\n+a\r\n+b\r\n|1\r\n+c\r\n|1\r\n+in\r\n+ner\r\n+d\r\n*2\r\n|1\r\n+e\r\n+f\r\n:1\r\n:2\r\n")
 	texts := func(values []Value) (all string) {
 		for _, v := range values {

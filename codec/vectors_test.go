@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A vector is an input, and what must come of it: the requests in it, and then
-// nothing (all is used up), a wait for more, or an error.
+// A vector is an input and its outcome: the requests in it, and then nothing (the
+// input is used up), a wait for more, or an error.
 type vector struct {
 	name  string
 	input string
@@ -30,12 +30,12 @@ var vectors = []vector{
 	{name: "a line of blanks is swallowed", input: " \t\v\f\r \n", want: []string{""}},
 	{name: "an empty argument", input: "*1\r\n$0\r\n\r\n", want: []string{"<one empty argument>"}},
 	{name: "binary argument", input: "*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\x00$\r\n", want: []string{"ECHO|\r\n\x00$"}},
-	{name: "requests behind each other", input: "*1\r\n$4\r\nPING\r\nPING\r\n*1\r\n$4\r\nPING\r\n", want: []string{"PING", "PING", "PING"}},
+	{name: "requests one after the other", input: "*1\r\n$4\r\nPING\r\nPING\r\n*1\r\n$4\r\nPING\r\n", want: []string{"PING", "PING", "PING"}},
 
-	{name: "CR without LF behind the count", input: "*1\rX$4\rYPING\r\n", err: "Protocol error: expected CR LF after multibulk length", stricter: true},
-	{name: "CR without LF behind a length", input: "*1\r\n$4\rYPING\r\n", err: "Protocol error: expected CR LF after bulk length", stricter: true},
-	{name: "other bytes behind an argument", input: "*1\r\n$4\r\nPINGXX", err: "Protocol error: expected CR LF after bulk", stricter: true},
-	{name: "LF CR behind an argument", input: "*1\r\n$4\r\nPING\n\r", err: "Protocol error: expected CR LF after bulk", stricter: true},
+	{name: "CR without LF after the count", input: "*1\rX$4\rYPING\r\n", err: "Protocol error: expected CR LF after multibulk length", stricter: true},
+	{name: "CR without LF after a length", input: "*1\r\n$4\rYPING\r\n", err: "Protocol error: expected CR LF after bulk length", stricter: true},
+	{name: "other bytes after an argument", input: "*1\r\n$4\r\nPINGXX", err: "Protocol error: expected CR LF after bulk", stricter: true},
+	{name: "LF CR after an argument", input: "*1\r\n$4\r\nPING\n\r", err: "Protocol error: expected CR LF after bulk", stricter: true},
 
 	{name: "count with leading zero", input: "*01\r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "count 00", input: "*00\r\n", err: "Protocol error: invalid multibulk length"},
@@ -43,7 +43,7 @@ var vectors = []vector{
 	{name: "count -01", input: "*-01\r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "count with plus", input: "*+1\r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "count with blank", input: "* 1\r\n", err: "Protocol error: invalid multibulk length"},
-	{name: "count with blank behind", input: "*1 \r\n", err: "Protocol error: invalid multibulk length"},
+	{name: "count with a blank after it", input: "*1 \r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "no count", input: "*\r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "count -", input: "*-\r\n", err: "Protocol error: invalid multibulk length"},
 	{name: "count of letters", input: "*a\r\n", err: "Protocol error: invalid multibulk length"},
@@ -100,18 +100,18 @@ var vectors = []vector{
 	{name: "inline, cut escapes", input: `echo "\x4" "\x" "\xg0"` + "\n", want: []string{"echo|x4|x|xg0"}},
 	{name: "inline, empty words", input: `echo "" ''` + "\n", want: []string{"echo||"}},
 	{name: "inline, quotes in a word", input: `echo foo"b a r" a'b'` + "\n", want: []string{"echo|foob a r|ab"}},
-	{name: "inline, form feed behind a quote", input: "echo \"a\"\f'b'\v\n", want: []string{"echo|a|b"}},
+	{name: "inline, form feed after a quote", input: "echo \"a\"\f'b'\v\n", want: []string{"echo|a|b"}},
 	{name: "inline, no double quote", input: "echo \"a\n", err: "Protocol error: unbalanced quotes in request"},
 	{name: "inline, no single quote", input: "echo 'a\r\n", err: "Protocol error: unbalanced quotes in request"},
 	{name: "inline, escaped quote at the end", input: `echo "a\"` + "\n", err: "Protocol error: unbalanced quotes in request"},
 	{name: "inline, backslash at the end", input: `echo "a\` + "\n", err: "Protocol error: unbalanced quotes in request"},
-	{name: "inline, letter behind a quote", input: `echo "a"b` + "\n", err: "Protocol error: unbalanced quotes in request"},
-	{name: "inline, quote behind a quote", input: `echo 'a''b'` + "\n", err: "Protocol error: unbalanced quotes in request"},
+	{name: "inline, letter after a quote", input: `echo "a"b` + "\n", err: "Protocol error: unbalanced quotes in request"},
+	{name: "inline, quote after a quote", input: `echo 'a''b'` + "\n", err: "Protocol error: unbalanced quotes in request"},
 	{name: "inline, NUL", input: "PING\x00\n", err: "Protocol error: NUL byte in inline request", stricter: true},
 	{name: "a dollar is inline", input: "$4\r\nPING\r\n", want: []string{"$4", "PING"}},
 }
 
-// said is the vector's outcome as a delivery tells it, but for the rest.
+// said is the vector's outcome in the form of a delivery, without the rest.
 func (v vector) said() delivery {
 	d := delivery{err: v.err}
 	for _, want := range v.want {

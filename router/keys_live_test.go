@@ -52,7 +52,7 @@ var syntaxes = map[string][]string{
 	"georadiusbymember_ro": {"K V I m {COUNT I|}"},
 }
 
-// awkward words are options, numbers and bytes, in places where a key or a value may stand.
+// awkward words are options, numbers and bytes, used as keys and values.
 var awkward = []string{
 	"STREAMS", "streams", "BLOCK", "STORE", "store", "STOREDIST", "KEYS", "GROUP", "COUNT", "BY", "GET", "LIMIT", "0", "1", "2", "-1", "",
 	"{}", "{", "}", "a{b", "a}b{c}", "{a}{b}", "{}{a}", "a{}b", "{{a}}", "\x00", "\xff\xfe{\x80}\r\n", "{user:1}:name", "$", ">",

@@ -142,7 +142,7 @@ func TestALiveServerOfTheTablesVersionAddsNothing(t *testing.T) {
 		}
 		added := table.Commands()[len(Builtin().Commands()):]
 		for _, c := range added {
-			// COMMAND goes on calling a renamed command by its old name, so that is not new either.
+			// COMMAND still uses the old name of a renamed command, so that is not new either.
 			t.Errorf("learned %s", c.Name)
 		}
 	}
@@ -242,6 +242,6 @@ func TestACommandLaterThanTheNodeIsUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cmd, err := again.Lookup(words("httl", "k", "FIELDS", "1", "f")); err != nil || cmd.ID != Builtin().Find("httl").ID {
-		t.Errorf("behind a node that does not say what it lacks: %v", err)
+		t.Errorf("a node that does not say what it lacks: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-func TestOwnCommandsStandBehindThoseOfRedisAndChangeNone(t *testing.T) {
+func TestOwnCommandsComeAfterThoseOfRedisAndChangeNone(t *testing.T) {
 	own := WithOwn().Commands()[len(Builtin().Commands()):]
 	if len(own) == 0 {
 		t.Fatal("no own commands")
@@ -41,7 +41,7 @@ func TestNoNodeKnowsAnOwnCommand(t *testing.T) {
 }
 
 func TestOwnCommandsOutliveWhatANodeSays(t *testing.T) {
-	// A node whose module has a PROXY with a subcommand of ours and another one.
+	// A module of the node has a PROXY, with one subcommand that berth has too and one that it lacks.
 	reply := "*1\r\n*10\r\n$5\r\nproxy\r\n:-1\r\n*0\r\n:0\r\n:0\r\n:0\r\n*0\r\n*0\r\n*0\r\n" +
 		"*1\r\n*6\r\n$11\r\nproxy|steal\r\n:9\r\n*0\r\n:0\r\n:0\r\n:0\r\n"
 	table, err := WithOwn().With([]byte(reply))

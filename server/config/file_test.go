@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// loadText is the Config that a file's text gives, and the mistakes in it.
+// loadText returns the Config of a file's text, and the mistakes in the text.
 func loadText(text string) (*Config, []mistake) {
 	l := newLoader()
 	parseConfigFile(text).apply(l, "f")
 	return l.config, l.mistakes
 }
 
-// rewritten starts from a file, makes changes and returns what CONFIG REWRITE leaves.
+// rewritten loads a file, makes changes and returns the file after CONFIG REWRITE.
 func rewritten(t *testing.T, text string, pairs ...string) string {
 	t.Helper()
 	path := writeConfig(t, text)
@@ -34,7 +34,7 @@ func rewritten(t *testing.T, text string, pairs ...string) string {
 	return string(data)
 }
 
-func TestRewriteKeepsWhatNobodyChangedByteForByte(t *testing.T) {
+func TestRewriteKeepsUnchangedLinesByteForByte(t *testing.T) {
 	const text = "\ufeff# mine\n\n  PORT   7001\t\nproto-max-bulk-len 536870912\n\n\ntimeout 5\ntimeout 0\n# end\n"
 	if got := rewritten(t, text); got != strings.TrimPrefix(text, "\ufeff") {
 		t.Errorf("got\n%s", got)

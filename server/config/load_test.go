@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// configure runs Configure and fails the test unless berth would start.
+// configure runs Read and fails the test unless berth would start.
 func configure(t *testing.T, environ []string, args ...string) (*Settings, string) {
 	t.Helper()
 	var stdout, stderr strings.Builder
@@ -21,7 +21,7 @@ func configure(t *testing.T, environ []string, args ...string) (*Settings, strin
 	return s, stdout.String() + stderr.String()
 }
 
-// refused runs Configure and returns what it says; it must end with exit code 1.
+// refused runs Read and returns what it writes; Read must end with exit code 1.
 func refused(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
@@ -54,7 +54,7 @@ func TestFlagsOverrideEnvironmentOverridesFileOverridesDefaults(t *testing.T) {
 	}
 }
 
-func TestTheBackendMayStandBeforeOrBehindTheFlags(t *testing.T) {
+func TestTheBackendMayComeBeforeOrAfterTheFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"redis://a:1,b:2", "--port", "5", "--bind", "127.0.0.1", "::1"},
 		{"--bind", "127.0.0.1", "::1", "--port", "5", "redis://a:1,b:2"},

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// defaults returns the settings of a berth that was told nothing.
+// defaults returns the settings of a berth without arguments.
 func defaults(t testing.TB) *Settings {
 	t.Helper()
 	s, exit := Read(nil, nil, io.Discard, io.Discard)

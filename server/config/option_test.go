@@ -123,7 +123,7 @@ func TestEveryRangeHoldsAtBothEnds(t *testing.T) {
 	}
 }
 
-func TestEveryHotOptionChangesWhileRunningAndTellsWhoAsked(t *testing.T) {
+func TestEveryHotOptionChangesWhileRunningAndCallsItsHooks(t *testing.T) {
 	for _, o := range options {
 		good, bad := aValueFor(t, o)
 		s := defaults(t)
