@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// Far above what any node sends, and low enough to be added up without care.
+	// Far above what any node sends, and low enough that sums do not overflow.
 	maxReplyBulk  = 1 << 40 // bytes
 	maxReplyCount = 1 << 32 // elements of one aggregate
 	maxPending    = 1 << 48 // elements still to come
@@ -190,16 +190,16 @@ func (s *ReplyScanner) line(buf []byte, pos, longest int) (int, error) {
 	return cr, nil
 }
 
-// Need is the number of bytes that are missing at least until Scan can say more.
-// While a string is being read it is all that is missing of it.
+// Need returns how many more bytes Scan needs at least to say more. While a string
+// is being read, it is all the bytes that the string still lacks.
 func (s *ReplyScanner) Need() int { return max(s.need, 1) }
 
 // Partial reports whether the scanner is in the middle of a reply.
 func (s *ReplyScanner) Partial() bool { return s.need > 0 }
 
-// Settled is how many bytes at the front of buf, the buffer of the last Scan, will not be looked at
-// again: they may be passed on, and taken out of buf, as long as Shift says so. Only in the middle
-// of a reply.
+// Settled returns how many bytes at the front of buf, the buffer of the last Scan, Scan will not
+// read again. The caller may pass them on and take them out of buf, and then must call Shift. It is
+// valid in the middle of a reply only.
 func (s *ReplyScanner) Settled(buf []byte) int {
 	if s.end > 0 {
 		return min(len(buf), s.end-2) // Scan judges the CR LF after a string when both are there
@@ -207,7 +207,7 @@ func (s *ReplyScanner) Settled(buf []byte) int {
 	return s.pos
 }
 
-// Shift reports that n settled bytes were taken out of the buffer.
+// Shift tells the scanner that n settled bytes were taken out of the buffer.
 func (s *ReplyScanner) Shift(n int) {
 	s.pos, s.seen = max(0, s.pos-n), max(0, s.seen-n)
 	if s.end > 0 {

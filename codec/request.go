@@ -29,10 +29,10 @@ const (
 //	   ▲  └── anything else ──▶ inline line ─┐                │ none left
 //	   └─────────────────◀───────────────────┴────────◀───────┘
 //
-// Most requests arrive whole, and are found in one go. Of one that is interrupted
-// the parser remembers lengths and offsets, no memory: the caller may move the
-// bytes between two calls. Between requests it carries no state, so sessions can
-// share a parser as long as one with a Partial request keeps it to itself.
+// Most requests arrive whole, and one call finds them. While a request is
+// incomplete the parser keeps lengths and offsets, but no pointers: the caller may
+// move the bytes between two calls. Between requests it keeps no state, so
+// sessions can share a parser, unless one of them has a Partial request on it.
 type RequestParser struct {
 	pos  int // offset of what has not been parsed yet
 	end  int // offset after the argument being read, or viewed, and its CR LF; 0: its length comes next
@@ -52,13 +52,13 @@ type RequestParser struct {
 
 // Parse looks for the request that begins at buf[0].
 //
-// n > 0: buf[:n] is one whole request; Args and Inline tell about it. n == 0
+// n > 0: buf[:n] is one whole request; Args and Inline describe it. n == 0
 // without an error: more bytes are needed; call again with the same bytes and more
 // after them (they may have moved), and Parse goes on where it stopped. The error
 // is a *ProtocolError; the parser is of no use after it until Reset.
 //
-// Of a request with very many arguments a call takes a slice only: n == 0, and
-// Begun says that the next call goes on without any more bytes.
+// If a request has very many arguments, one call reads a slice of them only: n is
+// 0, and Begun reports that the next call can go on with the same bytes.
 //
 // lim may be nil: Redis' defaults.
 func (p *RequestParser) Parse(buf []byte, lim *Limits) (n int, err error) {
@@ -99,9 +99,9 @@ func (p *RequestParser) ParseAll(buf []byte, lim *Limits) (n int, err error) {
 	return n, err
 }
 
-// parseWhole finds count arguments from pos on and answers where they end, if all
-// is there and in order. Where it is not, it leaves the rest to parseArgs: p.pos
-// and p.left say where to go on.
+// parseWhole finds count arguments from pos on and returns where they end, if they
+// are complete and well formed. If not, it returns 0 and leaves the rest to
+// parseArgs: p.pos and p.left say where to go on.
 func (p *RequestParser) parseWhole(buf []byte, pos, count, maxBulk int) (n int) {
 	args := p.args
 	for left := count; left > 0; left-- {
