@@ -30,9 +30,9 @@ const (
 //	   └─────────────────◀───────────────────┴────────◀───────┘
 //
 // Most requests arrive whole, and one call finds them. While a request is
-// incomplete the parser keeps lengths and offsets, but no pointers: the caller may
-// move the bytes between two calls. Between requests it keeps no state, so
-// sessions can share a parser, unless one of them has a Partial request on it.
+// incomplete the parser relies on lengths and offsets only: the caller may move
+// the bytes between two calls. Between requests it keeps no state, so sessions can
+// share a parser, unless one of them has a Partial request on it.
 type RequestParser struct {
 	pos  int // offset of what has not been parsed yet
 	end  int // offset after the argument being read, or viewed, and its CR LF; 0: its length comes next
@@ -40,14 +40,14 @@ type RequestParser struct {
 	seen int // up to here no line end was found
 	need int // bytes missing at least; 0: not in the middle of a request
 
-	viewed *byte // where the buffer lies of which the first arguments are views; nil: none are
+	viewed *byte // start of the buffer that args are views of, to notice when it has moved; nil: no views
 
-	begun   bool // Parse has looked at a slice of the arguments, and keeps the next
+	begun   bool // Parse has read a slice of the arguments, and the next call reads the next slice
 	inline  bool
 	aside   bool     // the argument being read was set aside; its length is the last of lens already
 	lens    []int    // lengths of the arguments so far, ^length of one set aside; empty if the request arrived whole
 	args    [][]byte // the arguments of a complete request
-	scratch []byte   // what an inline request's arguments say, without quotes and blanks
+	scratch []byte   // the arguments of an inline request, without quotes and blanks
 }
 
 // Parse looks for the request that begins at buf[0].
