@@ -322,3 +322,21 @@ func TestUserWhoseDialsRunAlreadyGetsTheIdleConnectionsOfOthersNext(t *testing.T
 		t.Fatalf("she has %d, he has %d", alice.Size(), bob.Size())
 	}
 }
+
+// A visitor that asks the Pools anything must not wait for those who wait for the visitor.
+func TestVisitorOfAllPoolsMayUseThem(t *testing.T) {
+	ps, _ := newTestPools(t, func(*Values) {})
+	ps.For("a:1", backend.Identity{})
+	visited := 0
+	ps.Each(func(addr, _ string, _ *Pool) {
+		visited++
+		ps.Learn(addr, 1000, 0)
+		if all, _ := ps.Limit(addr); all == 0 {
+			t.Errorf("the limit of %s is not known", addr)
+		}
+		ps.For("b:1", backend.Identity{})
+	})
+	if visited != 1 {
+		t.Errorf("%d pools were visited, want the 1 that there was", visited)
+	}
+}

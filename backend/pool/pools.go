@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/berth-proxy/berth/backend"
@@ -79,11 +80,13 @@ func (ps *Pools) Limit(addr string) (all, blocking int) {
 	return nl.most(s), nl.mostLong(s)
 }
 
-// Each visits every pool, with its node and user.
+// Each visits every pool that there is when it begins, with its node and user. visit may use the
+// Pools: no lock is held meanwhile.
 func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	ps.mu.RLock()
-	defer ps.mu.RUnlock()
-	for key, p := range ps.pools {
+	pools := maps.Clone(ps.pools)
+	ps.mu.RUnlock()
+	for key, p := range pools {
 		visit(key.addr, key.user, p)
 	}
 }
