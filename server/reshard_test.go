@@ -85,22 +85,14 @@ func TestTransactionGoesOnWhileItsRedirectedWatchWaitsForAConnection(t *testing.
 	parallel(t)
 	c, b, move := movedSlot(t, "k", "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "8000")
 	to := c.Node(1 - c.Owner(int(router.Slot([]byte("k")))))
-	var busyKey string // of a slot that the new owner has had before
-	for i := 0; busyKey == "" || c.Node(c.Owner(int(router.Slot([]byte(busyKey))))) != to; i++ {
-		busyKey = fmt.Sprint("busy", i)
-	}
-	client, busy := dial(t, b.Addr()), dial(t, b.Addr())
+	client := dial(t, b.Addr())
 	pipelined(client, "SET k 0")
 	move()
-	busy.Send("BLPOP", busyKey, "0")
-	eventually(t, "the only connection to be taken", func() bool {
-		return strings.Contains(to.Do(t, "INFO", "clients").(string), "blocked_clients:1\r\n")
-	})
+	release := takeOnlyLease(t, c, b, to)
 	client.Send("WATCH", "k")
 	eventually(t, "the WATCH to have been redirected", func() bool { return b.srv.nodes.Stats().Moved > 0 })
 	client.WriteString("MULTI\r\nSET k 1\r\nEXEC\r\nWATCH k\r\nUNWATCH\r\nGET k\r\n")
-	dial(t, b.Addr()).Do("RPUSH", busyKey, "x")
-	busy.Recv()
+	release()
 	var got []any
 	for range 7 {
 		got = append(got, client.Recv())
@@ -303,5 +295,94 @@ func TestBlockedClientWhoseSlotMovesAgainAndAgainWaitsNoLonger(t *testing.T) {
 		if got := forever.Recv(); fmt.Sprint(got) != "[{k}list x]" {
 			t.Errorf("BRPOP without a timeout: %v", got)
 		}
+	}
+}
+
+// keyAt returns a key, one of many with this prefix, of a slot that the node serves.
+func keyAt(c *redistest.Cluster, node *redistest.Server, prefix string) (key string) {
+	for i := 0; key == "" || c.Node(c.Owner(int(router.Slot([]byte(key))))) != node; i++ {
+		key = fmt.Sprint(prefix, i)
+	}
+	return key
+}
+
+// takeOnlyLease has another client block at a node that bears one lease, until release.
+func takeOnlyLease(t *testing.T, c *redistest.Cluster, b *berthServer, node *redistest.Server) (release func()) {
+	t.Helper()
+	key := keyAt(c, node, "busy")
+	busy := dial(t, b.Addr())
+	busy.Send("BLPOP", key, "0")
+	eventually(t, "the only connection to be taken", func() bool {
+		return strings.Contains(node.Do(t, "INFO", "clients").(string), "blocked_clients:1\r\n")
+	})
+	return func() {
+		t.Helper()
+		dial(t, b.Addr()).Do("RPUSH", key, "x")
+		busy.Recv()
+	}
+}
+
+// The redirected WATCH waits for a connection, and its client ends it meanwhile.
+func TestRedirectedWatchIsAnsweredThoughItsClientHasEndedIt(t *testing.T) {
+	parallel(t)
+	for text, want := range map[string]string{
+		"UNWATCH\r\nMULTI\r\nSET k 1\r\nEXEC\r\nGET k\r\n":                     "[OK OK OK QUEUED [OK] 1]",
+		"MULTI\r\nDISCARD\r\nWATCH k\r\nMULTI\r\nSET k 1\r\nEXEC\r\nGET k\r\n": "[OK OK OK OK OK QUEUED [OK] 1]",
+		"UNWATCH\r\nBLPOP {k}l 0.001\r\nPING\r\n":                              "[OK OK <nil> PONG]",
+	} {
+		t.Run(strings.Fields(text)[0], func(t *testing.T) {
+			parallel(t)
+			c, b, move := movedSlot(t, "k", "--private-conn-pool-max-total", "1")
+			to := c.Node(1 - c.Owner(int(router.Slot([]byte("k")))))
+			client := dial(t, b.Addr())
+			pipelined(client, "MULTI", "DISCARD") // that MULTI is allowed need not be asked again
+			move()
+			release := takeOnlyLease(t, c, b, to)
+			client.Send("WATCH", "k")
+			eventually(t, "the WATCH to have been redirected", func() bool { return b.srv.nodes.Stats().Moved > 0 })
+			b.feed(client, text)
+			release()
+			var got []any
+			for range strings.Count(want, " ") + 1 {
+				got = append(got, client.Recv())
+			}
+			if fmt.Sprint(got) != want {
+				t.Fatalf("got %v, want %s", got, want)
+			}
+			client.Close()
+			eventually(t, "the leases to be given back", func() bool { return b.leases().Leased == 0 })
+		})
+	}
+}
+
+// The slot is on its way: the topology says that it is where it was, and the redirected WATCH waits
+// for a connection to the node to which it goes.
+func TestCommandsOnALeaseWaitForAWatchThatWasAskedToGoElsewhere(t *testing.T) {
+	parallel(t)
+	for text, want := range map[string]string{
+		"WATCH {k}2\r\nPING\r\n":                        "[OK OK PONG]",
+		"BLPOP {k}l 0.001\r\nMULTI\r\nEXEC\r\nPING\r\n": "[OK <nil> OK <nil> PONG]",
+	} {
+		t.Run(strings.Fields(text)[0], func(t *testing.T) {
+			parallel(t)
+			c, b, _ := movedSlot(t, "k", "--private-conn-pool-max-total", "1")
+			slot := int(router.Slot([]byte("k")))
+			from := c.Owner(slot)
+			client := dial(t, b.Addr())
+			pipelined(client, "MULTI", "DISCARD")
+			c.StartMove(t, slot, from, 1-from)
+			release := takeOnlyLease(t, c, b, c.Node(1-from))
+			client.Send("WATCH", "k")
+			eventually(t, "the WATCH to wait", func() bool { return b.leases().Waiting > 0 })
+			b.feed(client, text)
+			release()
+			var got []any
+			for range strings.Count(want, " ") + 1 {
+				got = append(got, client.Recv())
+			}
+			if fmt.Sprint(got) != want {
+				t.Fatalf("got %v, want %s", got, want)
+			}
+		})
 	}
 }

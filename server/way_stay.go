@@ -85,6 +85,10 @@ func (st *stay) move(to stayState) {
 	st.state = to
 }
 
+// owes reports whether replies are to come of the lease, or of the one that a redirected request
+// waits for.
+func (st *stay) owes() bool { return len(st.owed) > 0 || st.redirected != nil }
+
 // leaves reports whether the lease goes back as soon as it owes nothing.
 func (st *stay) leaves() bool { return st.state == stayAttached && !st.watching && !st.tracks() }
 
@@ -109,7 +113,7 @@ func (st *stay) goesOnLease(addr string) bool {
 func (s *session) stayAt(addr string, reason pool.Reason) leaseAnswer {
 	if st := s.stay; st != nil && st.addr != addr && !st.watching {
 		switch {
-		case len(st.owed) > 0:
+		case st.owes():
 			return leaseBusy
 		case st.tracks() && st.lease != nil:
 			st.keep()
@@ -205,7 +209,7 @@ func (st *stay) endWatch() {
 	switch {
 	case st.tracks():
 		st.unwatchNode()
-	case len(st.owed) == 0:
+	case !st.owes():
 		st.detach()
 	}
 }
@@ -323,7 +327,7 @@ func (s *session) attach(cmd *router.Command, args [][]byte, reason pool.Reason)
 		switch {
 		case !st.broken && t.Sharded() && (st.slot == noSlot || st.slot != s.slotOf(cmd, args)):
 			return false, s.refuse(cmd, errCrossSlot)
-		case len(st.owed) > 0:
+		case st.owes():
 			return false, s.hold(pauseDraining)
 		}
 		st.broken = true
