@@ -386,3 +386,49 @@ func TestCommandsOnALeaseWaitForAWatchThatWasAskedToGoElsewhere(t *testing.T) {
 		})
 	}
 }
+
+// invalidates has a client that tracks keys read until it is told to drop a key, or all keys.
+func invalidates(t *testing.T, c *redistest.Conn, key string) {
+	t.Helper()
+	for {
+		push, ok := c.Recv().(redistest.Push)
+		if ok && len(push) == 2 && (push[1] == nil || fmt.Sprint(push[1]) == "["+key+"]") {
+			return
+		}
+	}
+}
+
+func TestTrackingClientWhoseBlockingCommandIsRedirectedKeepsNothingStale(t *testing.T) {
+	parallel(t)
+	c, b, move := movedSlot(t, "k")
+	from := c.Owner(int(router.Slot([]byte("k"))))
+	there, here := keyAt(c, c.Node(1-from), "there"), keyAt(c, c.Node(from), "here")
+	client, other := dial(t, b.Addr()), dial(t, b.Addr())
+	client.Do("HELLO", 3)
+	pipelined(client, "CLIENT TRACKING ON", "GET "+there, "GET "+here)
+	move()
+	client.Send("BLPOP", "{k}l", "0.001")
+	other.Do("SET", here, 1)
+	invalidates(t, client, here)
+	for _, key := range []string{there, here} {
+		client.WriteString("GET " + key + "\r\nECHO read\r\n")
+		for client.Recv() != "read" {
+		}
+		other.Do("SET", key, 2)
+		invalidates(t, client, key)
+	}
+	client.Close()
+	eventually(t, "the leases to be given back", func() bool { return b.leases().Leased == 0 })
+}
+
+func TestWatchRedirectedToANodeWithALeaseOfItsClientLeavesNoneBehind(t *testing.T) {
+	parallel(t)
+	c, b, move := movedSlot(t, "k", "--private_conn_pool_enabled", "0")
+	from := c.Owner(int(router.Slot([]byte("k"))))
+	client := dial(t, b.Addr())
+	pipelined(client, "BLPOP "+keyAt(c, c.Node(1-from), "there")+" 0.001")
+	move()
+	script(t, client, "WATCH k → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]")
+	client.Close()
+	eventually(t, "the leases to be closed", func() bool { s := b.leases(); return s.Leased+s.Idle == 0 })
+}

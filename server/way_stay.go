@@ -164,6 +164,12 @@ func (st *stay) goTo(addr string) {
 		st.waiter.Cancel()
 	case st.lease != nil:
 		st.lease.Detach()
+		st.forget()
+	}
+	if other := st.s.kept[addr]; other != nil { // the client needs one lease to a node, no more
+		other.lease.Close("attached again")
+		other.move(stayEnded)
+		delete(st.s.kept, addr)
 	}
 	st.addr, st.lease, st.waiter, st.err = addr, nil, nil, nil
 	st.ask()

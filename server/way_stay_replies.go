@@ -186,6 +186,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 
 // resend sends a redirected request on the lease at its new node.
 func (st *stay) resend(r *request) {
+	st.track()
 	if st.asking {
 		st.lease.Send(backend.AskingCommand, 1)
 		st.owed = append(st.owed, stayOwed{left: 1})

@@ -140,6 +140,15 @@ func (st *stay) track() {
 	st.touch()
 }
 
+// forget says that the lease, on which the client tracked keys, is given up. Its node tells nothing
+// more, and the next one has to be told.
+func (st *stay) forget() {
+	if st.tracks() && st.told > 0 && st.s.resp() == 3 {
+		st.s.write([]byte(forgetAll))
+	}
+	st.told = 0
+}
+
 // shareTracked sends an ordinary command on the client's own connection to a node.
 func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topology, addr string) bool {
 	if !s.turnTo(onLease, t) {
