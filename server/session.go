@@ -134,7 +134,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	if s.closed {
 		return
 	}
-	if s.reason == telemetry.NotClosed && s.mayLinger(c, err) && s.lingerHalf(c) {
+	if s.mayLinger(c, err) && s.lingerHalf(c) {
 		return
 	}
 	s.closed, s.closing = true, true

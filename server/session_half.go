@@ -53,9 +53,13 @@ func (h *halfClosed) send(last []byte) {
 // that the client can still get. A blocked client has left, as for Redis. If gnet could not write
 // everything before, the bytes after it must not be written either.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
-	return errors.Is(err, io.EOF) && s.halfClosed == nil && !s.closing && s.sub == nil &&
-		(s.waiting > 0 || s.large.waits() || s.inPos < len(s.in) && (s.pause != pauseNone || s.isReady)) && s.pause != pauseBlocked &&
-		c.OutboundBuffered() == 0
+	return errors.Is(err, io.EOF) && s.halfClosed == nil && s.sub == nil && (s.waiting > 0 || s.mayGoOn()) &&
+		s.pause != pauseBlocked && c.OutboundBuffered() == 0
+}
+
+// mayGoOn reports whether the session has input that it may come to take.
+func (s *session) mayGoOn() bool {
+	return !s.closing && (s.large.waits() || s.inPos < len(s.in) && (s.pause != pauseNone || s.isReady))
 }
 
 // lingerHalf keeps the session until its replies have come. It returns false if the socket cannot
@@ -75,12 +79,14 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 
 // flushHalf ends the session when nothing more is to come.
 func (s *session) flushHalf() {
-	waits := s.head != nil || s.pause != pauseNone || s.isReady
-	if waits && s.pause != pauseBlocked && !s.closing && len(s.out) < s.loop.srv.outputLimit(s).Hard {
+	waits := s.head != nil || !s.closing && (s.pause != pauseNone || s.isReady)
+	if waits && s.pause != pauseBlocked && len(s.out) < s.loop.srv.outputLimit(s).Hard {
 		return
 	}
 	s.halfClosed.send(s.out)
 	s.out = nil
-	s.reason = telemetry.ClientClosed
+	if !s.closing {
+		s.reason = telemetry.ClientClosed
+	}
 	s.gone(s.halfClosed, nil)
 }

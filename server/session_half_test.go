@@ -43,6 +43,9 @@ func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
 		"SET a 1\r\nINCR a\r\nPING\r\nGET a\r\n":           "+OK\r\n:2\r\n+PONG\r\n$1\r\n2\r\n",
 		"GET big\r\n":                                      "$300000\r\n" + big + "\r\n",
 		"WATCH w\r\nMULTI\r\nSET w 1\r\nEXEC\r\nGET w\r\n": "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n1\r\n",
+		"SET a 1\r\nGET a\r\nQUIT\r\n":                     "+OK\r\n$1\r\n1\r\n+OK\r\n",
+		"GET big\r\nQUIT\r\nPING\r\n":                      "$300000\r\n" + big + "\r\n+OK\r\n",
+		"GET nothing\r\n*1\r\nno\r\n":                      "$-1\r\n-ERR Protocol error: expected '$', got 'n'\r\n",
 		"SET b 1\r\nGET":                                   "+OK\r\n", // the rest never comes
 	} {
 		for range 20 {
