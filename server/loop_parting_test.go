@@ -68,3 +68,26 @@ func TestClientThatDoesNotCloseAfterItsLastReplyIsClosed(t *testing.T) {
 	}
 	eventually(t, "the client to be forgotten", func() bool { return berth.srv.clients.Load() == 0 })
 }
+
+func TestClientThatHasSaidQuitHoldsNoLease(t *testing.T) {
+	parallel(t)
+	for _, what := range []string{"WATCH k", "MONITOR", "SUBSCRIBE ch", "CLIENT TRACKING ON"} {
+		t.Run(what, func(t *testing.T) {
+			parallel(t)
+			b := startBerth(t, sharedNode(t).Addr(), "--pubsub-sharing", "no")
+			c := dialNarrow(t, b.Addr())
+			for _, text := range []string{"HELLO 3\r\n" + what + "\r\n", "QUIT\r\n"} {
+				if _, err := io.WriteString(c, text); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "the lease", func() bool { return b.leases().Leased == 1 || text == "QUIT\r\n" })
+			}
+			if got, err := io.ReadAll(c); err != nil || !bytes.HasSuffix(got, []byte("+OK\r\n")) {
+				t.Fatalf("QUIT brought %q, %v", got, err)
+			}
+			if s := b.leases(); s.Leased != 0 {
+				t.Errorf("after the last reply: %+v", s)
+			}
+		})
+	}
+}

@@ -128,6 +128,12 @@ func (s *session) close() {
 	_ = s.loop.el.Close(s.conn)
 }
 
+// giveBack ends the session's subscriptions, and gives back its leases.
+func (s *session) giveBack() {
+	s.unlisten("client left")
+	s.leaveStay("client left")
+}
+
 // gone is the loop's word that the socket is closed, whoever closed it. Everything the session held
 // is given back.
 func (s *session) gone(c gnet.Conn, err error) {
@@ -151,9 +157,8 @@ func (s *session) gone(c gnet.Conn, err error) {
 	}
 	s.abandon()
 	s.leaveGroup()
-	s.unlisten("client left")
-	s.leaveStay("client left")
 	s.leaveReplicaCount("client left")
+	s.giveBack()
 	s.pipes.Detach()
 	s.txn, s.in, s.out, s.large = nil, nil, nil, nil
 	if s.parser != nil {

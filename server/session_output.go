@@ -48,6 +48,9 @@ func (s *session) flush() {
 	}
 	switch out := s.out; {
 	case len(out) == 0:
+	case s.isParting: // it has had its last reply
+		s.out = nil
+		s.loop.drop(out)
 	case s.holdsBack():
 		if !s.isHeld {
 			s.isHeld = true
@@ -74,6 +77,7 @@ func (s *session) part() {
 		return
 	}
 	s.isParting = true
+	s.giveBack()
 	p := parting{s: s}
 	p.proceed()
 	s.loop.parting = append(s.loop.parting, p)
