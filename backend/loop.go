@@ -47,6 +47,5 @@ func (s *LinkSettings) DialTimeout() time.Duration { return time.Duration(s.dial
 // Places knows which node serves which slot. nodes.Nodes is one.
 type Places interface {
 	Topology() *router.Topology
-	Moved(slot uint16, addr string) // a node answered MOVED
-	Refresh()                       // asks the nodes for the topology again, soon
+	Refresh() // asks the nodes for the topology again, soon
 }

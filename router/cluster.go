@@ -39,7 +39,7 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: a shard without nodes", ErrNotTopology)
 		}
-		var ranges []slotRange
+		ranges := make([]slotRange, 0, len(slots.Elems)/2)
 		for i := 0; i+1 < len(slots.Elems); i += 2 {
 			r, err := parseRange(slots.Elems[i], slots.Elems[i+1])
 			if err != nil {
@@ -50,7 +50,13 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 		var s Shard
 		for _, node := range nodes.Elems {
 			addr := shardsNodeAddr(node, seedHost)
-			if health := text(node, "health"); addr == "" || health != "online" && health != "" {
+			if addr == "" {
+				continue
+			}
+			if err := b.know(addr); err != nil {
+				return nil, err
+			}
+			if health := text(node, "health"); health != "online" && health != "" {
 				continue
 			}
 			switch role := text(node, "role"); {
@@ -60,8 +66,11 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 				s.Primary = addr
 			}
 		}
-		if s.Primary != "" {
-			b.add(s, ranges)
+		if s.Primary == "" {
+			continue
+		}
+		if err := b.add(s, ranges); err != nil {
+			return nil, err
 		}
 	}
 	return b.build(), nil
@@ -89,8 +98,11 @@ func ParseClusterSlots(reply []byte, seedHost string) (*Topology, error) {
 				s.Replicas = append(s.Replicas, addr)
 			}
 		}
-		if s.Primary != "" {
-			b.add(s, []slotRange{r})
+		if s.Primary == "" {
+			continue
+		}
+		if err := b.add(s, []slotRange{r}); err != nil {
+			return nil, err
 		}
 	}
 	return b.build(), nil
@@ -104,7 +116,7 @@ func parseTopologyReply(reply []byte) (codec.Value, error) {
 	case v.IsError() && strings.Contains(v.Text(), "cluster support disabled"):
 		return v, ErrClusterDisabled
 	case v.IsError():
-		return v, fmt.Errorf("%w: %s", ErrNotTopology, v.Text())
+		return v, fmt.Errorf("%w: %.200s", ErrNotTopology, v.Text())
 	case v.Type != '*':
 		return v, fmt.Errorf("%w: its type is %q", ErrNotTopology, v.Type)
 	}
@@ -113,7 +125,7 @@ func parseTopologyReply(reply []byte) (codec.Value, error) {
 
 func parseRange(from, to codec.Value) (slotRange, error) {
 	if from.Type != ':' || to.Type != ':' || from.Int < 0 || from.Int > to.Int || to.Int >= Slots {
-		return slotRange{}, fmt.Errorf("%w: slots %q to %q", ErrNotTopology, from.Text(), to.Text())
+		return slotRange{}, fmt.Errorf("%w: slots %.20q to %.20q", ErrNotTopology, from.Text(), to.Text())
 	}
 	return slotRange{int(from.Int), int(to.Int)}, nil
 }
@@ -143,9 +155,6 @@ func slotsNodeAddr(node codec.Value, seedHost string) string {
 }
 
 func nodeAddr(endpoint codec.Value, ip, seedHost string, port int64) string {
-	if port <= 0 || port > 65535 {
-		return ""
-	}
 	host := endpoint.Text()
 	if host == "?" {
 		host = ip
@@ -153,5 +162,47 @@ func nodeAddr(endpoint codec.Value, ip, seedHost string, port int64) string {
 	if endpoint.Null || host == "" {
 		host = seedHost
 	}
+	return Addr(host, port)
+}
+
+// maxHost is the length of the longest host name, and more than that of any IP address.
+const maxHost = 255
+
+// Addr is host and port as one word, "" if they are no address. A node has chosen the host: it goes
+// into logs and metrics.
+func Addr(host string, port int64) string {
+	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f }
+	if port <= 0 || port > 65535 || host == "" || len(host) > maxHost || strings.ContainsFunc(host, odd) {
+		return ""
+	}
 	return net.JoinHostPort(host, strconv.FormatInt(port, 10))
+}
+
+// ParseClusterNodes reads the addresses in a node's answer to CLUSTER NODES: a line for each node,
+// "id 10.0.0.1:6379@16379,hostname flags …". Before Redis 7.0 no other answer has the nodes without
+// slots.
+func ParseClusterNodes(text, seedHost string) (addrs []string, err error) {
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		addr, _, _ := strings.Cut(fields[1], "@")
+		colon := strings.LastIndexByte(addr, ':') // an IPv6 address comes without brackets
+		port, err := strconv.ParseInt(addr[colon+1:], 10, 64)
+		if colon < 0 || err != nil {
+			continue
+		}
+		host := addr[:colon]
+		if host == "" {
+			host = seedHost
+		}
+		if a := Addr(host, port); a != "" {
+			addrs = append(addrs, a)
+		}
+		if len(addrs) > MaxNodes {
+			return nil, fmt.Errorf("%w: more than %d nodes", ErrNotTopology, MaxNodes)
+		}
+	}
+	return addrs, nil
 }

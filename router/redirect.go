@@ -13,10 +13,18 @@ type Redirect struct {
 	Addr string // "host:port" of the node to go to
 }
 
+// maxRedirect is longer than any redirect that a node makes: the longest host name has 253 bytes.
+const maxRedirect = 512
+
 // ParseRedirect reads "-MOVED 3999 10.0.0.2:6381\r\n" and "-ASK …"; false for any other reply.
 // fromHost is the host of the node that answered: an empty host in the error means the same one.
+//
+// The words may be a client's, whose script has chosen them: see backend.Follow.
 func ParseRedirect(reply []byte, fromHost string) (Redirect, bool) {
 	var r Redirect
+	if len(reply) > maxRedirect {
+		return Redirect{}, false
+	}
 	rest, ok := bytes.CutPrefix(reply, []byte("-MOVED "))
 	if !ok {
 		if rest, ok = bytes.CutPrefix(reply, []byte("-ASK ")); !ok {

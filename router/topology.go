@@ -3,6 +3,7 @@ package router
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -22,8 +23,15 @@ type Shard struct {
 type Topology struct {
 	shards []Shard
 	owner  [Slots]int16 // index into shards, -1: nobody
+	nodes  []string     // addresses of all nodes, sorted: those without slots and those that are down as well
 	single bool         // one standalone node: slots mean nothing
 }
+
+// Bounds of what a node may say of its Cluster. Redis' own documents recommend at most 1,000 nodes.
+const (
+	MaxShards = 4 << 10 // less than fits into owner
+	MaxNodes  = 16 << 10
+)
 
 const nobody = -1
 
@@ -38,11 +46,12 @@ func Single(addr string) *Topology {
 // does not care; a Cluster of one primary does.
 func (t *Topology) Sharded() bool { return !t.single }
 
-// Even gives every address an even range of slots, in order. At least one address, at most 16384.
+// Even gives every address an even range of slots, in order. At most MaxShards addresses.
 func Even(addrs []string) *Topology {
 	b := newTopologyBuilder()
 	for i, addr := range addrs {
-		b.add(Shard{Primary: addr}, []slotRange{{i * Slots / len(addrs), (i+1)*Slots/len(addrs) - 1}})
+		// The addresses are berth's own, and few: there is no error.
+		_ = b.add(Shard{Primary: addr}, []slotRange{{i * Slots / len(addrs), (i+1)*Slots/len(addrs) - 1}})
 	}
 	return b.build()
 }
@@ -88,24 +97,28 @@ func (t *Topology) Ranges() []Range {
 	return all
 }
 
-// Moved returns a copy in which addr owns the slot, as a MOVED error said. A new address becomes a
-// new shard.
-func (t *Topology) Moved(slot uint16, addr string) *Topology {
-	b := newTopologyBuilder()
-	b.shards = slices.Clone(t.shards)
-	b.owner = t.owner
-	i := slices.IndexFunc(b.shards, func(s Shard) bool { return s.Primary == addr })
-	if i < 0 {
-		i = len(b.shards)
-		b.shards = append(b.shards, Shard{Primary: addr})
-	}
-	b.owner[slot&(Slots-1)] = int16(i)
-	return b.build()
+// Knows reports whether addr is a node of the Cluster by the word of the nodes themselves. It says
+// which addresses berth may be sent to.
+func (t *Topology) Knows(addr string) bool {
+	_, known := slices.BinarySearch(t.nodes, addr)
+	return known
 }
 
-// Equal reports whether both say the same, replicas included.
+// With returns a copy that knows more nodes. They own no slot.
+func (t *Topology) With(addrs []string) *Topology {
+	more := *t
+	more.nodes = sortedUnique(slices.Concat(t.nodes, addrs))
+	return &more
+}
+
+func sortedUnique(all []string) []string {
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Equal reports whether both say the same, replicas and nodes without slots included.
 func (t *Topology) Equal(other *Topology) bool {
-	return t.owner == other.owner && slices.EqualFunc(t.shards, other.shards, func(a, b Shard) bool {
+	return t.owner == other.owner && slices.Equal(t.nodes, other.nodes) && slices.EqualFunc(t.shards, other.shards, func(a, b Shard) bool {
 		return a.Primary == b.Primary && slices.Equal(a.Replicas, b.Replicas)
 	})
 }
@@ -158,6 +171,16 @@ func (t *Topology) Changes(next *Topology) string {
 		if old := before[s.Primary]; old != after[s.Primary] {
 			words = append(words, fmt.Sprintf("replicas of %s: %s → %s",
 				s.Primary, cmp.Or(old, "none"), cmp.Or(after[s.Primary], "none")))
+		}
+	}
+	for _, addr := range t.nodes {
+		if !next.Knows(addr) {
+			words = append(words, addr+" has left")
+		}
+	}
+	for _, addr := range next.nodes {
+		if !t.Knows(addr) {
+			words = append(words, addr+" has joined")
 		}
 	}
 	return strings.Join(shorten(words, 8), "; ")
@@ -231,35 +254,69 @@ func shorten(words []string, most int) []string {
 
 // topologyBuilder collects shards in any order. What is added later wins a slot.
 type topologyBuilder struct {
-	shards []Shard
-	owner  [Slots]int16
+	shards   []Shard
+	byAddr   map[string]int      // shards by their primary
+	replicas map[replicaOf]bool  // that are in shards
+	nodes    map[string]struct{} // addresses of all nodes
+	owner    [Slots]int16
+	given    int // slots that add was given, each time
+}
+
+// replicaOf is a node as the replica of a shard.
+type replicaOf struct {
+	shard int
+	addr  string
 }
 
 func newTopologyBuilder() *topologyBuilder {
-	b := &topologyBuilder{}
+	b := &topologyBuilder{byAddr: map[string]int{}, replicas: map[replicaOf]bool{}, nodes: map[string]struct{}{}}
 	for i := range b.owner {
 		b.owner[i] = nobody
 	}
 	return b
 }
 
-// add merges shards of the same primary: CLUSTER SLOTS has one entry a range.
-func (b *topologyBuilder) add(s Shard, ranges []slotRange) {
-	i := slices.IndexFunc(b.shards, func(have Shard) bool { return have.Primary == s.Primary })
-	if i < 0 {
-		i = len(b.shards)
+// know adds a node that may own nothing.
+func (b *topologyBuilder) know(addr string) error {
+	b.nodes[addr] = struct{}{}
+	if len(b.nodes) > MaxNodes {
+		return fmt.Errorf("%w: more than %d nodes", ErrNotTopology, MaxNodes)
+	}
+	return nil
+}
+
+// add merges shards of the same primary: CLUSTER SLOTS has one entry a range. The error says that
+// there is more than a Cluster can have.
+func (b *topologyBuilder) add(s Shard, ranges []slotRange) error {
+	i, known := b.byAddr[s.Primary]
+	if !known {
+		if i = len(b.shards); i == MaxShards {
+			return fmt.Errorf("%w: more than %d shards", ErrNotTopology, MaxShards)
+		}
+		b.byAddr[s.Primary] = i
 		b.shards = append(b.shards, Shard{Primary: s.Primary})
+		if err := b.know(s.Primary); err != nil {
+			return err
+		}
 	}
 	for _, r := range s.Replicas {
-		if !slices.Contains(b.shards[i].Replicas, r) {
+		if at := (replicaOf{i, r}); !b.replicas[at] {
+			b.replicas[at] = true
 			b.shards[i].Replicas = append(b.shards[i].Replicas, r)
+		}
+		if err := b.know(r); err != nil {
+			return err
 		}
 	}
 	for _, r := range ranges {
+		if b.given += r.to - r.from + 1; b.given > 2*Slots { // a slot has one owner
+			return fmt.Errorf("%w: slots have several owners", ErrNotTopology)
+		}
 		for slot := r.from; slot <= r.to; slot++ {
 			b.owner[slot] = int16(i)
 		}
 	}
+	return nil
 }
 
 // build puts the shards into their order, so that equal topologies are equal in every word.
@@ -280,7 +337,7 @@ func (b *topologyBuilder) build() *Topology {
 	slices.SortFunc(order, func(i, j int) int {
 		return cmp.Or(cmp.Compare(first[i], first[j]), strings.Compare(b.shards[i].Primary, b.shards[j].Primary))
 	})
-	t := &Topology{shards: make([]Shard, len(order))}
+	t := &Topology{shards: make([]Shard, len(order)), nodes: slices.Sorted(maps.Keys(b.nodes))}
 	place := make([]int16, len(order))
 	for to, from := range order {
 		t.shards[to] = Shard{b.shards[from].Primary, slices.Sorted(slices.Values(b.shards[from].Replicas))}

@@ -28,20 +28,34 @@ func TestEvenRangesCoverEverySlotInOrder(t *testing.T) {
 	}
 }
 
+// moved is a copy in which addr owns the slot.
+func moved(t *Topology, slot uint16, addr string) *Topology {
+	b := newTopologyBuilder()
+	for _, r := range t.Ranges() {
+		if err := b.add(t.shards[r.Shard], []slotRange{{int(r.From), int(r.To)}}); err != nil {
+			panic(err)
+		}
+	}
+	if err := b.add(Shard{Primary: addr}, []slotRange{{int(slot), int(slot)}}); err != nil {
+		panic(err)
+	}
+	return b.build()
+}
+
 func TestAMovedSlotChangesACopyOnly(t *testing.T) {
 	before := Even([]string{"a:1", "b:2"})
-	after := before.Moved(100, "b:2")
+	after := moved(before, 100, "b:2")
 	if before.Primary(100) != "a:1" || after.Primary(100) != "b:2" || after.Primary(99) != "a:1" {
 		t.Error("the wrong slot or the wrong topology changed")
 	}
 	if got, want := before.Changes(after), "slots 100 a:1 → b:2"; got != want {
 		t.Errorf("got %q", got)
 	}
-	third := after.Moved(0, "c:3")
+	third := moved(after, 0, "c:3")
 	if third.Primary(0) != "c:3" || len(third.Shards()) != 3 || third.Shards()[0].Primary != "c:3" {
 		t.Errorf("a new node: %v", third)
 	}
-	if !third.Moved(0, "c:3").Equal(third) || third.Equal(after) || before.Changes(before) != "" {
+	if !moved(third, 0, "c:3").Equal(third) || third.Equal(after) || before.Changes(before) != "" {
 		t.Error("equality")
 	}
 }
@@ -49,10 +63,10 @@ func TestAMovedSlotChangesACopyOnly(t *testing.T) {
 func TestChangesStayOneReadableLine(t *testing.T) {
 	before, after := Even([]string{"a:1"}), Even([]string{"a:1"})
 	for slot := uint16(0); slot < 400; slot += 2 {
-		after = after.Moved(slot, []string{"b:1", "c:1"}[slot/2%2])
+		after = moved(after, slot, []string{"b:1", "c:1"}[slot/2%2])
 	}
 	got := before.Changes(after)
-	want := "slots 0,4,8,12,96 more (100) a:1 → b:1; slots 2,6,10,14,96 more (100) a:1 → c:1"
+	want := "slots 0,4,8,12,96 more (100) a:1 → b:1; slots 2,6,10,14,96 more (100) a:1 → c:1; b:1 has joined; c:1 has joined"
 	if got != want {
 		t.Errorf("got %s", got)
 	}
@@ -238,8 +252,10 @@ func BenchmarkShard(b *testing.B) {
 
 func TestRangesAreAllSlotsInOrderOwnedOrNot(t *testing.T) {
 	b := newTopologyBuilder()
-	b.add(Shard{Primary: "b:1"}, []slotRange{{200, 299}})
-	b.add(Shard{Primary: "a:1"}, []slotRange{{0, 99}, {300, Slots - 1}})
+	if b.add(Shard{Primary: "b:1"}, []slotRange{{200, 299}}) != nil ||
+		b.add(Shard{Primary: "a:1"}, []slotRange{{0, 99}, {300, Slots - 1}}) != nil {
+		t.Fatal("refused")
+	}
 	want := []Range{{0, 99, 0}, {100, 199, -1}, {200, 299, 1}, {300, Slots - 1, 0}}
 	if got := b.build().Ranges(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

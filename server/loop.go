@@ -38,17 +38,18 @@ type loop struct {
 	posted bool // a turn is on its way
 	alone  alone
 
-	first       *session    // of all sessions, newest first
-	sessions    int         // how many there are
-	cron        *session    // the next to be looked after, nil: the first
-	held        []*session  // hold output back until the next tick
-	ready       []*session  // were paused and may go on
-	slicing     slicing     // what is too much for one turn
-	dirty       []*session  // have output to write
-	staying     []*stay     // have bytes to flush on their lease
-	slowReaders slowReaders // who reads long replies slowly
-	parting     []parting   // sessions that have nothing more to say
-	gone        []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
+	first       *session         // of all sessions, newest first
+	sessions    int              // how many there are
+	cron        *session         // the next to be looked after, nil: the first
+	held        []*session       // hold output back until the next tick
+	ready       []*session       // were paused and may go on
+	slicing     slicing          // what is too much for one turn
+	stranded    strandedRequests // wait for berth to learn of a node
+	dirty       []*session       // have output to write
+	staying     []*stay          // have bytes to flush on their lease
+	slowReaders slowReaders      // who reads long replies slowly
+	parting     []parting        // sessions that have nothing more to say
+	gone        []gnet.Conn      // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
 	parsers     []*codec.RequestParser
 	bufs        [][]byte
 	spare       *request // free requests, by next
@@ -246,6 +247,7 @@ func (l *loop) tick() {
 		l.srv.nodes.Suspect()
 	}
 	l.feeds.Tick()
+	l.tickStranded()
 	clear(l.gone)
 	l.gone = l.gone[:0]
 	l.tickSessions()

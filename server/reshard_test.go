@@ -67,7 +67,7 @@ func TestBlockingCommandAfterAWatchThatMovedBlocksNobodyElse(t *testing.T) {
 	pipelined(c, "SET {k}a 0", "WATCH {k}a")
 	move()
 	c.Send("BLPOP", "{k}list", "0")
-	eventually(t, "the slot's new owner to be known", func() bool { return b.srv.nodes.Stats().Moved > 0 })
+	eventually(t, "the slot's new owner to be known", func() bool { return b.redirected() > 0 })
 	other.SetTimeout(3 * time.Second)
 	if got := pipelined(other, "GET {k}a", "RPUSH {k}list x"); fmt.Sprint(got) != "[0 1]" {
 		t.Fatal(got)
@@ -90,7 +90,7 @@ func TestTransactionGoesOnWhileItsRedirectedWatchWaitsForAConnection(t *testing.
 	move()
 	release := takeOnlyLease(t, c, b, to)
 	client.Send("WATCH", "k")
-	eventually(t, "the WATCH to have been redirected", func() bool { return b.srv.nodes.Stats().Moved > 0 })
+	eventually(t, "the WATCH to have been redirected", func() bool { return b.redirected() > 0 })
 	client.WriteString("MULTI\r\nSET k 1\r\nEXEC\r\nWATCH k\r\nUNWATCH\r\nGET k\r\n")
 	release()
 	var got []any

@@ -62,7 +62,7 @@ func (l *lastEntries) ask(addr string, cmd *router.Command, args [][]byte) {
 			continue
 		}
 		question := codec.AppendCommand(nil, []byte("XREVRANGE"), args[key], []byte("+"), []byte("-"), []byte("COUNT"), []byte("1"))
-		if err := l.s.pipes.Node(addr).Send(question, 1, &lastEntry{lastEntries: l, at: at}); err == nil {
+		if err := l.s.pipes.Node(addr).Send(question, 1, &lastEntry{lastEntries: l, at: at, slot: int(router.Slot(args[key]))}); err == nil {
 			l.asked++
 		}
 	}
@@ -72,16 +72,33 @@ func (l *lastEntries) ask(addr string, cmd *router.Command, args [][]byte) {
 type lastEntry struct {
 	*lastEntries
 	at   int // the argument
+	slot int // of the stream
 	hops uint8
 }
 
 // Reply takes XREVRANGE's.
 func (e *lastEntry) Reply(reply, sent []byte, _ int) {
-	if reply[0] == '-' {
-		if to, ok := e.s.mayFollow(reply, &e.hops); ok && e.s.sendTo(to, sent, 1, e) == nil {
-			return
-		}
+	if reply[0] == '-' && e.redirect(reply, sent) {
+		return
 	}
+	e.take(reply)
+}
+
+// redirect follows a redirect of the question.
+func (e *lastEntry) redirect(reply, sent []byte) bool {
+	return e.s.redirected(reply, reply, sent, detour{
+		slot: e.slot, hops: &e.hops,
+		send: func(to router.Redirect, sent []byte) {
+			if e.s.sendTo(to, sent, 1, e) != nil {
+				e.answered()
+			}
+		},
+		keep: e.take,
+	})
+}
+
+// take takes the answer.
+func (e *lastEntry) take(reply []byte) {
 	v, err := codec.ParseValue(reply)
 	switch {
 	case err != nil || v.Type != '*' || v.Null:

@@ -118,50 +118,6 @@ func appendLost(dst []byte, err *backend.LostError) []byte {
 	}
 }
 
-// redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the
-// reply was one that is followed.
-func (r *request) redirect(reply, sent []byte) bool {
-	b := r.blob()
-	if b != nil && b.moved != nil {
-		reply = b.moved
-	}
-	to, ok := r.s.mayFollow(reply, &r.hops)
-	if !ok {
-		return false
-	}
-	b.rewind()
-	if err := r.s.sendTo(to, sent, r.replies(), r); err != nil {
-		r.lost(err)
-	}
-	return true
-}
-
-// mayFollow parses a MOVED or ASK reply and records a MOVED in the topology. ok is false if the
-// reply is no redirect, if the client has left, or if the request has used up max-redirects.
-func (s *session) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
-	if s.closed {
-		return to, false
-	}
-	return s.loop.mayFollow(reply, hops)
-}
-
-func (l *loop) mayFollow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
-	to, ok = backend.Follow(reply, hops, l.srv.config().MaxRedirects, l.srv.nodes)
-	if ok {
-		l.stats.Redirected(to)
-	}
-	return to, ok
-}
-
-// sendTo sends a request on the pipe to the node of a redirect.
-func (s *session) sendTo(to router.Redirect, request []byte, replies int, receiver backend.Receiver) *backend.LostError {
-	pipe := s.pipes.Node(to.Addr)
-	if to.Ask {
-		return pipe.SendAsking(request, replies, receiver)
-	}
-	return pipe.Send(request, replies, receiver)
-}
-
 // share sends the request on the pipe to the owner of its slot, or on the session's lease if that
 // is to the same node.
 func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {

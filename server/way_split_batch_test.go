@@ -42,7 +42,7 @@ func TestPartsInTheMidstOfABatchFollowTheirSlot(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	if b.srv.nodes.Stats().Moved == 0 {
+	if b.redirected() == 0 {
 		t.Error("nothing was redirected")
 	}
 }

@@ -90,17 +90,18 @@ func (p *part) resend(sent []byte) bool {
 // redirect follows -MOVED and -ASK for one part.
 func (p *part) redirect(reply, sent []byte) bool {
 	s := p.join.r.s
-	if p.join.r.cmd.Way == router.FanOut {
+	if p.join.r.cmd.Way == router.FanOut || !isRedirect(reply) {
 		return false
 	}
-	to, ok := s.mayFollow(reply, &p.hops)
-	if !ok {
-		return false
-	}
-	if err := s.sendTo(to, sent, 1, p); err != nil {
-		p.Lost(err, sent)
-	}
-	return true
+	return s.redirected(reply, reply, sent, detour{
+		slot: int(p.slot), hops: &p.hops,
+		send: func(to router.Redirect, sent []byte) {
+			if err := s.sendTo(to, sent, 1, p); err != nil {
+				p.Lost(err, sent)
+			}
+		},
+		keep: p.arrived,
+	})
 }
 
 // arrived keeps the reply to a part and, with the last one, answers the client.

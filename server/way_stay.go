@@ -90,7 +90,9 @@ func (st *stay) move(to stayState) {
 func (st *stay) owes() bool { return len(st.owed) > 0 || st.redirected != nil }
 
 // leaves reports whether the lease goes back as soon as it owes nothing.
-func (st *stay) leaves() bool { return st.state == stayAttached && !st.watching && !st.tracks() }
+func (st *stay) leaves() bool {
+	return st.state == stayAttached && !st.watching && !st.tracks() && st.s.pause != pauseBlocked
+}
 
 // leaseAnswer is what stayAt says.
 type leaseAnswer uint8

@@ -127,13 +127,13 @@ func (st *stay) answer(r *request, reply []byte) {
 		st.s.foundLight(r.cmd, r.parts[0])
 	}
 	if b != nil {
-		_, moved := router.ParseRedirect(reply, "")
+		moved := isRedirect(reply) || b.abortedByRedirect(reply)
 		switch {
-		case b.turns && (moved || b.moved != nil): // not onto a pipe
+		case b.turns && moved: // not onto a pipe
 			reply = []byte("-TRYAGAIN berth: the slot has moved, transaction not executed\r\n")
 		case !b.watched && reply[0] == '-' && r.redirect(reply, r.sent):
 			return
-		case moved || b.moved != nil: // what was watched has gone elsewhere: nothing was executed
+		case moved: // what was watched has gone elsewhere: nothing was executed
 			l := st.s.loop
 			l.scratch = codec.AppendNullArray(l.scratch[:0], st.s.resp())
 			reply = l.scratch
@@ -141,11 +141,10 @@ func (st *stay) answer(r *request, reply []byte) {
 			st.lease.Mark(pool.DirtOther)
 		}
 	} else if reply[0] == '-' {
-		if st.s.pause == pauseBlocked && time.Duration(st.s.loop.clock-st.sentAt) > lane.Rested {
+		if st.blocks(r) && time.Duration(st.s.loop.clock-st.sentAt) > lane.Rested {
 			r.hops = 0
 		}
-		if to, ok := st.s.mayFollow(reply, &r.hops); ok {
-			st.follow(r, to)
+		if st.redirect(r, reply) {
 			return
 		}
 	}
@@ -154,17 +153,37 @@ func (st *stay) answer(r *request, reply []byte) {
 
 var execAbort = []byte("-EXECABORT")
 
+// blocks reports whether the request is the blocking command that its client waits for: no other
+// request comes after it.
+func (st *stay) blocks(r *request) bool { return st.s.pause == pauseBlocked && st.s.tail == r }
+
+// redirect follows a redirect of a request that is no transaction.
+func (st *stay) redirect(r *request, reply []byte) bool {
+	if !isRedirect(reply) {
+		return false
+	}
+	return st.s.redirected(reply, reply, r.sent, detour{
+		slot: slotOfRedirected(st.s, r, r.sent), hops: &r.hops,
+		send: func(to router.Redirect, _ []byte) { st.follow(r, to) },
+		keep: r.deliver,
+	})
+}
+
 // follow sends a redirected request to its new node. The first WATCH and a blocking command take
 // the stay along, if the lease owes nothing else; anything else travels on a pipe, and what is
-// watched is lost.
+// watched is lost. The request may have waited for the node to become known, and the lease may be
+// gone since.
 func (st *stay) follow(r *request, to router.Redirect) {
 	s := st.s
-	alone := len(st.owed) == 0
+	alone := len(st.owed) == 0 && s.stay == st && st.state == stayAttached
 	switch {
 	case alone && st.watching && r.watches:
 		st.lease.Clear(pool.DirtWatch)
-	case alone && s.pause == pauseBlocked:
+	case alone && st.blocks(r):
 		st.broken = st.watching
+	case st.blocks(r): // it must not be sent on a pipe, where others would wait after it
+		r.lost(&backend.LostError{Addr: st.addr, Err: backend.ErrHungUp})
+		return
 	case r.cmd.Is(router.Watch): // its client has sent more already, which it cannot take along
 		st.broken = st.watching
 		r.done(okReply)

@@ -49,6 +49,13 @@ func (b *blob) queued(reply []byte) {
 	}
 }
 
+// abortedByRedirect reports whether EXEC's reply says that nothing was executed because a queued
+// request was redirected. After any other reply the queued commands may have run, since MULTI was
+// refused, and a script among them may have chosen the words of the redirect.
+func (b *blob) abortedByRedirect(reply []byte) bool {
+	return b != nil && b.moved != nil && bytes.HasPrefix(reply, execAbort)
+}
+
 // end gives EXEC's reply to the client, with what berth answers itself in it.
 func (b *blob) end(r *request, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away

@@ -52,7 +52,6 @@ func TestEmbeddedBackendIsThreeShardsThatServeEverySlot(t *testing.T) {
 		t.Errorf("%s, %+v", n.Topology(), *n.Info())
 	}
 	before := n.Topology()
-	n.Moved(5, "10.0.0.1:6379")
 	n.Refresh()
 	if n.Topology() != before {
 		t.Error("the embedded topology changed")

@@ -53,7 +53,6 @@ type Channel struct {
 	claims  int             // requests for it that are being prepared, or not answered yet
 	feed    *Feed           // where it is subscribed to, or about to be; nil: nowhere
 	live    bool            // the feed's node has confirmed it
-	hops    uint8           // redirects since it was last live
 	pending int             // how many places, the first ones, have not got the message being delivered
 }
 

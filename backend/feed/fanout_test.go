@@ -41,7 +41,6 @@ func (l *noLoop) Post(f func()) { l.posted <- f }
 type onePlace struct{ t *router.Topology }
 
 func (p onePlace) Topology() *router.Topology { return p.t }
-func (onePlace) Moved(uint16, string)         {}
 func (onePlace) Refresh()                     {}
 
 // upFeed returns a feed whose link is up, without a socket.

@@ -335,7 +335,7 @@ func (f *Feed) confirm(ch *Channel) {
 		ch.moveTo(f)
 	}
 	if ch.feed == f {
-		ch.live, ch.hops = true, 0
+		ch.live = true
 	}
 }
 
@@ -351,10 +351,12 @@ func (f *Feed) dropped(name []byte) {
 	f.set.restore() // the old owner will name the new one
 }
 
-// refused handles an error: the reply to the oldest order, mostly.
+// refused handles an error: the reply to the oldest order, mostly. The words are the node's own: no
+// script runs on a feed. A redirect is followed by the rules of backend.Follow all the same.
 func (f *Feed) refused(reply []byte) {
 	host, _, _ := net.SplitHostPort(f.Addr())
 	to, moved := router.ParseRedirect(reply, host)
+	moved = moved && f.set.feeds.nodes.Topology().Sharded()
 	if f.owed.Len() == 0 || moved && !(*f.owed.At(0)).about(to.Slot) {
 		if !moved { // "max number of clients reached", for example: the node closes the connection
 			f.end(&backend.LostError{Addr: f.Addr(), Err: errors.New(errorText(reply))})
@@ -374,17 +376,20 @@ func (f *Feed) refused(reply []byte) {
 			ch.away()
 		}
 	}
-	if moved {
-		f.set.feeds.nodes.Moved(to.Slot, to.Addr)
-	}
 	refusal := &backend.LostError{Addr: f.Addr(), Refusal: errorText(reply)}
-	switch {
-	case o.to == nil:
-		f.set.notRestored(o, refusal, moved)
-	case moved && o.tries < maxOrderTries:
+	if moved && o.tries < maxOrderTries {
 		o.tries++
-		f.set.askAgain(o, refusal)
-	default:
+		f.set.redirected(o, to, refusal)
+	} else {
+		o.failed(refusal)
+	}
+}
+
+// failed ends an order that its node has refused.
+func (o *order) failed(refusal *backend.LostError) {
+	if o.to == nil {
+		o.channels[0].set.notRestored(o, refusal)
+	} else {
 		o.refuse(refusal)
 	}
 }

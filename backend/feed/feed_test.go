@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -83,10 +84,21 @@ func (p *fakePlaces) Topology() *router.Topology {
 	defer p.mu.Unlock()
 	return p.t
 }
-func (p *fakePlaces) Moved(slot uint16, addr string) {
+
+// moved makes the topology say that the slot belongs to one node, and all others to another one.
+func (p *fakePlaces) moved(t *testing.T, slot uint16, owner, others *looptest.Node) {
+	t.Helper()
+	entry := func(from, to int, of *looptest.Node) string {
+		host, port, _ := net.SplitHostPort(of.Addr())
+		return fmt.Sprintf("*3\r\n:%d\r\n:%d\r\n*2\r\n$%d\r\n%s\r\n:%s\r\n", from, to, len(host), host, port)
+	}
+	topology, err := router.ParseClusterSlots([]byte("*2\r\n"+entry(0, router.Slots-1, others)+entry(int(slot), int(slot), owner)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.t = p.t.Moved(slot, addr)
+	p.t = topology
 }
 func (p *fakePlaces) Refresh() {}
 
@@ -365,8 +377,8 @@ func TestSilentNodeIsAskedAndGivenUp(t *testing.T) {
 func TestShardChannelFollowsItsSlot(t *testing.T) {
 	from, to := looptest.StartNode(t), looptest.StartNode(t)
 	slot := router.Slot([]byte("a"))
-	places := &fakePlaces{t: router.Even([]string{to.Addr(), from.Addr()})}
-	places.Moved(slot, from.Addr())
+	places := &fakePlaces{}
+	places.moved(t, slot, from, to)
 	l := startFeeds(t, places)
 	x := newFeedListener()
 	l.subscribe(t, backend.Identity{}, ShardChannel, x, "a")
@@ -385,7 +397,6 @@ func TestShardChannelFollowsItsSlot(t *testing.T) {
 	looptest.WantLines(t, x.Wait(t, 2), "subscribed a", "*3 $8 smessage $1 a $1 1")
 
 	// And back, because the topology says so: the new owner is asked before the old one is told.
-	places.Moved(slot, from.Addr())
 	l.Do(l.feeds.TopologyChanged)
 	c.Expect(t, subscribeRequest("SSUBSCRIBE", "a"))
 	d.Expect(t, subscribeRequest("SUNSUBSCRIBE", "a"))

@@ -95,6 +95,9 @@ func (fs *Feeds) Tick() {
 				}
 			}
 		}
+		if len(s.held) > 0 {
+			s.releaseHeld()
+		}
 		if len(s.lost) > 0 && s.backOff.Over(now) {
 			s.restore()
 		}
@@ -169,6 +172,7 @@ type Set struct {
 	home     *Feed // nil: not chosen
 	channels [ChannelKinds]map[string]*Channel
 
+	held    []held          // orders that were redirected to a node that is not known yet
 	lost    []*Channel      // channels with listeners and without a feed; some may have a feed again
 	backOff backend.BackOff // before lost is asked for again
 }
@@ -318,19 +322,63 @@ func (s *Set) restore() {
 	}
 }
 
+// held is an order that waits for berth to learn of the node that it was redirected to.
+type held struct {
+	order *order
+	to    router.Redirect
+	why   *backend.LostError // the redirect, as an error
+	since int64              // unix nanoseconds
+}
+
+// redirected gives an order to the node that another one has named. If berth has not learned of that
+// node from the nodes themselves, the order waits for a round.
+func (s *Set) redirected(o *order, to router.Redirect, why *backend.LostError) {
+	if s.feeds.nodes.Topology().Primary(to.Slot) != to.Addr {
+		s.feeds.nodes.Refresh()
+	}
+	s.held = append(s.held, held{o, to, why, s.feeds.loop.Now()})
+	s.releaseHeld()
+}
+
+// releaseHeld gives out the held orders whose node is known by now, and gives up those that have
+// waited for too long.
+func (s *Set) releaseHeld() {
+	t, now := s.feeds.nodes.Topology(), s.feeds.loop.Now()
+	waiting := s.held
+	s.held = nil
+	for _, h := range waiting {
+		ch := h.order.channels[0]
+		switch {
+		case h.order.to == nil && (ch.feed != nil || len(ch.places) == 0): // nobody needs it any more
+		case t.Knows(h.to.Addr):
+			s.placeAt(h.order, h.to.Addr)
+		case now-h.since > int64(backend.LearnPatience):
+			h.order.failed(h.why)
+		default:
+			s.held = append(s.held, h)
+		}
+	}
+}
+
+// placeAt gives an order to the feed of a node.
+func (s *Set) placeAt(o *order, addr string) {
+	f := s.node(addr)
+	if !f.ready() {
+		why, _ := f.link.Err()
+		o.failed(why)
+		return
+	}
+	f.ask(o)
+}
+
 // notRestored handles a node's error to an order that should have brought a channel back.
-func (s *Set) notRestored(o *order, why *backend.LostError, moved bool) {
+func (s *Set) notRestored(o *order, why *backend.LostError) {
 	ch := o.channels[0]
 	switch {
 	case ch.feed != nil || len(ch.places) == 0:
 	case forbids(why.Refusal):
 		ch.cut(why)
-	case moved && ch.hops < maxOrderTries:
-		ch.hops++
-		s.lose(ch)
-		s.restore()
 	default:
-		ch.hops = 0
 		s.lose(ch)
 		s.backOff.Failed(s.feeds.loop.Now())
 	}

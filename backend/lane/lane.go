@@ -226,20 +226,22 @@ func (ln *lane) proceed() {
 	ln.end()
 }
 
-// refused takes an error. false: it is for a client, and the lane may go on.
+// refused takes an error. false: it is for a client, and the lane may go on. The words are the node's
+// own: a blocking command runs no script.
 func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	g := ln.g
 	if waited > Rested {
 		ln.hops = 0
 	}
 	ln.calm(waited)
-	if to, ok := g.ls.follow(reply, &ln.hops); ok {
+	to, how := g.ls.follow(reply, g.slot, &ln.hops)
+	if how == backend.Followed {
 		ln.detach()
 		ln.target, ln.ask = to.Addr, to.Ask
 		ln.attach()
 		return true
 	}
-	if bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
+	if how == backend.UnknownNode || bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
 		if ln.trouble == 0 || time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
 			g.ls.shared.Nodes.Refresh()
 			ln.detach()

@@ -90,12 +90,14 @@ func New(loop Loop, shared *Shared, followed func(to router.Redirect)) *Lanes {
 	return ls
 }
 
-func (ls *Lanes) follow(reply []byte, hops *uint8) (to router.Redirect, ok bool) {
-	to, ok = backend.Follow(reply, hops, ls.shared.Settings().MaxRedirects, ls.shared.Nodes)
-	if ok {
+// follow is backend.Follow for a command of the slot. It counts a redirect that is followed.
+func (ls *Lanes) follow(reply []byte, slot int, hops *uint8) (to router.Redirect, how backend.Redirection) {
+	to, how = backend.Follow(reply, slot, *hops, ls.shared.Settings().MaxRedirects, ls.shared.Nodes)
+	if how == backend.Followed {
+		*hops++
 		ls.followed(to)
 	}
-	return to, ok
+	return to, how
 }
 
 // Load is how many groups a loop is the home of, how many clients wait in them, and how many lanes

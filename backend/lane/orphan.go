@@ -129,9 +129,11 @@ func (o *orphan) Reply(reply, sent []byte, _ int) {
 		o.end(Returned)
 		return
 	}
-	to, ok := o.ls.follow(reply, &o.hops)
+	to, how := o.ls.follow(reply, o.c.slot, &o.hops)
 	switch {
-	case ok:
+	case how == backend.UnknownNode:
+		o.again(sent)
+	case how == backend.Followed:
 		pipe := o.pipes.Node(to.Addr)
 		send := pipe.Send
 		if to.Ask {

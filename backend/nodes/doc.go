@@ -3,7 +3,7 @@
 // topology that any goroutine may load.
 //
 //	Target (the URL) ─▶ Connect ─▶ rounds ─▶ Topology, Info, Health
-//	                       ▲ Refresh, Moved, +switch-master, every topology-refresh-interval
+//	                       ▲ Refresh, +switch-master, every topology-refresh-interval
 //
 // The package talks to nodes on short connections of its own (Control). It refuses to know pipes and
 // pools: a package that wants to follow a change registers with OnChange.

@@ -13,12 +13,14 @@ import (
 
 // Nodes is what berth knows of its nodes, and keeps up to date.
 //
-//	Moved ──────────┐ CAS                      ┌─▶ Info, Health
-//	                ▼                          │
+//	                                           ┌─▶ Info, Health
 //	Topology ◀── topology ◀── Store ─ round ───┤ asks one node after the other until one knows
 //	                                    ▲      └─▶ OnChange(old, new), one log line
 //	Refresh ──▶ run ────────────────────┘
 //	             ▲ every TopologyInterval, or after a failure with back-off
+//
+// Rounds alone write the topology. What a node answers to a client's command never does: the client
+// may have chosen the words.
 //
 // All methods may be called from any goroutine. Three goroutines ask:
 //
@@ -30,8 +32,6 @@ type Nodes struct {
 	settings *Settings
 	gap      time.Duration // the least time between the beginnings of two rounds
 
-	// A round's Store races with Moved's compare-and-swap. If Moved loses, it tries again. If Moved
-	// wins, the Store that follows drops its patch, but Moved has asked for another round.
 	topology atomic.Pointer[router.Topology]
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
@@ -72,15 +72,14 @@ type Health struct {
 	At  time.Time // when a node answered last; zero: never
 }
 
-// counters count what Stats returns. run and Moved write them.
-type counters struct{ rounds, failures, changes, moved atomic.Int64 }
+// counters count what Stats returns. run writes them.
+type counters struct{ rounds, failures, changes atomic.Int64 }
 
 // Stats is what Nodes has done since the start.
 type Stats struct {
 	Rounds   int64 // rounds in which berth asked for the topology
 	Failures int64 // rounds in which no node answered
 	Changes  int64 // rounds that found another topology
-	Moved    int64 // slots patched because of a MOVED error
 }
 
 // Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any case,
@@ -153,13 +152,12 @@ func (n *Nodes) Ready() bool { return n.health.Load().Err == nil }
 // Stats returns what was done so far.
 func (n *Nodes) Stats() Stats {
 	s := &n.stats
-	return Stats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load(), Moved: s.moved.Load()}
+	return Stats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load()}
 }
 
 // OnChange makes Nodes call f after each change of the topology, with the topology of the call before
-// and the present one. There is one call at a time, on run's goroutine. A slot that Moved has patched
-// is reported after the round that follows. f must not block for long, because no round happens
-// meanwhile.
+// and the present one. There is one call at a time, on run's goroutine. f must not block for long,
+// because no round happens meanwhile.
 func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
 
 // SetDialTimeout changes how long connecting to a node may take, and each answer to a question of
@@ -183,23 +181,6 @@ func (n *Nodes) Suspect() {
 	if t := n.Topology(); t.Sharded() && len(t.Shards()) > 1 {
 		n.Refresh()
 	}
-}
-
-// Moved is called when a node answers MOVED: addr ("host:port", see router.ParseRedirect) owns the
-// slot. The topology is patched at once. Moved also asks for a round, because a slot seldom moves
-// alone.
-func (n *Nodes) Moved(slot uint16, addr string) {
-	for n.end == nil {
-		old := n.topology.Load()
-		if old.Primary(slot) == addr { // the topology is patched already
-			return
-		}
-		if n.topology.CompareAndSwap(old, old.Moved(slot, addr)) {
-			n.stats.moved.Add(1)
-			break
-		}
-	}
-	n.Refresh()
 }
 
 // Describe says which nodes berth has, for the log line that says that berth is ready.

@@ -384,17 +384,6 @@ func TestNodeThatSaysTheClusterIsOKIsBelievedFirst(t *testing.T) {
 	}
 }
 
-func TestWhatMOVEDTaughtOutlivesABlindRound(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t, "--requirepass", "secret")
-	n := connectNodes(t, "redis://"+s.Addr(), quickRounds(time.Hour))
-	n.Moved(5, "10.0.0.1:6379") // and asks for a round
-	redistest.Eventually(t, nodesPatience, "the round", func() bool { return n.Stats().Rounds == 2 })
-	if got := n.Topology().Primary(5); got != "10.0.0.1:6379" {
-		t.Errorf("slot 5 belongs to %s", got)
-	}
-}
-
 func TestCompatibleProductIsCalledByItsName(t *testing.T) {
 	t.Parallel()
 	s := startScriptedNode(t, func(command string) string {
@@ -432,63 +421,6 @@ func TestKilledPrimaryIsReplacedByItsReplica(t *testing.T) {
 	}
 	if !strings.Contains(log(), "topology changed") || !strings.Contains(log(), "→ "+heir) {
 		t.Errorf("log: %s", log())
-	}
-}
-
-func TestMovedSlotIsPatchedAtOnceAndToldWithTheRefresh(t *testing.T) {
-	t.Parallel()
-	c := redistest.StartCluster(t, 3, 0)
-	n := connectNodes(t, "redis://"+c.Node(0).Addr(), quickRounds(time.Hour))
-	told := watchNodes(n)
-	const slot = 100
-	from, to := c.Owner(slot), 2
-	old := n.Topology()
-	c.MoveSlot(t, slot, from, to)
-	// Many sessions at once do what a session does when it is answered MOVED.
-	var sessions sync.WaitGroup
-	for range 8 {
-		sessions.Add(1)
-		go func() {
-			defer sessions.Done()
-			for range 100 {
-				n.Moved(slot, c.Node(to).Addr())
-			}
-		}()
-	}
-	sessions.Wait()
-	if got := n.Topology().Primary(slot); got != c.Node(to).Addr() {
-		t.Errorf("slot %d belongs to %s", slot, got)
-	}
-	if before, now := told.next(t); before != old || now.Primary(slot) != c.Node(to).Addr() {
-		t.Errorf("told: %s", before.Changes(now))
-	}
-	if s := n.Stats(); s.Moved < 1 || s.Changes != 1 {
-		t.Errorf("%+v", s)
-	}
-}
-
-func TestMovedSlotsOfManySessionsAreAllKept(t *testing.T) {
-	t.Parallel()
-	s := startScriptedNode(t, standaloneScript("7.0.15"))
-	n := connectNodes(t, "redis://"+s.addr(), Options{gap: time.Hour})
-	var sessions sync.WaitGroup
-	for i := range 8 {
-		sessions.Add(1)
-		go func() {
-			defer sessions.Done()
-			for slot := i; slot < 800; slot += 8 {
-				n.Moved(uint16(slot), fmt.Sprintf("10.0.0.%d:6379", i))
-			}
-		}()
-	}
-	sessions.Wait()
-	for slot := range 800 {
-		if got, want := n.Topology().Primary(uint16(slot)), fmt.Sprintf("10.0.0.%d:6379", slot%8); got != want {
-			t.Fatalf("slot %d belongs to %s, want %s", slot, got, want)
-		}
-	}
-	if got := n.Topology().Primary(800); got != s.addr() {
-		t.Errorf("slot 800 belongs to %s", got)
 	}
 }
 

@@ -182,7 +182,7 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 // adopt stores what a node has answered.
 func (n *Nodes) adopt(found *finding) {
 	old := n.Topology()
-	// A second guess would undo what MOVED errors have taught.
+	// A guess must not replace what a node has said before.
 	guessAgain := found.blind && old.Served() > 0 && n.target.Master == ""
 	if !guessAgain && !old.Equal(found.topology) {
 		n.topology.Store(found.topology)

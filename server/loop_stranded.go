@@ -1,0 +1,80 @@
+package main
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/router"
+)
+
+// stranded is a request that waits for berth to learn of a node.
+type stranded struct {
+	detour
+	words []byte // the redirect
+	reply []byte // what the client gets if it is not followed
+	sent  []byte // the request
+	since int64  // unix nanoseconds
+}
+
+// detour is one request on its way by redirects.
+type detour struct {
+	slot int
+	hops *uint8
+	send func(to router.Redirect, sent []byte) // sends the request to the node
+	keep func(reply []byte)                    // ends the request with the reply as it is
+}
+
+// strandedRequests are those of one loop, oldest first by client. Owned by the loop.
+type strandedRequests struct {
+	of    map[*session][]stranded
+	bytes int
+}
+
+// Bounds of what waits for a node to become known: a script makes its client wait at will. A redirect
+// beyond them is the client's.
+const (
+	maxStranded      = 1 << 10 // of one client
+	maxStrandedBytes = 32 << 20
+)
+
+// followed sends a request to where a redirect leads.
+func (l *loop) followed(to router.Redirect, d detour, sent []byte) {
+	*d.hops++
+	l.stats.Redirected(to)
+	d.send(to, sent)
+}
+
+// tickStranded sends what may go now, in each client's order, and gives up what has waited for too
+// long.
+func (l *loop) tickStranded() {
+	w := &l.stranded
+	for _, s := range slices.Collect(maps.Keys(w.of)) { // settle may strand another request
+		all := w.of[s]
+		delete(w.of, s)
+		for len(all) > 0 && l.settle(s, &all[0]) {
+			w.bytes -= len(all[0].words) + len(all[0].reply) + len(all[0].sent)
+			all[0] = stranded{}
+			all = all[1:]
+		}
+		if len(all) > 0 {
+			w.of[s] = append(all, w.of[s]...)
+		}
+	}
+}
+
+// settle ends the wait of one request if it can. It reports whether it has.
+func (l *loop) settle(s *session, r *stranded) bool {
+	to, how := backend.Follow(r.words, r.slot, *r.hops, l.srv.config().MaxRedirects, l.srv.nodes)
+	switch {
+	case s.closed, how == backend.NotFollowed:
+		r.keep(r.reply)
+	case how == backend.Followed:
+		l.followed(to, r.detour, r.sent)
+	case l.clock-r.since < int64(backend.LearnPatience):
+		return false
+	default:
+		r.keep(r.reply)
+	}
+	return true
+}
