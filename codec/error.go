@@ -37,6 +37,7 @@ var (
 	errReplyLength   = &ProtocolError{"Protocol error: invalid length in reply"}
 	errReplyStreamed = &ProtocolError{"Protocol error: streamed type in reply"}
 	errReplyCount    = &ProtocolError{"Protocol error: too many elements in reply"}
+	errReplyDepth    = &ProtocolError{"Protocol error: elements nested too deep in reply"}
 	errReplyLineSize = &ProtocolError{"Protocol error: too long a line in reply"}
 	errReplyLineEnd  = &ProtocolError{"Protocol error: expected CR LF in reply"}
 	errReplyScalar   = &ProtocolError{"Protocol error: invalid number, boolean or null in reply"}

@@ -160,7 +160,7 @@ func (g *grower) text(n int) []byte {
 func (g *grower) value(raw []byte, depth int) ([]byte, Value) {
 	const resp = 3
 	kinds := 17
-	if depth > 40 || len(g.input) == 0 {
+	if depth >= maxDepth-1 || len(g.input) == 0 {
 		kinds = 11
 	}
 	switch kind := int(g.next()) % kinds; kind {

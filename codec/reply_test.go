@@ -143,16 +143,24 @@ func TestTenMillionLevelsOfNestingAreAReply(t *testing.T) {
 	if n, err := s.Scan(raw); n != len(raw) {
 		t.Fatal(n, err)
 	}
-	v, err := ParseValue(raw[len(raw)-4-4*100_000:])
-	if err != nil {
-		t.Fatal(err)
+}
+
+// A tree takes many times the bytes of the reply that it is made of.
+func TestAValueHasAtMostSoManyLevels(t *testing.T) {
+	nested := func(levels int) []byte { return []byte(strings.Repeat("*1\r\n", levels) + ":1\r\n") }
+	if _, err := ParseValue(nested(maxDepth)); err != nil {
+		t.Error(err)
 	}
-	depth := 0
-	for ; len(v.Elems) == 1; v = v.Elems[0] {
-		depth++
-	}
-	if depth != 100_000 || v.Int != 1 {
-		t.Fatalf("%d levels around %+v", depth, v)
+	for _, levels := range []int{maxDepth + 1, 10_000_000} {
+		raw := nested(levels)
+		used := testing.AllocsPerRun(1, func() {
+			if _, err := ParseValue(raw); err != errReplyDepth {
+				t.Errorf("%d levels: %v", levels, err)
+			}
+		})
+		if used > 10 {
+			t.Errorf("%d levels: %v allocations", levels, used)
+		}
 	}
 }
 

@@ -54,8 +54,12 @@ type nest struct {
 	left  int64 // elements still to come
 }
 
+// maxDepth is how deep elements may lie in a Value. A reply to COMMAND has seven levels. Each level
+// takes some twenty times the bytes that it has in the reply.
+const maxDepth = 32
+
 // ParseValue builds the tree of one whole reply, which must be all of raw. It
-// accepts what ReplyScanner accepts. Errors are *ProtocolError.
+// accepts what ReplyScanner accepts, but for elements that lie too deep. Errors are *ProtocolError.
 func ParseValue(raw []byte) (Value, error) {
 	var open []nest // innermost last; a stack of its own, for any depth of nesting
 	var attrs []Value
@@ -67,6 +71,9 @@ func ParseValue(raw []byte) (Value, error) {
 		pos = next
 		v.Attrs, attrs = attrs, nil
 		if count > 0 {
+			if len(open) == maxDepth {
+				return Value{}, errReplyDepth
+			}
 			open = append(open, nest{v, count})
 			continue
 		}

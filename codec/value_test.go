@@ -119,14 +119,14 @@ func TestParseValueAgreesWithTheScanner(t *testing.T) {
 	}
 }
 
-// agree checks that the scanner and ParseValue find the same end, or both none.
+// agree checks that the scanner and ParseValue find the same end, or both none, unless elements lie too deep for ParseValue.
 func agree(t *testing.T, input []byte) {
 	t.Helper()
 	var s ReplyScanner
 	n, err := s.Scan(input)
 	switch {
 	case n > 0:
-		if _, err := ParseValue(input[:n]); err != nil {
+		if _, err := ParseValue(input[:n]); err != nil && err != errReplyDepth {
 			t.Errorf("%q: scanned, but %v", input[:n], err)
 		}
 		if _, err := ParseValue(input[:n-1]); err == nil {

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,15 @@ type Control struct {
 	ctx     context.Context
 }
 
-// maxControlReply is how many bytes a node may answer.
-const maxControlReply = 64 << 20
+// Bounds of what a node may answer. A Value takes some 100 bytes for each element of a reply, so the
+// number of lines is bounded as well; codec bounds how deep elements lie. Nothing that is asked for
+// has a client's words in it, so no client can make a node's answer longer.
+const (
+	maxControlReply = 1 << 20  // bytes
+	maxLongReply    = 16 << 20 // of CLUSTER SHARDS, SLOTS and NODES, and of COMMAND
+	maxReplyLines   = 1 << 19
+	maxErrorText    = 512 // bytes of an error that are kept
+)
 
 var (
 	errControlReply  = errors.New("the answer is too large")
@@ -76,7 +84,7 @@ func (c *Control) Auth(id backend.Identity) error {
 
 // Do sends a command and returns the reply. It returns an error reply as a *ReplyError.
 func (c *Control) Do(args ...string) (codec.Value, error) {
-	raw, err := c.DoRaw(args...)
+	raw, err := c.ask(maxControlReply, args)
 	if err != nil {
 		return codec.Value{}, err
 	}
@@ -87,20 +95,24 @@ func (c *Control) Do(args ...string) (codec.Value, error) {
 	return v, nil
 }
 
-// DoRaw is Do, but returns the bytes of the reply.
-func (c *Control) DoRaw(args ...string) ([]byte, error) {
+// DoRaw is Do, but returns the bytes of the reply, which may be long.
+func (c *Control) DoRaw(args ...string) ([]byte, error) { return c.ask(maxLongReply, args) }
+
+// ask sends a command and returns a reply of at most so many bytes.
+func (c *Control) ask(most int, args []string) ([]byte, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(c.timeout)); err != nil {
 		return nil, c.fail(args[0], err)
 	}
 	if _, err := c.conn.Write(codec.AppendCommandString(nil, args...)); err != nil {
 		return nil, c.fail(args[0], err)
 	}
-	raw, err := c.read()
+	raw, err := c.read(most)
 	if err != nil {
 		return nil, c.fail(args[0], err)
 	}
 	if raw[0] == '-' {
-		return nil, &ReplyError{Addr: c.addr, Command: args[0], Text: string(raw[1 : len(raw)-2])}
+		text := raw[1 : len(raw)-2]
+		return nil, &ReplyError{Addr: c.addr, Command: args[0], Text: string(text[:min(len(text), maxErrorText)])}
 	}
 	return raw, nil
 }
@@ -111,23 +123,23 @@ func (c *Control) Await(within time.Duration) (codec.Value, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return codec.Value{}, c.fail("a message", err)
 	}
-	raw, err := c.read()
+	raw, err := c.read(maxControlReply)
 	if err != nil {
 		return codec.Value{}, c.fail("a message", err)
 	}
 	return codec.ParseValue(raw)
 }
 
-// read returns the bytes of one reply.
-func (c *Control) read() ([]byte, error) {
+// read returns the bytes of one reply, which are at most so many.
+func (c *Control) read(most int) ([]byte, error) {
 	var scanner codec.ReplyScanner
 	buf := make([]byte, 0, 4<<10)
 	for {
 		if len(buf) == cap(buf) {
-			if len(buf) >= maxControlReply {
+			if len(buf) >= most {
 				return nil, errControlReply
 			}
-			buf = append(buf, make([]byte, len(buf))...)[:len(buf)]
+			buf = append(buf, make([]byte, max(len(buf), 4<<10))...)[:len(buf)]
 		}
 		n, err := c.conn.Read(buf[len(buf):cap(buf)])
 		if n == 0 && err != nil {
@@ -138,6 +150,8 @@ func (c *Control) read() ([]byte, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case whole == len(buf) && bytes.Count(buf, []byte("\n")) > maxReplyLines:
+			return nil, errControlReply
 		case whole == len(buf):
 			return buf, nil
 		case whole > 0:

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"strings"
 
+	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -108,13 +110,13 @@ func (q *inquiry) inform() error {
 		return err
 	}
 	info := &q.found.info
-	info.Version = fields["redis_version"]
-	info.Mode = fields["redis_mode"]
-	info.Role = fields["role"]
+	info.Version = word(fields["redis_version"])
+	info.Mode = word(fields["redis_mode"])
+	info.Role = word(fields["role"])
 	info.MaxClients, _ = strconv.Atoi(fields["maxclients"]) // absent before 6.0: 0
 	info.Product, info.Release = "redis", info.Version
-	if name := fields["server_name"]; name != "" && fields[name+"_version"] != "" {
-		info.Product, info.Release = name, fields[name+"_version"]
+	if name := word(fields["server_name"]); name != "" && fields[name+"_version"] != "" {
+		info.Product, info.Release = name, word(fields[name+"_version"])
 	}
 	q.found.stateOK = true
 	switch {
@@ -130,12 +132,36 @@ func (q *inquiry) inform() error {
 	return q.checkStandalone()
 }
 
-// describe returns the fields of INFO. If berth's user may not run INFO, it makes them from HELLO,
-// which every user may run since Redis 6.0.
+// maxWord is how long a name or a version may be that berth repeats to clients.
+const maxWord = 64
+
+// word returns what a node says in one word, "" if it is no word.
+func word(text string) string {
+	odd := func(c rune) bool { return c <= ' ' || c >= 0x7f }
+	if len(text) > maxWord || strings.ContainsFunc(text, odd) {
+		return ""
+	}
+	return text
+}
+
+// described are the sections of INFO that say what a node is. berth does not ask for all of INFO:
+// errorstats has the first words of errors, of which a client's script can make any number.
+var described = [...]string{"server", "clients", "replication", "cluster"}
+
+// describe returns fields of INFO. If berth's user may not run INFO, it makes them from HELLO, which
+// every user may run since Redis 6.0.
 func (q *inquiry) describe() (map[string]string, error) {
-	v, err := q.Do("INFO")
+	fields := map[string]string{}
+	var err error
+	for _, section := range described {
+		var v codec.Value
+		if v, err = q.Do("INFO", section); err != nil {
+			break
+		}
+		maps.Copy(fields, infoFields(v.Text()))
+	}
 	if err == nil {
-		return infoFields(v.Text()), nil
+		return fields, nil
 	}
 	if !refused(err, "NOPERM") {
 		return nil, err
@@ -193,10 +219,10 @@ func (q *inquiry) askTopology() error {
 		return err
 	}
 	q.found.stateOK = err != nil || infoFields(state.Text())["cluster_state"] == "ok"
-	parse := router.ParseClusterShards
+	parse, shards := router.ParseClusterShards, true
 	raw, err := q.DoRaw("CLUSTER", "SHARDS")
 	if refused(err, "ERR", "NOPERM") {
-		parse = router.ParseClusterSlots
+		parse, shards = router.ParseClusterSlots, false
 		raw, err = q.DoRaw("CLUSTER", "SLOTS")
 	}
 	if err != nil {
@@ -210,6 +236,31 @@ func (q *inquiry) askTopology() error {
 		return fmt.Errorf("%s: %w", q.addr, errNoSlots)
 	}
 	q.found.topology = topology
+	if !shards {
+		return q.askNodes()
+	}
+	return nil
+}
+
+// askNodes asks for the nodes without slots, to which an ASK may lead: CLUSTER SLOTS does not name
+// them. Without the permission berth knows the owners of slots alone.
+func (q *inquiry) askNodes() error {
+	raw, err := q.DoRaw("CLUSTER", "NODES")
+	switch {
+	case refused(err, "ERR", "NOPERM"):
+		return nil
+	case err != nil:
+		return err
+	}
+	v, err := codec.ParseValue(raw)
+	if err != nil {
+		return q.fail("CLUSTER", err)
+	}
+	addrs, err := router.ParseClusterNodes(v.Text(), seedHost(q.addr))
+	if err != nil {
+		return fmt.Errorf("%s: %w", q.addr, err)
+	}
+	q.found.topology = q.found.topology.With(addrs)
 	return nil
 }
 
@@ -227,12 +278,13 @@ func (q *inquiry) complete(known *Info) error {
 }
 
 // guess takes a node that refuses berth's questions, for the reason why, for a standalone one, where
-// clients give their own passwords. If it is a cluster node after all, MOVED errors will tell which
-// node owns which slot. With several addresses, or a node known to be of a Cluster, there is no guess.
+// clients give their own passwords. If it is a cluster node after all, its MOVED errors go to clients:
+// berth may not ask which nodes are to be believed. With several addresses, or a node known to be of a
+// Cluster, there is no guess.
 func (q *inquiry) guess(why error) error {
 	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
 		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
-			"CLUSTER INFO, CLUSTER SHARDS and CLUSTER SLOTS, in the backend's URL, a password file or the environment", why)}
+			"CLUSTER INFO, CLUSTER SHARDS, CLUSTER SLOTS and CLUSTER NODES, in the backend's URL, a password file or the environment", why)}
 	}
 	q.found.info.Kind = Standalone
 	q.found.topology = router.Single(q.addr)

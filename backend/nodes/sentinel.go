@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
 )
 
 // Redis Sentinel watches a primary and its replicas under a name, and makes a replica the primary
@@ -116,9 +116,10 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (a sentinelAns
 	for i := 0; i+1 < len(v.Elems); i += 2 {
 		fields[v.Elems[i].Text()] = v.Elems[i+1].Text()
 	}
-	a.addr = net.JoinHostPort(fields["ip"], fields["port"])
+	port, _ := strconv.ParseInt(fields["port"], 10, 64)
+	a.addr = router.Addr(fields["ip"], port)
 	a.epoch, err = strconv.ParseInt(fields["config-epoch"], 10, 64)
-	if err != nil || fields["ip"] == "" || fields["port"] == "" {
+	if err != nil || a.addr == "" {
 		return sentinelAnswer{err: fmt.Errorf("%s answered SENTINEL MASTER without ip, port or config-epoch", sentinel)}
 	}
 	return a
