@@ -16,6 +16,7 @@ type Cluster struct {
 	nodes     []*Server
 	primaries int
 	ids       []string
+	args      []string // of each node
 }
 
 // StartCluster starts primaries × (1 + replicasPerPrimary) servers. It returns once every node
@@ -24,6 +25,39 @@ type Cluster struct {
 // node dead after 1.5 s, unless args contain --cluster-node-timeout.
 func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...string) *Cluster {
 	t.Helper()
+	c := &Cluster{primaries: primaries, args: clusterArgs(args)}
+	for range primaries * (1 + replicasPerPrimary) {
+		c.launch(t)
+	}
+	for i, s := range c.nodes {
+		mustOK(t, s.Do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1))
+		if i < primaries {
+			mustOK(t, s.Do(t, "CLUSTER", "ADDSLOTSRANGE", i*16384/primaries, (i+1)*16384/primaries-1))
+		}
+	}
+	// Every node meets every other node, so that nothing waits for gossip.
+	for i := range c.nodes {
+		c.meet(t, i)
+	}
+	for i := primaries; i < len(c.nodes); i++ {
+		c.replicate(t, i, (i-primaries)/replicasPerPrimary)
+	}
+	c.waitOK(t)
+	return c
+}
+
+// Join adds a primary without slots, and returns its number once all nodes know it.
+func (c *Cluster) Join(t testing.TB) int {
+	t.Helper()
+	c.launch(t)
+	i := len(c.nodes) - 1
+	c.meet(t, i)
+	c.waitOK(t)
+	return i
+}
+
+// clusterArgs are the arguments of each node.
+func clusterArgs(args []string) []string {
 	base := []string{
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0",
@@ -33,29 +67,23 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 	if pass := argValue(args, "--requirepass"); pass != "" && argValue(args, "--masterauth") == "" {
 		base = append(base, "--masterauth", pass)
 	}
-	c := &Cluster{primaries: primaries}
-	for range primaries * (1 + replicasPerPrimary) {
-		s := start(t, true, append(base[:len(base):len(base)], args...), nil)
-		c.nodes = append(c.nodes, s)
-		c.ids = append(c.ids, mustText(t, s.Do(t, "CLUSTER", "MYID")))
+	return append(base, args...)
+}
+
+// launch starts a node that knows no other.
+func (c *Cluster) launch(t testing.TB) {
+	t.Helper()
+	s := start(t, true, c.args, nil)
+	c.nodes = append(c.nodes, s)
+	c.ids = append(c.ids, mustText(t, s.Do(t, "CLUSTER", "MYID")))
+}
+
+// meet makes node i known to those before it.
+func (c *Cluster) meet(t testing.TB, i int) {
+	t.Helper()
+	for _, other := range c.nodes[:i] {
+		mustOK(t, other.Do(t, "CLUSTER", "MEET", "127.0.0.1", c.nodes[i].Port()))
 	}
-	for i, s := range c.nodes {
-		mustOK(t, s.Do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1))
-		if i < primaries {
-			mustOK(t, s.Do(t, "CLUSTER", "ADDSLOTSRANGE", i*16384/primaries, (i+1)*16384/primaries-1))
-		}
-	}
-	// Every node meets every other node, so that nothing waits for gossip.
-	for i, s := range c.nodes {
-		for _, other := range c.nodes[i+1:] {
-			mustOK(t, s.Do(t, "CLUSTER", "MEET", "127.0.0.1", other.Port()))
-		}
-	}
-	for i := primaries; i < len(c.nodes); i++ {
-		c.replicate(t, i, (i-primaries)/replicasPerPrimary)
-	}
-	c.waitOK(t)
-	return c
 }
 
 // Addrs returns the addresses of all nodes, primaries first.
