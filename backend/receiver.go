@@ -26,7 +26,8 @@ type Streamer interface {
 	// true, the bytes that follow come the same way and the last ones as Reply, or Lost reports
 	// that there is no end. If Part returns false, the same bytes are offered again together with
 	// the next ones. sent is as in Reply. left is how many bytes are known to be missing after the
-	// part. A reply that begins with the first byte of an error or a push is never offered.
+	// part. A reply that begins with the first byte of a push is never offered. An error is offered
+	// when it is longer than any that berth acts on.
 	Part(part, sent []byte, left int) bool
 }
 
@@ -34,8 +35,37 @@ type Streamer interface {
 // shorter reply the many small writes cost more than gathering it.
 const StreamFrom = 1 << 20
 
-// Streamable reports whether a reply with this first byte may be handed out before its end is seen.
-func Streamable(first byte) bool { return first != '-' && first != '>' && first != '|' && first != '!' }
+// Streamable reports whether a reply of which this much has come may be handed out before its end is
+// seen. need is how many bytes are known to be missing.
+func Streamable(begun []byte, need int) bool {
+	switch begun[0] {
+	case '>', '|', '!':
+		return false
+	case '-': // it may be a redirect, which is short
+		return len(begun) >= StreamFrom
+	}
+	return len(begun)+need >= StreamFrom
+}
+
+// A line has no length that is known before its end, and the script that makes it may make it as long
+// as it likes. One that cannot be handed out in parts is kept up to MaxLine bytes. Beyond that the
+// rest is dropped as it comes, and its receiver gets CutLine instead: neither the memory nor the
+// connection of others is the price.
+const MaxLine = 16 << 20
+
+// CutLine is the reply instead of a line that was too long to be kept.
+var CutLine = codec.AppendError(nil, "ERR berth: the reply is one line of more than 16 MB")
+
+// Cuts reports whether a reply that has begun is a line that is too long to be kept.
+func Cuts(begun []byte) bool {
+	return len(begun) > MaxLine && (begun[0] == '-' || begun[0] == '+')
+}
+
+// MaxHandshake is how many bytes a node may answer to a handshake or to a PING.
+const MaxHandshake = 64 << 10
+
+// ErrHandshake says that a node answered more than MaxHandshake.
+var ErrHandshake = errors.New("the node's answer to the handshake is too long")
 
 // LostError is why a reply will not come.
 type LostError struct {

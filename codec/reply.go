@@ -29,11 +29,14 @@ const (
 // is reported as a reply of its own, whose first byte is '>'.
 type ReplyScanner struct {
 	pos     int   // offset of what has not been looked at yet
-	end     int   // offset after the string being read and its CR LF; 0: a type byte comes next
+	end     int   // offset after the string being read and its CR LF; 0: a type byte comes next; inText
 	pending int64 // elements still to come; 0: between replies
 	seen    int   // up to here no line end was found
 	need    int   // bytes missing at least; 0: between replies
 }
+
+// inText is a scanner's end in the middle of a simple string or an error.
+const inText = -1
 
 // Scan looks for the end of the reply that begins at buf[0].
 //
@@ -46,6 +49,15 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 		return 0, nil
 	}
 	pos, end, pending := s.pos, s.end, max(s.pending, 1)
+	if end == inText {
+		whole := false
+		if pos, whole, err = s.text(buf, pos); !whole {
+			s.pos = pos
+			return 0, err
+		}
+		end = 0
+		pending--
+	}
 	for pending > 0 {
 		if end == 0 && pos < len(buf) {
 			short, width := shortLength(buf[pos+1:])
@@ -59,6 +71,15 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 				continue
 			case isFrequent(buf[pos:]):
 				pos += frequentWidth
+				pending--
+				continue
+			case kind == '+' || kind == '-':
+				next, whole, err := s.text(buf, pos)
+				pos = next
+				if !whole {
+					s.pos, s.end, s.pending = pos, inText, pending
+					return 0, err
+				}
 				pending--
 				continue
 			}
@@ -144,6 +165,24 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 		return 0, 0, 0, errReplyScalar
 	}
 	return cr + 2, 0, -1, nil
+}
+
+// text looks for the end of a simple string or an error of which pos is in the middle, or at the
+// beginning. whole: next is the offset after it. Otherwise what is before next will not be looked at
+// again, so that a line of any length need not be kept.
+func (s *ReplyScanner) text(buf []byte, pos int) (next int, whole bool, err error) {
+	i := bytes.IndexByte(buf[pos:], '\r')
+	switch {
+	case i < 0:
+		s.need = 2
+		return len(buf), false, nil
+	case pos+i+1 >= len(buf):
+		s.need = 1
+		return pos + i, false, nil
+	case buf[pos+i+1] != '\n':
+		return pos, false, errReplyLineEnd
+	}
+	return pos + i + 2, true, nil
 }
 
 // length reads the length or count after the type byte at buf[pos]. next is the

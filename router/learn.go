@@ -64,6 +64,10 @@ func cloneCommands(from []*Command) []*Command {
 	return to
 }
 
+// maxCommands is how many commands a table has at most. Redis 8 with all its modules has some 700. A
+// table keeps what it has learned, and each loop counts for each command.
+const maxCommands = 4 << 10
+
 type learner struct {
 	commands []*Command // by ID; copies of the old table's come first
 	byName   map[string]*Command
@@ -106,6 +110,9 @@ func (l *learner) learn(row codec.Value, container *Command) {
 	c := l.byName[name]
 	switch {
 	case c == nil:
+		if len(l.commands) >= maxCommands {
+			return
+		}
 		if c = learnCommand(name, arity, row.Elems); c == nil || container != nil && !container.mayGrow() {
 			return
 		}

@@ -204,6 +204,11 @@ func (f *Feed) take(buf []byte, b *budget) (taken int, blocked bool) {
 				return len(buf), false
 			}
 			if n == 0 {
+				if rest := buf[taken:]; f.scanner.Partial() && len(rest) > backend.MaxHandshake &&
+					(f.link.State() == backend.Shaking || rest[0] == '-' || rest[0] == '+') { // no script runs here
+					f.end(backend.ErrHandshake)
+					return len(buf), false
+				}
 				return taken, false
 			}
 			f.size = n

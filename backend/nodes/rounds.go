@@ -155,8 +155,12 @@ func (n *Nodes) discover(ctx context.Context) error {
 	return &roundError{reasons}
 }
 
+// maxCandidates is how many primaries, and how many replicas, one round asks at most: a node may have
+// named thousands that do not exist.
+const maxCandidates = 16
+
 // candidates returns the addresses to ask. With Sentinels, it is what they say is the primary; errors
-// of Sentinels are added to reasons. Otherwise it is the primaries, their replicas, then the seeds.
+// of Sentinels are added to reasons. Otherwise it is some primaries, some replicas, then the seeds.
 // The order of the former two is random, so that a node that hangs does not cost every round its
 // timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
@@ -170,6 +174,7 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 	}
 	shuffle(primaries)
 	shuffle(replicas)
+	primaries, replicas = primaries[:min(len(primaries), maxCandidates)], replicas[:min(len(replicas), maxCandidates)]
 	var unique []string
 	for _, addr := range slices.Concat(primaries, replicas, n.target.Addrs) {
 		if !slices.Contains(unique, addr) {

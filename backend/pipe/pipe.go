@@ -31,6 +31,7 @@ type Pipe struct {
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived
 	passing bool   // the beginning of that reply has been handed out
+	cutting bool   // the beginning of that reply, a line, has been dropped
 
 	lastUse int64 // when a request was queued last, unix nanoseconds
 }
@@ -180,6 +181,8 @@ func (p *Pipe) read(buf []byte) {
 	n += p.pass(p.in[n:])
 	switch {
 	case p.conn == nil:
+	case p.link.State() == backend.Shaking && len(p.in) > backend.MaxHandshake:
+		p.end(backend.ErrHandshake)
 	case n == len(p.in):
 		p.in = backend.Keep(p.in)
 	case n > 0: // what is left arrived with this read: it is small
@@ -191,27 +194,36 @@ func (p *Pipe) read(buf []byte) {
 // have not arrived.
 const maxGrowth = 8
 
-// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
-// bytes that was.
+// pass hands out the beginning of a long reply that has not wholly arrived, or drops that of a line
+// that is too long, and returns how many bytes that was.
 func (p *Pipe) pass(rest []byte) (n int) {
 	if p.conn == nil || p.link.State() == backend.Shaking || p.owed.Len() == 0 || len(rest) == 0 || !p.scanner.Partial() {
 		return 0
 	}
-	if !p.passing && (len(rest)+p.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
-		return 0
-	}
 	first := p.owed.At(0)
-	to, streams := first.to.(backend.Streamer)
-	if n = p.scanner.Settled(rest); n == 0 || first.left != 1 || !streams {
+	if n = p.scanner.Settled(rest); n == 0 {
 		return 0
 	}
-	if !to.Part(rest[:n], first.request.bytes(), len(rest)-n+p.scanner.Need()) {
+	switch {
+	case !p.cutting && p.hands(first, rest, n):
+		p.passing = true
+	case p.cutting || !p.passing && backend.Cuts(rest):
+		p.cutting = true
+	default:
 		return 0
 	}
 	p.scanner.Shift(n)
-	p.passing = true
 	first.queuedAt = p.set.pipes.loop.Now() // a reply that keeps arriving is not late
 	return n
+}
+
+// hands hands out the first n bytes of rest, if they may be and the receiver takes them.
+func (p *Pipe) hands(first *owed, rest []byte, n int) bool {
+	if !p.passing && !backend.Streamable(rest, p.scanner.Need()) {
+		return false
+	}
+	to, streams := first.to.(backend.Streamer)
+	return streams && first.left == 1 && to.Part(rest[:n], first.request.bytes(), len(rest)-n+p.scanner.Need())
 }
 
 // take hands out every whole reply in buf and returns how many bytes they were.
@@ -240,10 +252,13 @@ func (p *Pipe) answer(reply []byte) error {
 	if p.link.State() == backend.Shaking {
 		return p.shaken(reply)
 	}
-	if reply[0] == '>' && !p.passing {
+	switch {
+	case p.cutting:
+		reply = backend.CutLine
+	case reply[0] == '>' && !p.passing: // no script can make a push
 		return backend.ErrPush
 	}
-	p.passing = false
+	p.passing, p.cutting = false, false
 	if p.owed.Len() == 0 {
 		return backend.ErrUnowed
 	}
@@ -299,7 +314,7 @@ func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
 	worked := p.link.State() == backend.Up
 	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
-	p.conn, p.in, p.passing = nil, nil, false
+	p.conn, p.in, p.passing, p.cutting = nil, nil, false, false
 	p.scanner = codec.ReplyScanner{}
 	if !worked {
 		ps.stats.DialErrors++

@@ -106,6 +106,9 @@ func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nod
 	var scanner codec.ReplyScanner
 	buf := make([]byte, 0, 512)
 	for left := replies + 1; left > 0; {
+		if len(buf) > backend.MaxHandshake {
+			return 0, p.dialFailed(backend.ErrHandshake)
+		}
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}

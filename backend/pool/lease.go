@@ -46,6 +46,7 @@ type Lease struct {
 	out     *buffer  // sent by the holder and not flushed; nil: nothing
 	parts   [][]byte // to be written after out: long requests, which are not copied
 	passing bool     // the beginning of the reply that is arriving has been handed out
+	cutting bool     // the beginning of that reply, a line, has been dropped
 	scanner codec.ReplyScanner
 
 	delivering bool    // scan runs
@@ -251,28 +252,45 @@ func (l *Lease) scan(view []byte) error {
 	return nil
 }
 
-// pass hands out the beginning of a long reply that has not wholly arrived, and returns how many
-// bytes that was.
+// pass hands out the beginning of a long reply that has not wholly arrived, or drops that of a line
+// that is too long, and returns how many bytes that was.
 func (l *Lease) pass(rest []byte) (n int) {
-	holder, streams := l.holder.(StreamHolder)
-	if !streams || l.skip > 0 || l.owed == 0 || !l.scanner.Partial() {
+	if !l.scanner.Partial() {
 		return 0
 	}
-	if !l.passing && (len(rest)+l.scanner.Need() < backend.StreamFrom || !backend.Streamable(rest[0])) {
+	if n = l.scanner.Settled(rest); n == 0 {
 		return 0
 	}
-	if n = l.scanner.Settled(rest); n == 0 || !holder.LeasePart(l, rest[:n]) || l.over {
+	switch {
+	case !l.cutting && l.hands(rest, n):
+		l.passing = true
+	case l.over:
+		return 0
+	case l.cutting || !l.passing && backend.Cuts(rest):
+		l.cutting = true
+	default:
 		return 0
 	}
 	l.scanner.Shift(n)
-	l.passing = true
 	return n
+}
+
+// hands hands out the first n bytes of rest, if they may be and the holder takes them.
+func (l *Lease) hands(rest []byte, n int) bool {
+	holder, streams := l.holder.(StreamHolder)
+	if !streams || l.skip > 0 || l.owed == 0 || !l.passing && !backend.Streamable(rest, l.scanner.Need()) {
+		return false
+	}
+	return holder.LeasePart(l, rest[:n]) && !l.over
 }
 
 // reply finds out which command a reply answers, and delivers or skips it.
 func (l *Lease) reply(reply []byte) error {
 	passing := l.passing
-	l.passing = false
+	if l.cutting {
+		reply = backend.CutLine
+	}
+	l.passing, l.cutting = false, false
 	switch {
 	case passing:
 		l.owed--

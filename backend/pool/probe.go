@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -76,7 +77,7 @@ func (c *conn) probeAnswered(b []byte) bool {
 	}
 	switch bytes.IndexByte(line, '\n') {
 	case -1: // the rest of the line comes later, perhaps when there is a lease
-		return true
+		return len(line) <= backend.MaxHandshake
 	case len(line) - 1:
 		c.in.free()
 		c.in = nil

@@ -79,9 +79,11 @@ func (st *Counters) allCommands() commandStats {
 	return all
 }
 
-// maxErrorWords bounds how many different first words of errors are counted: scripts invent words
-// of their own.
-const maxErrorWords = 100
+// Bounds of the first words of errors that are counted: scripts invent words of their own.
+const (
+	maxErrorWords = 100
+	maxErrorWord  = 32 // bytes; Redis takes no more either
+)
 
 // Answered counts an answered command. took is in nanoseconds, 0 for a command that never left
 // berth. cmd is nil for an unknown command.
@@ -102,7 +104,7 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	}
 	c.failed++
 	word, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
-	if _, known := st.errors[string(word)]; !known && len(st.errors) >= maxErrorWords {
+	if _, known := st.errors[string(word)]; !known && (len(st.errors) >= maxErrorWords || len(word) > maxErrorWord) {
 		word = []byte("other")
 	}
 	st.errors[string(word)]++
