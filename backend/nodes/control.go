@@ -136,16 +136,15 @@ func (c *Control) read(most int) ([]byte, error) {
 	buf := make([]byte, 0, 4<<10)
 	for {
 		if len(buf) == cap(buf) {
-			if len(buf) >= most {
-				return nil, errControlReply
-			}
 			buf = append(buf, make([]byte, max(len(buf), 4<<10))...)[:len(buf)]
 		}
 		n, err := c.conn.Read(buf[len(buf):cap(buf)])
 		if n == 0 && err != nil {
 			return nil, err
 		}
-		buf = buf[:len(buf)+n]
+		if buf = buf[:len(buf)+n]; len(buf) > most {
+			return nil, errControlReply
+		}
 		whole, err := scanner.Scan(buf)
 		switch {
 		case err != nil:

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/codec"
 )
 
 func dialScripted(t *testing.T, ctx context.Context, timeout time.Duration, script func(string) string) *Control {
@@ -22,14 +24,85 @@ func dialScripted(t *testing.T, ctx context.Context, timeout time.Duration, scri
 	return c
 }
 
-func TestControlReadsAnAnswerOfAnySize(t *testing.T) {
-	want := strings.Repeat("0123456789", 200_000)
+func TestControlReadsALongAnswer(t *testing.T) {
+	want := strings.Repeat("0123456789", 100_000)
 	c := dialScripted(t, t.Context(), 10*time.Second, func(string) string { return bulk(want) })
 	for range 2 {
 		v, err := c.Do("GET", "k")
 		if err != nil || v.Text() != want {
 			t.Fatalf("%d bytes, %v", len(v.Text()), err)
 		}
+	}
+}
+
+// endless sends one beginning and then the same again and again until the other side ends the connection.
+func endless(t *testing.T, begin, again string) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			block := []byte(strings.Repeat(again, 1+64<<10/len(again)))
+			for _, err = io.WriteString(c, begin); err == nil; {
+				_, err = c.Write(block)
+			}
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		<-ended
+	})
+	return ln.Addr().String()
+}
+
+// A node that says more than berth can want is one that does not answer, and costs little memory.
+func TestControlEndsAnAnswerWithoutEnd(t *testing.T) {
+	for name, addr := range map[string]string{
+		"an error": endless(t, "-ERR ", "x"), "a line": endless(t, "+", "x"), "a number": endless(t, ":", "1"),
+		"a string": endless(t, "$1000000000000\r\n", "x"), "levels": endless(t, "", "*1\r\n"), "elements": endless(t, "*4000000000\r\n", "*0\r\n"),
+		"attributes": endless(t, "", "|1\r\n+a\r\n+b\r\n"),
+	} {
+		c, err := DialControl(t.Context(), addr, 20*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		v, err := c.DoRaw("CLUSTER", "SHARDS")
+		runtime.ReadMemStats(&after)
+		c.Close()
+		if _, protocol := errors.AsType[*codec.ProtocolError](err); !errors.Is(err, errControlReply) && !protocol {
+			t.Errorf("%s: %d bytes, %v", name, len(v), err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 10*maxLongReply {
+			t.Errorf("%s: %d MB were allocated", name, used>>20)
+		}
+	}
+}
+
+func TestControlBoundsTheShapeOfAnAnswer(t *testing.T) {
+	for name, reply := range map[string]string{
+		"levels":   strings.Repeat("*1\r\n", 200_000) + ":1\r\n",
+		"elements": "*600000\r\n" + strings.Repeat("*0\r\n", 600_000),
+		"bytes":    bulk(strings.Repeat("x", maxControlReply)),
+	} {
+		c := dialScripted(t, t.Context(), 20*time.Second, func(string) string { return reply })
+		if v, err := c.Do("INFO"); err == nil {
+			t.Errorf("%s: %c of %d", name, v.Type, len(v.Elems))
+		}
+	}
+	c := dialScripted(t, t.Context(), 20*time.Second, func(string) string { return "-ERR " + strings.Repeat("x", 100_000) + "\r\n" })
+	if _, err := c.Do("INFO"); err == nil || len(err.Error()) > 2*maxErrorText {
+		t.Errorf("an error's text has %d bytes", len(err.Error()))
 	}
 }
 

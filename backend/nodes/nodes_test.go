@@ -12,8 +12,10 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -677,5 +679,70 @@ func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
 		if got := len(n.refreshWanted); got != test.asked {
 			t.Errorf("%v: %d rounds asked for, want %d", test.topology, got, test.asked)
 		}
+	}
+}
+
+// A forged node must not end berth, and what it says of itself is not believed beyond the bounds.
+func TestForgedTopologyIsARoundThatFailed(t *testing.T) {
+	t.Parallel()
+	var forged atomic.Bool
+	shard := func(i int) string {
+		return fmt.Sprintf("*4\r\n$5\r\nslots\r\n*0\r\n$5\r\nnodes\r\n*1\r\n*4\r\n$8\r\nendpoint\r\n$%d\r\nh%d\r\n$4\r\nport\r\n:1\r\n",
+			1+len(strconv.Itoa(i)), i)
+	}
+	var many strings.Builder
+	for i := range 10_000 {
+		many.WriteString(shard(i))
+	}
+	s := startScriptedNode(t, func(command string) string {
+		switch command {
+		case "ping":
+			return "+PONG\r\n"
+		case "info":
+			return bulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
+		case "cluster info":
+			return bulk("cluster_state:ok\r\n")
+		case "cluster shards":
+			if forged.Load() {
+				return "*10000\r\n" + many.String()
+			}
+			return "*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*4\r\n$8\r\nendpoint\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n:1\r\n"
+		}
+		return "-ERR unknown command\r\n"
+	})
+	n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
+	before := n.Topology()
+	forged.Store(true)
+	n.Refresh()
+	redistest.Eventually(t, nodesPatience, "the forged round", func() bool { return n.Stats().Failures > 0 })
+	if err := n.Health().Err; !errors.Is(err, router.ErrNotTopology) {
+		t.Error(err)
+	}
+	if n.Topology() != before {
+		t.Errorf("the topology is %s", n.Topology())
+	}
+}
+
+// Before Redis 7.0 only CLUSTER NODES names the node to which an ASK leads while it imports its first slot.
+func TestNodesWithoutSlotsAreKnownBeforeRedis7(t *testing.T) {
+	t.Parallel()
+	s := startScriptedNode(t, func(command string) string {
+		switch command {
+		case "ping":
+			return "+PONG\r\n"
+		case "info":
+			return bulk("redis_version:6.2.7\r\nredis_mode:cluster\r\n")
+		case "cluster info":
+			return bulk("cluster_state:ok\r\n")
+		case "cluster slots":
+			return "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:7000\r\n"
+		case "cluster nodes":
+			return bulk("a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\nb 127.0.0.1:7001@17001 master - 0 0 2 connected\n")
+		}
+		return "-ERR Unknown subcommand or wrong number of arguments\r\n"
+	})
+	n := connectNodes(t, "redis://"+s.addr(), Options{})
+	if topology := n.Topology(); !topology.Knows("127.0.0.1:7001") || !topology.Knows("127.0.0.1:7000") || topology.Knows("127.0.0.1:7002") {
+		t.Errorf("%s", topology)
 	}
 }

@@ -1,0 +1,47 @@
+package pipe
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/looptest"
+)
+
+// A script makes a line as long as it likes. It costs neither memory nor the connection that others share.
+func TestLineWithoutMeasureIsCutAndThePipeGoesOn(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n", "B\r\n", "C\r\n")
+	c := <-n.Conns
+	c.Expect(t, "A\r\nB\r\nC\r\n")
+	block := strings.Repeat("x", 1<<20)
+	for i, kind := range []string{"-MOVED 1 ", "+"} {
+		c.Say(t, kind)
+		for range 100 {
+			c.Say(t, block)
+		}
+		c.Say(t, "\r\n")
+		want := fmt.Sprintf("%s for %c, 0 more", strings.TrimSpace(string(backend.CutLine)), "AB"[i])
+		looptest.WantLines(t, r.Wait(t, i+1)[i:], want)
+	}
+	c.Say(t, "+c\r\n")
+	looptest.WantLines(t, r.Wait(t, 3)[2:], "+c for C, 0 more")
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	if memory.Sys > 20*backend.MaxLine {
+		t.Errorf("%d MB of memory", memory.Sys>>20)
+	}
+}
+
+func TestNodeThatShakesHandsWithoutEndIsLost(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	l.send(t, n.Addr(), backend.Identity{Password: "pw", RESP: 2}, r, 1, "A\r\n")
+	c := <-n.Conns
+	c.Expect(t, "*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n")
+	for range 4 {
+		_, _ = c.Write([]byte("-" + strings.Repeat("x", backend.MaxHandshake)))
+	}
+	looptest.WantLines(t, r.Wait(t, 1), "lost sent=false for A")
+}
