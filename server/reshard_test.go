@@ -339,7 +339,7 @@ func TestRedirectedWatchIsAnsweredThoughItsClientHasEndedIt(t *testing.T) {
 			move()
 			release := takeOnlyLease(t, c, b, to)
 			client.Send("WATCH", "k")
-			eventually(t, "the WATCH to have been redirected", func() bool { return b.srv.nodes.Stats().Moved > 0 })
+			eventually(t, "the WATCH to have been redirected", func() bool { return b.redirected() > 0 })
 			b.feed(client, text)
 			release()
 			var got []any
