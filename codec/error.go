@@ -40,7 +40,6 @@ var (
 	errReplyDepth    = &ProtocolError{"Protocol error: elements nested too deep in reply"}
 	errReplyLineSize = &ProtocolError{"Protocol error: too long a line in reply"}
 	errReplyLineEnd  = &ProtocolError{"Protocol error: expected CR LF in reply"}
-	errReplyScalar   = &ProtocolError{"Protocol error: invalid number, boolean or null in reply"}
 	errReplyShort    = &ProtocolError{"Protocol error: reply ends too early"}
 	errReplyTrailing = &ProtocolError{"Protocol error: bytes after the end of the reply"}
 )

@@ -64,11 +64,3 @@ func TestDecimalWidth(t *testing.T) {
 		}
 	}
 }
-
-func TestEveryDoubleThatIsWrittenIsValid(t *testing.T) {
-	for _, v := range []float64{0, 1, -1, 0.1, 1e21, 1e-7, math.MaxFloat64, math.SmallestNonzeroFloat64, math.Inf(1), math.Inf(-1), math.NaN()} {
-		if text := formatDouble(nil, v); !validDouble(text) {
-			t.Errorf("%q", text)
-		}
-	}
-}

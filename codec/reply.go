@@ -12,14 +12,17 @@ const (
 	maxReplyCount = 1 << 32 // elements of one aggregate
 	maxPending    = 1 << 48 // elements still to come
 
-	// maxScalarLine bounds the lines that hold a length, an integer, a double, a
-	// boolean or a null. Simple strings, errors and big numbers have no bound of
-	// their own.
-	maxScalarLine = 64
+	// maxLengthLine bounds the lines that hold a length or a count.
+	maxLengthLine = 64
 )
 
 // ReplyScanner finds the end of one reply after the other in a node's bytes. The
 // zero value is ready; it is a few words and allocates nothing.
+//
+// It judges framing and nothing else. A node decides where a reply ends: that is
+// trusted. What stands in the reply may be a client's words: a script can answer
+// the big number "abc". Such a reply is passed on to whoever asked for it. It must
+// not end a connection that others share, as an unknown length must.
 //
 // A long reply need not be gathered: see Settled.
 //
@@ -157,12 +160,9 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 	if !isType(kind) {
 		return 0, 0, 0, errReplyType(kind)
 	}
-	cr, err := s.line(buf, pos, lineLimit(kind))
+	cr, err := s.line(buf, pos, 0)
 	if cr < 0 {
 		return 0, 0, 0, err
-	}
-	if !validScalar(kind, buf[pos+1:cr]) {
-		return 0, 0, 0, errReplyScalar
 	}
 	return cr + 2, 0, -1, nil
 }
@@ -191,7 +191,7 @@ func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next
 	if short, width := shortLength(buf[pos+1:]); width > 0 {
 		return int64(short), pos + 1 + width, nil
 	}
-	cr, err := s.line(buf, pos, maxScalarLine)
+	cr, err := s.line(buf, pos, maxLengthLine)
 	if cr < 0 {
 		return 0, 0, err
 	}
@@ -203,31 +203,28 @@ func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next
 }
 
 // line finds the CR LF of the line that begins at pos and answers the offset of
-// its CR; -1: it is not there yet, or err. longest bounds the line; 0: unbounded.
+// its CR; -1: it is not there yet, or err. A CR or LF alone belongs to the line.
+// longest bounds the line; 0: unbounded.
 func (s *ReplyScanner) line(buf []byte, pos, longest int) (int, error) {
 	window := buf
 	if longest > 0 {
-		window = buf[:min(len(buf), pos+longest+1)]
+		window = buf[:min(len(buf), pos+longest+2)]
 	}
 	from := max(s.seen, pos)
-	i := bytes.IndexByte(window[from:], '\r')
-	if i < 0 {
-		if longest > 0 && len(window) > pos+longest {
-			return -1, errReplyLineSize
-		}
-		s.seen, s.need = len(window), 2
-		return -1, nil
+	if i := bytes.Index(window[from:], lineEnd); i >= 0 {
+		return from + i, nil
 	}
-	cr := from + i
-	if cr+1 >= len(buf) {
-		s.seen, s.need = cr, 1
-		return -1, nil
+	if longest > 0 && len(window) > pos+longest+1 {
+		return -1, errReplyLineSize
 	}
-	if buf[cr+1] != '\n' {
-		return -1, errReplyLineEnd
+	s.seen, s.need = len(window), 2
+	if window[len(window)-1] == '\r' {
+		s.seen, s.need = len(window)-1, 1
 	}
-	return cr, nil
+	return -1, nil
 }
+
+var lineEnd = []byte("\r\n")
 
 // Need returns how many more bytes Scan needs at least to say more. While a string
 // is being read, it is all the bytes that the string still lacks.
@@ -269,31 +266,3 @@ func replyLength(kind byte, text []byte, largest int64) (int64, error) {
 
 // isType reports whether an element can begin with b.
 func isType(b byte) bool { return strings.IndexByte("+-:$*_#,(!=%~|>", b) >= 0 }
-
-// lineLimit is the longest line of a type that is a line and nothing else; 0 if
-// it has no bound.
-func lineLimit(kind byte) int {
-	switch kind {
-	case '+', '-', '(':
-		return 0
-	}
-	return maxScalarLine
-}
-
-// validScalar reports whether text can be the value of such a line.
-func validScalar(kind byte, text []byte) bool {
-	switch kind {
-	case ':':
-		_, ok := parseInt(text)
-		return ok
-	case ',':
-		return validDouble(text)
-	case '(':
-		return validBigNumber(text)
-	case '#':
-		return len(text) == 1 && (text[0] == 't' || text[0] == 'f')
-	case '_':
-		return len(text) == 0
-	}
-	return true
-}

@@ -15,9 +15,10 @@ type Value struct {
 	Null bool
 	// Str is the text of every type that is not an aggregate, as it was sent.
 	Str []byte
-	// Int is the value of an integer, and 1 or 0 for a boolean.
+	// Int is the value of an integer, and 1 or 0 for a boolean. It is 0 when the
+	// text is no integer.
 	Int int64
-	// Float is the value of a double.
+	// Float is the value of a double, 0 when the text is no double.
 	Float float64
 	// Elems are an aggregate's elements; a map's are key, value, key, value.
 	Elems []Value
@@ -111,12 +112,9 @@ func parseElement(raw []byte, pos int) (v Value, count int64, next int, err erro
 		return v, 0, 0, errReplyType(v.Type)
 	}
 	line := raw[pos+1:]
-	width := bytes.IndexByte(line, '\r')
-	if width < 0 || width+1 >= len(line) {
+	width := bytes.Index(line, lineEnd)
+	if width < 0 {
 		return v, 0, 0, errReplyShort
-	}
-	if line[width+1] != '\n' {
-		return v, 0, 0, errReplyLineEnd
 	}
 	line = line[:width]
 	next = pos + 1 + width + 2
@@ -150,27 +148,21 @@ func parseElement(raw []byte, pos int) (v Value, count int64, next int, err erro
 		}
 		return v, count, next, nil
 	}
-	switch longest := lineLimit(v.Type); {
-	case longest > 0 && len(line) >= longest:
-		return v, 0, 0, errReplyLineSize
-	case !validScalar(v.Type, line):
-		return v, 0, 0, errReplyScalar
-	}
 	v.setScalar(line)
 	return v, 0, next, nil
 }
 
-// setScalar fills in the value of a line that validScalar accepted.
+// setScalar fills in the value of a line. What is no number has the value 0.
 func (v *Value) setScalar(line []byte) {
 	v.Str = line[:len(line):len(line)]
 	switch v.Type {
 	case ':':
 		v.Int, _ = parseInt(line)
 	case ',':
-		// Only an overflow can fail here, and then the result is an infinity.
+		// The result of an overflow is an infinity.
 		v.Float, _ = strconv.ParseFloat(string(line), 64)
 	case '#':
-		if line[0] == 't' {
+		if string(line) == "t" {
 			v.Int = 1
 		}
 	case '_':
