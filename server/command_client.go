@@ -36,8 +36,8 @@ func clientGetName(s *session, _ [][]byte, out []byte) []byte {
 
 // clientSetName names the client; the empty name takes it away.
 func clientSetName(s *session, args [][]byte, out []byte) []byte {
-	if !validName(args[2]) {
-		return codec.AppendError(out, errClientName)
+	if wrong := wrongName(args[2], errClientName); wrong != "" {
+		return codec.AppendError(out, wrong)
 	}
 	s.named().name = string(args[2])
 	return codec.AppendSimple(out, "OK")
@@ -56,8 +56,8 @@ func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 	default:
 		return codec.AppendError(out, "ERR Unrecognized option '"+option+"'")
 	}
-	if !validName(args[3]) {
-		return codec.AppendError(out, "ERR "+option+" cannot contain spaces, newlines or special characters.")
+	if wrong := wrongName(args[3], "ERR "+option+" cannot contain spaces, newlines or special characters."); wrong != "" {
+		return codec.AppendError(out, wrong)
 	}
 	*at = string(args[3])
 	return codec.AppendSimple(out, "OK")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/codec"
@@ -45,6 +46,8 @@ func commandInfo(s *session, args [][]byte, out []byte) []byte {
 	return out
 }
 
+var errLongPattern = "ERR berth: a pattern has at most " + strconv.Itoa(glob.MaxLength) + " bytes"
+
 // commandList names all commands and subcommands, or those a filter admits. Which module a command
 // comes from COMMAND does not tell: by module none is found.
 func commandList(s *session, args [][]byte, out []byte) []byte {
@@ -60,7 +63,11 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 			category := "@" + strings.ToLower(by)
 			admits = func(r router.CatalogRow) bool { return slices.Contains(r.Categories, category) }
 		case "pattern":
-			admits = func(r router.CatalogRow) bool { return glob.Match(by, r.Name) }
+			if len(by) > glob.MaxLength {
+				return codec.AppendError(out, errLongPattern)
+			}
+			pattern := glob.Compile(by)
+			admits = func(r router.CatalogRow) bool { return pattern.Match(r.Name) }
 		default:
 			return codec.AppendError(out, errSyntax)
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/glob"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -37,6 +38,13 @@ func (srv *server) configurable() int {
 // configGet answers with berth's settings, and those of a node after them. When no node can say,
 // berth's are all there are.
 func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	long := 0
+	for _, pattern := range args[2:] {
+		long += len(pattern) + 1
+	}
+	if long > glob.MaxLength { // a node would take its time as well
+		return s.refuse(cmd, errLongPattern)
+	}
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}

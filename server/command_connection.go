@@ -203,10 +203,9 @@ func parseHello(args [][]byte, resp int) helloWords {
 			h.user, h.password, h.withAuth = string(args[i+1]), string(args[i+2]), true
 			i += 2
 		case word == "SETNAME" && more >= 1:
-			if i++; validName(args[i]) {
+			i++
+			if h.wrong = wrongName(args[i], errClientName); h.wrong == "" {
 				h.name, h.withName = string(args[i]), true
-			} else {
-				h.wrong = errClientName
 			}
 		default:
 			h.wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
@@ -221,13 +220,36 @@ func parseHello(args [][]byte, resp int) helloWords {
 // errClientName is what Redis says to a client name with spaces or control characters.
 const errClientName = "ERR Client names cannot contain spaces, newlines or special characters."
 
-func validName(name []byte) bool {
+// A client chooses its name and the name and version of its library, and berth repeats each of them
+// in every report. Redis has no bound on their length. berth has one, so that a list of all clients
+// stays in proportion to their number. Reports of berth's own show no more than maxShownName bytes.
+const (
+	maxClientName = 1 << 10
+	maxShownName  = 128
+)
+
+var errLongName = "ERR berth: a name has at most " + strconv.Itoa(maxClientName) + " bytes"
+
+// wrongName returns what to say to text that is no name of a client or a library: special is for
+// text with spaces or control characters. It returns "" for a name.
+func wrongName(name []byte, special string) string {
+	if len(name) > maxClientName {
+		return errLongName
+	}
 	for _, c := range name {
 		if c < '!' || c > '~' {
-			return false
+			return special
 		}
 	}
-	return true
+	return ""
+}
+
+// shown returns what reports show of a name.
+func shown(name string) string {
+	if len(name) <= maxShownName {
+		return name
+	}
+	return name[:maxShownName-len("...")] + "..."
 }
 
 // named is the session's label, made when first needed.

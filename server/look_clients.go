@@ -24,15 +24,15 @@ func (s *session) clientRow() telemetry.ClientRow {
 	id := s.pipes.Identity()
 	unread := s.conn.OutboundBuffered()
 	r := telemetry.ClientRow{
-		ID: s.id, Addr: remote, User: s.user(), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
+		ID: s.id, Addr: remote, User: shown(s.user()), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
 		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.lastHeard) / int64(time.Second),
 		Queued: int64(s.queued), Owed: int64(s.waiting), Input: int64(len(s.in) - s.inPos), Output: int64(len(s.out) + unread),
 		Command: s.lastCommand(),
 	}
 	if s.label != nil {
-		r.Name, r.Library = s.label.name, s.label.libName
+		r.Name, r.Library = shown(s.label.name), shown(s.label.libName)
 		if s.label.libVer != "" {
-			r.Library += " " + s.label.libVer
+			r.Library += " " + shown(s.label.libVer)
 		}
 	}
 	if s.txn != nil {
@@ -186,11 +186,11 @@ func (h *holding) row() telemetry.PinRow {
 	s := h.s
 	remote, _ := s.addresses()
 	r := telemetry.PinRow{
-		ID: s.id, Addr: remote, User: s.user(), Node: h.lease.Addr(), Reason: h.reason,
+		ID: s.id, Addr: remote, User: shown(s.user()), Node: h.lease.Addr(), Reason: h.reason,
 		Held: int64(h.held / time.Second), Command: s.lastCommand(),
 	}
 	if s.label != nil {
-		r.Name = s.label.name
+		r.Name = shown(s.label.name)
 	}
 	if s.stay != nil && s.stay.lease == h.lease {
 		r.Idle = int64(s.stay.idle() / time.Second)
@@ -202,7 +202,7 @@ func (h *holding) row() telemetry.PinRow {
 func (h *holding) sharedRow() telemetry.PinRow {
 	of := h.shared
 	r := telemetry.PinRow{
-		ID: of.Client, Name: of.Name, User: h.user(), Node: h.lease.Addr(), Reason: h.reason, Held: int64(h.held / time.Second),
+		ID: of.Client, Name: shown(of.Name), User: shown(h.user()), Node: h.lease.Addr(), Reason: h.reason, Held: int64(h.held / time.Second),
 		Command: of.Command, Waiters: int64(of.Waiters),
 	}
 	if of.Addr != nil {

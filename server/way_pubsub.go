@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"slices"
+	"strconv"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
@@ -83,8 +84,20 @@ func (b *subscriber) count(kind feed.ChannelKind) int {
 	return len(b.names[feed.PlainChannel]) + len(b.names[feed.PatternChannel])
 }
 
+// maxChannelName bounds the name of a channel, and a pattern. A client chooses them, and berth keeps
+// them for as long as the subscription lasts, and says them to each new connection to a node. Redis
+// has no bound.
+const maxChannelName = 64 << 10
+
+var errLongChannel = "ERR berth: the name of a channel and a pattern have at most " + strconv.Itoa(maxChannelName) + " bytes"
+
+func tooLongChannel(name []byte) bool { return len(name) > maxChannelName }
+
 // subscribe runs SUBSCRIBE, MONITOR and the like.
 func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
+	if cmd.Is(router.Subscribes) && slices.ContainsFunc(args[1:], tooLongChannel) {
+		return s.refuse(cmd, errLongChannel)
+	}
 	b := s.sub
 	if b == nil {
 		b = &subscriber{s: s}

@@ -31,8 +31,9 @@ func (s *Settings) Match(patterns [][]byte) []Setting {
 			}
 			continue
 		}
+		compiled := glob.Compile(pattern) // the caller bounds its length
 		for _, o := range options {
-			if glob.Match(pattern, o.name) {
+			if compiled.Match(o.name) {
 				add(o, o.name)
 			}
 		}

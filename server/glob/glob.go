@@ -1,86 +1,130 @@
 // Package glob matches names with patterns in the style of Redis. It imports nothing else of berth.
 package glob
 
-// Match reports whether text matches a pattern of Redis' glob style (* ? [a-z] [^a] \x), in any
-// case of letters. At worst it takes time in proportion to the product of both lengths: once it has
-// reached a later '*', it never tries an earlier one again.
-func Match(pattern, text string) bool {
-	p, t := 0, 0
-	star, resume := -1, 0 // after the last '*' of pattern, and where in text to try it next
-	for t < len(text) {
-		if p < len(pattern) && pattern[p] == '*' {
-			p++
-			star, resume = p, t
+// MaxLength bounds a pattern. Who asks chooses it, and it is compiled in one go. No name that berth
+// matches is as long.
+const MaxLength = 4 << 10
+
+// Pattern is a pattern that is ready to be matched with many texts.
+type Pattern struct {
+	elements []element
+	least    int // bytes that a text must have
+}
+
+// element matches one byte, or is a '*'.
+type element struct {
+	star bool
+	set  [4]uint64 // the bytes that match, one bit for each
+}
+
+func (e *element) add(b byte)      { e.set[b>>6] |= 1 << (b & 63) }
+func (e *element) has(b byte) bool { return e.set[b>>6]&(1<<(b&63)) != 0 }
+
+// Compile reads a pattern of Redis' glob style (* ? [a-z] [^a] \x), in time in proportion to its
+// length.
+func Compile(pattern string) *Pattern {
+	p := &Pattern{}
+	for len(pattern) > 0 {
+		if pattern[0] == '*' {
+			pattern = pattern[1:]
+			if n := len(p.elements); n == 0 || !p.elements[n-1].star {
+				p.elements = append(p.elements, element{star: true})
+			}
 			continue
 		}
-		if n := matchOne(pattern[p:], text[t]); n > 0 {
-			p += n
-			t++
-			continue
+		e, n := compileOne(pattern)
+		p.elements = append(p.elements, e)
+		p.least++
+		pattern = pattern[n:]
+	}
+	return p
+}
+
+// Match is Compile and Match for one text.
+func Match(pattern, text string) bool { return Compile(pattern).Match(text) }
+
+// Match reports whether text matches the pattern, whatever the case of letters. Each element but '*'
+// takes a byte of the text, and a '*' that was passed is never tried again once a later one has been
+// reached: so the time is at worst in proportion to the square of the text's length, however long
+// the pattern is.
+func (p *Pattern) Match(text string) bool {
+	if len(text) < p.least {
+		return false
+	}
+	e, t := 0, 0
+	star, resume := -1, 0 // after the last '*' of the pattern, and where in text to try it next
+	for t < len(text) {
+		if e < len(p.elements) {
+			if p.elements[e].star {
+				e++
+				star, resume = e, t
+				continue
+			}
+			if p.elements[e].has(lower(text[t])) {
+				e++
+				t++
+				continue
+			}
 		}
 		if star < 0 {
 			return false
 		}
 		resume++
-		p, t = star, resume
+		e, t = star, resume
 	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
+	if e < len(p.elements) && p.elements[e].star {
+		e++
 	}
-	return p == len(pattern)
+	return e == len(p.elements)
 }
 
-// matchOne matches one byte with the element at the start of pattern and returns that element's
-// length, 0 when it does not match.
-func matchOne(pattern string, b byte) int {
+// compileOne reads the element for one byte at the start of pattern and returns its length.
+func compileOne(pattern string) (e element, n int) {
 	switch {
-	case pattern == "":
-		return 0
 	case pattern[0] == '?':
-		return 1
+		e.set = [4]uint64{^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0)}
+		return e, 1
 	case pattern[0] == '[':
-		return matchClass(pattern, b)
+		return compileClass(pattern)
 	case pattern[0] == '\\' && len(pattern) > 1:
-		if lower(pattern[1]) == lower(b) {
-			return 2
-		}
-		return 0
-	case lower(pattern[0]) == lower(b):
-		return 1
+		e.add(lower(pattern[1]))
+		return e, 2
 	}
-	return 0
+	e.add(lower(pattern[0]))
+	return e, 1
 }
 
-// matchClass matches one byte with the class [...] at the start of pattern, like matchOne. A class
-// without a closing bracket ends with the pattern, as in Redis.
-func matchClass(pattern string, b byte) int {
-	b = lower(b)
+// compileClass reads [...]; one that is not closed ends with the pattern, as in Redis.
+func compileClass(pattern string) (e element, n int) {
 	i := 1
 	not := i < len(pattern) && pattern[i] == '^'
 	if not {
 		i++
 	}
-	found := false
 	for ; i < len(pattern) && pattern[i] != ']'; i++ {
 		switch {
 		case pattern[i] == '\\' && i+1 < len(pattern):
 			i++
-			found = found || lower(pattern[i]) == b
+			e.add(lower(pattern[i]))
 		case i+2 < len(pattern) && pattern[i+1] == '-':
 			low, high := lower(pattern[i]), lower(pattern[i+2])
-			found = found || min(low, high) <= b && b <= max(low, high)
+			for b := int(min(low, high)); b <= int(max(low, high)); b++ {
+				e.add(byte(b))
+			}
 			i += 2
 		default:
-			found = found || lower(pattern[i]) == b
+			e.add(lower(pattern[i]))
 		}
 	}
 	if i < len(pattern) {
 		i++ // the ']'
 	}
-	if found == not {
-		return 0
+	if not {
+		for w := range e.set {
+			e.set[w] = ^e.set[w]
+		}
 	}
-	return i
+	return e, i
 }
 
 // Is reports whether a pattern is more than a plain name, by the rule of CONFIG GET.

@@ -67,3 +67,23 @@ func TestManyStarsTakeNoTime(t *testing.T) {
 		t.Error("takes for ever")
 	}
 }
+
+// A class is read once, however many texts are matched with it and however long it is.
+func TestMatchingDoesNotDependOnThePatternsLength(t *testing.T) {
+	long := Compile("*[" + strings.Repeat("b-d", 1<<20) + "]*")
+	if len(long.elements) != 3 {
+		t.Fatalf("%d elements", len(long.elements))
+	}
+	matched := 0
+	for range 100_000 {
+		if long.Match("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac") {
+			matched++
+		}
+	}
+	if matched != 100_000 {
+		t.Errorf("%d matches", matched)
+	}
+	if stars := Compile(strings.Repeat("*", 1<<20)); len(stars.elements) != 1 || !stars.Match("") {
+		t.Errorf("%d elements", len(stars.elements))
+	}
+}
