@@ -8,8 +8,8 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
-	"github.com/berth-proxy/berth/server/glob"
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/glob"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 

@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/config"
 )
 
 // reservedFiles are descriptors that are no client's: listeners, pollers, logs, control
-// connections.
-const reservedFiles = 128
+// connections, and those of the admin endpoint, which bounds its own.
+const reservedFiles = 128 + admin.MaxConns
 
 // capClients sets how many clients there may be: maxclients, or what the descriptor limit leaves
 // when the nodes have their connections.
@@ -28,7 +29,9 @@ func (srv *server) capClients() {
 	if srv.maxFiles > 0 {
 		leases := 0
 		srv.pools.Each(func(_, _ string, p *pool.Pool) { leases += p.Size() })
-		most = min(most, srv.maxFiles-reservedFiles-leases)
+		// Each loop has a pipe and a feed to each node. Over very many nodes the clients keep half.
+		shared := min(2*len(srv.eachLoop())*len(srv.nodes.Topology().Shards()), srv.maxFiles/2)
+		most = min(most, srv.maxFiles-reservedFiles-leases-shared)
 	}
 	srv.clientCap.Store(int64(max(1, most)))
 }
@@ -37,8 +40,8 @@ func (srv *server) capClients() {
 func (srv *server) listen(cfg *config.Config) error {
 	if cfg.Port != 0 {
 		for _, word := range cfg.Bind {
-			addr, optional := config.BindAddress(word, cfg.Port)
-			ln, err := listenTCP(addr, cfg)
+			network, addr, optional := config.BindAddress(word, cfg.Port)
+			ln, err := listenTCP(network, addr, cfg)
 			if err != nil {
 				if optional {
 					slog.Warn("not listening", "addr", addr, "why", err)
@@ -71,12 +74,12 @@ func (srv *server) listen(cfg *config.Config) error {
 }
 
 // listenTCP listens with a backlog of ours.
-func listenTCP(addr string, cfg *config.Config) (net.Listener, error) {
+func listenTCP(network, addr string, cfg *config.Config) (net.Listener, error) {
 	config := net.ListenConfig{KeepAlive: -1}
 	if cfg.ReusePort {
 		config.Control = reusePort
 	}
-	ln, err := config.Listen(context.Background(), "tcp", addr)
+	ln, err := config.Listen(context.Background(), network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -191,9 +194,14 @@ func (srv *server) welcome(conn net.Conn) {
 		srv.clients.Add(-1)
 		srv.refused.Add(1)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "maxclients", "limit", srv.clientCap.Load())
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write([]byte("-ERR max number of clients reached\r\n"))
-		_ = conn.Close()
+		turnAway(conn, "-ERR max number of clients reached\r\n")
+		return
+	}
+	if srv.protects() && !isLocal(conn.RemoteAddr()) {
+		srv.clients.Add(-1)
+		srv.refused.Add(1)
+		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "protected-mode", "addr", conn.RemoteAddr().String())
+		turnAway(conn, deniedReply)
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
@@ -204,3 +212,36 @@ func (srv *server) welcome(conn net.Conn) {
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
 	}
 }
+
+// turnAway closes a client's connection with a last word.
+func turnAway(conn net.Conn, reply string) {
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = conn.Write([]byte(reply))
+	_ = conn.Close()
+}
+
+// protects reports whether only clients of this machine are let in: protected-mode, and the nodes
+// ask for no password. berth trusts this machine and whoever knows a password. It does not trust
+// the network to keep strangers out. As long as no node has said whether it asks for a password,
+// strangers stay out as well.
+func (srv *server) protects() bool {
+	return srv.config().ProtectedMode && !srv.nodes.Info().AuthRequired
+}
+
+// isLocal reports whether a client is on this machine, as Redis decides it: by a loopback address,
+// or a unix socket.
+func isLocal(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
+}
+
+// deniedReply is Redis' word to those whom protected mode keeps out.
+const deniedReply = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. " +
+	"In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis " +
+	"you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' " +
+	"from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not " +
+	"publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just " +
+	"disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then " +
+	"restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. " +
+	"4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the " +
+	"server to start accepting connections from the outside.\r\n"

@@ -138,7 +138,7 @@ func (srv *server) startAdmin() error {
 	var err error
 	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, admin.Source{
 		Metrics: telemetry.NewExposition(func(m *telemetry.Writer) { srv.look(0).Prometheus(m) }).Write,
-		Healthy: srv.healthy, Ready: srv.ready, Status: page.JSON,
+		Healthy: srv.healthy, Ready: srv.ready, Status: page.JSON, Pprof: cfg.AdminPprof,
 	})
 	return err
 }

@@ -20,14 +20,16 @@ type Source struct {
 	Healthy func() error  // returns why the process does not work; nil: its loops answer
 	Ready   func() error  // returns why clients are not served; nil: they are
 	Status  func() []byte // returns what the status page shows, as JSON
+	Pprof   bool          // whether to serve /debug/pprof
 }
 
 // Endpoint serves /metrics, /healthz, /readyz and the page /status over HTTP. It serves
-// /debug/pprof only on listeners that only this machine can reach: a profile reveals much and costs
-// time.
+// /debug/pprof only when asked to, and only on listeners that only this machine can reach: a
+// profile reveals much and costs time.
 type Endpoint struct {
 	source  Source
 	servers []*http.Server
+	crowd   crowd
 	// listeners are closed by Close as well: a server that is closed before its Serve has begun
 	// does not know its listener yet.
 	listeners []net.Listener
@@ -38,8 +40,8 @@ type Endpoint struct {
 func Listen(bind []string, port int, source Source) (*Endpoint, error) {
 	a := &Endpoint{source: source}
 	for _, word := range bind {
-		addr, optional := config.BindAddress(word, port)
-		ln, err := net.Listen("tcp", addr)
+		network, addr, optional := config.BindAddress(word, port)
+		ln, err := net.Listen(network, addr)
 		if err != nil {
 			if optional {
 				continue
@@ -84,8 +86,11 @@ func (a *Endpoint) serve(ln net.Listener) {
 	server := &http.Server{
 		Handler:           a.handler(config.IsLoopback(host)),
 		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      30 * time.Second, // a profile adds the seconds that it takes
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         a.crowd.changed,
 	}
 	a.servers = append(a.servers, server)
 	a.listeners = append(a.listeners, ln)
@@ -95,17 +100,21 @@ func (a *Endpoint) serve(ln net.Listener) {
 // handler returns the handler of all paths of one listener.
 func (a *Endpoint) handler(loopback bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", a.metrics)
+	metrics := http.HandlerFunc(a.metrics)
+	if loopback {
+		metrics = local(metrics) // it names nodes and users
+	}
+	mux.HandleFunc("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", state(a.source.Healthy))
 	mux.HandleFunc("GET /readyz", state(a.source.Ready))
-	mux.HandleFunc("GET /{$}", index(loopback))
+	mux.HandleFunc("GET /{$}", index(loopback && a.source.Pprof))
 	mux.HandleFunc("GET /status", serveStatusPage)
 	report := serveStatus(a.source.Status)
 	if loopback {
 		report = local(report) // it names clients
 	}
 	mux.HandleFunc("GET /status.json", report)
-	if loopback {
+	if loopback && a.source.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", local(pprof.Index))
 		mux.HandleFunc("GET /debug/pprof/cmdline", local(hidden))
 		mux.HandleFunc("GET /debug/pprof/profile", local(pprof.Profile))
@@ -138,9 +147,9 @@ func state(ask func() error) http.HandlerFunc {
 	}
 }
 
-func index(loopback bool) http.HandlerFunc {
+func index(pprof bool) http.HandlerFunc {
 	text := "berth " + build.Version + "\n\n/status\n/metrics\n/healthz\n/readyz\n"
-	if loopback {
+	if pprof {
 		text += "/debug/pprof/\n"
 	}
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -77,7 +78,7 @@ func TestReadinessFollowsTheServer(t *testing.T) {
 }
 
 func TestProfilesAreForThisMachineOnly(t *testing.T) {
-	a := &Endpoint{source: Source{Metrics: func(io.Writer) {}}}
+	a := &Endpoint{source: Source{Metrics: func(io.Writer) {}, Pprof: true}}
 	for _, c := range []struct {
 		loopback   bool
 		host, path string
@@ -88,6 +89,9 @@ func TestProfilesAreForThisMachineOnly(t *testing.T) {
 		{true, "[::1]:9379", "/debug/pprof/cmdline", 200},
 		{true, "evil.example:9379", "/debug/pprof/", 403},
 		{true, "10.0.0.1", "/debug/pprof/heap", 403},
+		{true, "evil.example:9379", "/metrics", 403},
+		{true, "localhost:9379", "/metrics", 200},
+		{false, "10.0.0.1:9379", "/metrics", 200},
 		{false, "127.0.0.1:9379", "/debug/pprof/", 404},
 		{false, "127.0.0.1:9379", "/debug/pprof/profile", 404},
 		{false, "10.0.0.1:9379", "/", 200},
@@ -141,4 +145,62 @@ func TestAClosedAdminEndpointLetsItsPortGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
+}
+
+func TestProfilesAreServedOnlyWhenAskedFor(t *testing.T) {
+	a := &Endpoint{}
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/pprof/cmdline"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", path, nil)
+		r.Host = "localhost"
+		a.handler(true).ServeHTTP(w, r)
+		if w.Code != 404 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+// More connections than MaxConns: each new one takes the place of the one that has been idle for
+// longest.
+func TestTheOldestIdleConnectionMakesRoom(t *testing.T) {
+	a := startAdmin(t, func() error { return nil })
+	addr := a.listeners[0].Addr().String()
+	ask := func(conn net.Conn) error {
+		if _, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			return err
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		return err
+	}
+	var conns []net.Conn
+	for range 3 * MaxConns {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := ask(conn); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	if n := a.crowd.len(); n > MaxConns {
+		t.Errorf("%d connections", n)
+	}
+	if _, err := conns[0].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the first connection is open: %v", err)
+	}
+	if err := ask(conns[len(conns)-1]); err != nil {
+		t.Errorf("the last connection: %v", err)
+	}
+}
+
+func (c *crowd) len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.conns)
 }

@@ -21,10 +21,17 @@ func bindHost(word string) (host string, optional bool) {
 	return host, optional
 }
 
-// BindAddress returns the address of a bind word and a port, for net.Listen.
-func BindAddress(word string, port int) (addr string, optional bool) {
+// BindAddress returns the network and the address of a bind word and a port, for net.Listen. All
+// addresses of one family are no address of the other: to net, "tcp" and 0.0.0.0 would be both.
+func BindAddress(word string, port int) (network, addr string, optional bool) {
 	host, optional := bindHost(word)
-	return net.JoinHostPort(host, strconv.Itoa(port)), optional
+	network = "tcp"
+	if a, err := netip.ParseAddr(host); err == nil && a.Is4() {
+		network = "tcp4"
+	} else if err == nil {
+		network = "tcp6"
+	}
+	return network, net.JoinHostPort(host, strconv.Itoa(port)), optional
 }
 
 // checkBind refuses a word that cannot be an address. Whether this machine has the address shows

@@ -14,8 +14,9 @@ import (
 // writes to its slices. Units are in the types; sizes are in bytes.
 type Config struct {
 	Bind           []string // addresses of the TCP listeners; see bindHost for "-" and "*"
-	Port           int      // 0: no TCP listener
-	UnixSocket     string   // empty: no unix listener
+	ProtectedMode  bool
+	Port           int    // 0: no TCP listener
+	UnixSocket     string // empty: no unix listener
 	UnixSocketPerm os.FileMode
 	TCPBacklog     int
 	ReusePort      bool
@@ -60,8 +61,9 @@ type Config struct {
 	PoolDialRate    int           // connections made ahead, per second; 0: none
 	PoolDialing     int           // connections being made at one time; 0: no limit
 
-	AdminBind []string
-	AdminPort int // 0: no admin listener
+	AdminBind  []string
+	AdminPort  int // 0: no admin listener
+	AdminPprof bool
 
 	LogLevel slog.Level
 	LogFile  string // empty: standard error

@@ -235,10 +235,10 @@ func TestTheBackendsURLIsShownWithoutItsPassword(t *testing.T) {
 }
 
 func TestBindAddresses(t *testing.T) {
-	for word, want := range map[string]string{"*": "0.0.0.0:5 false", "-*": "0.0.0.0:5 true", "::*": "[::]:5 false", "-::1": "[::1]:5 true",
-		"127.0.0.1": "127.0.0.1:5 false", "localhost": "localhost:5 false", "fe80::1%eth0": "[fe80::1%eth0]:5 false"} {
-		addr, optional := BindAddress(word, 5)
-		if got := fmt.Sprint(addr, " ", optional); got != want || checkBind(word) != nil {
+	for word, want := range map[string]string{"*": "tcp4 0.0.0.0:5 false", "-*": "tcp4 0.0.0.0:5 true", "0.0.0.0": "tcp4 0.0.0.0:5 false", "::*": "tcp6 [::]:5 false",
+		"-::1": "tcp6 [::1]:5 true", "127.0.0.1": "tcp4 127.0.0.1:5 false", "localhost": "tcp localhost:5 false", "fe80::1%eth0": "tcp6 [fe80::1%eth0]:5 false"} {
+		network, addr, optional := BindAddress(word, 5)
+		if got := fmt.Sprint(network, " ", addr, " ", optional); got != want || checkBind(word) != nil {
 			t.Errorf("%s: got %s, %v, want %s", word, got, checkBind(word), want)
 		}
 	}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// stranger is a connection from another machine.
+type stranger struct{ net.Conn }
+
+func (stranger) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(203, 0, 113, 9), Port: 5} }
+
+// farAddresses are the machine's addresses beyond loopback. A client that comes through one of them
+// is a stranger to Redis.
+func farAddresses(t *testing.T) (far []string) {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
+			far = append(far, p.Addr().String())
+		}
+	}
+	return far
+}
+
+// lastWords is all that a server says to a client before it closes the connection.
+func lastWords(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		t.Errorf("read: %v", err)
+	}
+	return string(text)
+}
+
+func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
+	node := redistest.Start(t, "--bind", "0.0.0.0", "--protected-mode", "yes")
+	b := startBerth(t, node.Addr(), "--bind", "0.0.0.0")
+	watcher := startNeighbour(t, b.Addr())
+	for range 100 {
+		here, there := net.Pipe()
+		go b.srv.welcome(stranger{there})
+		if got := lastWords(t, here); got != deniedReply {
+			t.Fatalf("a stranger was told %q", got)
+		}
+	}
+	for _, host := range farAddresses(t) {
+		var words []string
+		for _, port := range []string{strconv.Itoa(node.Port()), strings.TrimPrefix(b.Addr(), "127.0.0.1:")} {
+			conn, err := net.Dial("tcp", net.JoinHostPort(host, port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			words = append(words, lastWords(t, conn))
+		}
+		if words[0] != words[1] || !strings.HasPrefix(words[0], "-DENIED ") {
+			t.Errorf("through %s: redis says %q, berth %q", host, words[0], words[1])
+		}
+	}
+	watcher.check()
+	b.set("protected-mode", "no")
+	for _, host := range farAddresses(t) {
+		if got := dial(t, strings.Replace(b.Addr(), "127.0.0.1", host, 1)).Do("PING"); got != "PONG" {
+			t.Errorf("through %s without protected mode: %v", host, got)
+		}
+	}
+}
+
+func TestStrangersMayTryAPassword(t *testing.T) {
+	node := redistest.Start(t, "--requirepass", "sesame")
+	b := startBerth(t, "redis://:sesame@"+node.Addr(), "--bind", "0.0.0.0")
+	if b.srv.protects() {
+		t.Error("berth keeps strangers out of nodes that ask for a password")
+	}
+	for _, host := range farAddresses(t) {
+		stranger := dial(t, strings.Replace(b.Addr(), "127.0.0.1", host, 1))
+		if got := fmt.Sprint(stranger.Do("PING"), stranger.Do("AUTH", "sesame"), stranger.Do("PING")); got != "NOAUTH Authentication required.OKPONG" {
+			t.Errorf("through %s: %s", host, got)
+		}
+	}
+}
+
+func TestAllOfIPv4IsNothingOfIPv6(t *testing.T) {
+	for _, word := range []string{"0.0.0.0", "*"} {
+		b := startBerth(t, sharedNode(t).Addr(), "--bind", word)
+		for _, ln := range b.srv.listeners {
+			if a := ln.Addr().(*net.TCPAddr); a.IP.To4() == nil {
+				t.Errorf("--bind %s listens on %v", word, a)
+			}
+		}
+	}
+}
+
+// Connections to the admin port that are kept open take no descriptors that clients and nodes need,
+// and the port goes on answering.
+func TestAdminConnectionsLockNobodyOut(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	ln.Close()
+	b := startBerth(t, sharedNode(t).Addr(), "--admin-port", port)
+	watcher := startNeighbour(t, b.Addr())
+	get := func(path string) (net.Conn, string) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+		status, _ := bufio.NewReader(conn).ReadString('\n')
+		return conn, status
+	}
+	for i := range 300 {
+		conn, status := get("/healthz")
+		defer conn.Close()
+		if status != "HTTP/1.1 200 OK\r\n" {
+			t.Fatalf("request %d: %q", i, status)
+		}
+	}
+	for range 300 { // and such as never ask
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	conn, status := get("/metrics")
+	conn.Close()
+	if status != "HTTP/1.1 200 OK\r\n" {
+		t.Errorf("/metrics: %q", status)
+	}
+	watcher.check()
+}
