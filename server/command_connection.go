@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -131,6 +133,8 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 			s.become(id)
 			s.authenticated = true
 			reply = answer(reply)
+		} else {
+			s.logFailedAuth(user, reply)
 		}
 		r.done(reply)
 	})
@@ -139,6 +143,14 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		r.lost(err)
 	}
 	return true
+}
+
+// logFailedAuth says who has tried a password in vain: the nodes' own ACL LOG knows berth's address
+// alone. It never says the password.
+func (s *session) logFailedAuth(user string, reply []byte) {
+	why, _, _ := strings.Cut(string(reply[1:]), " ")
+	slog.Warn("authentication failed", "addr", s.conn.RemoteAddr().String(), "id", s.id,
+		"user", shown(cmp.Or(user, "default")), "why", strings.TrimSpace(shown(why)))
 }
 
 // hello negotiates the protocol, and may authenticate and name the client at once.

@@ -4,14 +4,17 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // stranger is a connection from another machine.
@@ -144,6 +147,32 @@ func TestAdminConnectionsLockNobodyOut(t *testing.T) {
 	conn.Close()
 	if status != "HTTP/1.1 200 OK\r\n" {
 		t.Errorf("/metrics: %q", status)
+	}
+	watcher.check()
+}
+
+// The log says where a password was tried in vain, and neither the password nor each try.
+func TestFailedAuthenticationIsLoggedWithTheClientsAddress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "berth.log")
+	old := slog.Default()
+	slog.SetDefault(openLog(t, path, config.LevelNotice).Logger)
+	defer slog.SetDefault(old)
+	node := redistest.Start(t, "--user", "default", "on", "nopass", "~*", "+@all", "--user", "eve", "on", ">right", "~*", "+@all")
+	b := startBerth(t, node.Addr())
+	watcher := startNeighbour(t, b.Addr())
+	attacker := dial(t, b.Addr())
+	for range 500 {
+		if got := fmt.Sprint(attacker.Do("AUTH", "eve", "s3cretWord")); !strings.HasPrefix(got, "WRONGPASS ") {
+			t.Fatalf("AUTH: %s", got)
+		}
+	}
+	log := readLog(t, path)
+	line := fmt.Sprintf(`msg="authentication failed" addr=%s id=`, attacker.LocalAddr())
+	if !strings.Contains(log, line) || !strings.Contains(log, "user=eve why=WRONGPASS") || strings.Contains(log, "s3cretWord") {
+		t.Errorf("want %s in\n%s", line, log)
+	}
+	if n := strings.Count(log, "authentication failed"); n > 100 {
+		t.Errorf("%d lines", n)
 	}
 	watcher.check()
 }

@@ -143,13 +143,13 @@ func (gnetLog) Debugf(string, ...any) {}
 func (gnetLog) Infof(string, ...any) {}
 
 func (gnetLog) Warnf(format string, args ...any) {
-	slog.Debug("gnet: " + fmt.Sprintf(format, args...))
+	slog.Debug("gnet", "says", fmt.Sprintf(format, args...))
 }
 
 func (gnetLog) Errorf(format string, args ...any) {
-	slog.Warn("gnet: " + fmt.Sprintf(format, args...))
+	slog.Warn("gnet", "says", fmt.Sprintf(format, args...))
 }
 
 func (gnetLog) Fatalf(format string, args ...any) {
-	slog.Error("gnet: " + fmt.Sprintf(format, args...))
+	slog.Error("gnet", "says", fmt.Sprintf(format, args...))
 }

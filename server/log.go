@@ -28,7 +28,8 @@ func openEventLog(path string, level slog.Level) (*eventLog, error) {
 	if err := l.out.open(); err != nil {
 		return nil, err
 	}
-	l.Logger = slog.New(slog.NewTextHandler(&l.out, &slog.HandlerOptions{Level: &l.level, ReplaceAttr: redisLevelNames}))
+	text := slog.NewTextHandler(&l.out, &slog.HandlerOptions{Level: &l.level, ReplaceAttr: redisLevelNames})
+	l.Logger = slog.New(&gatedHandler{Handler: text, kinds: &logKinds{gates: map[string]*kindGate{}}})
 	return l, nil
 }
 
@@ -54,7 +55,81 @@ func (l *eventLog) setLevel(level slog.Level) { l.level.Set(level) }
 // use.
 func (l *eventLog) reopen() error { return l.out.open() }
 
-// limited logs an event that may come in floods, as often as the gate lets it. The attribute
+// gatedHandler lets so many lines of a kind pass in a second, and says with the next one how many it
+// has left out. A kind is the message, without its attributes. No client is trusted to be quiet, and
+// much that is logged comes of what clients do: whatever they do, the log grows at a bounded pace.
+type gatedHandler struct {
+	slog.Handler
+	kinds *logKinds
+}
+
+// logKinds are the gates of all kinds.
+type logKinds struct {
+	mu    sync.Mutex // guards what follows, and the gates
+	gates map[string]*kindGate
+}
+
+// kindGate counts the lines of one kind.
+type kindGate struct {
+	since  time.Time // when the current second began
+	passed int       // lines since then
+	held   int64     // lines that were left out since the last that passed
+}
+
+const (
+	linesPerSecond = 20  // of one kind
+	maxLogKinds    = 256 // messages are constants; those of the libraries beyond so many share a gate
+)
+
+// Handle writes a line, or leaves it out.
+func (h *gatedHandler) Handle(ctx context.Context, r slog.Record) error {
+	ok, held := h.kinds.pass(r.Message, r.Time)
+	if !ok {
+		return nil
+	}
+	if held > 0 {
+		r = r.Clone()
+		r.AddAttrs(slog.Int64("suppressed", held))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs returns a handler with the same gates.
+func (h *gatedHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &gatedHandler{h.Handler.WithAttrs(attrs), h.kinds}
+}
+
+// WithGroup returns a handler with the same gates.
+func (h *gatedHandler) WithGroup(name string) slog.Handler {
+	return &gatedHandler{h.Handler.WithGroup(name), h.kinds}
+}
+
+// pass reports whether a line of a kind may be written, and how many were left out since the last.
+func (k *logKinds) pass(kind string, now time.Time) (ok bool, held int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	g := k.gates[kind]
+	if g == nil && len(k.gates) >= maxLogKinds {
+		kind = ""
+		g = k.gates[kind]
+	}
+	if g == nil {
+		g = &kindGate{}
+		k.gates[kind] = g
+	}
+	if now.Sub(g.since) >= time.Second || now.Before(g.since) {
+		g.since, g.passed = now, 0
+	}
+	if g.passed >= linesPerSecond {
+		g.held++
+		return false, 0
+	}
+	g.passed++
+	held, g.held = g.held, 0
+	return true, held
+}
+
+// limited logs an event of which one line a second is enough, as often as the gate lets it. The attribute
 // "suppressed" says how many events the gate has held back since the last one.
 func limited(f *flood, level slog.Level, msg string, args ...any) {
 	if !slog.Default().Enabled(context.Background(), level) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -140,5 +141,43 @@ func TestOfManyThatRaceForAFloodGateOnePassesAndTheRestAreCounted(t *testing.T) 
 	all.Wait()
 	if _, held := f.pass(time.Unix(1, 0).Add(time.Hour)); passed.Load() != 1 || held+passed.Load() != 8000 {
 		t.Errorf("%d passed, %d held", passed.Load(), held)
+	}
+}
+
+// Each kind of line has its own pace, however many come, and what is left out is counted.
+func TestFloodsOfLinesAreLeftOutAndCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "berth.log")
+	l := openLog(t, path, config.LevelNotice)
+	k := &logKinds{gates: map[string]*kindGate{}}
+	l.Logger = slog.New(&gatedHandler{Handler: l.Handler().(*gatedHandler).Handler, kinds: k})
+	second := time.Now()
+	write := func(msg string, at time.Time) {
+		r := slog.NewRecord(at, slog.LevelWarn, msg, 0)
+		if err := l.Handler().Handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5001 {
+		write("client refused", second.Add(time.Duration(i)*time.Millisecond/10))
+		if i%1000 == 0 {
+			write("node down", second)
+		}
+	}
+	write("client refused", second.Add(2*time.Second))
+	log := readLog(t, path)
+	if n := strings.Count(log, "client refused"); n != linesPerSecond+1 {
+		t.Errorf("%d lines of the flood", n)
+	}
+	if n := strings.Count(log, "node down"); n != 6 {
+		t.Errorf("%d lines of another kind", n)
+	}
+	if want := fmt.Sprintf("suppressed=%d", 5001-linesPerSecond); !strings.Contains(log, want) {
+		t.Errorf("no line says %s", want)
+	}
+	for i := range 2 * maxLogKinds {
+		k.pass(fmt.Sprint("kind ", i), second)
+	}
+	if n := len(k.gates); n > maxLogKinds+1 {
+		t.Errorf("%d kinds are kept", n)
 	}
 }

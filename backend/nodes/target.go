@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
@@ -42,7 +41,7 @@ var errFragment = errors.New("a backend URL has no #fragment")
 //	unix://[[user]:password@]/path/to.sock[?db=n]
 //
 // User and password are percent-decoded. An IPv6 address is written in brackets. No error contains a
-// part of raw in which a password may be.
+// part of raw: in a mistyped URL the password may be anywhere.
 func ParseTarget(raw string) (Target, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -106,11 +105,11 @@ func (t *Target) cutUser(rest string) (string, error) {
 // setSocket sets the path of a unix socket.
 func (t *Target) setSocket(path string) error {
 	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") {
-		return fmt.Errorf("unix://%s names no socket: write unix:///path/to.sock", path)
+		return errors.New("a unix:// URL names no socket: write unix:///path/to.sock")
 	}
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
-		return fmt.Errorf("unix://%s has a %% without two hex digits: write %% as %%25", path)
+		return errors.New("the path of a unix:// URL has a % without two hex digits: write % as %25")
 	}
 	t.Addrs = []string{decoded}
 	return nil
@@ -160,12 +159,12 @@ func hostPort(s, defaultPort string) (string, error) {
 	}
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%q is not host:port; an IPv6 address is written in brackets: [::1]:6379", s)
+		return "", errors.New("an address of a backend URL is not host:port; an IPv6 address is written in brackets: [::1]:6379")
 	case host == "" || strings.ContainsAny(host, " \t[]@%\\"):
-		return "", fmt.Errorf("%q names no host", s)
+		return "", errors.New("an address of a backend URL names no host")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", fmt.Errorf("%q has no port between 1 and 65535", s)
+		return "", errors.New("an address of a backend URL has no port between 1 and 65535")
 	}
 	return net.JoinHostPort(host, port), nil
 }
@@ -177,13 +176,13 @@ func (t *Target) setDB(s string) error {
 	}
 	db, err := strconv.ParseUint(s, 10, 31)
 	if err != nil {
-		return fmt.Errorf("%q is not the number of a database", s)
+		return errors.New("what a backend URL names is not the number of a database")
 	}
 	t.DB = int(db)
 	return nil
 }
 
-// setOptions reads what follows the '?'. Errors contain names only, because a value may be a password.
+// setOptions reads what follows the '?'.
 func (t *Target) setOptions(query string) error {
 	for option := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(option, "=")
@@ -194,7 +193,7 @@ func (t *Target) setOptions(query string) error {
 				return err
 			}
 		default:
-			return fmt.Errorf("a backend URL has the option db only, not %q", name)
+			return errors.New("a backend URL has the option db only")
 		}
 	}
 	return nil

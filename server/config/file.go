@@ -50,7 +50,7 @@ func readConfigFile(path string) (string, error) {
 		return "", err
 	}
 	if len(data) > maxConfigBytes {
-		return "", fmt.Errorf("read %s: larger than %s, so it is no configuration file", path, formatMemory(maxConfigBytes))
+		return "", fmt.Errorf("it is larger than %s, so it is no configuration file", formatMemory(maxConfigBytes))
 	}
 	return string(data), nil
 }
@@ -107,7 +107,9 @@ func (f *configFile) apply(l *loader, name string) {
 func explain(o *option, words []string, err error) string {
 	why := o.name
 	if o.mask == nil && len(words) > 0 {
-		why += " " + quoteWords(words)
+		for _, word := range words {
+			why += " " + quoteOpen(word)
+		}
 	}
 	why += ": " + strings.TrimSuffix(err.Error(), ".")
 	if full := fullError(""); !errors.As(err, &full) {
@@ -122,12 +124,12 @@ func explain(o *option, words []string, err error) string {
 // unknownOption says why a name is no option of berth.
 func unknownOption(name string) error {
 	if why := notBerths[strings.ToLower(name)]; why != "" {
-		return fmt.Errorf("unknown option %s: %s", quoteWord(name), why)
+		return fmt.Errorf("unknown option %s: %s", quoteOpen(name), why)
 	}
 	if near := nearestOption(name); near != "" {
-		return fmt.Errorf("unknown option %s; did you mean %s?", quoteWord(name), near)
+		return fmt.Errorf("unknown option %s; did you mean %s?", quoteOpen(name), near)
 	}
-	return fmt.Errorf("unknown option %s; berth --help lists them", quoteWord(name))
+	return fmt.Errorf("unknown option %s; berth --help lists them", quoteOpen(name))
 }
 
 // notBerths says, for options of redis.conf that berth lacks, what to do instead.

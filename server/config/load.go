@@ -112,6 +112,22 @@ func (l *loader) load(line commandLine, environ []string) {
 		l.config.FilePassword = password
 	}
 	l.contradictions()
+	l.exposedPasswords()
+}
+
+// exposedPasswords warns of passwords on the command line. berth trusts the users of its machine
+// with none.
+func (l *loader) exposedPasswords() {
+	for _, p := range []struct {
+		option string
+		given  bool
+	}{{"backend", l.config.Backend.Password != ""}, {"backend-password", l.config.BackendPassword != ""}} {
+		where := l.sources[findOption(p.option)]
+		if p.given && (where == "argument" || strings.HasPrefix(where, "flag ")) {
+			l.warnings = append(l.warnings, where+": other users of this machine see the password on the command line; "+
+				"give it as BERTH_BACKEND_PASSWORD or in backend-password-file")
+		}
+	}
 }
 
 func (l *loader) loadFile(path string) {
@@ -120,14 +136,23 @@ func (l *loader) loadFile(path string) {
 		l.path, err = filepath.Abs(path)
 	}
 	if err != nil {
-		why := err.Error()
-		if errors.Is(err, os.ErrNotExist) {
-			why += "; a backend is named by its URL, as in redis://" + path
-		}
-		l.wrong("configuration file", why)
+		l.wrong("configuration file", fileProblem(path, err))
 		return
 	}
 	parseConfigFile(text).apply(l, path)
+}
+
+// fileProblem says why a configuration file cannot be read. The path may be a mistyped URL.
+func fileProblem(path string, err error) string {
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	why := quoteOpen(path) + ": " + err.Error()
+	if errors.Is(err, os.ErrNotExist) {
+		why += "; a backend is named by its URL, as in redis://host:6379"
+	}
+	return why
 }
 
 // loadEnvironment reads the variables that name options. Other variables that begin with BERTH_
@@ -188,16 +213,16 @@ func (l *loader) readCommandLine(args []string) commandLine {
 			f, rest := readFlag(arg, args)
 			args = rest
 			if f.option == nil {
-				l.wrong("flag --"+f.name, unknownOption(f.name).Error())
+				l.wrong("flag --"+quoteOpen(f.name), unknownOption(f.name).Error())
 				continue
 			}
 			line.flags = append(line.flags, f)
 		case strings.Contains(arg, "://"):
 			line.flags = append(line.flags, givenFlag{"argument", "backend", findOption("backend"), []string{arg}})
 		case strings.HasPrefix(arg, "-"):
-			l.wrong("argument "+quoteWord(arg), "unknown; options begin with two dashes, berth --help lists them")
+			l.wrong("argument "+quoteOpen(arg), "unknown; options begin with two dashes, berth --help lists them")
 		case line.file != "":
-			l.wrong("argument "+quoteWord(arg), "there is a configuration file already: "+line.file)
+			l.wrong("argument "+quoteOpen(arg), "there is a configuration file already: "+quoteOpen(line.file))
 		default:
 			line.file = arg
 		}
@@ -250,8 +275,8 @@ func (l *loader) contradictions() {
 	if c.BackendUser != "" && c.Backend.User != "" && c.BackendUser != c.Backend.User {
 		l.wrong(l.source("backend-user"), "backend-user is not the user that backend's URL names; leave one of them out")
 	}
-	if user := c.Target().User; user != "" && given == 0 {
-		l.wrong(l.source("backend-user", "backend"), "there is no password for user "+quoteWord(user)+"; give it as BERTH_BACKEND_PASSWORD or in backend-password-file")
+	if c.Target().User != "" && given == 0 { // the user may be a password after a forgotten colon
+		l.wrong(l.source("backend-user", "backend"), "there is no password for the backend's user; give it as BERTH_BACKEND_PASSWORD or in backend-password-file")
 	}
 }
 

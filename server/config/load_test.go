@@ -100,7 +100,7 @@ func TestATestRunReportsEveryMistakeWithItsPlace(t *testing.T) {
 		path + ":10: proto-max-bulk-len 1kb: argument must be between 1048576 and 9223372036854775807 inclusive",
 		path + ":11: client-output-buffer-limit replica 1mb 1mb 1: Invalid client class specified in buffer limit configuration; it takes class (normal or pubsub)",
 		path + ":12: private_conn_pool_enabled yes: argument must be '0' or '1'",
-		path + `:13: backend: "host:port" has no port between 1 and 65535; it takes redis://`,
+		path + `:13: backend: an address of a backend URL has no port between 1 and 65535; it takes redis://`,
 		path + ":14: backend-password: wrong number of arguments",
 		"environment BERTH_LOOPS: loops -1: argument must be between 0 and 1024 inclusive",
 		"flag --foo: unknown option foo",
@@ -134,15 +134,15 @@ func TestContradictionsNameTheirPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, args := range map[string][]string{
-		"flag --port: there is nothing to listen on":                                                                                      {"--port", "0"},
-		"flag --admin-port: admin-port 7379 is the clients' port already; choose another":                                                 {"--admin-port", "7379"},
-		"flag --backend-password-file: the password is given more than once":                                                              {"redis://:x@h", "--backend-password-file", secret},
-		"flag --backend-user: backend-user is not the user that backend's URL names":                                                      {"redis://a:x@h", "--backend-user", "b"},
-		"argument: there is no password for user a; give it as BERTH_BACKEND_PASSWORD":                                                    {"redis://a@h"},
-		"flag --backend-password-file: backend-password-file: open /no/such: no such":                                                     {"--backend-password-file", "/no/such"},
-		"configuration file: open localhost:6379: no such file or directory; a backend is named by its URL, as in redis://localhost:6379": {"localhost:6379"},
-		"configuration file: read /dev/zero: larger than 1mb, so it is no configuration file":                                             {"/dev/zero"},
-		"argument other.conf: there is a configuration file already: /dev/null":                                                           {"/dev/null", "other.conf"},
+		"flag --port: there is nothing to listen on":                                                                 {"--port", "0"},
+		"flag --admin-port: admin-port 7379 is the clients' port already; choose another":                            {"--admin-port", "7379"},
+		"flag --backend-password-file: the password is given more than once":                                         {"redis://:x@h", "--backend-password-file", secret},
+		"flag --backend-user: backend-user is not the user that backend's URL names":                                 {"redis://a:x@h", "--backend-user", "b"},
+		"argument: there is no password for the backend's user; give it as BERTH_BACKEND_PASSWORD":                   {"redis://a@h"},
+		"flag --backend-password-file: backend-password-file: open /no/such: no such":                                {"--backend-password-file", "/no/such"},
+		"configuration file: ***: no such file or directory; a backend is named by its URL, as in redis://host:6379": {"localhost:6379"},
+		"configuration file: /dev/zero: it is larger than 1mb, so it is no configuration file":                       {"/dev/zero"},
+		"argument other.conf: there is a configuration file already: /dev/null":                                      {"/dev/null", "other.conf"},
 		"argument -x: unknown": {"-x"},
 	} {
 		if said := refused(t, nil, args...); !strings.Contains(said, want) || strings.Contains(said, "hunter2") {
@@ -247,4 +247,72 @@ func TestBindAddresses(t *testing.T) {
 			t.Errorf("%q is taken for an address", word)
 		}
 	}
+}
+
+func TestAPasswordOnTheCommandLineIsWarnedOf(t *testing.T) {
+	for _, c := range []struct {
+		environ, args []string
+		warned        bool
+	}{
+		{nil, []string{"redis://:secret@h"}, true},
+		{nil, []string{"--backend", "redis://:secret@h"}, true},
+		{nil, []string{"redis://h", "--backend-password", "secret"}, true},
+		{nil, []string{"redis://h"}, false},
+		{[]string{"BERTH_BACKEND=redis://:secret@h"}, nil, false},
+		{[]string{"BERTH_BACKEND_PASSWORD=secret"}, []string{"redis://h"}, false},
+		{nil, []string{writeConfig(t, "backend redis://:secret@h\n")}, false},
+	} {
+		s, _ := configure(t, c.environ, c.args...)
+		all := strings.Join(s.Warnings(), "\n")
+		if strings.Contains(all, "on the command line") != c.warned || strings.Contains(all, "secret") {
+			t.Errorf("%q %q: warnings %q", c.environ, c.args, all)
+		}
+	}
+}
+
+// FuzzNoMistakeRepeatsAPassword mistypes a URL around its password, and gives it to berth in each
+// place where a URL may stand.
+func FuzzNoMistakeRepeatsAPassword(f *testing.F) {
+	const password = "s3cretWord"
+	for _, url := range []string{
+		"redis://me:%@h:6379/0", "redis://:%@h", "redis://%@h", "redis:/:%@h", "redis//me:%@h", "me:%@h", "%", "-redis://:%@h", "--redis://:%@h",
+		"redis://h/%", "redis://h:%", "redis://h?db=%", "redis://h?%", "redis://h#%", "redis://[%]", "unix://%", "unix:///%/", "unix:///a%%zz", "http://:%@h",
+		"sentinel://:%@h", "sentinel://h/m/%", "redis://h,:%@g", "redis://me;%@h", "redis://me:% @h", "\"redis://:%@h", "redis:\\\\me:%@h", "backend=redis://:%@h",
+	} {
+		before, after, _ := strings.Cut(url, "%")
+		f.Add(before, after)
+	}
+	f.Fuzz(func(t *testing.T, before, after string) {
+		if strings.Contains(before+after, password) || strings.ContainsAny(before+after, "\x00") {
+			return
+		}
+		url := before + password + after
+		if !strings.ContainsAny(url, "@:?#%&") && !strings.Contains(url, "//") {
+			return // it is a plain word or path: nothing shows that it was to be a URL
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "berth.conf")
+		if err := os.WriteFile(file, []byte("backend "+url+"\nbackend"+url+"\n"+url+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{
+			{url}, {"-t", url}, {"--backend", url}, {"--backend=" + url}, {"--" + url}, {"-" + url}, {"--backend-url", url}, {file, url}, {url, file}, {url, url}, {file},
+			{"--bind", url}, {"--port", url},
+		} {
+			var stdout, stderr strings.Builder
+			s, _ := Read(args, nil, &stdout, &stderr)
+			all := stdout.String() + stderr.String()
+			if s != nil {
+				all += strings.Join(s.Warnings(), "\n")
+			}
+			if strings.Contains(all, password) {
+				t.Errorf("berth %q says %q", args, all)
+			}
+		}
+		var stdout, stderr strings.Builder
+		Read(nil, []string{"BERTH_BACKEND=" + url}, &stdout, &stderr)
+		if all := stdout.String() + stderr.String(); strings.Contains(all, password) {
+			t.Errorf("BERTH_BACKEND=%q says %q", url, all)
+		}
+	})
 }

@@ -120,6 +120,18 @@ func quoteWord(word string) string {
 	return b.String()
 }
 
+// quoteOpen is quoteWord for what may be a mistyped URL: it shows no word that has a part of one, as
+// the password in it may be anywhere.
+func quoteOpen(word string) string {
+	if word != "#" && strings.ContainsAny(word, "@:%?#&") || strings.Contains(word, "//") || len(word) > maxOpenWord {
+		return "***"
+	}
+	return quoteWord(word)
+}
+
+// maxOpenWord is longer than the name of any option, and than the paths that people write.
+const maxOpenWord = 256
+
 // quoteWords writes several words. No words are written as one empty word.
 func quoteWords(words []string) string {
 	if len(words) == 0 {
