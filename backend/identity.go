@@ -1,5 +1,10 @@
 package backend
 
+import (
+	"net"
+	"net/netip"
+)
+
 // Identity is the user, the database and the protocol of a connection to a node. Two clients with
 // the same Identity may share a pipe. A lease is switched to its holder's DB and RESP before the
 // holder's first command, but never to another user.
@@ -15,3 +20,14 @@ type Identity struct {
 
 // Authenticated reports whether a connection of this identity begins with AUTH.
 func (id Identity) Authenticated() bool { return id.User != "" || id.Password != "" }
+
+// HostOf returns the address of a client without the port; the zero address for one on a unix
+// socket, or without an address.
+func HostOf(addr net.Addr) netip.Addr {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	host, _ := netip.AddrFromSlice(tcp.IP)
+	return host.Unmap()
+}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"net/netip"
+
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -73,6 +76,9 @@ func (p *ownFeed) send(cmd *router.Command, raw []byte, args [][]byte) {
 	p.lease.Flush()
 	b.s.pauseFor(pauseSubscribing)
 }
+
+// Owner is where the client is.
+func (p *ownFeed) Owner() netip.Addr { return backend.HostOf(p.b.s.conn.RemoteAddr()) }
 
 // Attached is the pool's late answer.
 func (p *ownFeed) Attached(l *pool.Lease, err error) {

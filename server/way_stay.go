@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -189,6 +190,9 @@ func (st *stay) ask() {
 		st.move(stayAttached)
 	}
 }
+
+// Owner is where the client is.
+func (st *stay) Owner() netip.Addr { return backend.HostOf(st.s.conn.RemoteAddr()) }
 
 // Attached is the pool's late answer.
 func (st *stay) Attached(l *pool.Lease, err error) {

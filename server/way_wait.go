@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 	}
 	return true
 }
+
+// Owner is where the client is.
+func (p *replicaCountPart) Owner() netip.Addr { return backend.HostOf(p.a.s.conn.RemoteAddr()) }
 
 // Attached is the pool's late answer.
 func (p *replicaCountPart) Attached(l *pool.Lease, err error) {

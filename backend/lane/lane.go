@@ -3,6 +3,7 @@ package lane
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -100,6 +101,14 @@ func (ln *lane) attach() {
 	if ln.lease != nil {
 		ln.arm()
 	}
+}
+
+// Owner is where the client is that has waited longest.
+func (ln *lane) Owner() netip.Addr {
+	if w := ln.g.first; w != nil {
+		return backend.HostOf(w.addr)
+	}
+	return netip.Addr{}
 }
 
 // Attached is the pool's late answer.

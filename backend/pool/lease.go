@@ -38,6 +38,8 @@ type Lease struct {
 	inbox  *Inbox
 	reason Reason
 
+	class     class
+	party     party         // unless class is brief
 	revocable Revocable     // the holder of a brief lease if it is Revocable, else nil
 	since     time.Duration // clock() when it was attached
 
@@ -64,7 +66,7 @@ type Lease struct {
 }
 
 func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason) *Lease {
-	l := &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP}
+	l := &Lease{conn: c, holder: h, inbox: in, reason: reason, since: clock(), db: want.DB, resp: want.RESP, class: reason.class()}
 	if reason.class() == brief {
 		l.revocable, _ = h.(Revocable)
 	}
@@ -388,7 +390,7 @@ func (l *Lease) Detach() {
 	}
 	l.conn.ledger.recycle()
 	p.put(l.conn)
-	if l.reason.class() == long {
+	if l.class != brief {
 		p.limit.makeRoom() // another lease of its class may begin, perhaps in another pool
 	}
 }

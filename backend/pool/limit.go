@@ -11,8 +11,10 @@ import (
 type class uint8
 
 const (
-	brief class = iota // WATCH … EXEC, while a program thinks; long values, while they travel
-	long               // blocking commands, MONITOR, a client's own subscriptions: until the client ends them
+	brief     class = iota // WATCH … EXEC, while a program thinks; long values, while they travel
+	long                   // blocking commands, MONITOR, a client's own subscriptions: until the client ends them
+	greedy                 // the same, of a user or an address that has its share of them: see shares
+	greediest              // of both
 	numClasses
 )
 
@@ -35,7 +37,8 @@ type nodeLimit struct {
 	settings *Settings
 
 	total   atomic.Int32             // connections of all pools: idle, leased, being dialled; grows under mu only
-	long    atomic.Int32             // leases of class long, of all pools
+	long    atomic.Int32             // leases of class long, greedy and greediest, of all pools
+	shares  shares                   // whose these are
 	waiting [numClasses]atomic.Int32 // queued Waiters of all pools; written under mu, read without
 	derived atomic.Int32             // the limit if the settings have none; 0: unknown
 
@@ -76,6 +79,17 @@ func (nl *nodeLimit) mostLong(s *Values) int {
 	return max(1, n*s.BlockingShare/100)
 }
 
+// greedPart is the part of the leases of class long that a greedy class may not have: one in so many
+// for each step of greed.
+const greedPart = 16
+
+// mostOf is how many leases of class long, greedy and greediest there may be for one more of class k
+// to begin; 0: any number.
+func (nl *nodeLimit) mostOf(k class, s *Values) int {
+	n := nl.mostLong(s)
+	return n - n*int(k-long)/greedPart
+}
+
 // full reports whether no connection may be added.
 func (nl *nodeLimit) full(s *Values) bool {
 	n := nl.most(s)
@@ -93,7 +107,7 @@ func (nl *nodeLimit) enter(k class, s *Values) bool {
 	if k == brief {
 		return true
 	}
-	limit := nl.mostLong(s)
+	limit := nl.mostOf(k, s)
 	for {
 		n := nl.long.Load()
 		if limit > 0 && int(n) >= limit {
@@ -107,18 +121,24 @@ func (nl *nodeLimit) enter(k class, s *Values) bool {
 
 // exit is the opposite of enter.
 func (nl *nodeLimit) exit(k class) {
-	if k == long {
+	if k != brief {
 		nl.long.Add(-1)
+	}
+}
+
+// leave takes what has ended, or was not to be had, out of the shares of its party.
+func (nl *nodeLimit) leave(k class, who party) {
+	if k != brief {
+		nl.shares.leave(who)
 	}
 }
 
 // room is how many more leases of a class may begin, if there are connections for them.
 func (nl *nodeLimit) room(k class, s *Values) int {
-	limit := nl.mostLong(s)
-	if k == brief || limit == 0 {
+	if k == brief || nl.mostLong(s) == 0 {
 		return math.MaxInt
 	}
-	return max(0, limit-int(nl.long.Load()))
+	return max(0, nl.mostOf(k, s)-int(nl.long.Load()))
 }
 
 // The part of a node's maxclients that is left to clients yet to come.
@@ -180,10 +200,21 @@ func (nl *nodeLimit) unseat(c *conn) {
 	nl.mu.Unlock()
 }
 
+// waiters is how many Waiters are queued in all pools.
+func (nl *nodeLimit) waiters() int { return sum(&nl.waiting) }
+
+// sum adds up the counts of all classes.
+func sum(counts *[numClasses]atomic.Int32) (n int) {
+	for k := range counts {
+		n += int(counts[k].Load())
+	}
+	return n
+}
+
 // makeRoom serves the Waiters in every pool of the node, after a connection has been closed or a
 // lease of class long has ended.
 func (nl *nodeLimit) makeRoom() {
-	if nl.waiting[brief].Load()+nl.waiting[long].Load() == 0 {
+	if nl.waiters() == 0 {
 		return
 	}
 	nl.mu.Lock()
@@ -202,7 +233,7 @@ func (nl *nodeLimit) makeRoom() {
 
 // dialForWaiters starts a dial for each Waiter without one, the oldest first, within the limits.
 func (nl *nodeLimit) dialForWaiters() {
-	for nl.waiting[brief].Load()+nl.waiting[long].Load() > 0 && nl.dialForOne() {
+	for nl.waiters() > 0 && nl.dialForOne() {
 	}
 }
 
@@ -240,7 +271,7 @@ func (nl *nodeLimit) undialed(s *Values) *Waiter {
 // yields reports whether a free connection of p must be closed for another user: another pool of the
 // node has the oldest Waiter, and can dial for it only if a connection goes.
 func (nl *nodeLimit) yields(p *Pool, s *Values) bool {
-	waiting := int(nl.waiting[brief].Load() + nl.waiting[long].Load())
+	waiting := nl.waiters()
 	if waiting == 0 || !nl.full(s) || waiting == p.waiters() {
 		return false
 	}

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -78,10 +79,12 @@ func (p *Pool) Size() int { return int(p.total.Load()) }
 // want's DB and RESP before the holder's first command. want's user must be the pool's.
 func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*Lease, *Waiter) {
 	want.RESP = max(want.RESP, 2)
-	s, k := p.settings.Load(), reason.class()
+	s := p.settings.Load()
+	k, who := p.claim(h, reason, s)
 	if s.Enabled && !p.mustWait(k, s) && p.limit.enter(k, s) {
 		for c := p.takeSound(s); c != nil; c = p.takeSound(s) {
 			l := newLease(c, h, in, want, reason)
+			l.class, l.party = k, who
 			if p.lease(c, l, false) {
 				p.metrics.hits.Add(1)
 				return l, nil
@@ -91,7 +94,20 @@ func (p *Pool) Get(h Holder, in *Inbox, want backend.Identity, reason Reason) (*
 		p.limit.exit(k)
 	}
 	p.metrics.misses.Add(1)
-	return nil, p.enqueue(h, in, want, reason)
+	return nil, p.enqueue(h, in, want, reason, k, who)
+}
+
+// claim counts what h asks for among the shares of its party, unless it is brief, and returns its
+// class.
+func (p *Pool) claim(h Holder, reason Reason, s *Values) (k class, who party) {
+	if reason.class() == brief {
+		return brief, who
+	}
+	who.user = cmp.Or(p.user.User, "default")
+	if o, ok := h.(Owner); ok {
+		who.from = o.Owner()
+	}
+	return p.limit.shares.join(who, p.limit.mostLong(s)), who
 }
 
 // take is the one door out: an idle connection becomes the caller's. It returns nil if there is none.
@@ -129,16 +145,17 @@ func (p *Pool) lease(c *conn, l *Lease, announced bool) bool {
 		return false
 	}
 	c.used = true
-	p.leased[l.reason.class()].Add(1)
+	p.leased[l.class].Add(1)
 	p.warmer.look()
 	return true
 }
 
 // leaseOver keeps the accounts of a lease that is over. Its connection is still held.
 func (p *Pool) leaseOver(l *Lease) {
-	k := l.reason.class()
+	k := l.class
 	p.leased[k].Add(-1)
 	p.limit.exit(k)
+	p.limit.leave(k, l.party)
 	p.metrics.hold[l.reason].observe(l.Held())
 }
 
@@ -293,13 +310,13 @@ func (p *Pool) trim() {
 // Stats returns what the pool has, and what it has done so far.
 func (p *Pool) Stats() Stats {
 	s := p.metrics.snapshot()
-	s.Idle, s.LeasedLong = int(p.idle.Load()), int(p.leased[long].Load())
-	s.Leased = s.LeasedLong + int(p.leased[brief].Load())
+	s.Idle, s.LeasedLong = int(p.idle.Load()), sum(&p.leased)-int(p.leased[brief].Load())
+	s.Leased = sum(&p.leased)
 	values := p.settings.Load()
 	s.Limit, s.LimitLong = p.limit.most(values), p.limit.mostLong(values)
 	p.limit.mu.Lock()
-	s.Dialing, s.WaitingLong = p.dialing, p.queue[long].len
-	s.Waiting = s.WaitingLong + p.queue[brief].len
+	s.Dialing, s.Waiting = p.dialing, p.waiters()
+	s.WaitingLong = s.Waiting - p.queue[brief].len
 	for k := range p.queue {
 		if w, ok := p.queue[k].front(); ok {
 			s.OldestWait = max(s.OldestWait, clock()-w.since)

@@ -15,6 +15,8 @@ type Waiter struct {
 	inbox  *Inbox
 	want   backend.Identity
 	reason Reason
+	class  class
+	party  party         // unless class is brief
 	since  time.Duration // clock() when it joined the queue
 
 	// Guarded by nodeLimit.mu until the answer is posted.
@@ -56,7 +58,9 @@ func (w *Waiter) Cancel() {
 	w.done = true
 	p := w.pool
 	p.limit.mu.Lock()
-	p.dequeue(w)
+	if p.dequeue(w) {
+		p.limit.leave(w.class, w.party)
+	}
 	l := w.lease
 	p.limit.mu.Unlock()
 	if l != nil {
@@ -65,7 +69,7 @@ func (w *Waiter) Cancel() {
 }
 
 // waiters returns how many Waiters are queued. It takes no lock.
-func (p *Pool) waiters() int { return int(p.waiting[brief].Load() + p.waiting[long].Load()) }
+func (p *Pool) waiters() int { return sum(&p.waiting) }
 
 // mustWait reports whether a Get of a class must queue, because Waiters before it could have the next
 // connection.
@@ -75,23 +79,29 @@ func (p *Pool) mustWait(k class, s *Values) bool {
 
 // servable reports whether a queued Waiter could have a connection if one became free.
 func (p *Pool) servable(s *Values) bool {
-	return p.waiting[brief].Load() > 0 || p.waiting[long].Load() > 0 && p.limit.room(long, s) > 0
+	for k := range numClasses {
+		if p.waiting[k].Load() > 0 && p.limit.room(k, s) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
-// enqueue adds a Waiter to the queue of the reason's class.
-func (p *Pool) enqueue(h Holder, in *Inbox, want backend.Identity, reason Reason) *Waiter {
-	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason}
+// enqueue adds a Waiter to the queue of its class.
+func (p *Pool) enqueue(h Holder, in *Inbox, want backend.Identity, reason Reason, k class, who party) *Waiter {
+	w := &Waiter{pool: p, holder: h, inbox: in, want: want, reason: reason, class: k, party: who}
 	nl := p.limit
 	nl.mu.Lock()
 	w.since = clock() // under mu, so that the queues are in the order of since
 	if p.shut.Load() {
 		w.err = ErrClosed
 		nl.mu.Unlock()
+		nl.leave(k, who)
 		in.post(w)
 		return w
 	}
-	w.node = p.queue[reason.class()].push(w)
-	p.count(reason.class(), 1)
+	w.node = p.queue[k].push(w)
+	p.count(k, 1)
 	if p.waiters() == 1 {
 		p.armDeadline()
 	}
@@ -112,7 +122,7 @@ func (p *Pool) count(k class, n int32) {
 // dequeue takes w out of its queue. It returns false if w was answered or cancelled already. Called
 // with nodeLimit.mu locked.
 func (p *Pool) dequeue(w *Waiter) bool {
-	k := w.reason.class()
+	k := w.class
 	if w.node == nil || !p.queue[k].remove(w.node) {
 		return false
 	}
@@ -160,6 +170,9 @@ func (p *Pool) undialed(s *Values) (w *Waiter) {
 // that a Cancel sees the lease.
 func (p *Pool) answer(w *Waiter, l *Lease, err error) {
 	w.lease, w.err = l, err
+	if l == nil {
+		p.limit.leave(w.class, w.party)
+	}
 	p.metrics.waits.Add(1)
 	p.metrics.wait[w.reason].observe(clock() - w.since)
 	w.inbox.post(w)
@@ -174,7 +187,7 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 	if w == nil {
 		return false
 	}
-	k := w.reason.class()
+	k := w.class
 	if !p.limit.enter(k, s) { // a Get that hit was faster: the class may have no more
 		if w, _ = p.queue[brief].front(); w == nil {
 			return false
@@ -182,6 +195,7 @@ func (p *Pool) serve(c *conn, s *Values) bool {
 		k = brief
 	}
 	l := newLease(c, w.holder, w.inbox, w.want, w.reason)
+	l.class, l.party = w.class, w.party
 	if !p.lease(c, l, true) {
 		p.limit.exit(k)
 		return false

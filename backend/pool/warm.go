@@ -56,7 +56,7 @@ func (w *warmer) work() {
 		s := p.settings.Load()
 		p.limit.mu.Lock()
 		// Count total less leased: a connection between dialling and idle counts in neither of those.
-		free := int(p.total.Load() - p.leased[brief].Load() - p.leased[long].Load())
+		free := int(p.total.Load()) - sum(&p.leased)
 		if free < s.minIdle() && p.mayDial(s) && !p.limit.full(s) {
 			p.startDial(nil, backend.Identity{RESP: 2})
 		}

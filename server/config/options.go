@@ -133,7 +133,7 @@ var options = []*option{
 		help:  "Exclusive connections per node, of all users, in use and idle; 0: what the node's own `maxclients` leaves, less a tenth, or no limit if the node does not tell."},
 	{name: "pool-blocking-share", def: "40", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.PoolBlocking }, min: 1, max: 100},
-		help:  "Percent of these connections that blocking commands, MONITOR and the like may hold; the rest is for transactions and long values."},
+		help:  "Percent of these connections that blocking commands, MONITOR and the like may hold; the rest is for transactions and long values. A user and an address that have their share of them leave an eighth to others."},
 	{name: "pool-wait-timeout", def: "500", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.PoolWaitTimeout }, per: time.Millisecond, max: maxInt32},
 		help:  "Time a client waits for an exclusive connection before it is told to try again; 0: for ever."},
