@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"net"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unsafe"
+
+	"github.com/bytedance/gopkg/util/gopool"
 
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/codec"
@@ -25,10 +28,11 @@ type clientLine struct {
 }
 
 // clientList shows the clients of all loops, in the order in which they came, or those of the given
-// numbers in the given order.
-func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+// numbers in the given order. How many numbers there are, and how many clients, others decide: the
+// numbers are read off the loop, and the clients are visited in slices.
+func clientList(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	var filter clientFilter
-	var ids []int64
+	byID := false
 	switch words := args[2:]; {
 	case len(words) == 0:
 	case len(words) == 2 && strings.EqualFold(string(words[0]), "type"):
@@ -36,42 +40,90 @@ func clientList(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 			return s.refuse(cmd, refusal)
 		}
 	case len(words) > 1 && strings.EqualFold(string(words[0]), "id"):
-		for _, word := range words[1:] {
-			id, ok := parseInt(word)
-			if !ok {
-				return s.refuse(cmd, "ERR Invalid client ID")
-			}
-			ids = append(ids, id)
-		}
+		byID = true
 	default:
 		return s.refuse(cmd, errSyntax)
 	}
-	own := sizesOf(args)
-	list := func(l *loop) (lines []clientLine) {
-		for c := l.first; c != nil; c = c.next {
-			if !filter.admits(c) || ids != nil && !slices.Contains(ids, c.id) {
-				continue
-			}
-			asks := sizes{}
-			if c == s {
-				asks = own
-			}
-			lines = append(lines, clientLine{c.id, c.appendLine(nil, asks)})
-		}
-		return lines
+	if s.waiting > 0 {
+		return s.hold(pauseDraining)
 	}
-	return askEveryLoop(s, cmd, list, func(answers [][]clientLine) []byte {
-		lines := slices.Concat(answers...)
-		slices.SortFunc(lines, func(a, b clientLine) int { return cmp.Compare(a.id, b.id) })
-		if ids != nil {
-			lines = pickLines(lines, ids)
-		}
-		var text strings.Builder
-		for _, line := range lines {
-			text.Write(line.text)
-		}
-		return codec.AppendVerbatim(nil, "txt", text.String(), s.resp())
+	list := &listing{r: s.newRequest(cmd), filter: filter, own: sizesOf(args), resp: s.resp()}
+	s.pauseFor(pauseAnswering)
+	if !byID {
+		list.ask()
+		return true
+	}
+	words, home := newWordReader(bytes.Clone(raw)), s.loop
+	gopool.Go(func() {
+		ok := list.readIDs(words)
+		home.Post(func() {
+			if !ok {
+				list.r.done(codec.AppendError(nil, "ERR Invalid client ID"))
+				return
+			}
+			list.ask()
+		})
 	})
+	return true
+}
+
+// listing is a CLIENT LIST on its way.
+type listing struct {
+	r      *request
+	filter clientFilter
+	ids    []int64 // in the client's order; nil: all clients
+	sorted []int64
+	own    sizes
+	resp   int
+}
+
+// readIDs reads the numbers after CLIENT LIST ID. It reports whether all are numbers.
+func (list *listing) readIDs(words wordReader) bool {
+	for range 3 {
+		words.next()
+	}
+	for words.left() {
+		id, ok := parseInt(words.next())
+		if !ok {
+			return false
+		}
+		list.ids = append(list.ids, id)
+	}
+	list.sorted = slices.Sorted(slices.Values(list.ids))
+	return true
+}
+
+// ask has all loops write the lines of their clients.
+func (list *listing) ask() {
+	s := list.r.s
+	askEverySession(list.r, func(c *session) (line clientLine, wanted bool) {
+		if !list.filter.admits(c) {
+			return line, false
+		}
+		if list.ids != nil {
+			if _, found := slices.BinarySearch(list.sorted, c.id); !found {
+				return line, false
+			}
+		}
+		asks := sizes{}
+		if c == s {
+			asks = list.own
+		}
+		return clientLine{c.id, c.appendLine(nil, asks)}, true
+	}, list.reply)
+}
+
+// reply puts the lines together.
+func (list *listing) reply(lines []clientLine) []byte {
+	slices.SortFunc(lines, func(a, b clientLine) int { return cmp.Compare(a.id, b.id) })
+	if list.ids != nil {
+		lines = pickLines(lines, list.ids)
+	}
+	var text strings.Builder
+	for _, line := range lines {
+		text.Write(line.text)
+	}
+	return codec.AppendVerbatim(nil, "txt", text.String(), list.resp)
 }
 
 // pickLines returns the lines of those of ids that there are, a line as often as its number.

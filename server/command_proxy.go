@@ -41,11 +41,17 @@ func proxyReport[R any](s *session, cmd *router.Command, pins int, rows func(*te
 }
 
 func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	return askEveryLoop(s, cmd, (*loop).clientRows, func(answers [][]telemetry.ClientRow) []byte {
-		rows := slices.Concat(answers...)
+	if s.waiting > 0 {
+		return s.hold(pauseDraining)
+	}
+	resp := s.resp()
+	r := s.newRequest(cmd)
+	s.pauseFor(pauseAnswering)
+	askEverySession(r, func(c *session) (telemetry.ClientRow, bool) { return c.clientRow(), true }, func(rows []telemetry.ClientRow) []byte {
 		slices.SortFunc(rows, func(a, b telemetry.ClientRow) int { return int(a.ID - b.ID) })
-		return appendRecords(nil, rows, s.resp())
+		return appendRecords(nil, rows, resp)
 	})
+	return true
 }
 
 // appendRecords appends an array of rows.

@@ -10,14 +10,6 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// clientRows returns a row for each client of the loop. It runs on the loop.
-func (l *loop) clientRows() (rows []telemetry.ClientRow) {
-	for s := l.first; s != nil; s = s.next {
-		rows = append(rows, s.clientRow())
-	}
-	return rows
-}
-
 // clientRow makes the session's row. It runs on the session's loop.
 func (s *session) clientRow() telemetry.ClientRow {
 	remote, _ := s.addresses()

@@ -44,6 +44,7 @@ type loop struct {
 	held        []*session       // hold output back until the next tick
 	ready       []*session       // were paused and may go on
 	slicing     slicing          // what is too much for one turn
+	walks       []*walk          // that visit all sessions now
 	stranded    strandedRequests // wait for berth to learn of a node
 	dirty       []*session       // have output to write
 	staying     []*stay          // have bytes to flush on their lease

@@ -178,6 +178,9 @@ func (s *session) gone(c gnet.Conn, err error) {
 	if l.cron == s {
 		l.cron = s.next
 	}
+	for _, w := range l.walks {
+		w.leaves(s)
+	}
 	l.sessions--
 	s.prev, s.next = nil, nil
 	l.wakeIfBusy() // not After: this may run inside a flush of After's or the turn's

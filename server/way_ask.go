@@ -106,6 +106,33 @@ func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop)
 	return true
 }
 
+// askEverySession has every loop make something of each of its sessions that are wanted, in slices,
+// for a request that the client is paused for. join makes the reply of what all loops have made. It
+// runs on a goroutine of its own, because it may take long, and must not touch the session.
+func askEverySession[A any](r *request, make func(c *session) (made A, wanted bool), join func(all []A) (reply []byte)) {
+	home := r.s.loop
+	loops := home.srv.eachLoop()
+	var all []A // touched by home only, and by join after the last answer
+	left := len(loops)
+	for _, l := range loops {
+		l.Post(func() {
+			var some []A
+			l.walk(func(c *session) {
+				if made, wanted := make(c); wanted {
+					some = append(some, made)
+				}
+			}, func() {
+				home.Post(func() {
+					all = append(all, some...)
+					if left--; left == 0 {
+						r.offLoop(func() []byte { return join(all) })
+					}
+				})
+			})
+		})
+	}
+}
+
 // askLoops puts a question to every loop and waits for the answers, no longer than snapshotWait in
 // all. silent are the loops that have not answered by then. No loop may call it: it blocks.
 func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent []*loop) {

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+// A list of very many numbers is read while others have their turn, and has what was asked for.
+func TestListsOfVeryManyClientsKeepNobodyWaiting(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	watcher := startNeighbour(t, b.Addr())
+	asker := dial(t, b.Addr())
+	own := asker.Do("CLIENT", "ID").(int64)
+	words := []any{"CLIENT", "LIST", "ID"}
+	for i := range 1_000_000 {
+		words = append(words, 1_000_000+i)
+	}
+	words = append(words, own, own)
+	got := asker.Do(words...).(string)
+	if lines := strings.Split(strings.TrimSpace(got), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[0], fmt.Sprintf("id=%d ", own)) || !strings.HasPrefix(lines[1], fmt.Sprintf("id=%d ", own)) {
+		t.Errorf("got %.200q", got)
+	}
+	if got := asker.Do(append(words, "x")...); fmt.Sprint(got) != "ERR Invalid client ID" {
+		t.Errorf("got %.80v", got)
+	}
+	asker.WriteString(fmt.Sprintf("client list id %d\r\n", own))
+	if got := asker.Recv().(string); !strings.HasPrefix(got, fmt.Sprintf("id=%d ", own)) || strings.Count(got, "\n") != 1 {
+		t.Errorf("inline: %q", got)
+	}
+	watcher.check()
+}
+
+// A walk visits each session once, though some leave while it is on its way.
+func TestWalksVisitEachSessionThatStays(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	var ids []int64
+	for range 2*sliceSessions + 10 {
+		ids = append(ids, dial(t, b.Addr()).Do("CLIENT", "ID").(int64))
+	}
+	l := b.srv.eachLoop()[0]
+	ended := make(chan map[int64]int)
+	l.Post(func() {
+		visits := map[int64]int{}
+		l.walk(func(s *session) {
+			visits[s.id]++
+			if s.next != nil && len(visits) == sliceSessions { // the next that the walk would visit
+				s.next.kill(telemetry.Killed)
+			}
+		}, func() { ended <- visits })
+	})
+	visits := <-ended
+	missing := 0
+	for _, id := range ids {
+		switch visits[id] {
+		case 0:
+			missing++
+		case 1:
+		default:
+			t.Errorf("client %d was visited %d times", id, visits[id])
+		}
+	}
+	if missing != 1 {
+		t.Errorf("%d clients were not visited", missing)
+	}
+	asker := dial(t, b.Addr())
+	var listed []int64
+	for line := range strings.SplitSeq(strings.TrimSpace(asker.Do("CLIENT", "LIST").(string)), "\n") {
+		id, err := strconv.ParseInt(strings.TrimPrefix(strings.Fields(line)[0], "id="), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, id)
+	}
+	if !slices.IsSorted(listed) || len(listed) != len(ids) {
+		t.Errorf("%d clients are listed, of %d", len(listed), len(ids))
+	}
+	if left := func() int { n := make(chan int); l.Post(func() { n <- len(l.walks) }); return <-n }(); left != 0 {
+		t.Errorf("%d walks are left", left)
+	}
+}
