@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,16 +32,41 @@ func commandDocs(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 // commandInfo describes the commands of the given names, or all.
 func commandInfo(s *session, args [][]byte, out []byte) []byte {
 	c := s.loop.srv.commandCatalog()
-	names := args[2:]
-	if len(names) == 0 {
+	if len(args) == 2 {
 		return append(out, c.Whole[s.resp()]...)
 	}
+	return appendCommandInfo(out, c, args[2:], s.resp())
+}
+
+// namesOnLoop is how many commands a loop describes in one go.
+const namesOnLoop = 512
+
+// commandInfoAside describes very many commands off the loop: a client may name each a million
+// times.
+func commandInfoAside(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	if len(args) <= namesOnLoop {
+		return s.answerLocal(cmd, args)
+	}
+	c, resp := s.loop.srv.commandCatalog(), s.resp()
+	words := newWordReader(bytes.Clone(raw))
+	return s.offLoop(cmd, func() []byte {
+		words.next()
+		words.next()
+		var names [][]byte
+		for words.left() {
+			names = append(names, words.next())
+		}
+		return appendCommandInfo(nil, c, names, resp)
+	})
+}
+
+func appendCommandInfo(out []byte, c *router.Catalog, names [][]byte, resp int) []byte {
 	out = codec.AppendArray(out, len(names))
 	for _, name := range names {
 		if row, ok := c.Find(name); ok {
-			out = row.Append(out, s.resp())
+			out = row.Append(out, resp)
 		} else {
-			out = codec.AppendNull(out, s.resp())
+			out = codec.AppendNull(out, resp)
 		}
 	}
 	return out

@@ -99,7 +99,7 @@ func ownCommands() []ownCommand {
 
 		{name: "command", answer: commandAll},
 		{name: "command|count", answer: commandCount},
-		{name: "command|info", answer: commandInfo},
+		{name: "command|info", answer: commandInfo, run: commandInfoAside},
 		{name: "command|list", answer: commandList},
 		{name: "command|help", answer: commandHelp},
 		{name: "command|getkeys", run: commandGetKeys, embedded: true},

@@ -83,3 +83,29 @@ func TestWalksVisitEachSessionThatStays(t *testing.T) {
 		t.Errorf("%d walks are left", left)
 	}
 }
+
+// COMMAND's reply is long, and a client may ask for it very often, or for very many commands at once.
+func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	watcher := startNeighbour(t, b.Addr())
+	asker := dial(t, b.Addr())
+	const names = 20_000
+	words := []any{"COMMAND", "INFO"}
+	for i := range names {
+		words = append(words, []string{"nothing", "get"}[i%2])
+	}
+	if got := asker.Do(words...).([]any); len(got) != names || got[0] != nil || got[names-1].([]any)[0] != "get" {
+		t.Errorf("%d commands", len(got))
+	}
+	turns := b.sliceTurns()
+	b.feed(asker, strings.Repeat("COMMAND\r\n", 200))
+	for range 200 {
+		if got := asker.Recv().([]any); len(got) < 200 {
+			t.Fatalf("%d commands", len(got))
+		}
+	}
+	if b.sliceTurns() == turns {
+		t.Error("the replies were written in one go")
+	}
+	watcher.check()
+}

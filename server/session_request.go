@@ -82,6 +82,7 @@ func (s *session) newRequest(cmd *router.Command) *request {
 // answer gives the client a reply that berth makes itself, in the client's order.
 func (s *session) answer(cmd *router.Command, reply []byte) {
 	s.loop.stats.Answered(cmd, 0, reply)
+	s.loop.replied += len(reply)
 	if s.muteThis {
 		return
 	}
