@@ -202,6 +202,18 @@ func (l *Lease) Resume() {
 	}
 }
 
+// Ahead returns how many bytes have arrived and are not delivered. netpoll goes on reading while its
+// handler waits: of a reply that nobody takes, all of it.
+func (l *Lease) Ahead() (n int) {
+	c := l.conn
+	c.mu.Lock()
+	if c.in != nil {
+		n = len(c.in.b)
+	}
+	c.mu.Unlock()
+	return n + c.wire.nc.Reader().Len()
+}
+
 // deliver runs on the holder's loop. It delivers what conn.received has stored.
 func (l *Lease) deliver() {
 	if l.over || l.paused {
