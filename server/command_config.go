@@ -104,12 +104,9 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	}
 	home, settings, nodes := s.loop, s.loop.srv.settings, s.loop.srv.configurable()
 	own, before, theirs := sortSettings(settings.Load(), args[2:])
-	switch {
-	case nodes == 0 || theirs == nil:
+	if nodes == 0 || theirs == nil {
 		pairs := cloneArgs(args[2:])
 		return s.offLoop(cmd, func() []byte { return appendConfigSet(nil, settings, pairs) })
-	case bytes.Contains(bytes.ToLower(theirs), []byte("\r\nmaxmemory-clients\r\n")): // an argument, if not surely a name
-		return s.refuse(cmd, errSharedClients)
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
@@ -147,11 +144,6 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	})
 	return true
 }
-
-// errSharedClients refuses to let a node evict its clients: they are berth's connections, each of
-// which carries many of ours.
-const errSharedClients = "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - " +
-	"clients of the node are berth's connections, which its clients share"
 
 // sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets
 // berth's back.

@@ -73,7 +73,10 @@ func TestConfigSetReachesAllPrimaries(t *testing.T) {
 			"volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
 		"CONFIG GET timeout → [timeout 77]",
 		"CONFIG SET maxmemory 5 port 1 → ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
-		"CONFIG SET maxmemory-clients 5 → "+errSharedClients)
+		"CONFIG SET maxmemory-clients 5mb → OK", "CONFIG GET maxmemory-clients → [maxmemory-clients 5242880]")
+	if got := everywhere("maxmemory-clients"); got != "0 0 0 " {
+		t.Errorf("berth's maxmemory-clients is theirs, too, whose clients are berth's connections: %s", got)
+	}
 	if got := everywhere("maxmemory"); got != strings.Repeat("1073741824 ", 3) {
 		t.Errorf("what is refused in part was done in part: %s", got)
 	}

@@ -71,7 +71,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 		s.label.name = ""
 	}
 	s.become(s.loop.srv.newcomer())
-	s.authenticated = !s.loop.srv.nodes.Info().AuthRequired
+	s.admit(!s.loop.srv.nodes.Info().AuthRequired)
 	return s.say(cmd, "RESET")
 }
 
@@ -131,7 +131,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 			id := s.pipes.Identity()
 			id.User, id.Password = user, password
 			s.become(id)
-			s.authenticated = true
+			s.admit(true)
 			reply = answer(reply)
 		} else {
 			s.logFailedAuth(user, reply)

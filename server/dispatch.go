@@ -10,9 +10,8 @@ import (
 // was done, and the same request is dispatched again when it goes on.
 func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	s.muteThis = s.muteAll || s.muteNext == 1
-	if s.queued >= s.loop.srv.config().PipelineLimit {
-		s.loop.stats.Limit(telemetry.LimitPipeline)
-		return s.hold(pauseFull)
+	if s.isFull() {
+		return s.holdFull()
 	}
 	cmd, err := s.loop.srv.table().Lookup(args)
 	s.lastCmd = cmd

@@ -38,6 +38,11 @@ func (srv *server) meetLoops() error {
 		}
 		srv.seeds = append(srv.seeds, c)
 	}
+	reads, err := findReadSwitch(srv.seeds[0])
+	if err != nil {
+		slog.Warn("clients that are not served are read from until they reach their limits", "why", err)
+	}
+	srv.reads = reads
 	return nil
 }
 

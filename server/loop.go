@@ -40,6 +40,8 @@ type loop struct {
 
 	first       *session         // of all sessions, newest first
 	sessions    int              // how many there are
+	load        int              // bytes that its pipes carry for sessions, the replies to come included
+	weights     weights          // of the sessions that hold much
 	cron        *session         // the next to be looked after, nil: the first
 	held        []*session       // hold output back until the next tick
 	ready       []*session       // were paused and may go on
@@ -179,6 +181,9 @@ func (l *loop) wakeIfBusy() {
 // turn does all that is left to do, until nothing is.
 func (l *loop) turn() {
 	l.alone.turned()
+	if l.weights.grown > l.weights.soon {
+		l.weigh()
+	}
 	for {
 		for i := 0; i < len(l.ready); i++ {
 			l.ready[i].resume()
@@ -253,6 +258,7 @@ func (l *loop) tick() {
 	clear(l.gone)
 	l.gone = l.gone[:0]
 	l.tickSessions()
+	l.weigh()
 	l.tickParting()
 	l.rates.Tick(l.clock, &l.stats)
 }

@@ -106,7 +106,7 @@ func TestLongPipelineIsTakenInSlices(t *testing.T) {
 	c := dial(t, b.Addr())
 	c.Send("BLPOP", "list", "0")
 	awaitBlocked(t, node, 1)
-	b.feed(c, strings.Repeat("*1\r\n$4\r\nPING\r\n", n))
+	go c.TryWrite([]byte(strings.Repeat("*1\r\n$4\r\nPING\r\n", n)))
 	before := b.sliceTurns()
 	dial(t, node.Addr()).Do("RPUSH", "list", "x")
 	c.Recv()

@@ -6,11 +6,12 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 )
 
-// slowReaders holds leases that carry long replies faster than their clients read them. gnet does
-// not say when a client has read, so the clients are looked at again and again, at longer and
-// longer intervals.
+// slowReaders holds leases that carry long replies faster than their clients read them, and
+// sessions that take no request until their clients have read. gnet does not say when a client has
+// read, so the clients are looked at again and again, at longer and longer intervals.
 type slowReaders struct {
 	waiting []slowReader
+	full    []*session
 	pause   time.Duration // before the next look; 0: none is due
 }
 
@@ -39,6 +40,18 @@ func (p *slowReaders) wait(l *loop, st *stay) {
 	}
 }
 
+// watch has a session that is full go on when its client has read.
+func (p *slowReaders) watch(s *session) {
+	if s.isWatched {
+		return
+	}
+	s.isWatched = true
+	p.full = append(p.full, s)
+	if p.pause == 0 {
+		p.arm(s.loop, pourPauseMin)
+	}
+}
+
 func (p *slowReaders) arm(l *loop, pause time.Duration) {
 	p.pause = pause
 	time.AfterFunc(pause, func() { l.Post(func() { p.look(l) }) })
@@ -46,6 +59,7 @@ func (p *slowReaders) arm(l *loop, pause time.Duration) {
 
 // look has those go on whose clients have read.
 func (p *slowReaders) look(l *loop) {
+	last := p.pause
 	waiting := p.waiting
 	p.waiting = nil
 	some := false
@@ -60,12 +74,24 @@ func (p *slowReaders) look(l *loop) {
 			p.waiting = append(p.waiting, w)
 		}
 	}
+	full := p.full
+	p.full = nil
+	for _, s := range full {
+		s.isWatched = false
+		if s.closed {
+			continue
+		}
+		before := s.unread
+		s.unread = s.conn.OutboundBuffered()
+		some = some || s.unread < before
+		s.relieve()
+	}
 	pause := pourPauseMin
 	if !some {
-		pause = min(2*p.pause, pourPauseMax)
+		pause = min(2*last, pourPauseMax)
 	}
 	p.pause = 0
-	if len(p.waiting) > 0 {
+	if len(p.waiting)+len(p.full) > 0 {
 		p.arm(l, pause)
 	}
 }

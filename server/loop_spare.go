@@ -50,11 +50,20 @@ func (l *loop) request() *request {
 }
 
 func (l *loop) dropRequest(r *request) {
+	l.unload(r)
 	*r = request{}
 	if l.spares < maxSpareRequests {
 		r.next = l.spare
 		l.spare = r
 		l.spares++
+	}
+}
+
+// unload takes a request that is answered out of what the loop's pipes carry.
+func (l *loop) unload(r *request) {
+	if r.piped {
+		r.piped = false
+		l.load -= int(r.cost)
 	}
 }
 

@@ -49,6 +49,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
+	limitMemory()
 	srv := newServer(settings, nodes)
 	if err := srv.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)

@@ -39,6 +39,7 @@ type server struct {
 
 	client    *gnet.Client
 	listeners []net.Listener
+	reads     *readSwitch // nil: gnet cannot be kept from reading
 	seeds     []gnet.Conn // by which all loops were found; closed, but the poller may hold raw pointers
 	admin     *admin.Endpoint
 	started   time.Time
@@ -48,6 +49,7 @@ type server struct {
 	clientCap atomic.Int64 // how many there may be; set by each tick
 	lastID    atomic.Int64
 	refusals  flood // of lines in the log
+	evictions flood // of lines in the log
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
@@ -131,6 +133,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))
 	}
 	srv.capClients()
+	machineMemory() // reads files, so not on a loop first
 	return srv
 }
 

@@ -25,12 +25,13 @@ type session struct {
 	id   int64
 
 	// input
-	in     []byte // not taken yet: from inPos on
-	inPos  int
-	given  bool                 // in was given away: see give
-	parser *codec.RequestParser // while a request is partly read, else nil
-	large  *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
-	pause  pause
+	in      []byte // not taken yet: from inPos on
+	inPos   int
+	given   bool                 // in was given away: see give
+	parser  *codec.RequestParser // while a request is partly read, else nil
+	large   *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
+	pause   pause
+	reading reading // of the socket: see steerReading
 
 	// requests and replies
 	head, tail *request
@@ -38,12 +39,16 @@ type session struct {
 	waiting    int // of them, those a node owes a reply
 	writing    int // of those, the ones that are no plain reads
 	out        []byte
+	unread     int   // bytes of output that waited for the socket when it was written last
+	owed       int   // bytes that the queue stands for: see request.cost
+	expect     int32 // bytes that a reply is taken to have
 	side       side
 	topology   *router.Topology // by which the unanswered requests were routed
 
 	// who the client is
 	pipes         *pipe.Set
 	authenticated bool
+	admitted      int64 // since when authenticated is what it is, unix nanoseconds
 
 	// what the client is in the middle of
 	txn  *transaction
@@ -64,6 +69,8 @@ type session struct {
 	muteThis         bool  // the current request gets no reply
 	isReady, isDirty bool  // in loop.ready or loop.slicing, loop.dirty
 	isHeld           bool  // in loop.held
+	isWatched        bool  // in loop.slowReaders
+	isWeighed        bool  // in loop.weights
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
 	halfClosed       *halfClosed      // the client has closed its sending side
@@ -90,8 +97,9 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 	s.loop, s.conn = l, c
 	s.born, s.lastHeard = l.clock, l.clock
 	s.pipes = l.pipes.Attach(l.srv.newcomer())
-	s.authenticated = !l.srv.nodes.Info().AuthRequired
+	s.admit(!l.srv.nodes.Info().AuthRequired)
 	s.topology = l.srv.nodes.Topology()
+	s.expect = firstReply
 	s.next = l.first
 	if l.first != nil {
 		l.first.prev = s
@@ -99,6 +107,11 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 	l.first = s
 	l.sessions++
 	l.stats.Opened++
+}
+
+// admit enters whether the client may use commands, or must authenticate first.
+func (s *session) admit(authenticated bool) {
+	s.authenticated, s.admitted = authenticated, s.loop.clock
 }
 
 // end reads no further input and closes the session when all that it is owed has been written.

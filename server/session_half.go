@@ -73,6 +73,7 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 		fd: fd, file: os.NewFile(uintptr(fd), "half-closed client"), local: c.LocalAddr(), remote: c.RemoteAddr(),
 	}
 	s.conn = s.halfClosed
+	s.unread = 0
 	s.loop.gone = append(s.loop.gone, c)
 	return true
 }

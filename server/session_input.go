@@ -17,6 +17,9 @@ func (s *session) traffic(c gnet.Conn) {
 	l.alone.visit(l.clock)
 	l.stats.BytesIn += int64(len(buf))
 	s.lastHeard = l.clock
+	if s.reading != readsAll {
+		s.reading = readsUnsure
+	}
 	switch {
 	case s.closing || s.closed: // QUIT: the rest is ignored
 	case s.large != nil && s.large.missing > 0:
@@ -36,6 +39,7 @@ func (s *session) traffic(c gnet.Conn) {
 		s.keep(buf)
 		s.takeKept()
 	}
+	s.steerReading()
 	l.After()
 }
 
@@ -56,6 +60,7 @@ func (s *session) keep(b []byte) {
 		s.in = slices.Grow(s.in, max(len(b), len(s.in), announced))
 	}
 	s.in = append(s.in, b...)
+	s.grew(len(b))
 	s.checkInput()
 }
 

@@ -65,6 +65,7 @@ func (s *session) flush() {
 			return
 		}
 		s.checkOutput()
+		s.relieve()
 	}
 	if s.closing && s.head == nil {
 		s.part()
@@ -96,12 +97,17 @@ const maxHoldBack = int64(20 * time.Millisecond)
 func (s *session) checkOutput() {
 	buffered := s.conn.OutboundBuffered()
 	if buffered == 0 {
-		s.overSoft = 0
+		s.unread, s.overSoft = 0, 0
 		return
+	}
+	s.grew(max(0, buffered-s.unread))
+	s.unread = buffered
+	if s.reading != readsAll {
+		s.setReading()
 	}
 	limit := s.loop.srv.outputLimit(s)
 	switch {
-	case limit.Hard > 0 && buffered > limit.Hard:
+	case limit.Hard > 0 && buffered > limit.Hard, !s.authenticated && buffered > strangerUnread:
 		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
 		s.kill(telemetry.OutputHardLimit)
 	case limit.Soft > 0 && buffered > limit.Soft:

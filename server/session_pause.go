@@ -6,7 +6,7 @@ import "slices"
 // its input.
 //
 //	none ─▶ draining     replies owed elsewhere come first              ─▶ none
-//	     ─▶ full         client-pipeline-limit requests are unanswered  ─▶ none
+//	     ─▶ full         the client is owed too much, or does not read  ─▶ none
 //	     ─▶ leasing      the pool has no lease yet                      ─▶ none
 //	     ─▶ answering    berth runs the client's own command            ─▶ none
 //	     ─▶ vetting      a node says whether the user may run a command ─▶ none
@@ -24,7 +24,7 @@ type pause uint8
 const (
 	pauseNone        pause = iota
 	pauseDraining          // until every reply that the session is owed has come
-	pauseFull              // until fewer requests than client-pipeline-limit are unanswered
+	pauseFull              // until replies have come, or were read: see isFull
 	pauseLeasing           // until a lease is attached
 	pauseAnswering         // until the reply to the command that berth runs itself (AUTH, CONFIG, INFO …)
 	pauseVetting           // until a node has said whether the user may run the current request
@@ -120,7 +120,7 @@ func (s *session) pauseIsOver() bool {
 	case pauseDraining, pauseBlocked:
 		return s.waiting == 0
 	case pauseFull:
-		return s.queued < s.loop.srv.config().PipelineLimit
+		return s.roomAgain()
 	default: // none, or what ends it names it
 		return false
 	}
@@ -135,5 +135,6 @@ func (s *session) resume() {
 		s.execReply.run()
 	default:
 		s.takeKept()
+		s.steerReading()
 	}
 }

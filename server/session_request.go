@@ -16,6 +16,8 @@ type request struct {
 	state requestState
 	mute  bool   // CLIENT REPLY: its reply is not written
 	hops  uint8  // redirects followed and retries made
+	piped bool   // its cost is in loop.load
+	cost  uint32 // bytes: of the request and the reply it is expected to get; of the reply once that is parked
 	reply []byte // parked: came before its turn
 
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
@@ -71,6 +73,8 @@ func (s *session) enqueue(r *request) {
 func (s *session) newRequest(cmd *router.Command) *request {
 	r := s.loop.request()
 	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
+	r.cost = uint32(requestCost + s.expect)
+	s.owed += int(r.cost)
 	s.enqueue(r)
 	s.waiting++
 	if !cmd.Flags.Has(router.Readonly) {
@@ -97,8 +101,13 @@ func (s *session) answer(cmd *router.Command, reply []byte) {
 }
 
 func (r *request) park(reply []byte) {
+	s := r.s
 	r.state = requestParked
-	r.reply = append(r.s.loop.buf(), reply...)
+	s.loop.unload(r)
+	s.owed += len(reply) - int(r.cost)
+	r.cost = uint32(len(reply))
+	s.weighLater()
+	r.reply = append(s.loop.buf(), reply...)
 }
 
 // done ends the request with the reply its client gets. The bytes are copied.
@@ -110,8 +119,10 @@ func (r *request) done(reply []byte) {
 		return
 	}
 	if r.streams {
+		s.learn(clientWindow)
 		l.stats.Answered(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
 	} else {
+		s.learn(len(reply))
 		l.stats.Answered(r.cmd, l.clock-r.start, reply)
 	}
 	s.waiting--
@@ -176,6 +187,7 @@ func (s *session) dequeue() {
 		s.tail = nil
 	}
 	s.queued--
+	s.owed -= int(r.cost)
 	s.loop.dropRequest(r)
 }
 
@@ -191,5 +203,5 @@ func (s *session) abandon() {
 		}
 		r = next
 	}
-	s.head, s.tail, s.queued, s.waiting, s.writing = nil, nil, 0, 0, 0
+	s.head, s.tail, s.queued, s.waiting, s.writing, s.owed = nil, nil, 0, 0, 0, 0
 }

@@ -32,7 +32,9 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if t.Sharded() {
 		by.Slot = s.slotOf(cmd, args)
 	}
-	by.Client = (*blockedRequest)(s.newRequest(cmd))
+	r := s.newRequest(cmd)
+	s.charge(r, len(raw))
+	by.Client = (*blockedRequest)(r)
 	w := s.loop.lanes.NewWaiter(by, cmd, args)
 	s.blocked = w
 	s.pauseFor(pauseBlocked)

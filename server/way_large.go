@@ -8,7 +8,8 @@ import (
 )
 
 // shareLarge sends a request on a lease to the owner of its slot, because it is long or its reply
-// will be. Where there is no lease to be had it travels on the pipe like any other.
+// will be. Where there is no lease to be had it travels on the pipe, but not while the pipes of the
+// loop carry much: many long ones in a row would keep all others waiting.
 func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
 	addr := t.Shards()[shard].Primary
 	if st := s.stay; st != nil && st.watching && !st.goesOnLease(addr) || !s.loop.srv.config().PoolEnabled {
@@ -17,19 +18,28 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	if !s.turnTo(onLease, t) {
 		return false
 	}
-	switch s.stayAt(addr, pool.ReasonLarge) {
+	answer := s.stayAt(addr, pool.ReasonLarge)
+	if answer == leaseFailed {
+		s.stay.giveUpAsking()
+		if s.loop.load <= loopWindow {
+			s.expect = clientWindow // so that no other long one comes beside it
+			return s.sharePiped(cmd, t, shard, raw)
+		}
+		answer = s.stayAt(addr, pool.ReasonLarge) // asks again
+	}
+	switch answer {
 	case leaseWaiting:
 		return s.hold(pauseLeasing)
 	case leaseBusy:
 		return s.hold(pauseDraining)
-	case leaseFailed:
-		s.stay.giveUpAsking()
-		return s.sharePiped(cmd, t, shard, raw)
 	}
 	s.stay.track()
 	r := s.newRequest(cmd)
 	s.answerAfterOwnMessage(r)
 	r.parts = s.partsOf(raw)
+	for _, part := range r.parts {
+		s.charge(r, len(part))
+	}
 	if s.large != nil && slices.Contains(cmd.Categories, "@string") {
 		if get, err := s.loop.srv.table().Lookup(getArgs); err == nil {
 			s.loop.srv.heavy.add(get, args[cmd.First])

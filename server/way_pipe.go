@@ -148,6 +148,7 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 	if s.large != nil {
 		raw = bytes.Join(s.large.parts(), nil)
 	}
+	s.chargePipe(r, len(raw))
 	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}

@@ -362,7 +362,7 @@ func TestOutputLimitHitInTheMidstOfSubscriptionsLeavesNothing(t *testing.T) {
 	name := strings.Repeat("n", 64<<10)
 	const heard = 400 // more than the kernel holds for a client
 	l.holdFrom(afterAnswers(0))
-	b.feed(c, strings.Repeat(oneBehindTheOther("SUBSCRIBE "+name), heard)+oneBehindTheOther(subscriptionRun...))
+	b.feed(c, oneBehindTheOther("SUBSCRIBE"+strings.Repeat(" "+name, heard))+oneBehindTheOther(subscriptionRun...))
 	l.holdFrom(afterAnswers(heard))
 	b.awaitClients(t, 1)
 	if n := b.figures(t).Counters.LimitHits[telemetry.LimitOutputBuffer]; n != 1 {

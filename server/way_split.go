@@ -20,7 +20,9 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return false
 	}
 	l := s.loop
-	l.addJob(l.splitter.begin(s.newRequest(cmd), t, raw, (len(args)-1)/cmd.Step))
+	r := s.newRequest(cmd)
+	s.chargePipe(r, len(raw))
+	l.addJob(l.splitter.begin(r, t, raw, (len(args)-1)/cmd.Step))
 	return true
 }
 

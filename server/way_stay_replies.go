@@ -58,6 +58,7 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool 
 	}
 	r := s.newRequest(cmd)
 	r.sent = append([]byte(nil), raw...)
+	s.charge(r, len(raw))
 	s.answerAfterOwnMessage(r)
 	s.stay.send(r, raw, replies)
 	return true

@@ -157,6 +157,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	if !t.spoilt { // otherwise nothing of it will run
 		t.bytes = append(t.bytes, raw...)
+		s.grew(len(raw))
 		t.n++
 	}
 	return s.say(cmd, "QUEUED")
@@ -205,6 +206,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	s.txn = nil
 	s.pauseForExec(b)
 	t.bytes = append(t.bytes, execCommand...)
+	s.chargePipe(r, len(t.bytes))
 	if err := s.pipes.Shard(topology, shard).Send(t.bytes, r.replies(), r); err != nil {
 		r.lost(err)
 	}
@@ -228,6 +230,7 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	b := t.blob()
 	r.ends = b
 	r.parts = [][]byte{append(t.bytes, execCommand...)}
+	s.charge(r, len(t.bytes))
 	s.txn = nil
 	st.lease.Mark(b.dirt())
 	st.sendParts(r, r.replies())

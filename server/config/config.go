@@ -25,6 +25,8 @@ type Config struct {
 
 	MaxClients             int
 	Timeout                time.Duration // 0: idle clients stay
+	AuthTimeout            time.Duration // 0: clients need not authenticate soon
+	MaxMemoryClients       MemoryShare
 	ProtoMaxBulkLen        int
 	QueryBufferLimit       int
 	OutputLimits           OutputLimits
@@ -83,6 +85,20 @@ func (c *Config) Target() nodes.Target {
 		}
 	}
 	return t
+}
+
+// MemoryShare is a size, or a part of the memory that the process may have.
+type MemoryShare struct {
+	Bytes   int
+	Percent int // 0: Bytes says
+}
+
+// Of returns the size where the process may have so much memory.
+func (m MemoryShare) Of(all int) int {
+	if m.Percent > 0 {
+		return all / 100 * m.Percent
+	}
+	return m.Bytes
 }
 
 // OutputLimits are the limits on a client's unread replies, by class of client.

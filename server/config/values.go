@@ -81,6 +81,43 @@ func (v sizeValue) wants() string {
 	return fmt.Sprintf("a size such as 64mb, from %s to %s", formatMemory(v.min), formatMemory(v.max))
 }
 
+// memoryShareValue is a size, or a percentage of the memory that the process may have.
+type memoryShareValue struct {
+	oneWord
+	at func(*Config) *MemoryShare
+}
+
+func (v memoryShareValue) set(c *Config, words []string) error {
+	digits, percent := strings.CutSuffix(words[0], "%")
+	if !percent {
+		n, err := parseMemory(words[0])
+		if err == nil {
+			*v.at(c) = MemoryShare{Bytes: n}
+		}
+		return err
+	}
+	n, err := parseInteger(digits)
+	if err != nil || n < 1 || n > 100 {
+		return errors.New("argument must be a memory value, or a percentage from 1% to 100%")
+	}
+	*v.at(c) = MemoryShare{Percent: n}
+	return nil
+}
+
+func (v memoryShareValue) text(c *Config) string { return v.write(c, strconv.Itoa) }
+
+func (v memoryShareValue) lines(c *Config) []string { return []string{v.write(c, formatMemory)} }
+
+func (v memoryShareValue) write(c *Config, bytes func(int) string) string {
+	if m := v.at(c); m.Percent > 0 {
+		return strconv.Itoa(m.Percent) + "%"
+	}
+	return bytes(v.at(c).Bytes)
+}
+
+func (v memoryShareValue) unit() string  { return "bytes or percent" }
+func (v memoryShareValue) wants() string { return "a size such as 64mb, or a share such as 25%" }
+
 // durationValue is a duration: a number in the option's unit, or a number with a suffix (ms s m h
 // d).
 type durationValue struct {

@@ -16,6 +16,8 @@ const (
 	QueryBufferLimit
 	OutputHardLimit
 	OutputSoftLimit
+	AuthTimeout         // auth-timeout
+	ClientMemoryLimit   // maxmemory-clients
 	ReplyCutOff         // a reply was lost after the client had been sent its beginning
 	SubscriptionRefused // the user may not listen any more
 	SubscriptionLost    // the client's own connection for subscriptions
@@ -29,7 +31,7 @@ var reasonNames = [numReasons]string{
 	NotClosed: "", ClientClosed: "client closed", ConnectionError: "connection error", Quit: "quit", Killed: "CLIENT KILL",
 	Shutdown: "shutdown", IdleTimeout: "idle timeout", ProtocolError: "protocol error", HTTPRequest: "HTTP request",
 	QueryBufferLimit: "query buffer limit", OutputHardLimit: "output buffer hard limit", OutputSoftLimit: "output buffer soft limit",
-	ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
+	AuthTimeout: "not authenticated in time", ClientMemoryLimit: "memory of all clients", ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
 	TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved",
 }
 
@@ -46,6 +48,8 @@ const (
 	LimitTimeout
 	LimitTransactionCommands
 	LimitTransactionBytes
+	LimitAuthTimeout
+	LimitClientMemory
 	numLimits
 )
 
@@ -53,6 +57,7 @@ var limitNames = [numLimits]string{
 	LimitPipeline: "client-pipeline-limit", LimitQueryBuffer: "client-query-buffer-limit",
 	LimitOutputBuffer: "client-output-buffer-limit", LimitTimeout: "timeout",
 	LimitTransactionCommands: "transaction-max-commands", LimitTransactionBytes: "transaction-max-bytes",
+	LimitAuthTimeout: "auth-timeout", LimitClientMemory: "maxmemory-clients",
 }
 
 func (l Limit) String() string { return limitNames[l] }

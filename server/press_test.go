@@ -1,0 +1,503 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+// paced is a bystander that does SET and GET each millisecond and remembers how long they took.
+type paced struct {
+	stop, done chan struct{}
+	mu         sync.Mutex // guards took
+	took       []time.Duration
+	wrong      findings
+}
+
+func startPaced(t *testing.T, addr, password string) *paced {
+	t.Helper()
+	p := &paced{stop: make(chan struct{}), done: make(chan struct{})}
+	c, err := dialLoad(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if password != "" {
+		if a, err := c.do("AUTH", password); err != nil || a.text != "OK" {
+			t.Fatalf("AUTH: %v, %v", a, err)
+		}
+	}
+	go func() {
+		defer close(p.done)
+		defer c.close()
+		pace := time.NewTicker(time.Millisecond)
+		defer pace.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-p.stop:
+				return
+			case <-pace.C:
+			}
+			value := strconv.Itoa(i)
+			for _, step := range [][]string{{"SET", "press:bystander", value}, {"GET", "press:bystander"}} {
+				begin := time.Now()
+				a, err := c.do(step...)
+				if err != nil || a.text != "OK" && a.text != value {
+					p.wrong.add("%v: %v, %v", step, a, err)
+					return
+				}
+				p.mu.Lock()
+				p.took = append(p.took, time.Since(begin))
+				p.mu.Unlock()
+			}
+		}
+	}()
+	return p
+}
+
+// lap returns how the bystander fared since the last lap.
+func (p *paced) lap() string {
+	p.mu.Lock()
+	took := p.took
+	p.took = nil
+	p.mu.Unlock()
+	if len(took) == 0 {
+		return "not served"
+	}
+	slices.Sort(took)
+	return fmt.Sprintf("p50 %v p99 %v max %v of %d", took[len(took)/2], took[len(took)*99/100], took[len(took)-1], len(took))
+}
+
+func (p *paced) end(t *testing.T) {
+	t.Helper()
+	close(p.stop)
+	<-p.done
+	p.wrong.none(t, "errors of the bystander")
+}
+
+// residentMB is the memory of berth's process; that of the test with it, when berth runs in there.
+func residentMB(t *testing.T, b *loadedBerth) int {
+	t.Helper()
+	pid := "self"
+	if b.cmd != nil {
+		pid = strconv.Itoa(b.cmd.Process.Pid)
+	}
+	text, err := os.ReadFile("/proc/" + pid + "/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, _ := strconv.Atoi(strings.Fields(string(text))[1])
+	return pages * os.Getpagesize() >> 20
+}
+
+// holds is what clients make berth hold: all of them together, and the one that holds most. Requests count with the
+// replies that are expected.
+func holds(b *berthServer) (all, most int) {
+	type held struct{ all, most int }
+	loops, _ := askLoops(b.srv, func(l *loop) (h held) {
+		for s := l.first; s != nil; s = s.next {
+			n := s.weight()
+			h.all, h.most = h.all+n, max(h.most, n)
+		}
+		return h
+	})
+	for _, h := range loops {
+		all, most = all+h.all, max(most, h.most)
+	}
+	return all, most
+}
+
+// owesNothing fails the test if a client that waits for nothing is still charged for something.
+func owesNothing(t *testing.T, b *berthServer) {
+	t.Helper()
+	eventually(t, "all requests to be accounted for", func() bool {
+		loops, _ := askLoops(b.srv, func(l *loop) bool {
+			for s := l.first; s != nil; s = s.next {
+				if s.owed != 0 && s.head == nil {
+					return false
+				}
+			}
+			return l.load == 0
+		})
+		return !slices.Contains(loops, false)
+	})
+}
+
+// attacker sends a client's first bytes and then the same ones again and again, and does not read. stuck is closed
+// when nobody has taken anything from it for a while, or it is gone.
+type attacker struct {
+	conn  net.Conn
+	stuck chan struct{}
+}
+
+const stuckAfter = 500 * time.Millisecond
+
+func attack(t *testing.T, addr string, first, again []byte, times int) *attacker {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	a := &attacker{nc, make(chan struct{})}
+	go func() {
+		defer close(a.stuck)
+		if _, err := nc.Write(first); err != nil {
+			return
+		}
+		for range times {
+			_ = nc.SetWriteDeadline(time.Now().Add(stuckAfter))
+			if _, err := nc.Write(again); err != nil {
+				return
+			}
+		}
+	}()
+	return a
+}
+
+// TestAttackersOfMemoryLeaveTheBystanderAlone has clients ask for much and read nothing, or send much that cannot be
+// taken. What berth holds for each stays below a bound, and is given back when they have gone.
+func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
+	const password = "press"
+	gets := bytes.Repeat(codec.AppendCommandString(nil, "GET", "press:value"), 2000)
+	attacks := []struct {
+		name         string
+		clients      int
+		first, again []byte
+		times        int
+		password     string
+		each         int // bytes that berth may hold for one of them; 0: all are closed
+	}{
+		{"unauthenticated", 6, nil, gets, sized(200, 1000), password, 0},
+		{"do not read", sized(10, 50), nil, gets, sized(50, 1000), "", clientWindow + 512<<10},
+		{"large values", sized(4, 24), codec.AppendCommandString(nil, "GET", "press:large"), nil, 0, "", 4 << 20},
+		{"blocked", 3, codec.AppendCommandString(nil, "BLPOP", "press:list", "0"),
+			bytes.Repeat(codec.AppendCommandString(nil, "SET", "press:x", strings.Repeat("x", 1000)), 1000), sized(20, 200), "", 4 << 20},
+	}
+	for _, over := range []string{"standalone", "cluster"} {
+		for _, a := range attacks {
+			t.Run(over+"/"+a.name, func(t *testing.T) {
+				var backend string
+				var direct *redistest.Conn
+				switch {
+				case over == "cluster" && a.password != "":
+					return // who may come in is told by one node as by three
+				case over == "cluster":
+					backend = clusterURL(redistest.StartCluster(t, 3, 0))
+				case a.password != "":
+					backend = "redis://:" + a.password + "@" + redistest.Start(t, "--requirepass", a.password).Addr()
+				default:
+					backend = redistest.Start(t).Addr()
+				}
+				b := startLoaded(t, backend)
+				direct = dial(t, b.Addr())
+				if a.password != "" {
+					direct.Do("AUTH", a.password)
+				}
+				direct.Do("SET", "press:value", strings.Repeat("v", 10<<10))
+				direct.Do("SET", "press:large", strings.Repeat("v", sized(8<<20, 60<<20)))
+				direct.Close()
+				p := startPaced(t, b.Addr(), a.password)
+				lap := func(when string) {
+					figure(t, "%s, %s, %s: %s, RSS %d MB", over, a.name, when, p.lap(), residentMB(t, b))
+				}
+				time.Sleep(sized(300*time.Millisecond, 12*time.Second)) // lets the figures settle
+				lap("before")
+				before := residentMB(t, b)
+				var all []*attacker
+				for range a.clients {
+					all = append(all, attack(t, b.Addr(), a.first, a.again, a.times))
+				}
+				most := 0
+				for _, x := range all {
+					for waits := true; waits; {
+						select {
+						case <-x.stuck:
+							waits = false
+						case <-time.After(10 * time.Millisecond):
+						}
+						if b.inner != nil {
+							_, n := holds(b.inner)
+							most = max(most, n)
+						}
+					}
+				}
+				time.Sleep(sized(100*time.Millisecond, 5*time.Second)) // more for the figures
+				lap("during")
+				if b.inner != nil {
+					_, n := holds(b.inner)
+					if most = max(most, n); a.each > 0 && most > a.each {
+						t.Errorf("berth held %d KB for one client, more than %d KB", most>>10, a.each>>10)
+					}
+					if a.each == 0 {
+						b.inner.awaitClients(t, 1)
+					}
+					figure(t, "%s, %s: %d KB held for one client at most", over, a.name, most>>10)
+				}
+				for _, x := range all {
+					x.conn.Close()
+				}
+				if a.name == "blocked" { // the end of those comes after all that they have sent
+					direct = dial(t, b.Addr())
+					for range all {
+						direct.Do("RPUSH", "press:list", "x")
+					}
+					direct.Close()
+				}
+				if b.inner != nil {
+					b.inner.awaitClients(t, 1)
+					owesNothing(t, b.inner)
+				}
+				p.lap()
+				time.Sleep(sized(100*time.Millisecond, 10*time.Second))
+				lap("after")
+				figure(t, "%s, %s: RSS %d MB before, %d MB after", over, a.name, before, residentMB(t, b))
+				p.end(t)
+			})
+		}
+	}
+}
+
+// A client that asks for more than it reads gets all of it in order when it reads.
+func TestClientThatReadsLateMissesNothing(t *testing.T) {
+	for _, backend := range []string{sharedNode(t).Addr(), clusterURL(sharedCluster(t))} {
+		b := startBerth(t, backend)
+		c := dial(t, b.Addr())
+		value := strings.Repeat("v", 10<<10)
+		script(t, c, "SET press:late "+value+" → OK")
+		const rounds = 3000
+		var ask []byte
+		for i := range rounds {
+			ask = append(ask, pipeline("GET press:late", "PING "+strconv.Itoa(i))...)
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- c.TryWrite(ask) }()
+		eventually(t, "the client to be full", func() bool { return countPaused(b, pauseFull) == 1 })
+		for i := range rounds {
+			n := strconv.Itoa(i)
+			want := fmt.Sprintf("$%d\r\n%s\r\n$%d\r\n%s\r\n", len(value), value, len(n), n)
+			if got := strings.Join(replies(c, 2), ""); got != want {
+				t.Fatalf("round %d: %.80q", i, got)
+			}
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		script(t, c, "DEL press:late → 1")
+		owesNothing(t, b)
+		b.Stop()
+	}
+}
+
+// countPaused is how many sessions are paused for a reason.
+func countPaused(b *berthServer, why pause) (n int) {
+	counts, _ := askLoops(b.srv, func(l *loop) (n int) {
+		for s := l.first; s != nil; s = s.next {
+			if s.pause == why {
+				n++
+			}
+		}
+		return n
+	})
+	for _, k := range counts {
+		n += k
+	}
+	return n
+}
+
+// sendMuch writes as much as is taken of so many bytes, and says how much that was.
+func sendMuch(c *redistest.Conn, input string) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- c.TryWrite([]byte(input)) }()
+	return done
+}
+
+func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
+	defer bystander(t, b)()
+	c := dial(t, b.Addr())
+	b.feed(c, pipeline("BLPOP press:list 0"))
+	awaitBlocked(t, node, 1)
+	seen := b.readsOf(c)
+	const sets = 20000
+	sent := sendMuch(c, strings.Repeat(pipeline("SET press:k "+strings.Repeat("x", 1000)), sets))
+	seen.await(maxUntaken, redistest.Patience(10*time.Second))
+	eventually(t, "berth to stop reading", func() bool { return countReading(b, readsHangUp) == 1 })
+	if n := seen.bytes.Load(); n > maxUntaken+128<<10 {
+		t.Errorf("%d bytes were read of a client that is blocked", n)
+	}
+	node.Do(t, "RPUSH", "press:list", "x")
+	if got := fmt.Sprint(c.Recv()); got != "[press:list x]" {
+		t.Fatal(got)
+	}
+	for i := range sets {
+		if got := c.Recv(); got != "OK" {
+			t.Fatalf("SET %d: %v", i, got)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	owesNothing(t, b)
+}
+
+// countReading is how many sessions' sockets gnet was told to treat so.
+func countReading(b *berthServer, how reading) (n int) {
+	counts, _ := askLoops(b.srv, func(l *loop) (n int) {
+		for s := l.first; s != nil; s = s.next {
+			if s.reading == how {
+				n++
+			}
+		}
+		return n
+	})
+	for _, k := range counts {
+		n += k
+	}
+	return n
+}
+
+func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	b.feed(c, pipeline("BLPOP press:list 0"))
+	awaitBlocked(t, node, 1)
+	sent := sendMuch(c, strings.Repeat(pipeline("SET press:k "+strings.Repeat("x", 1000)), 200))
+	eventually(t, "berth to stop reading", func() bool { return countReading(b, readsHangUp) == 1 })
+	<-sent
+	c.Close()
+	b.awaitClients(t, 0)
+	awaitBlocked(t, node, 0)
+}
+
+// A client that has closed its sending side gets the replies to all that it has sent, however late it was read.
+func TestClientThatIsNotReadAndClosesItsSendingSideGetsAllReplies(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	nc, err := net.Dial("tcp", b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	value := strings.Repeat("v", 10<<10)
+	script(t, dial(t, b.Addr()), "SET press:half "+value+" → OK")
+	const gets = 2000
+	if _, err := io.WriteString(nc, strings.Repeat(pipeline("GET press:half"), gets)); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	want := gets * (len(value) + len("$10240\r\n\r\n"))
+	if n, _ := drained(t, nc, want); n != want {
+		t.Errorf("%d of %d bytes", n, want)
+	}
+}
+
+// Where gnet's fields are others, the limits close clients.
+func TestWithoutTheSwitchLimitsCloseABlockedClient(t *testing.T) {
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
+	b.srv.reads = nil
+	defer bystander(t, b)()
+	c := dial(t, b.Addr())
+	b.feed(c, pipeline("BLPOP press:list 0"))
+	awaitBlocked(t, node, 1)
+	_ = c.TryWrite([]byte(strings.Repeat(pipeline("SET press:k "+strings.Repeat("x", 1000)), 1100)))
+	if got := c.ReadAll(); got != "" {
+		t.Errorf("%q", got)
+	}
+	awaitBlocked(t, node, 0)
+	if _, err := findReadSwitch(&halfClosed{}); !errors.Is(err, errNoReadSwitch) {
+		t.Errorf("a connection that is not gnet's: %v", err)
+	}
+}
+
+func TestMaxmemoryClientsClosesTheOneThatHoldsMost(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	defer bystander(t, b)()
+	begin := func(size int) *redistest.Conn { // all of a long SET but its end
+		c := dial(t, b.Addr())
+		b.feed(c, "*3\r\n$3\r\nSET\r\n$7\r\npress:m\r\n$50000000\r\n"+strings.Repeat("x", size))
+		return c
+	}
+	excused := dial(t, b.Addr())
+	script(t, excused, "CLIENT NO-EVICT ON → OK")
+	b.feed(excused, "*3\r\n$3\r\nSET\r\n$7\r\npress:n\r\n$12000000\r\n"+strings.Repeat("x", 11<<20))
+	small, large := begin(2<<20), begin(10<<20)
+	b.set("maxmemory-clients", "20mb")
+	if got := large.ReadAll(); got != "" {
+		t.Errorf("%q", got)
+	}
+	b.awaitClients(t, 3)
+	if n := b.figures(t).Counters.LimitHits[telemetry.LimitClientMemory]; n != 1 {
+		t.Errorf("%d clients were closed for what they hold, want 1", n)
+	}
+	if all, _ := holds(b); all > 20<<20 {
+		t.Errorf("clients hold %d bytes", all)
+	}
+	b.set("maxmemory-clients", "0")
+	again := begin(30 << 20)
+	if all, _ := holds(b); all < 40<<20 {
+		t.Errorf("clients hold %d bytes, and no limit", all)
+	}
+	excused.WriteString(strings.Repeat("x", 12000000-11<<20) + "\r\n")
+	if got := excused.Recv(); got != "OK" {
+		t.Error(got)
+	}
+	for _, c := range []*redistest.Conn{small, again, excused} {
+		c.Close()
+	}
+	b.awaitClients(t, 1)
+	script(t, dial(t, b.Addr()), "DEL press:n → 1")
+}
+
+func TestClientThatDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
+	node := redistest.Start(t, "--requirepass", "press")
+	b := startBerth(t, "redis://:press@"+node.Addr(), "--auth-timeout", "1")
+	known, stranger := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, known, "AUTH press → OK")
+	script(t, stranger, "GET k → NOAUTH Authentication required.")
+	if got := stranger.ReadAll(); got != "" {
+		t.Errorf("%q", got)
+	}
+	b.awaitClients(t, 1)
+	script(t, known, "GET k → <nil>", "RESET → RESET", "AUTH press → OK", "GET k → <nil>")
+	if n := b.figures(t).Counters.LimitHits[telemetry.LimitAuthTimeout]; n != 1 {
+		t.Errorf("%d clients were closed, want 1", n)
+	}
+}
+
+// What a burst needed is given back although nothing more is allocated.
+func TestMemoryOfABurstIsReleased(t *testing.T) {
+	var m memory
+	m.hold(100 << 20)
+	if m.due(int64(time.Minute)) {
+		t.Error("clients hold the memory, and it is released")
+	}
+	m.hold(1 << 20)
+	if !m.due(int64(time.Minute)) {
+		t.Error("clients gave the memory back, and it is kept")
+	}
+	m.hold(100 << 20)
+	m.hold(1 << 20)
+	if m.due(int64(time.Minute + releasePause/2)) {
+		t.Error("memory is released again at once")
+	}
+	if !m.due(int64(time.Minute + releasePause)) {
+		t.Error("memory of the second burst is kept")
+	}
+}
