@@ -47,9 +47,9 @@ func Streamable(begun []byte, need int) bool {
 	return len(begun)+need >= StreamFrom
 }
 
-// A line has no length that is known before its end, and the script that makes it may make it as long
-// as it likes. One that cannot be handed out in parts is kept up to MaxLine bytes. Beyond that the
-// rest is dropped as it comes, and its receiver gets CutLine instead: neither the memory nor the
+// MaxLine is how many bytes of a line are kept that cannot be handed out in parts. The length of a
+// line is not known before its end, and a script makes it as long as it likes. The rest of a longer
+// line is dropped as it comes, and its receiver gets CutLine instead: neither the memory nor the
 // connection of others is the price.
 const MaxLine = 16 << 20
 

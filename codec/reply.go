@@ -54,9 +54,9 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 	pos, end, pending := s.pos, s.end, max(s.pending, 1)
 	if end == inText {
 		whole := false
-		if pos, whole, err = s.text(buf, pos); !whole {
+		if pos, whole = s.text(buf, pos); !whole {
 			s.pos = pos
-			return 0, err
+			return 0, nil
 		}
 		end = 0
 		pending--
@@ -77,11 +77,11 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 				pending--
 				continue
 			case kind == '+' || kind == '-':
-				next, whole, err := s.text(buf, pos)
+				next, whole := s.text(buf, pos)
 				pos = next
 				if !whole {
 					s.pos, s.end, s.pending = pos, inText, pending
-					return 0, err
+					return 0, nil
 				}
 				pending--
 				continue
@@ -169,20 +169,17 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 
 // text looks for the end of a simple string or an error of which pos is in the middle, or at the
 // beginning. whole: next is the offset after it. Otherwise what is before next will not be looked at
-// again, so that a line of any length need not be kept.
-func (s *ReplyScanner) text(buf []byte, pos int) (next int, whole bool, err error) {
-	i := bytes.IndexByte(buf[pos:], '\r')
-	switch {
-	case i < 0:
-		s.need = 2
-		return len(buf), false, nil
-	case pos+i+1 >= len(buf):
-		s.need = 1
-		return pos + i, false, nil
-	case buf[pos+i+1] != '\n':
-		return pos, false, errReplyLineEnd
+// again, so that a line of any length need not be kept. A CR or LF alone belongs to the line.
+func (s *ReplyScanner) text(buf []byte, pos int) (next int, whole bool) {
+	if i := bytes.Index(buf[pos:], lineEnd); i >= 0 {
+		return pos + i + len(lineEnd), true
 	}
-	return pos + i + 2, true, nil
+	if last := len(buf) - 1; buf[last] == '\r' {
+		s.need = 1
+		return last, false
+	}
+	s.need = 2
+	return len(buf), false
 }
 
 // length reads the length or count after the type byte at buf[pos]. next is the
