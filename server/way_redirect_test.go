@@ -382,3 +382,25 @@ func TestWordsOfScriptedErrorsDoNotMakeANodeSeemGone(t *testing.T) {
 	}
 	t.Logf("INFO has %d bytes", len(node.Do(t, "INFO").(string)))
 }
+
+// An error as long as its script likes comes through whole, and costs the bystander neither its connection nor its order.
+func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	stop := standBy(t, b, "beside")
+	c := dial(t, b.Addr())
+	c.SetTimeout(time.Minute)
+	want := "-MOVED 1 " + strings.Repeat("x", 40<<20) + "\r\n"
+	for _, script := range []string{"return {err='MOVED 1 '..string.rep('x', ARGV[1])}", "return redis.error_reply('MOVED 1 '..string.rep('x', ARGV[1]))"} {
+		if got := c.DoRaw("EVAL", script, 0, 40<<20); got != want {
+			t.Errorf("%d bytes came, not %d", len(got), len(want))
+		}
+	}
+	if got := c.Do("PING"); got != "PONG" {
+		t.Errorf("PING after it: %v", got)
+	}
+	if rounds, _ := stop(); rounds == 0 {
+		t.Error("the bystander did nothing")
+	}
+}
