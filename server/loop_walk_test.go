@@ -97,15 +97,14 @@ func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
 	if got := asker.Do(words...).([]any); len(got) != names || got[0] != nil || got[names-1].([]any)[0] != "get" {
 		t.Errorf("%d commands", len(got))
 	}
-	turns := b.sliceTurns()
 	b.feed(asker, strings.Repeat("COMMAND\r\n", 200))
+	if _, most := holds(b); most > 4<<20 {
+		t.Errorf("berth holds %d KB of replies that the client has not read", most>>10)
+	}
 	for range 200 {
 		if got := asker.Recv().([]any); len(got) < 200 {
 			t.Fatalf("%d commands", len(got))
 		}
-	}
-	if b.sliceTurns() == turns {
-		t.Error("the replies were written in one go")
 	}
 	watcher.check()
 }

@@ -304,9 +304,9 @@ func TestAShortenedRequestAsksForWhatIsLeft(t *testing.T) {
 		gone        time.Duration
 	}{
 		{"BLPOP k 1", "BLPOP k 0.6", 400 * time.Millisecond},
-		{"BLPOP k 0.5", "BLPOP k 0.001", 2 * time.Second},
+		{"BLPOP k 0.5", "BLPOP k 0.002", 2 * time.Second},
 		{"XREAD BLOCK 500 STREAMS s $", "XREAD BLOCK 300 STREAMS s 5-1", 200 * time.Millisecond},
-		{"XREAD BLOCK 5 STREAMS s $", "XREAD BLOCK 1 STREAMS s 5-1", time.Second},
+		{"XREAD BLOCK 5 STREAMS s $", "XREAD BLOCK 2 STREAMS s 5-1", time.Second},
 		{"XREAD BLOCK 0 STREAMS s $", "XREAD BLOCK 0 STREAMS s 5-1", time.Second},
 		{"BLPOP k 0", "BLPOP k 0", time.Second},
 		{"BLPOP k never", "BLPOP k never", time.Second},

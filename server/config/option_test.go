@@ -20,6 +20,8 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 		return fmt.Sprint(*v.at(defaultConfig()) + 1), "many"
 	case sizeValue:
 		return "3mb", "3 potatoes"
+	case memoryShareValue:
+		return "30%", "130%"
 	case durationValue:
 		return fmt.Sprint(int(*v.at(defaultConfig())/v.per) + 1), "soon"
 	case choiceValue[bool]:
