@@ -32,7 +32,7 @@ const AnySlot = -3
 // own control connections have heard from the nodes themselves. There the request of a liar meets the
 // same rights and the same keys, and is sent on at most so many times. So credentials never go to an
 // address that a client has chosen, and the topology is never written here: a MOVED asks for a round,
-// of which there is at most one a second.
+// of which there is at most one a second while none finds a change.
 func Follow(reply []byte, slot int, hops uint8, most int, nodes Places) (to router.Redirect, how Redirection) {
 	to, ok := router.ParseRedirect(reply, "")
 	if !ok {

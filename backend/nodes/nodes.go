@@ -30,7 +30,7 @@ import (
 type Nodes struct {
 	target   Target
 	settings *Settings
-	gap      time.Duration // the least time between the beginnings of two rounds
+	gap      time.Duration // the least time between the beginnings of two rounds that find no change
 
 	topology atomic.Pointer[router.Topology]
 	info     atomic.Pointer[Info]
@@ -49,6 +49,7 @@ type Nodes struct {
 
 	// Owned by the goroutine of run, and by Connect before that starts.
 	announced *router.Topology // what OnChange and the log were told last
+	changedAt time.Time        // when a round last found another topology
 	backOff   time.Duration    // 0 after a round that succeeded
 	warned    string           // the latest complaint that is not a failure
 	epoch     int64            // Sentinels' number of the failover that made the primary
@@ -63,8 +64,12 @@ type Options struct {
 	gap      time.Duration // for tests; 0: refreshGap
 }
 
-// refreshGap is the least time between two rounds.
-const refreshGap = time.Second
+const (
+	// refreshGap is the least time between two rounds that find no change.
+	refreshGap = time.Second
+	// changing is for how many gaps after a change the next one is looked for sooner.
+	changing = 3
+)
 
 // Health is how the latest round went.
 type Health struct {
@@ -171,7 +176,8 @@ func (n *Nodes) SetTopologyInterval(d time.Duration) {
 }
 
 // Refresh asks for a round and returns at once. However often it is called, there is one round at a
-// time, and rounds begin at least a second apart. A call during a round leads to one more round.
+// time, and rounds begin at least a second apart, or a tenth of that while rounds find changes. A
+// call during a round leads to one more round.
 func (n *Nodes) Refresh() { offer(n.refreshWanted) }
 
 // Suspect is called when a node has not answered for long. In a Cluster another node may know that it

@@ -54,9 +54,15 @@ func (n *Nodes) pause() time.Duration {
 
 // shortest returns the time from the beginning of this round to the next one if Refresh is called.
 // Until a node has answered, only the back-off counts, so that berth is ready soon after its nodes.
+// After a round that has found a change, more may change soon: slots are being moved, and until a
+// round says so their requests take a detour. A client's script can ask for rounds by a MOVED of its
+// own, but it cannot make one find a change.
 func (n *Nodes) shortest() time.Duration {
-	if n.Health().At.IsZero() {
+	switch {
+	case n.Health().At.IsZero():
 		return n.backOff
+	case time.Since(n.changedAt) < changing*n.gap:
+		return n.gap / 10
 	}
 	return n.gap
 }
@@ -122,7 +128,7 @@ func (n *Nodes) announce() {
 	if old.Equal(now) {
 		return
 	}
-	n.announced = now
+	n.announced, n.changedAt = now, time.Now()
 	n.stats.changes.Add(1)
 	slog.Info("topology changed", "change", old.Changes(now), "now", now)
 	if f := n.onChange.Load(); f != nil {
