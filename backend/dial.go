@@ -3,9 +3,6 @@ package backend
 import (
 	"errors"
 	"net"
-	"strconv"
-
-	"github.com/berth-proxy/berth/codec"
 )
 
 // Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop.
@@ -58,26 +55,4 @@ func DialError(err error) error {
 		return op.Err
 	}
 	return err
-}
-
-// Handshake returns the commands that make a fresh connection one of the identity, and how many
-// replies they bring.
-func Handshake(id Identity) (b []byte, replies int) {
-	if id.Authenticated() {
-		if id.User != "" {
-			b = codec.AppendCommandString(b, "AUTH", id.User, id.Password)
-		} else {
-			b = codec.AppendCommandString(b, "AUTH", id.Password)
-		}
-		replies++
-	}
-	if id.RESP == 3 {
-		b = codec.AppendCommandString(b, "HELLO", "3")
-		replies++
-	}
-	if id.DB > 0 {
-		b = codec.AppendCommandString(b, "SELECT", strconv.Itoa(id.DB))
-		replies++
-	}
-	return b, replies
 }

@@ -9,17 +9,13 @@ import (
 // the same Identity may share a pipe. A lease is switched to its holder's DB and RESP before the
 // holder's first command, but never to another user.
 //
-// User and Password are what the client itself gave to AUTH or HELLO. If both are empty, it is the
-// node's default user and no AUTH is sent. A Password without a User is the one-argument AUTH.
+// A password is not part of an Identity: a user stays the same user when the password is replaced,
+// and a user without a password may be given any. Logins knows how to log in.
 type Identity struct {
-	User     string
-	Password string
-	DB       int
-	RESP     int // 2 or 3
+	User string // "": the default user; see UserNamed
+	DB   int
+	RESP int // 2 or 3; 0: the node is told nothing at the beginning, no client's command may follow
 }
-
-// Authenticated reports whether a connection of this identity begins with AUTH.
-func (id Identity) Authenticated() bool { return id.User != "" || id.Password != "" }
 
 // HostOf returns the address of a client without the port; the zero address for one on a unix
 // socket, or without an address.
@@ -30,4 +26,13 @@ func HostOf(addr net.Addr) netip.Addr {
 	}
 	host, _ := netip.AddrFromSlice(tcp.IP)
 	return host.Unmap()
+}
+
+// UserNamed returns the Identity's User for a name in AUTH. The default user is the same user
+// whether AUTH names it, AUTH has a password alone, or no AUTH was sent.
+func UserNamed(name string) string {
+	if name == "default" {
+		return ""
+	}
+	return name
 }

@@ -22,7 +22,7 @@ type Link struct {
 	kind    string // of the owner, "pipe" or "feed", for the log
 	addr    string // of the node
 	state   LinkState
-	shake   int // handshake replies to come
+	shake   Handshake
 	backOff BackOff
 	lastErr *LostError // why the link was lost last; nil: it never was
 	lostAt  int64      // when it was lost last, unix nanoseconds
@@ -72,30 +72,28 @@ func (k *Link) MayBegin(now int64) bool { return k.state == Down && k.backOff.Ov
 // Begin is the owner's word that it dials.
 func (k *Link) Begin() { k.move(Dialing) }
 
-// Opened is the owner's word that the socket is connected. It returns the handshake to write first.
-// The link is up at once if there is none. opened is false if the link was given up while it was
-// dialled: the owner must close the socket.
-func (k *Link) Opened(id Identity, now int64) (handshake []byte, opened bool) {
+// Opened is the owner's word that the socket is connected. It returns what to write first, or why the
+// connection must end. The link is up at once if no handshake is needed. opened is false if the link
+// was given up while it was dialled: the owner must close the socket.
+func (k *Link) Opened(shake Handshake, now int64) (first []byte, opened bool, err error) {
 	if k.state != Dialing {
-		return nil, false
+		return nil, false, nil
 	}
 	k.move(Shaking)
-	handshake, k.shake = Handshake(id)
-	if k.shake == 0 {
+	k.shake = shake
+	if first, err = k.shake.Begin(); err == nil && k.shake.Over() {
 		k.up(now)
 	}
-	return handshake, true
+	return first, true, err
 }
 
-// Shaken takes one reply of the handshake. The last one brings the link up.
-func (k *Link) Shaken(reply []byte, now int64) error {
-	if reply[0] == '-' {
-		return &LostError{Addr: k.addr, Refusal: string(reply[1 : len(reply)-2])}
-	}
-	if k.shake--; k.shake == 0 {
+// Shaken takes one reply of the handshake, and returns what to write next. The last one brings the
+// link up.
+func (k *Link) Shaken(reply []byte, now int64) (next []byte, err error) {
+	if next, err = k.shake.Reply(reply); err == nil && k.shake.Over() {
 		k.up(now)
 	}
-	return nil
+	return next, err
 }
 
 // up ends the handshake. The log has one line each time a link goes up, and one when it goes down
@@ -123,7 +121,7 @@ func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostErro
 	if k.state != Down { // berth shuts down: the dial of a link that was ended has failed as well
 		k.move(Down)
 	}
-	k.shake = 0
+	k.shake = Handshake{}
 	if worked {
 		k.backOff.Worked()
 	} else {

@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// logins knows no user.
+var logins Logins
+
 func TestALinkMovesAlongItsDrawingOnly(t *testing.T) {
 	legal := map[[2]LinkState]bool{
 		{Down, Dialing}: true, {Dialing, Shaking}: true, {Shaking, Up}: true,
@@ -40,7 +43,7 @@ func TestALinkThatFailsPausesLongerEachTimeAndOneThatWorkedNotAtAll(t *testing.T
 		}
 	}
 	k.Begin()
-	k.Opened(Identity{}, 2000)
+	k.Opened(logins.Handshake("node:1", Identity{}), 2000)
 	k.Lost(errors.New("reset"), true, int64(time.Hour))
 	if !k.MayBegin(int64(time.Hour)) || k.Since() != int64(time.Hour) {
 		t.Errorf("retryAt %d, since %d", k.backOff.until, k.Since())
@@ -51,7 +54,7 @@ func TestALinkThatWasGivenUpWhileItWasDialledOpensNoMore(t *testing.T) {
 	k := NewLink("feed", "node:1")
 	k.Begin()
 	k.Lost(ErrRetired, true, 1)
-	if _, opened := k.Opened(Identity{}, 2); opened || k.State() != Down {
+	if _, opened, _ := k.Opened(logins.Handshake("node:1", Identity{}), 2); opened || k.State() != Down {
 		t.Errorf("opened %v, state %d", opened, k.State())
 	}
 }
@@ -67,15 +70,15 @@ func TestALinkLogsOnceThatItIsUpAndOnceThatItIsLost(t *testing.T) {
 		k.Begin()
 		k.Lost(errors.New("refused"), false, 1)
 		k.Begin()
-		k.Opened(Identity{Password: "p", DB: 1}, 2)
-		for range 2 { // AUTH, SELECT
-			if err := k.Shaken([]byte("+OK\r\n"), 3); err != nil {
+		k.Opened(logins.Handshake("node:1", Identity{DB: 1, RESP: 2}), 2)
+		for range 2 { // PING, SELECT
+			if _, err := k.Shaken([]byte("+OK\r\n"), 3); err != nil {
 				t.Fatal(err)
 			}
 		}
 		k.Lost(ErrHungUp, true, 4, "unanswered", 7)
 		k.Begin()
-		k.Opened(Identity{}, 5)
+		k.Opened(logins.Handshake("node:1", Identity{}), 5)
 		k.Lost(ErrRetired, true, 6)
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 		want := []string{kind + ` up" node=node:1`, kind + ` down" node=node:1 why="connection to node:1: closed by the node" unanswered=7`,

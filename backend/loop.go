@@ -25,6 +25,8 @@ type Loop interface {
 
 // LinkSettings are what pipes and feeds look up while berth runs. All loops share them.
 type LinkSettings struct {
+	Logins Logins // its hooks are set before the first loop begins
+
 	dialTimeout atomic.Int64
 	timeout     atomic.Int64
 

@@ -73,6 +73,7 @@ type LostError struct {
 	Sent    bool   // the node may have executed the request
 	Begun   bool   // of a lease: a reply had begun to arrive
 	Refusal string // the node's own words if it refused the connection, its AUTH or its SELECT; else ""
+	Login   bool   // the Refusal says that the node accepts no password that is known for the user
 	Err     error  // the cause if there is no Refusal
 }
 

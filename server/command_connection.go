@@ -71,7 +71,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 		s.label.name = ""
 	}
 	s.become(s.loop.srv.newcomer())
-	s.admit(!s.loop.srv.nodes.Info().AuthRequired)
+	s.admit(!s.loop.srv.nodes.AuthRequired())
 	return s.say(cmd, "RESET")
 }
 
@@ -84,13 +84,34 @@ func (s *session) become(id backend.Identity) {
 	}
 	s.pipes.Detach()
 	s.pipes = s.loop.pipes.Attach(id)
-	if old.User != id.User || old.Password != id.Password {
+	if old.User != id.User {
 		s.dropKept("another user")
 	}
 	if st := s.stay; st != nil { // also one that is only waiting for what it is owed before it goes: it may be used again
 		st.rebind(id)
 	}
 }
+
+// authRefusal is why an AUTH is not for a node; "" if it is.
+func (s *session) authRefusal(args [][]byte) string {
+	for _, word := range args[1:] {
+		if tooLong(string(word)) {
+			return errCredential
+		}
+	}
+	return ""
+}
+
+// helloRefusal is why a HELLO is not for a node; "" if it is.
+func (s *session) helloRefusal(args [][]byte) string {
+	if h := parseHello(args, s.resp()); tooLong(h.user) || tooLong(h.password) {
+		return errCredential
+	}
+	return ""
+}
+
+// tooLong reports whether a user name or password opens no connection.
+func tooLong(word string) bool { return len(word) > backend.MaxCredential }
 
 // auth has a node check a user and password.
 func auth(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
@@ -106,19 +127,14 @@ func auth(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return s.authenticate(cmd, user, password, func(reply []byte) []byte { return reply })
 }
 
-// authCommand is AUTH with a user, or without one.
-func authCommand(user, password string) []byte {
-	if user == "" {
-		return codec.AppendCommandString(nil, "AUTH", password)
-	}
-	return codec.AppendCommandString(nil, "AUTH", user, password)
-}
-
 // authenticate sends AUTH to a node. When it agrees the client is that user from now on; then
 // answer makes the client's reply of the node's +OK. An error goes to the client as it is.
 func (s *session) authenticate(cmd *router.Command, user, password string, answer func(reply []byte) []byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
+	}
+	if tooLong(user) || tooLong(password) {
+		return s.refuse(cmd, errCredential)
 	}
 	t := s.loop.srv.nodes.Topology()
 	shard, text := shardOf(t, noSlot, s.id)
@@ -128,10 +144,9 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	r := s.newRequest(cmd)
 	r.ends = settle(func(r *request, reply []byte) {
 		if reply[0] == '+' {
-			id := s.pipes.Identity()
-			id.User, id.Password = user, password
-			s.become(id)
+			s.become(s.loggedIn(user, password))
 			s.admit(true)
+			s.pipes.Shard(t, shard).Ready() // it notices when the user is deleted
 			reply = answer(reply)
 		} else {
 			s.logFailedAuth(user, reply)
@@ -139,7 +154,7 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		r.done(reply)
 	})
 	s.pauseFor(pauseAnswering)
-	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(authCommand(user, password), 1, r); err != nil {
+	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(backend.AppendAuth(nil, user, password), 1, r); err != nil {
 		r.lost(err)
 	}
 	return true
@@ -159,12 +174,17 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if h.refusal != "" {
 		return s.refuse(cmd, h.refusal)
 	}
-	if h.wrong == "" && !s.authenticated && !h.withAuth {
-		h.wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
-			"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
-	}
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
+	}
+	if h.wrong == "" && !s.authenticated && !h.withAuth {
+		switch s.vet() {
+		case turnedAway:
+			h.wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
+				"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+		case knocking:
+			return false
+		}
 	}
 	finish := func() []byte {
 		if h.withName {

@@ -31,7 +31,12 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, cmd.Refusal())
 	}
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
-		return s.refuse(cmd, errNoAuth)
+		switch s.vet() {
+		case turnedAway:
+			return s.refuse(cmd, errNoAuth)
+		case knocking:
+			return false
+		}
 	}
 	if s.subscribed() && s.resp() == 2 && !cmd.Is(router.WhileSubscribed) {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+

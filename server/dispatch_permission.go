@@ -73,7 +73,7 @@ var mayTransact = &question{append(slices.Clone(multiCommand), execCommand...), 
 
 // userOf is whom permissions belong to.
 func userOf(id backend.Identity) backend.Identity {
-	return backend.Identity{User: id.User, Password: id.Password}
+	return backend.Identity{User: id.User}
 }
 
 // Reply is a backend.Receiver's: any answer but NOPERM says that the user may.

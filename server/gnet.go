@@ -69,6 +69,7 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	l := srv.loops[el]
 	if l == nil {
 		l = newLoop(srv, el)
+		l.pipes.OnRefused = l.expel
 		srv.loops[el] = l
 	}
 	return l

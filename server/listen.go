@@ -225,7 +225,7 @@ func turnAway(conn net.Conn, reply string) {
 // the network to keep strangers out. As long as no node has said whether it asks for a password,
 // strangers stay out as well.
 func (srv *server) protects() bool {
-	return srv.config().ProtectedMode && !srv.nodes.Info().AuthRequired
+	return srv.config().ProtectedMode && !srv.nodes.AuthRequired()
 }
 
 // isLocal reports whether a client is on this machine, as Redis decides it: by a loopback address,

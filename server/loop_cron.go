@@ -45,7 +45,7 @@ func (s *session) check(topology *router.Topology) {
 	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
 		l.stats.Limit(telemetry.LimitTimeout)
 		s.kill(telemetry.IdleTimeout)
-	case !s.authenticated && cfg.AuthTimeout > 0 && s.waiting == 0 && time.Duration(l.clock-s.admitted) > cfg.AuthTimeout:
+	case s.stranger() && cfg.AuthTimeout > 0 && s.waiting == 0 && time.Duration(l.clock-s.admitted) > cfg.AuthTimeout:
 		l.stats.Limit(telemetry.LimitAuthTimeout)
 		s.kill(telemetry.AuthTimeout)
 	case s.overSoft > 0:

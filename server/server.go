@@ -18,6 +18,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -116,7 +117,10 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 		poolSettings: pool.NewSettings(poolValues(cfg)),
 	}
 	srv.heavy.seed = maphash.MakeSeed()
-	srv.pools = pool.NewPools(srv.poolSettings)
+	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
+	logins := &srv.pipeSettings.Logins
+	logins.OnDemand = nodes.Demands
+	logins.OnFree = srv.pools.Forget
 	table := router.WithOwn()
 	srv.own = newOwnIndex(table)
 	srv.commands.Store(table)
@@ -160,7 +164,7 @@ func (srv *server) configure(cfg *config.Config) {
 // to be made ahead: they are to be there before the first client asks. Where clients have to
 // authenticate, no user is known before the first one comes.
 func (srv *server) openPools() {
-	if srv.config().PoolMinIdle == 0 || srv.nodes.Info().AuthRequired {
+	if srv.config().PoolMinIdle == 0 || srv.nodes.AuthRequired() {
 		return
 	}
 	for _, s := range srv.nodes.Topology().Shards() {
@@ -343,4 +347,20 @@ func (l *loop) killAll() {
 		s.kill(telemetry.Shutdown)
 		s = next
 	}
+}
+
+// expel begins the expulsion of the clients that send on the pipes of a set.
+func (l *loop) expel(set *pipe.Set, why *backend.LostError) {
+	l.Post(func() {
+		var all []*session
+		for s := l.first; s != nil; s = s.next {
+			if s.pipes == set && !s.stranger() {
+				all = append(all, s)
+			}
+		}
+		if len(all) > 0 {
+			limited(&l.srv.refusals, slog.LevelWarn, "clients closed", "why", why, "user", set.Identity().User, "clients", len(all))
+			l.addJob(&expulsion{sessions: all, why: why.Refusal})
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
@@ -47,7 +48,8 @@ type session struct {
 
 	// who the client is
 	pipes         *pipe.Set
-	authenticated bool
+	authenticated bool  // it gave a password, or needed none when it came
+	isTurnedAway  bool  // a node has said so of the current request: see vet
 	admitted      int64 // since when authenticated is what it is, unix nanoseconds
 
 	// what the client is in the middle of
@@ -92,12 +94,24 @@ type label struct{ name, libName, libVer string }
 // resp is the protocol version of the client's replies.
 func (s *session) resp() int { return s.pipes.Identity().RESP }
 
+// stranger reports whether the client has given no password where a node wants one, as far as is known.
+func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.AuthRequired() }
+
+// loggedIn returns the client's identity as a user whose password a node has just accepted. From now
+// on berth logs in with that password as this user, for all its clients.
+func (s *session) loggedIn(name, password string) backend.Identity {
+	id := s.pipes.Identity()
+	id.User = backend.UserNamed(name)
+	s.loop.srv.pipeSettings.Logins.Accepted(id.User, password)
+	return id
+}
+
 // opened is the loop's word that the client's socket is ours.
 func (s *session) opened(l *loop, c gnet.Conn) {
 	s.loop, s.conn = l, c
 	s.born, s.lastHeard = l.clock, l.clock
 	s.pipes = l.pipes.Attach(l.srv.newcomer())
-	s.admit(!l.srv.nodes.Info().AuthRequired)
+	s.admit(!l.srv.nodes.AuthRequired())
 	s.topology = l.srv.nodes.Topology()
 	s.expect = firstReply
 	s.next = l.first

@@ -54,7 +54,7 @@ func (s *session) setAside() {
 
 // mayBeAside reports whether the index-th argument of a command is one that only the node looks at.
 func (s *session) mayBeAside(name []byte, index int) bool {
-	if name == nil || s.txn != nil || !s.authenticated || s.subscribed() || s.monitors() {
+	if name == nil || s.txn != nil || s.stranger() || s.subscribed() || s.monitors() {
 		return false
 	}
 	cmd, err := s.loop.srv.table().Lookup([][]byte{name})

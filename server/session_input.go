@@ -125,7 +125,7 @@ func (s *session) take(buf []byte) (taken int) {
 	if p == nil {
 		p = l.parser()
 	}
-	limits := l.srv.limits(s.authenticated)
+	limits := l.srv.limits(!s.stranger())
 	for slice := sliceWork; taken < len(buf) && s.pause == pauseNone && !s.closing && !s.given; {
 		if slice <= 0 {
 			s.goOnLater()
@@ -164,7 +164,7 @@ func (s *session) take(buf []byte) (taken int) {
 				p.Reset()
 				break
 			}
-			limits = l.srv.limits(s.authenticated)
+			limits = l.srv.limits(!s.stranger())
 		}
 		if s.muteNext > 0 { // by an empty request, too
 			s.muteNext--

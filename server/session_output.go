@@ -107,7 +107,7 @@ func (s *session) checkOutput() {
 	}
 	limit := s.loop.srv.outputLimit(s)
 	switch {
-	case limit.Hard > 0 && buffered > limit.Hard, !s.authenticated && buffered > strangerUnread:
+	case limit.Hard > 0 && buffered > limit.Hard, buffered > strangerUnread && s.stranger():
 		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
 		s.kill(telemetry.OutputHardLimit)
 	case limit.Soft > 0 && buffered > limit.Soft:

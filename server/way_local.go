@@ -43,6 +43,7 @@ var okReply = codec.AppendSimple(nil, "OK")
 // Errors of Redis that berth gives itself.
 const (
 	errNoAuth     = "NOAUTH Authentication required."
+	errCredential = "ERR berth: a user name or password has more than 16384 bytes"
 	errWrongPass  = "WRONGPASS invalid username-password pair or user is disabled."
 	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
 	errNotServed  = "CLUSTERDOWN Hash slot not served"

@@ -295,6 +295,9 @@ func (b *subscriber) Flush() {
 func (b *subscriber) Cut(why *backend.LostError) {
 	if b.s.sub == b {
 		slog.Debug("subscriptions refused", "id", b.s.id, "why", why.Refusal)
+		if why.Login {
+			b.s.expel(why.Refusal)
+		}
 		b.s.kill(telemetry.SubscriptionRefused)
 	}
 }

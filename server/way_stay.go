@@ -10,6 +10,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // stay is a session's use of a lease, from asking the pool to giving back.
@@ -45,7 +46,7 @@ type stay struct {
 type stayOwed struct {
 	r    *request
 	left int
-	must bool // none of them may be an error
+	must telemetry.Reason // why the session ends if one of them is an error; NotClosed: it goes on
 }
 
 // stayState is where a stay is.
@@ -391,16 +392,19 @@ func (s *session) dropKept(why string) {
 func (st *stay) rebind(id backend.Identity) {
 	old := st.identity
 	st.identity = id
-	anotherUser := old.User != id.User || old.Password != id.Password
+	anotherUser := old.User != id.User
+	password, known := st.s.loop.srv.pipeSettings.Logins.Latest(id.User)
 	switch {
 	case st.lease == nil:
-	case anotherUser && id.User == "" && id.Password == "": // nobody can become that on a connection
+	case anotherUser && !known: // nobody can become the default user on a connection without a password
 		st.lease.Close("another user")
 		st.lose() // the client is owed nothing
 	default:
 		if anotherUser {
 			st.lease.Mark(pool.DirtOther)
-			st.send(nil, authCommand(id.User, id.Password), 1)
+			st.lease.Send(backend.AppendAuth(nil, id.User, password), 1)
+			st.owed = append(st.owed, stayOwed{left: 1, must: telemetry.UserRefused}) // else what follows runs as the old user
+			st.touch()
 		}
 		if old.RESP != id.RESP {
 			st.send(nil, codec.AppendCommandString(nil, "HELLO", strconv.Itoa(id.RESP)), 1)

@@ -92,8 +92,8 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	}
 	first := &st.owed[0]
 	first.left--
-	if first.must && reply[0] == '-' {
-		st.s.end(telemetry.TrackingRefused)
+	if first.must != telemetry.NotClosed && reply[0] == '-' {
+		st.s.end(first.must)
 	}
 	r, left := first.r, first.left
 	if left > 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // tracking is client-side caching as a client has switched it on with CLIENT TRACKING. A node tells
@@ -136,7 +137,7 @@ func (st *stay) track() {
 	st.told = t.told
 	st.lease.Mark(pool.DirtTracking)
 	st.lease.Send(t.commands, t.told)
-	st.owed = append(st.owed, stayOwed{left: t.told, must: true})
+	st.owed = append(st.owed, stayOwed{left: t.told, must: telemetry.TrackingRefused})
 	st.touch()
 }
 

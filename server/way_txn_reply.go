@@ -197,11 +197,11 @@ func turnedDB(s *session, c *ownInExec, reply, out []byte) []byte {
 // turnedUser follows an AUTH.
 func turnedUser(s *session, c *ownInExec, reply, out []byte) []byte {
 	if reply[0] == '+' {
-		id := s.pipes.Identity()
-		id.User, id.Password = "", string(c.args[len(c.args)-1])
+		user, password := "", string(c.args[len(c.args)-1])
 		if len(c.args) == 3 {
-			id.User = string(c.args[1])
+			user = string(c.args[1])
 		}
+		id := s.loggedIn(user, password)
 		s.becomeTurned(id)
 	}
 	return append(out, reply...)
@@ -217,10 +217,10 @@ func turnedHello(s *session, c *ownInExec, reply, out []byte) []byte {
 		return append(out, reply...)
 	}
 	id := s.pipes.Identity()
-	id.RESP = h.resp
 	if h.withAuth {
-		id.User, id.Password = h.user, h.password
+		id = s.loggedIn(h.user, h.password)
 	}
+	id.RESP = h.resp
 	s.becomeTurned(id)
 	return s.appendHello(out)
 }

@@ -50,7 +50,7 @@ func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	set := fs.Of(backend.Identity{})
 	f := set.node("node:1")
 	f.link.Begin()
-	f.link.Opened(backend.Identity{}, 0)
+	f.link.Opened(backend.Handshake{}, 0)
 	set.home = f
 	byName := map[string]*Channel{}
 	for _, name := range channels {

@@ -149,15 +149,20 @@ func (f *Feed) dial() {
 
 // Opened is called by the loop when it has the connected socket.
 func (f *Feed) Opened(c gnet.Conn) {
-	now := f.set.feeds.loop.Now()
-	handshake, opened := f.link.Opened(f.set.identity, now)
+	fs := f.set.feeds
+	now := fs.loop.Now()
+	first, opened, err := f.link.Opened(fs.settings.Logins.Handshake(f.Addr(), f.set.identity), now)
 	if !opened {
 		_ = c.EventLoop().Close(c)
 		return
 	}
 	f.conn, f.lastRead = c, now
-	if len(handshake) > 0 {
-		_, _ = c.Write(handshake) // a failed write ends in Closed
+	switch {
+	case err != nil:
+		f.end(err)
+		return
+	case len(first) > 0:
+		_, _ = c.Write(first) // a failed write ends in Closed
 		return
 	}
 	f.flush()
@@ -285,11 +290,16 @@ func (o *order) synced() {
 	}
 }
 
-// shaken takes one reply of the handshake. After the last one it writes what has queued.
+// shaken takes one reply of the handshake, and goes on with it. After the last one it writes what has
+// queued.
 func (f *Feed) shaken(reply []byte) {
-	if err := f.link.Shaken(reply, f.lastRead); err != nil {
+	next, err := f.link.Shaken(reply, f.lastRead)
+	switch {
+	case err != nil:
 		f.end(err)
-	} else if f.link.State() == backend.Up {
+	case len(next) > 0:
+		_, _ = f.conn.Write(next) // a failed write ends in Closed
+	case f.link.State() == backend.Up:
 		f.flush()
 	}
 }
@@ -415,10 +425,11 @@ func (o *order) about(slot uint16) bool {
 	return o.verb != orderPing && o.kind == ShardChannel && router.Slot([]byte(o.channels[0].name)) == slot
 }
 
-// forbids reports whether an error means that the user lacks the right, so trying again is useless.
-func forbids(refusal string) bool {
-	word, _, _ := strings.Cut(refusal, " ")
-	return word == "NOPERM" || word == "NOAUTH" || word == "WRONGPASS"
+// forbids reports whether an error means that the user lacks the right, so trying again is useless:
+// the node accepts no login of the user, or answered NOPERM to berth's own SUBSCRIBE, whose words no
+// script chooses.
+func forbids(why *backend.LostError) bool {
+	return why.Login || strings.HasPrefix(why.Refusal, "NOPERM ")
 }
 
 // end closes the connection for a reason of berth's.

@@ -376,7 +376,7 @@ func (s *Set) notRestored(o *order, why *backend.LostError) {
 	ch := o.channels[0]
 	switch {
 	case ch.feed != nil || len(ch.places) == 0:
-	case forbids(why.Refusal):
+	case forbids(why):
 		ch.cut(why)
 	default:
 		s.lose(ch)
@@ -405,7 +405,7 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 			ch.away()
 			switch {
 			case len(ch.places) == 0:
-			case forbids(why.Refusal):
+			case forbids(why):
 				ch.cut(why)
 			default:
 				s.lose(ch)

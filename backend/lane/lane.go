@@ -2,6 +2,7 @@ package lane
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -121,10 +122,19 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 	case g.serving() > 1: // the others do without it
 		g.width = max(1, g.serving()-1)
 		ln.end()
+	case loginRefused(err): // trying again is one more failed login
+		ln.end()
+		g.answerAll(codec.AppendError(nil, g.ls.shared.NoLease(ln.addr, err)))
 	default:
 		ln.failed(g.ls.shared.NoLease(ln.addr, err))
 	}
 	g.adjust()
+}
+
+// loginRefused reports whether there is no lease because the node accepts no password of the user's.
+func loginRefused(err error) bool {
+	lost, ok := errors.AsType[*backend.LostError](err)
+	return ok && lost.Login
 }
 
 // failed says that there is no lease, and nothing was sent. Those who wait already do not notice

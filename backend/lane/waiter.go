@@ -125,7 +125,7 @@ func (w *Waiter) sharable() bool {
 func (w *Waiter) sign() string {
 	id := w.identity
 	b := make([]byte, 0, 128)
-	for _, word := range []string{id.User, id.Password, w.cmd.Name} {
+	for _, word := range []string{id.User, w.cmd.Name} {
 		b = binary.AppendUvarint(b, uint64(len(word)))
 		b = append(b, word...)
 	}

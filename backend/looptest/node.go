@@ -20,7 +20,8 @@ type NodeConn struct {
 	R *bufio.Reader
 }
 
-// StartNode starts a node, which accepts connections until the test ends.
+// StartNode starts a node, which accepts connections until the test ends. A connection is handed out
+// when its first bytes have come; PING among them is answered already.
 func StartNode(t testing.TB) *Node {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,11 +36,23 @@ func StartNode(t testing.TB) *Node {
 				return
 			}
 			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			n.Conns <- &NodeConn{c, bufio.NewReader(c)}
+			go func() { n.Conns <- greeted(&NodeConn{c, bufio.NewReader(c)}) }()
 		}
 	}()
 	t.Cleanup(func() { ln.Close() })
 	return n
+}
+
+// greeting is what a connection of the default user begins with.
+const greeting = "*1\r\n$4\r\nPING\r\n"
+
+// greeted lets a connection of the default user in.
+func greeted(c *NodeConn) *NodeConn {
+	if first, _ := c.R.Peek(len(greeting)); string(first) == greeting {
+		_, _ = c.R.Discard(len(greeting))
+		_, _ = c.Write([]byte("+PONG\r\n"))
+	}
+	return c
 }
 
 // Addr is where the node listens.

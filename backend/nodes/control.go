@@ -69,15 +69,16 @@ func (c *Control) Close() {
 	_ = c.conn.Close()
 }
 
-// Auth authenticates as the identity's user. For the default user it does nothing.
-func (c *Control) Auth(id backend.Identity) error {
+// Auth authenticates as the target's user, with the credentials that berth was given for its own
+// questions. It does nothing if there are none.
+func (c *Control) Auth(t Target) error {
 	var err error
 	switch {
-	case !id.Authenticated():
-	case id.User == "":
-		_, err = c.Do("AUTH", id.Password)
+	case !t.authenticates():
+	case t.User == "":
+		_, err = c.Do("AUTH", t.Password)
 	default:
-		_, err = c.Do("AUTH", id.User, id.Password)
+		_, err = c.Do("AUTH", t.User, t.Password)
 	}
 	return err
 }

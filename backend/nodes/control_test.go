@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -108,7 +107,7 @@ func TestControlBoundsTheShapeOfAnAnswer(t *testing.T) {
 
 func TestControlTurnsAnErrorReplyIntoAnErrorThatNamesNoSecret(t *testing.T) {
 	c := dialScripted(t, t.Context(), time.Second, func(string) string { return "-WRONGPASS no\r\n" })
-	err := c.Auth(backend.Identity{User: "app", Password: "secret"})
+	err := c.Auth(Target{User: "app", Password: "secret"})
 	reply, ok := errors.AsType[*ReplyError](err)
 	if !ok || reply.Text != "WRONGPASS no" || reply.Command != "AUTH" {
 		t.Fatalf("%#v", err)
@@ -125,7 +124,7 @@ func TestControlOfTheDefaultUserDoesNotAuthenticate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, id := range []backend.Identity{{}, {Password: "p"}, {User: "u", Password: "p"}, {User: "u"}} {
+	for _, id := range []Target{{}, {Password: "p"}, {User: "u", Password: "p"}, {User: "u"}} {
 		if err := c.Auth(id); err != nil {
 			t.Fatal(err)
 		}

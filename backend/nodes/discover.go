@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -36,7 +37,7 @@ type Info struct {
 	Version      string // the compatible Redis version (redis_version), "7.0.15"; "" if berth may not ask
 	Mode         string // redis_mode: "standalone", "cluster"
 	Role         string // of the node that was asked: "master", "slave"
-	AuthRequired bool   // a client that gives no password gets NOAUTH
+	AuthRequired bool   // a client that gave no password got NOAUTH; see Nodes.AuthRequired
 	MaxClients   int    // the node's maxclients; 0: it does not say
 	Commands     []byte // the node's raw reply to COMMAND in RESP2; nil: there is none
 }
@@ -89,11 +90,10 @@ func (q *inquiry) introduce() error {
 	switch {
 	case refused(err, "NOAUTH"):
 		q.found.info.AuthRequired = true
-	case refused(err, "NOPERM", "LOADING", "MASTERDOWN", "BUSY", "MISCONF"): // the node is up all the same
-	case err != nil:
+	case err != nil && !letsIn(err):
 		return err
 	}
-	if err := q.Auth(q.target.Identity()); err != nil {
+	if err := q.Auth(q.target); err != nil {
 		reply, ok := errors.AsType[*ReplyError](err)
 		if !ok {
 			return err
@@ -101,6 +101,13 @@ func (q *inquiry) introduce() error {
 		return &ConfigError{fmt.Sprintf("%s refuses the user and password that berth was given: %s", q.addr, reply.Text)}
 	}
 	return nil
+}
+
+// letsIn reports whether an error that answers PING comes from a node that is up and has let berth
+// in.
+func letsIn(err error) bool {
+	reply, ok := errors.AsType[*ReplyError](err)
+	return ok && backend.LetsIn(reply.Text)
 }
 
 // inform finds out what the node is.

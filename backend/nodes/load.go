@@ -57,7 +57,7 @@ func (n *Nodes) askLoad(ctx context.Context, addr string) (maxClients, connected
 		return 0, 0, err
 	}
 	defer c.Close()
-	if err := c.Auth(n.target.Identity()); err != nil {
+	if err := c.Auth(n.target); err != nil {
 		return 0, 0, err
 	}
 	info, err := c.Do("INFO", "clients")

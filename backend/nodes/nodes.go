@@ -35,6 +35,7 @@ type Nodes struct {
 	topology atomic.Pointer[router.Topology]
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
+	demands  atomic.Bool // see AuthRequired
 	onChange atomic.Pointer[func(old, new *router.Topology)]
 	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
 	stats    counters
@@ -123,6 +124,7 @@ func Fixed(addrs []string, info Info, end func()) *Nodes {
 	n.end = end
 	n.topology.Store(router.Even(addrs))
 	n.info.Store(&info)
+	n.demands.Store(info.AuthRequired)
 	n.health.Store(&Health{At: time.Now()})
 	return n
 }
@@ -144,6 +146,16 @@ func (n *Nodes) Topology() *router.Topology { return n.topology.Load() }
 
 // Info says what the nodes are. The caller must not change it.
 func (n *Nodes) Info() *Info { return n.info.Load() }
+
+// AuthRequired reports whether a client that gives no password gets NOAUTH, as far as is known.
+func (n *Nodes) AuthRequired() bool { return n.demands.Load() }
+
+// Demands is called with what a node has just said of that on a new connection, between two rounds.
+func (n *Nodes) Demands(wanted bool) {
+	if n.demands.Swap(wanted) != wanted {
+		n.Refresh()
+	}
+}
 
 // Target returns what Connect was given.
 func (n *Nodes) Target() Target { return n.target }

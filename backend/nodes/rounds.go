@@ -199,6 +199,7 @@ func (n *Nodes) adopt(found *finding) {
 		n.topology.Store(found.topology)
 	}
 	n.info.Store(&found.info)
+	n.demands.Store(found.info.AuthRequired)
 	complaint := ""
 	switch {
 	case found.blind:

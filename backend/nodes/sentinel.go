@@ -132,7 +132,7 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 	if !refused(err, "NOAUTH") {
 		return v, err
 	}
-	if err := c.Auth(n.target.Identity()); err != nil {
+	if err := c.Auth(n.target); err != nil {
 		return codec.Value{}, err
 	}
 	return c.Do(args...)

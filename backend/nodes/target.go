@@ -202,10 +202,8 @@ func (t *Target) setOptions(query string) error {
 // Socket reports whether the target is a unix socket.
 func (t Target) Socket() bool { return len(t.Addrs) == 1 && backend.Network(t.Addrs[0]) == "unix" }
 
-// Identity is the identity under which berth asks its own questions.
-func (t Target) Identity() backend.Identity {
-	return backend.Identity{User: t.User, Password: t.Password, DB: t.DB, RESP: 2}
-}
+// authenticates reports whether berth's own questions begin with AUTH.
+func (t Target) authenticates() bool { return t.User != "" || t.Password != "" }
 
 // String returns the URL, with three stars for the password.
 func (t Target) String() string {
@@ -218,7 +216,7 @@ func (t Target) String() string {
 	default:
 		b.WriteString("redis://")
 	}
-	if t.Identity().Authenticated() {
+	if t.authenticates() {
 		b.WriteString(url.PathEscape(t.User))
 		if t.Password != "" {
 			b.WriteString(":***")

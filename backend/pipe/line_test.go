@@ -37,9 +37,10 @@ func TestLineWithoutMeasureIsCutAndThePipeGoesOn(t *testing.T) {
 
 func TestNodeThatShakesHandsWithoutEndIsLost(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
-	l.send(t, n.Addr(), backend.Identity{Password: "pw", RESP: 2}, r, 1, "A\r\n")
+	l.Set.Logins.Accepted("ann", "pw")
+	l.send(t, n.Addr(), backend.Identity{User: "ann", RESP: 2}, r, 1, "A\r\n")
 	c := <-n.Conns
-	c.Expect(t, "*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n")
+	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")
 	for range 4 {
 		_, _ = c.Write([]byte("-" + strings.Repeat("x", backend.MaxHandshake)))
 	}

@@ -109,14 +109,19 @@ func (p *Pipe) dial() {
 
 // Opened is called by the loop when it has the connected socket.
 func (p *Pipe) Opened(c gnet.Conn) {
-	handshake, opened := p.link.Opened(p.set.identity, p.set.pipes.loop.Now())
+	ps := p.set.pipes
+	first, opened, err := p.link.Opened(ps.settings.Logins.Handshake(p.Addr(), p.set.identity), ps.loop.Now())
 	if !opened {
 		_ = c.EventLoop().Close(c)
 		return
 	}
 	p.conn = c
-	if len(handshake) > 0 {
-		_, _ = c.Write(handshake) // a failed write ends in Closed
+	switch {
+	case err != nil:
+		p.end(err)
+		return
+	case len(first) > 0:
+		_, _ = c.Write(first) // a failed write ends in Closed
 		return
 	}
 	p.flush()
@@ -278,12 +283,16 @@ func (p *Pipe) answer(reply []byte) error {
 	return nil
 }
 
-// shaken takes one reply of the handshake. After the last one it writes what has queued.
+// shaken takes one reply of the handshake, and goes on with it. After the last one it writes what has
+// queued.
 func (p *Pipe) shaken(reply []byte) error {
-	if err := p.link.Shaken(reply, p.set.pipes.loop.Now()); err != nil {
+	next, err := p.link.Shaken(reply, p.set.pipes.loop.Now())
+	switch {
+	case err != nil:
 		return err
-	}
-	if p.link.State() == backend.Up {
+	case len(next) > 0:
+		_, _ = p.conn.Write(next) // a failed write ends in Closed
+	case p.link.State() == backend.Up:
 		p.flush()
 	}
 	return nil
@@ -337,6 +346,9 @@ func (p *Pipe) lost(err error) {
 			continue
 		}
 		place.to.Lost(why, place.request.bytes())
+	}
+	if refused.Login && ps.OnRefused != nil && !p.set.live() {
+		ps.OnRefused(p.set, refused)
 	}
 }
 

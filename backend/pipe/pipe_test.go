@@ -60,7 +60,8 @@ func TestPipeGivesRepliesToTheirRequestsInOrder(t *testing.T) {
 
 func TestPipeShakesHandsBeforeTheFirstRequest(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
-	l.send(t, n.Addr(), backend.Identity{User: "ann", Password: "pw", DB: 4, RESP: 3}, r, 1, "A\r\n")
+	l.Set.Logins.Accepted("ann", "pw")
+	l.send(t, n.Addr(), backend.Identity{User: "ann", DB: 4, RESP: 3}, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n4\r\n")
 	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))

@@ -9,6 +9,10 @@ import (
 
 // Pipes are all shared connections of one event loop, by identity and node. Owned by that loop.
 type Pipes struct {
+	// OnRefused is called when a node accepts no password that is known for a set's user and none of
+	// the set's pipes is connected. nil: it does not matter.
+	OnRefused func(set *Set, why *backend.LostError)
+
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
@@ -28,6 +32,7 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 	if set == nil {
 		set = &Set{pipes: ps, identity: id, byAddr: map[string]*Pipe{}}
 		ps.sets[id] = set
+		ps.settings.Logins.Hold(id.User)
 	}
 	set.sessions++
 	return set
@@ -39,12 +44,20 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 var verifier = backend.Identity{DB: -1}
 
 // Verifier returns the set on which an AUTH may be sent, to find out whether the node accepts it.
-func (ps *Pipes) Verifier() *Set {
-	set := ps.sets[verifier]
-	if set == nil {
-		set = ps.Attach(verifier)
-		set.sessions = 0
-	}
+func (ps *Pipes) Verifier() *Set { return ps.unattached(verifier) }
+
+// stranger is the identity of the pipes that carry PING and nothing else. They never authenticate.
+var stranger = backend.Identity{DB: -2}
+
+// Stranger returns the set on which a PING may be sent, to find out whether the node wants a
+// password from a new connection. A node that has let a connection in once never refuses it again:
+// Retire the set after any answer but NOAUTH.
+func (ps *Pipes) Stranger() *Set { return ps.unattached(stranger) }
+
+// unattached returns the identity's set for a use that ends with its requests.
+func (ps *Pipes) unattached(id backend.Identity) *Set {
+	set := ps.Attach(id)
+	set.Detach()
 	return set
 }
 
@@ -53,9 +66,7 @@ func (ps *Pipes) Verifier() *Set {
 // to end.
 func (ps *Pipes) Beside(id backend.Identity) *Set {
 	id.DB, id.RESP = -1, 2
-	set := ps.Attach(id)
-	set.Detach()
-	return set
+	return ps.unattached(id)
 }
 
 // touch lists a pipe for the next Flush.
@@ -111,7 +122,7 @@ func (ps *Pipes) Tick() (slow bool) {
 			} else if timeout > 0 {
 				p.expire(now, timeout)
 			}
-			if p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle) {
+			if p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle) && !set.watchesBy(p) {
 				if p.link.State() != backend.Down {
 					p.end(backend.ErrRetired)
 				}
@@ -119,8 +130,10 @@ func (ps *Pipes) Tick() (slow bool) {
 				set.forget()
 			}
 		}
+		set.watch()
 		if set.sessions == 0 && len(set.byAddr) == 0 {
 			delete(ps.sets, id)
+			ps.settings.Logins.Release(id.User)
 		}
 	}
 	return slow

@@ -47,3 +47,63 @@ func (s *Set) Node(addr string) *Pipe {
 
 // forget drops byShard, because a pipe was removed.
 func (s *Set) forget() { s.topology, s.byShard = nil, nil }
+
+// live reports whether a pipe of the set is connected.
+func (s *Set) live() bool {
+	for _, p := range s.byAddr {
+		if p.link.State() == backend.Up {
+			return true
+		}
+	}
+	return false
+}
+
+// watched reports whether the set must notice that its user is deleted. A node closes the
+// connections of a user that it deletes, and Redis the clients of that user with them: clients that
+// do nothing for long must be closed as well, and must not be taken for a later user of the same
+// name. So a pipe is kept for them.
+func (s *Set) watched() bool { return s.sessions > 0 && s.identity.User != "" }
+
+// watchesBy reports whether p is the last pipe by which the set notices that its user is deleted.
+func (s *Set) watchesBy(p *Pipe) bool {
+	if !s.watched() || p.retired {
+		return false
+	}
+	for _, other := range s.byAddr {
+		if other != p && !other.retired && other.link.State() != backend.Down {
+			return false
+		}
+	}
+	return true
+}
+
+// watch connects again by the pipe that was lost, if no other is connected.
+func (s *Set) watch() {
+	if !s.watched() {
+		return
+	}
+	var lost *Pipe
+	for _, p := range s.byAddr {
+		switch {
+		case p.retired:
+		case p.link.State() != backend.Down:
+			return
+		default:
+			lost = p
+		}
+	}
+	if lost != nil {
+		lost.Ready()
+	}
+}
+
+// Retire closes the set's pipes. What they owe is lost.
+func (s *Set) Retire() {
+	for addr, p := range s.byAddr {
+		delete(s.byAddr, addr)
+		if p.link.State() != backend.Down {
+			p.end(backend.ErrRetired)
+		}
+	}
+	s.forget()
+}

@@ -60,6 +60,9 @@ func TestPipesTellSinceWhenANodeIsUpOrDownAndWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if _, err := conn.Write([]byte("+PONG\r\n")); err != nil {
+		t.Fatal(err)
+	}
 	redistest.Eventually(t, 20*time.Second, "the pipe to be up", func() bool { return l.count(n.Addr()).Up == 1 })
 	if c := l.count(n.Addr()); c.DownSince != 0 || c.UpSince <= still.DownSince || c.LastErr == nil {
 		t.Fatalf("up again: %+v", c)

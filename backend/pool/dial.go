@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,7 +29,7 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	p.total.Add(1)
 	p.limit.total.Add(1)
 	p.metrics.dials.Add(1)
-	want.User, want.Password = p.user.User, p.user.Password
+	want.User = p.user
 	gopool.Go(func() {
 		c, err := p.dial(want)
 		p.endDial(w, err)
@@ -93,52 +93,61 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time. In the same write it asks the node for its number
-// of the connection. nodeID is 0 if the node does not say (an ACL, an old version).
+// shake runs the handshake within the dial's time. nodeID is the node's number of the connection, 0 if
+// the node does not say (an ACL, an old version).
 func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
-	hello, replies := backend.Handshake(id)
-	hello = codec.AppendCommandString(hello, "CLIENT", "ID")
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := nc.Write(hello); err != nil {
-		return 0, p.dialFailed(err)
+	shake := p.logins.Handshake(p.addr, id)
+	shake.AsksNodeID = true
+	next, err := shake.Begin()
+	r := replyReader{conn: nc, buf: make([]byte, 0, 512)}
+	for err == nil && !shake.Over() {
+		reply, failed := r.ask(next)
+		if failed != nil {
+			return 0, p.dialFailed(failed)
+		}
+		next, err = shake.Reply(reply)
 	}
-	var scanner codec.ReplyScanner
-	buf := make([]byte, 0, 512)
-	for left := replies + 1; left > 0; {
-		if len(buf) > backend.MaxHandshake {
-			return 0, p.dialFailed(backend.ErrHandshake)
+	if err == nil && len(r.buf) > r.taken {
+		err = p.dialFailed(backend.ErrUnowed)
+	}
+	return shake.NodeID, err
+}
+
+// replyReader reads the replies to a handshake. It blocks.
+type replyReader struct {
+	conn    net.Conn
+	scanner codec.ReplyScanner
+	buf     []byte // has arrived
+	taken   int    // bytes of buf: the latest reply
+}
+
+// ask writes, and returns the next reply, valid until the next call.
+func (r *replyReader) ask(request []byte) (reply []byte, err error) {
+	if len(request) > 0 {
+		if _, err := r.conn.Write(request); err != nil {
+			return nil, err
 		}
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+	}
+	r.buf = r.buf[r.taken:]
+	r.taken = 0
+	for {
+		if len(r.buf) > 0 {
+			if r.taken, err = r.scanner.Scan(r.buf); err != nil || r.taken > 0 {
+				return r.buf[:r.taken], err
+			}
 		}
-		n, err := nc.Read(buf[len(buf):cap(buf)])
+		if len(r.buf) > backend.MaxHandshake {
+			return nil, backend.ErrHandshake
+		}
+		r.buf = slices.Grow(r.buf, 512)
+		n, err := r.conn.Read(r.buf[len(r.buf):cap(r.buf)])
 		if err != nil {
-			return 0, p.dialFailed(err)
+			return nil, err
 		}
-		buf = buf[:len(buf)+n]
-		for len(buf) > 0 && left > 0 {
-			n, err := scanner.Scan(buf)
-			if err != nil {
-				return 0, p.dialFailed(err)
-			}
-			if n == 0 {
-				break
-			}
-			left--
-			switch {
-			case buf[0] == '-' && left > 0:
-				return 0, &backend.LostError{Addr: p.addr, Refusal: string(buf[1 : n-2])}
-			case buf[0] == ':' && left == 0:
-				nodeID, _ = strconv.ParseInt(string(buf[1:n-2]), 10, 64)
-			}
-			buf = buf[n:]
-		}
+		r.buf = r.buf[:len(r.buf)+n]
 	}
-	if len(buf) > 0 {
-		return 0, p.dialFailed(backend.ErrUnowed)
-	}
-	return nodeID, nil
 }
 
 // dialFailed returns err in one line that says what was dialled and why it failed.

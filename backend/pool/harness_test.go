@@ -267,5 +267,9 @@ func openFiles(t testing.TB) int {
 
 // userPool returns a pool of its own for a user of the node. Both empty is the default user without AUTH.
 func userPool(addr, user, password string, settings *Settings) *Pool {
-	return newPool(addr, backend.Identity{User: user, Password: password}, settings, newNodeLimit(settings))
+	logins := &backend.Logins{}
+	if user != "" {
+		logins.Accepted(user, password)
+	}
+	return newPool(addr, user, logins, settings, newNodeLimit(settings))
 }

@@ -148,7 +148,7 @@ func TestLeaseKnowsTheNumberThatItsNodeGaveIt(t *testing.T) {
 	}
 	p := userPool(node.Addr(), "mute", "pw", NewSettings(DefaultValues()))
 	defer p.Close()
-	l := h.attach(p, backend.Identity{User: "mute", Password: "pw"})
+	l := h.attach(p, backend.Identity{User: "mute"})
 	if got, said := l.NodeID(), h.call(l, "PING"); got != 0 || said != "+PONG\r\n" {
 		t.Errorf("a node that keeps it to itself: %d, then %q", got, said)
 	}

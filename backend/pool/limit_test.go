@@ -33,7 +33,7 @@ func newTestPools(t testing.TB, change func(v *Values)) (*Pools, *Settings) {
 	v.WaitTimeout, v.DialTimeout = patience, patience
 	change(&v)
 	s := NewSettings(v)
-	ps := NewPools(s)
+	ps := NewPools(s, &backend.Logins{})
 	t.Cleanup(ps.Close)
 	return ps, s
 }
@@ -97,7 +97,8 @@ func TestUsersOfANodeShareItsConnections(t *testing.T) {
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	ps, _ := newTestPools(t, func(v *Values) { v.MaxTotal = 3 })
-	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob", Password: "pw"})
+	ps.logins.Accepted("bob", "pw")
+	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob"})
 	h := newPoolHolder(t, newPoolLoop(t))
 	most := func() {
 		t.Helper()
@@ -304,7 +305,8 @@ func TestUserWhoseDialsRunAlreadyGetsTheIdleConnectionsOfOthersNext(t *testing.T
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	ps, _ := newTestPools(t, func(v *Values) { v.MaxTotal = 8; v.DialConcurrency = 1 })
-	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob", Password: "pw"})
+	ps.logins.Accepted("bob", "pw")
+	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob"})
 	h := newPoolHolder(t, newPoolLoop(t))
 	for _, l := range attachMany(h, alice, 8) {
 		h.detach(l)

@@ -22,7 +22,8 @@ import (
 // put is the one door in, take the one door out.
 type Pool struct {
 	addr     string
-	user     backend.Identity // as whom it dials; DB and RESP are each Get's own
+	user     string // as whom it dials
+	logins   *backend.Logins
 	settings *Settings
 	limit    *nodeLimit // of the node, shared with the pools of its other users
 	metrics  metrics
@@ -47,10 +48,9 @@ type Pool struct {
 	stopDials context.CancelFunc
 }
 
-// newPool returns the pool of a node for a user; user's DB and RESP must be 0. addr is host:port, or
-// the path of a unix socket.
-func newPool(addr string, user backend.Identity, settings *Settings, nl *nodeLimit) *Pool {
-	p := &Pool{addr: addr, user: user, settings: settings, limit: nl}
+// newPool returns the pool of a node for a user. addr is host:port, or the path of a unix socket.
+func newPool(addr, user string, logins *backend.Logins, settings *Settings, nl *nodeLimit) *Pool {
+	p := &Pool{addr: addr, user: user, logins: logins, settings: settings, limit: nl}
 	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
 	p.deadline = stoppedTimer(p.expire)
 	p.evictor.init(p)
@@ -103,7 +103,7 @@ func (p *Pool) claim(h Holder, reason Reason, s *Values) (k class, who party) {
 	if reason.class() == brief {
 		return brief, who
 	}
-	who.user = cmp.Or(p.user.User, "default")
+	who.user = cmp.Or(p.user, "default")
 	if o, ok := h.(Owner); ok {
 		who.from = o.Owner()
 	}

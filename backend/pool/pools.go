@@ -10,6 +10,7 @@ import (
 // Pools are the pools of all nodes and users, made when first asked for. All loops share them.
 type Pools struct {
 	settings *Settings
+	logins   *backend.Logins
 
 	mu     sync.RWMutex // guards what follows; nothing blocks under it
 	pools  map[poolKey]*Pool
@@ -18,17 +19,17 @@ type Pools struct {
 }
 
 // poolKey is what a pool's connections have in common.
-type poolKey struct{ addr, user, password string }
+type poolKey struct{ addr, user string }
 
 // NewPools returns an empty set of pools that follow the settings.
-func NewPools(settings *Settings) *Pools {
-	return &Pools{settings: settings, pools: map[poolKey]*Pool{}, limits: map[string]*nodeLimit{}}
+func NewPools(settings *Settings, logins *backend.Logins) *Pools {
+	return &Pools{settings: settings, logins: logins, pools: map[poolKey]*Pool{}, limits: map[string]*nodeLimit{}}
 }
 
 // For returns the pool of a node for the identity's user. The identity's database and protocol do
 // not matter.
 func (ps *Pools) For(addr string, id backend.Identity) *Pool {
-	key := poolKey{addr, id.User, id.Password}
+	key := poolKey{addr, id.User}
 	ps.mu.RLock()
 	p := ps.pools[key]
 	ps.mu.RUnlock()
@@ -38,7 +39,7 @@ func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p = ps.pools[key]; p == nil {
-		p = newPool(addr, backend.Identity{User: id.User, Password: id.Password}, ps.settings, ps.limitOf(addr))
+		p = newPool(addr, id.User, ps.logins, ps.settings, ps.limitOf(addr))
 		ps.pools[key] = p
 		if ps.closed {
 			p.Close()
@@ -88,6 +89,18 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	ps.mu.RUnlock()
 	for key, p := range pools {
 		visit(key.addr, key.user, p)
+	}
+}
+
+// Forget closes the pools of a user that no client speaks as any more.
+func (ps *Pools) Forget(user string) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for key, p := range ps.pools {
+		if key.user == user {
+			delete(ps.pools, key)
+			p.Close()
+		}
 	}
 }
 

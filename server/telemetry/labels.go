@@ -24,6 +24,7 @@ const (
 	TrackingRefused     // a node would not track
 	TrackingLost        // a connection on which a node tracked
 	TrackingMoved       // keys that are tracked have another node
+	UserRefused         // no password of the client's user is accepted any more
 	numReasons
 )
 
@@ -32,7 +33,7 @@ var reasonNames = [numReasons]string{
 	Shutdown: "shutdown", IdleTimeout: "idle timeout", ProtocolError: "protocol error", HTTPRequest: "HTTP request",
 	QueryBufferLimit: "query buffer limit", OutputHardLimit: "output buffer hard limit", OutputSoftLimit: "output buffer soft limit",
 	AuthTimeout: "not authenticated in time", ClientMemoryLimit: "memory of all clients", ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
-	TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved",
+	TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved", UserRefused: "user refused",
 }
 
 func (r Reason) String() string { return reasonNames[r] }
