@@ -122,7 +122,7 @@ func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostErro
 		k.move(Down)
 	}
 	k.shake = Handshake{}
-	if worked {
+	if worked || why.Login { // Logins paces what is tried again, and ends the pause when a password is accepted
 		k.backOff.Worked()
 	} else {
 		k.backOff.Failed(now)
