@@ -36,7 +36,7 @@ func (oneNode) Topology() *router.Topology { return router.Single("10.0.0.1:6379
 func stillLanes() *Lanes {
 	loop := &stillLoop{posted: make(chan func(), 16)}
 	loop.pipes = pipe.New(loop, new(backend.LinkSettings))
-	pools := pool.NewPools(pool.NewSettings(pool.DefaultValues()))
+	pools := pool.NewPools(pool.NewSettings(pool.DefaultValues()), &backend.Logins{})
 	pools.Close()
 	return New(loop, &Shared{
 		Nodes:    oneNode{},
