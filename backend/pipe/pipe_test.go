@@ -198,3 +198,56 @@ func TestPipeRedirectSendsAskingFirst(t *testing.T) {
 	_, _ = c.Write([]byte("+OK\r\n+a\r\n"))
 	looptest.WantLines(t, r.Wait(t, 1), "+a for A, 0 more")
 }
+
+// A pipe stays for clients of a user who may be deleted, however long they do nothing: the node closes it then.
+func TestPipeOfAUserStaysUntilItsClientsLeave(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	freed := make(chan string, 1)
+	l.Set.Logins.OnFree = func(user string) { freed <- user }
+	ann := backend.Identity{User: "ann", RESP: 2}
+	var set *Set
+	l.Do(func() { set = l.pipes.Attach(ann) })
+	l.Set.Logins.Accepted("ann", "pw")
+	l.send(t, n.Addr(), ann, r, 1, "A\r\n")
+	c := <-n.Conns
+	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")
+	c.Say(t, "+OK\r\n+a\r\n")
+	r.Wait(t, 1)
+	l.Do(func() { l.Ahead = pipeIdle + time.Second; l.pipes.Tick() })
+	if up := l.count(n.Addr()).Up; up != 1 {
+		t.Fatal("the pipe was closed while its user has a client")
+	}
+	c.Close()
+	c = nil
+	for c == nil { // nothing is sent: the pipe comes back by itself
+		l.Do(func() { l.pipes.Tick() })
+		select {
+		case c = <-n.Conns:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	l.Do(func() { set.Detach(); l.Ahead += pipeIdle + time.Second; l.pipes.Tick() })
+	c.Say(t, "+OK\r\n")
+	for {
+		l.Do(func() { l.pipes.Tick() })
+		select {
+		case <-freed:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestARefusedUserIsReportedOnce(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	refused := make(chan string, 9)
+	l.pipes.OnRefused = func(set *Set, why *backend.LostError) { refused <- set.Identity().User + ": " + why.Refusal }
+	l.Set.Logins.Accepted("ann", "pw")
+	l.send(t, n.Addr(), backend.Identity{User: "ann", RESP: 2}, r, 1, "A\r\n")
+	c := <-n.Conns
+	c.Say(t, "-WRONGPASS no\r\n")
+	if got := <-refused; got != "ann: WRONGPASS no" {
+		t.Error(got)
+	}
+	looptest.WantLines(t, r.Wait(t, 1), "refused WRONGPASS no sent=false for A")
+}
