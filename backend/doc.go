@@ -1,6 +1,8 @@
 // Package backend holds what all ways to a node share.
 //
 //	Identity    as whom a connection speaks
+//	Logins      with which passwords berth logs in as a user
+//	Handshake   how a fresh connection becomes one of an identity
 //	Link        how a connection of an event loop begins, ends and begins again
 //	Loop        what an event loop offers to the connections that it owns
 //	Receiver    to whom a reply is owed
