@@ -172,7 +172,7 @@ func (h *Handshake) take(reply []byte) error {
 func (h *Handshake) judgeAuth(text string) error {
 	switch {
 	case text == "":
-		h.logins.Accepted(h.id.User, h.password)
+		h.logins.worked(h.id.User, h.password)
 	case strings.HasPrefix(text, "WRONGPASS "), strings.HasPrefix(text, "ERR invalid password"): // since 6.0, and before
 		h.refused = text
 	default:

@@ -90,7 +90,21 @@ func (l *Logins) Release(user string) {
 func (l *Logins) Accepted(user, password string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := l.of(user)
+	l.of(user).accepted(password)
+}
+
+// worked is Accepted for a password with which berth has logged in. The user may have been forgotten
+// meanwhile.
+func (l *Logins) worked(user, password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.users[user]; u != nil {
+		u.accepted(password)
+	}
+}
+
+// accepted makes a password the latest. Called with mu locked.
+func (u *login) accepted(password string) {
 	u.refused = nil
 	if len(u.passwords) > 0 && u.passwords[0] == password {
 		return
@@ -124,6 +138,15 @@ func (l *Logins) known(user, addr string) (passwords []string, refused string) {
 		return nil, r.text
 	}
 	return slices.Clone(u.passwords), ""
+}
+
+// Refused returns why a node that has refused all passwords of a user lately need not be dialled; nil:
+// it may be.
+func (l *Logins) Refused(user, addr string) *LostError {
+	if _, text := l.known(user, addr); text != "" && user != "" { // the default user may need no password any more
+		return &LostError{Addr: addr, Refusal: text, Login: true}
+	}
+	return nil
 }
 
 // refuse records that a node has refused all passwords of a user.

@@ -13,14 +13,6 @@ import (
 
 const errSyntax = "ERR syntax error"
 
-// user is as whom the client's commands run on the nodes.
-func (s *session) user() string {
-	if user := s.pipes.Identity().User; user != "" {
-		return user
-	}
-	return "default"
-}
-
 func clientID(s *session, _ [][]byte, out []byte) []byte { return codec.AppendInt(out, s.id) }
 
 func aclWhoAmI(s *session, _ [][]byte, out []byte) []byte {

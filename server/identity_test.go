@@ -221,3 +221,13 @@ func TestAScriptsWordsAboutPasswordsStayWords(t *testing.T) {
 	}
 	script(t, attacker, "GET sw:k → v", "WATCH sw:k → OK")
 }
+
+// A lease that watches is taken along to another user, also to the default one where that needs no password.
+func TestAWatchIsTakenAlongToTheDefaultUser(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all")
+	c := dial(t, startBerth(t, node.Addr()).Addr())
+	script(t, c, "AUTH ann pw → OK", "WATCH aw:k → OK", "AUTH default x → OK", "MULTI → OK", "ACL WHOAMI → QUEUED", "SET aw:k 1 → QUEUED",
+		"EXEC → [default OK]", "GET aw:k → 1")
+}

@@ -120,7 +120,11 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
 	logins := &srv.pipeSettings.Logins
 	logins.OnDemand = nodes.Demands
-	logins.OnFree = srv.pools.Forget
+	logins.OnFree = func(user string) {
+		if user != "" { // the default user's are made ahead: see openPools
+			srv.pools.Forget(user)
+		}
+	}
 	table := router.WithOwn()
 	srv.own = newOwnIndex(table)
 	srv.commands.Store(table)

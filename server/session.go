@@ -94,6 +94,14 @@ type label struct{ name, libName, libVer string }
 // resp is the protocol version of the client's replies.
 func (s *session) resp() int { return s.pipes.Identity().RESP }
 
+// user is as whom the client's commands run on the nodes.
+func (s *session) user() string {
+	if user := s.pipes.Identity().User; user != "" {
+		return user
+	}
+	return "default"
+}
+
 // stranger reports whether the client has given no password where a node wants one, as far as is known.
 func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.AuthRequired() }
 

@@ -402,7 +402,7 @@ func (st *stay) rebind(id backend.Identity) {
 	default:
 		if anotherUser {
 			st.lease.Mark(pool.DirtOther)
-			st.lease.Send(backend.AppendAuth(nil, id.User, password), 1)
+			st.lease.Send(backend.AppendAuth(nil, st.s.user(), password), 1)
 			st.owed = append(st.owed, stayOwed{left: 1, must: telemetry.UserRefused}) // else what follows runs as the old user
 			st.touch()
 		}

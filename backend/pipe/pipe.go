@@ -58,6 +58,9 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 			err, _ := p.link.Err()
 			return err
 		}
+		if err := p.set.pipes.settings.Logins.Refused(p.set.identity.User, p.Addr()); err != nil {
+			return err
+		}
 		p.dial()
 	}
 	p.owed.Push(owed{to: to, left: replies, queuedAt: p.set.pipes.loop.Now(), request: p.journal.append(request)})
