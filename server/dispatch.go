@@ -56,6 +56,11 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 			return s.queue(cmd, raw, args)
 		}
 	}
+	return s.travel(cmd, raw, args)
+}
+
+// travel takes a request that may run on the way of its command.
+func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken bool) {
 	switch cmd.Travels(args) {
 	case router.Local, router.Txn:
 		return s.local(cmd, raw, args)
