@@ -125,6 +125,7 @@ func (l *leftState) end(t *testing.T, b *berthServer, c *redistest.Conn, how str
 		c.Close()
 	case how != "RST":
 		_ = c.ReadAll()
+		c.Close()
 	}
 	eventually(t, "berth to see its client go", func() bool { return seen.bytes.Load() >= goneFar })
 }

@@ -7,9 +7,9 @@ import (
 )
 
 // parting is a session that berth ends (QUIT, a protocol error …) and that has nothing more to say.
-// It holds nothing more of what others may use. Its last replies go out first. Then berth closes its sending side alone, and reads and drops what
-// the client still sends: a socket that is closed with unread input is reset, and the kernel throws
-// away the replies that are on the way.
+// It holds nothing more of what others may use. Its last replies go out first. Then berth closes its
+// sending side alone, and reads and drops what the client still sends: a socket that is closed with
+// unread input is reset, and the kernel throws away the replies that are on the way.
 type parting struct {
 	s     *session
 	until int64 // unix nanoseconds; 0: replies are still on the way

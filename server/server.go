@@ -331,12 +331,13 @@ func (srv *server) awaitClients(ctx context.Context) error {
 	return nil
 }
 
-// drain ends every session as soon as it is owed nothing; one that is blocked, or subscribed, ends
-// now.
+// drain ends every session as soon as it is owed nothing. One that is owed nothing ends now, and so
+// does one that is blocked, or subscribed.
 func (l *loop) drain() {
 	for s := l.first; s != nil; {
 		next := s.next
-		if s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLeasing {
+		owedNothing := s.head == nil && len(s.out) == 0 && s.conn.OutboundBuffered() == 0
+		if owedNothing || s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLeasing {
 			s.kill(telemetry.Shutdown)
 		} else {
 			s.end(telemetry.Shutdown)

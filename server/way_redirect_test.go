@@ -274,7 +274,7 @@ func TestFloodOfScriptedRedirectsMakesNoStormOfRounds(t *testing.T) {
 	stop := standBy(t, b, "{flood}k")
 	before, begin := b.srv.nodes.Stats().Rounds, time.Now()
 	attacker := dial(t, b.Addr())
-	const requests = 3000
+	const requests = 600
 	var flood []byte
 	for i := range requests {
 		flood = append(flood, redistest.Command("EVAL", lie, 1, "{flood}k", words[i%len(words)])...)
