@@ -194,7 +194,7 @@ func TestOpenLoopCountsTheTimeRequestsWaitForASlowEndpoint(t *testing.T) {
 	e := scripted(t, func(args [][]byte) []byte {
 		// Only once, and well after the warm-up.
 		if time.Since(begun) > testWarmUp+150*time.Millisecond && stalled.CompareAndSwap(false, true) {
-			time.Sleep(stall)
+			<-time.After(stall)
 		}
 		return values.appendBulk(nil, keyNumber(args[1]))
 	})

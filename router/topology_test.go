@@ -198,7 +198,7 @@ func waitForReplicas(t *testing.T, cluster *redistest.Cluster, conn *redistest.C
 		node := Even(cluster.Addrs()[:3]).Primary(Slot([]byte(key)))
 		redistest.Dial(t, node).Do("SET", key, "x")
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	redistest.Eventually(t, 20*time.Second, "all replicas to be online", func() bool {
 		top, err := ParseClusterShards([]byte(conn.DoRaw("CLUSTER", "SHARDS")), "127.0.0.1")
 		if err != nil {
 			t.Fatal(err)
@@ -207,13 +207,8 @@ func waitForReplicas(t *testing.T, cluster *redistest.Cluster, conn *redistest.C
 		for _, s := range top.Shards() {
 			online += len(s.Replicas)
 		}
-		if online == 3 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the replicas never came online: %s", top)
-		}
-	}
+		return online == 3
+	})
 }
 
 func TestRedirectsAreReadStrictly(t *testing.T) {

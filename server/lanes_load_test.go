@@ -223,9 +223,7 @@ func (q *queue) consume(addr string, clients, rate int, blocked func()) *wakeUps
 	pusher := dial(q.t, q.node.Addr())
 	start := time.Now()
 	for n := range q.taken {
-		if due := start.Add(time.Duration(n) * time.Second / time.Duration(rate)); time.Until(due) > 0 {
-			time.Sleep(time.Until(due))
-		}
+		<-time.After(time.Until(start.Add(time.Duration(n) * time.Second / time.Duration(rate))))
 		began[n].Store(time.Now().UnixNano())
 		pusher.Do("RPUSH", q.list(n), n)
 	}

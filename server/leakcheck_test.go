@@ -105,18 +105,15 @@ func (lc *leakCheck) end() string {
 
 // await asks for what is left until it is nothing, and gives up when patience ends.
 func (lc *leakCheck) await(left func() []string) string {
-	deadline := time.Now().Add(redistest.Patience(lc.patience))
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		found := slices.DeleteFunc(left(), lc.known)
-		if len(found) == 0 {
-			return ""
-		}
-		if time.Now().After(deadline) {
-			lc.report(found)
-			return strings.Join(found, "\n\n")
-		}
-		time.Sleep(pause)
+	var found []string
+	if redistest.Await(lc.patience, func() bool {
+		found = slices.DeleteFunc(left(), lc.known)
+		return len(found) == 0
+	}) {
+		return ""
 	}
+	lc.report(found)
+	return strings.Join(found, "\n\n")
 }
 
 // known reports whether a test has failed for this goroutine or file.

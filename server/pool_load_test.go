@@ -54,7 +54,7 @@ func (k *interactive) swap(c *loadClient, i, _ int) error {
 		k.wrong.add("WATCH, GET: %v, %v", watch, get)
 		return nil
 	}
-	time.Sleep(thinkTime) // the program's own work: not to be cut short
+	<-time.After(thinkTime) // the program's own work: not to be cut short
 	now, _ := strconv.Atoi(get.text)
 	var got [3]loadReply
 	for step, request := range [][]string{{"MULTI"}, {"SET", key, fmt.Sprint(now + 1)}, {"EXEC"}} {

@@ -67,6 +67,13 @@ func startPaced(t *testing.T, addr, password string) *paced {
 	return p
 }
 
+// count is how many requests were answered since the last lap.
+func (p *paced) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.took)
+}
+
 // lap returns how the bystander fared since the last lap.
 func (p *paced) lap() string {
 	p.mu.Lock()
@@ -213,9 +220,9 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 				direct.Close()
 				p := startPaced(t, b.Addr(), a.password)
 				lap := func(when string) {
+					redistest.Eventually(t, time.Minute, "enough of the bystander's requests", func() bool { return p.count() >= sized(100, 20_000) })
 					figure(t, "%s, %s, %s: %s, RSS %d MB", over, a.name, when, p.lap(), residentMB(t, b))
 				}
-				time.Sleep(sized(300*time.Millisecond, 12*time.Second)) // lets the figures settle
 				lap("before")
 				before := residentMB(t, b)
 				var all []*attacker
@@ -236,7 +243,6 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 						}
 					}
 				}
-				time.Sleep(sized(100*time.Millisecond, 5*time.Second)) // more for the figures
 				lap("during")
 				if b.inner != nil {
 					_, n := holds(b.inner)
@@ -263,7 +269,6 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 					owesNothing(t, b.inner)
 				}
 				p.lap()
-				time.Sleep(sized(100*time.Millisecond, 10*time.Second))
 				lap("after")
 				figure(t, "%s, %s: RSS %d MB before, %d MB after", over, a.name, before, residentMB(t, b))
 				p.end(t)

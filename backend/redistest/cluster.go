@@ -204,14 +204,21 @@ func (c *Cluster) replicate(t testing.TB, replica, primary int) {
 // Patience(within). It is for conditions that depend on other processes.
 func Eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
-	within = Patience(within)
-	deadline := time.Now().Add(within)
+	if !Await(within, cond) {
+		t.Fatalf("redistest: waited %s for %s", Patience(within), what)
+	}
+}
+
+// Await polls cond until it is true. It returns false if that takes longer than Patience(within).
+func Await(within time.Duration, cond func() bool) bool {
+	deadline := time.Now().Add(Patience(within))
 	for pause := time.Millisecond; !cond(); pause = min(2*pause, 50*time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("redistest: waited %s for %s", within, what)
+			return false
 		}
 		time.Sleep(pause)
 	}
+	return true
 }
 
 // running reports whether the current process has not ended.

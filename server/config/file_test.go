@@ -176,7 +176,7 @@ func sameConfig(a, b *Config) bool { return len(changedOptions(a, b)) == 0 }
 
 func FuzzConfigFile(f *testing.F) {
 	f.Add("port 7001\n# c\ntimeout 5\n", "timeout", "6")
-	f.Add("bind 127.0.0.1 ::1\nunixsocket \"/tmp/a b\"\n", "client-output-buffer-limit", "pubsub 1 2 3")
+	f.Add("bind 127.0.0.1 ::1\nunixsocket \"/run/a b\"\n", "client-output-buffer-limit", "pubsub 1 2 3")
 	f.Add("backend redis://u:p@h\nbackend-password x\nnonsense\n\"\n", "private_conn_pool_enabled", "0")
 	f.Add("client-output-buffer-limit normal 1 2 3 pubsub 4 5 6\n\nloglevel debug", "loglevel", "warning")
 	f.Fuzz(func(t *testing.T, text, name, value string) {

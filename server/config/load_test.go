@@ -152,8 +152,8 @@ func TestContradictionsNameTheirPlace(t *testing.T) {
 }
 
 func TestUnixSocketAloneIsEnoughToListenOn(t *testing.T) {
-	s, _ := configure(t, nil, "--port", "0", "--unixsocket", "/tmp/berth.sock", "--unixsocketperm", "770")
-	if c := s.Load(); c.UnixSocket != "/tmp/berth.sock" || c.UnixSocketPerm != 0o770 {
+	s, _ := configure(t, nil, "--port", "0", "--unixsocket", "/run/berth.sock", "--unixsocketperm", "770")
+	if c := s.Load(); c.UnixSocket != "/run/berth.sock" || c.UnixSocketPerm != 0o770 {
 		t.Errorf("unixsocket %q, mode %o", c.UnixSocket, c.UnixSocketPerm)
 	}
 }
@@ -242,7 +242,7 @@ func TestBindAddresses(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want %s", word, got, checkBind(word), want)
 		}
 	}
-	for _, word := range []string{"127.0.0.1:5", "[::1]:5", "[::1]", "", "-", "a b", "/tmp/x", "#", "redis://h"} {
+	for _, word := range []string{"127.0.0.1:5", "[::1]:5", "[::1]", "", "-", "a b", "/run/x", "#", "redis://h"} {
 		if checkBind(word) == nil {
 			t.Errorf("%q is taken for an address", word)
 		}

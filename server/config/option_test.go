@@ -35,7 +35,7 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 	case backendValue:
 		return "redis://a:7001,b:7002", "http://a"
 	case textValue[string]:
-		return "/tmp/x y", ""
+		return "/run/x y", ""
 	case textValue[Secret]:
 		return "open sesame", ""
 	}
