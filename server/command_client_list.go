@@ -121,6 +121,9 @@ func (list *listing) reply(lines []clientLine) []byte {
 	}
 	var text strings.Builder
 	for _, line := range lines {
+		if text.Len() > maxAside {
+			return codec.AppendError(nil, errTooLong)
+		}
 		text.Write(line.text)
 	}
 	return codec.AppendVerbatim(nil, "txt", text.String(), list.resp)

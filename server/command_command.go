@@ -68,6 +68,9 @@ func appendCommandInfo(out []byte, c *router.Catalog, names [][]byte, resp int) 
 		} else {
 			out = codec.AppendNull(out, resp)
 		}
+		if len(out) > maxAside {
+			return codec.AppendError(nil, errTooLong)
+		}
 	}
 	return out
 }

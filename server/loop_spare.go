@@ -63,7 +63,7 @@ func (l *loop) dropRequest(r *request) {
 func (l *loop) unload(r *request) {
 	if r.piped {
 		r.piped = false
-		l.load -= int(r.cost)
+		l.load -= r.cost
 	}
 }
 

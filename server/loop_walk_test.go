@@ -108,3 +108,20 @@ func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
 	}
 	watcher.check()
 }
+
+// A client may ask for the same line very often: berth makes no reply that is longer than all lines are worth.
+func TestRepliesMadeAsideAreBounded(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, sharedNode(t).Addr())
+	c := dial(t, b.Addr())
+	id := c.Do("CLIENT", "ID")
+	for _, begin := range [][]any{{"CLIENT", "LIST", "ID", id}, {"COMMAND", "INFO", "get"}} {
+		words := begin
+		for range 400_000 {
+			words = append(words, begin[len(begin)-1])
+		}
+		if got := c.DoRaw(words...); got != "-"+errTooLong+"\r\n" {
+			t.Errorf("%v … brings %d bytes: %.60q", begin, len(got), got)
+		}
+	}
+}

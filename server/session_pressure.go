@@ -25,7 +25,7 @@ const strangerUnread = 1 << 10
 
 // charge enters how long a request is that waits for a node.
 func (s *session) charge(r *request, size int) {
-	r.cost += uint32(size)
+	r.cost += size
 	if s.owed += size; s.owed > fairShare {
 		s.weighLater()
 	}
@@ -35,7 +35,7 @@ func (s *session) charge(r *request, size int) {
 func (s *session) chargePipe(r *request, size int) {
 	s.charge(r, size)
 	r.piped = true
-	s.loop.load += int(r.cost)
+	s.loop.load += r.cost
 }
 
 // learn enters how long a reply was. The estimate rises at once and falls slowly.

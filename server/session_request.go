@@ -17,7 +17,7 @@ type request struct {
 	mute  bool   // CLIENT REPLY: its reply is not written
 	hops  uint8  // redirects followed and retries made
 	piped bool   // its cost is in loop.load
-	cost  uint32 // bytes: of the request and the reply it is expected to get; of the reply once that is parked
+	cost  int    // bytes: of the request and the reply it is expected to get; of the reply once that is parked
 	reply []byte // parked: came before its turn
 
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
@@ -73,8 +73,8 @@ func (s *session) enqueue(r *request) {
 func (s *session) newRequest(cmd *router.Command) *request {
 	r := s.loop.request()
 	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
-	r.cost = uint32(requestCost + s.expect)
-	s.owed += int(r.cost)
+	r.cost = requestCost + int(s.expect)
+	s.owed += r.cost
 	s.enqueue(r)
 	s.waiting++
 	if !cmd.Flags.Has(router.Readonly) {
@@ -104,8 +104,8 @@ func (r *request) park(reply []byte) {
 	s := r.s
 	r.state = requestParked
 	s.loop.unload(r)
-	s.owed += len(reply) - int(r.cost)
-	r.cost = uint32(len(reply))
+	s.owed += len(reply) - r.cost
+	r.cost = len(reply)
 	s.weighLater()
 	r.reply = append(s.loop.buf(), reply...)
 }
@@ -187,7 +187,7 @@ func (s *session) dequeue() {
 		s.tail = nil
 	}
 	s.queued--
-	s.owed -= int(r.cost)
+	s.owed -= r.cost
 	s.loop.dropRequest(r)
 }
 

@@ -178,7 +178,7 @@ func (p *execReply) collect() {
 		s.loop.drop(r.reply)
 		p.r.next = r.next
 		s.queued--
-		s.owed -= int(r.cost)
+		s.owed -= r.cost
 		s.loop.dropRequest(r)
 	}
 	s.tail = p.r
