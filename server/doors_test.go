@@ -53,7 +53,7 @@ func lastWords(t *testing.T, conn net.Conn) string {
 func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
 	node := redistest.Start(t, "--bind", "0.0.0.0", "--protected-mode", "yes")
 	b := startBerth(t, node.Addr(), "--bind", "0.0.0.0")
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	for range 100 {
 		here, there := net.Pipe()
 		go b.srv.welcome(stranger{there})
@@ -74,7 +74,7 @@ func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
 			t.Errorf("through %s: redis says %q, berth %q", host, words[0], words[1])
 		}
 	}
-	watcher.check()
+	watcher.end()
 	b.set("protected-mode", "no")
 	for _, host := range farAddresses(t) {
 		if got := dial(t, strings.Replace(b.Addr(), "127.0.0.1", host, 1)).Do("PING"); got != "PONG" {
@@ -118,7 +118,7 @@ func TestAdminConnectionsLockNobodyOut(t *testing.T) {
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	ln.Close()
 	b := startBerth(t, sharedNode(t).Addr(), "--admin-port", port)
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	get := func(path string) (net.Conn, string) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
@@ -148,7 +148,7 @@ func TestAdminConnectionsLockNobodyOut(t *testing.T) {
 	if status != "HTTP/1.1 200 OK\r\n" {
 		t.Errorf("/metrics: %q", status)
 	}
-	watcher.check()
+	watcher.end()
 }
 
 // The log says where a password was tried in vain, and neither the password nor each try.
@@ -159,7 +159,7 @@ func TestFailedAuthenticationIsLoggedWithTheClientsAddress(t *testing.T) {
 	defer slog.SetDefault(old)
 	node := redistest.Start(t, "--user", "default", "on", "nopass", "~*", "+@all", "--user", "eve", "on", ">right", "~*", "+@all")
 	b := startBerth(t, node.Addr())
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
 	for range 500 {
 		if got := fmt.Sprint(attacker.Do("AUTH", "eve", "s3cretWord")); !strings.HasPrefix(got, "WRONGPASS ") {
@@ -174,5 +174,5 @@ func TestFailedAuthenticationIsLoggedWithTheClientsAddress(t *testing.T) {
 	if n := strings.Count(log, "authentication failed"); n > 100 {
 		t.Errorf("%d lines", n)
 	}
-	watcher.check()
+	watcher.end()
 }

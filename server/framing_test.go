@@ -11,7 +11,7 @@ func TestRepliesThatAreNoValueEndNoConnection(t *testing.T) {
 			b := startBerth(t, backend, "--loops", "1")
 			attacker := dial(t, b.Addr())
 			attacker.Do("HELLO", 3)
-			watcher := startNeighbour(t, b.Addr())
+			watcher := startBystander(t, b.Addr())
 			lost := b.figures(t).PipeStats.Lost
 			for script, want := range map[string]string{
 				"return {big_number='abc'}":                        "(abc\r\n",
@@ -29,7 +29,7 @@ func TestRepliesThatAreNoValueEndNoConnection(t *testing.T) {
 					}
 				}
 			}
-			watcher.check()
+			watcher.end()
 			if now := b.figures(t).PipeStats.Lost; now != lost {
 				t.Errorf("%d pipes were lost", now-lost)
 			}

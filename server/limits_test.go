@@ -15,46 +15,6 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// bystander is a client that works all the time while others run into limits. The function it returns ends it, and
-// fails the test if it was not served as ever.
-func bystander(t *testing.T, b *berthServer) (end func()) {
-	t.Helper()
-	c := dial(t, b.Addr())
-	script(t, c, "PING → PONG")
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	served, failure := 0, ""
-	go func() {
-		defer close(stopped)
-		pace := time.NewTicker(2 * time.Millisecond)
-		defer pace.Stop()
-		for i := 0; ; i++ {
-			for _, step := range [][2]string{
-				{fmt.Sprint("SET bystander ", i), "OK"}, {"GET bystander", fmt.Sprint(i)}, {"PING", "PONG"},
-			} {
-				got, err := c.TryDo(strings.Fields(step[0]))
-				if err != nil || fmt.Sprint(got) != step[1] {
-					failure = fmt.Sprintf("%s: %v, %v", step[0], got, err)
-					return
-				}
-			}
-			served++
-			select {
-			case <-stop:
-				return
-			case <-pace.C:
-			}
-		}
-	}()
-	return func() {
-		t.Helper()
-		close(stop)
-		<-stopped
-		if failure != "" || served == 0 {
-			t.Errorf("the bystander was served %d times, then %s", served, failure)
-		}
-	}
-}
-
 // awaitClients waits until so many clients are connected.
 func (b *berthServer) awaitClients(t *testing.T, n int64) {
 	t.Helper()
@@ -63,7 +23,7 @@ func (b *berthServer) awaitClients(t *testing.T, n int64) {
 
 func TestMaxclientsRefusesTheNextUntilOneHasLeft(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--maxclients", "4")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	var in []*redistest.Conn
 	for range 3 {
 		c := dial(t, b.Addr())
@@ -97,7 +57,7 @@ func TestQueryBufferLimitClosesTheClient(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	script(t, dial(t, b.Addr()), "SET big "+strings.Repeat("x", 900<<10)+" → OK", "STRLEN big → 921600")
 
 	c := dial(t, b.Addr())
@@ -150,7 +110,7 @@ func TestOutputBufferLimitsCloseAClientThatDoesNotRead(t *testing.T) {
 	whole := len("+OK\r\n") + count*len("+QUEUED\r\n") + len("*300\r\n") + count*(size+len("$102400\r\n\r\n"))
 	dial(t, node.Addr()).Do("SET", "big", strings.Repeat("x", size))
 	ask := "MULTI\r\n" + strings.Repeat("GET big\r\n", count) + "EXEC\r\n"
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 
 	t.Run("hard", func(t *testing.T) {
 		b.set("client-output-buffer-limit", "normal 1mb 0 0")
@@ -207,7 +167,7 @@ func TestOutputBufferLimitsCloseAClientThatDoesNotRead(t *testing.T) {
 func TestPipelineLimitDelaysAndLosesNothing(t *testing.T) {
 	for _, backend := range []string{sharedNode(t).Addr(), clusterURL(sharedCluster(t))} {
 		b := startBerth(t, backend, "--client-pipeline-limit", "7")
-		end := bystander(t, b)
+		beside := startBystander(t, b.Addr())
 		c := dial(t, b.Addr())
 		c.Do("DEL", "pl:n", "pl:a", "pl:b")
 		var in strings.Builder
@@ -222,14 +182,14 @@ func TestPipelineLimitDelaysAndLosesNothing(t *testing.T) {
 				t.Fatalf("got %q, want %q", got, want)
 			}
 		}
-		end()
+		beside.end()
 		b.Stop()
 	}
 }
 
 func TestTransactionLimitsSpoilTheTransaction(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--transaction-max-commands", "3", "--transaction-max-bytes", "1kb")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	c := dial(t, b.Addr())
 	const aborted = "EXECABORT Transaction discarded because of previous errors."
 	script(t, c, "DEL tl:n → 0", "MULTI → OK", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED", "INCR tl:n → QUEUED",
@@ -242,7 +202,7 @@ func TestTransactionLimitsSpoilTheTransaction(t *testing.T) {
 
 func TestProtoMaxBulkLenIsTheLongestArgument(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--proto-max-bulk-len", "1mb")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	script(t, dial(t, b.Addr()), "SET pb:k "+strings.Repeat("x", 1<<20)+" → OK", "STRLEN pb:k → 1048576", "DEL pb:k → 1")
 	c := dial(t, b.Addr())
 	c.WriteString("*2\r\n$3\r\nGET\r\n$1048577\r\n")
@@ -257,7 +217,7 @@ func TestTimeoutClosesTheIdleOnly(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--timeout", "1")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	idle, blocked, subscribed, watching := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, idle, "PING → PONG")
 	script(t, subscribed, "SUBSCRIBE c → [subscribe c 1]")
@@ -286,7 +246,7 @@ func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	holder, c := dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, holder, "WATCH k → OK")
 	const again = "TRYAGAIN berth: no backend connection within 100ms, command not executed"
@@ -307,7 +267,7 @@ func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "10000", "--loops", "2")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	base := len(nodeClients(t, node))
 	var wg sync.WaitGroup
 	for client := range 30 {
@@ -376,7 +336,7 @@ func TestBerthSurvivesWithoutDescriptors(t *testing.T) {
 	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 	for _, spare := range []int{1, 2, 3} {
 		t.Run(fmt.Sprintf("%d left", spare), func(t *testing.T) {
-			end := bystander(t, b)
+			beside := startBystander(t, b.Addr())
 			var fill []*os.File
 			for {
 				f, err := os.Open(os.DevNull)
@@ -415,7 +375,7 @@ func TestBerthSurvivesWithoutDescriptors(t *testing.T) {
 			for range 5 {
 				script(t, dial(t, b.Addr()), "PING → PONG", "GET fd:k → 1")
 			}
-			end()
+			beside.end()
 		})
 	}
 	eventually(t, "only the first client to be left", func() bool { return b.srv.clients.Load() == 1 })

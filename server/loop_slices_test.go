@@ -74,7 +74,7 @@ func TestRequestsWithVeryManyKeysAreMadeInSlices(t *testing.T) {
 
 func TestClientThatLeavesWithinASlicedRequestLeavesNothing(t *testing.T) {
 	b := startBerth(t, clusterURL(sharedCluster(t)), "--loops", "1")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	keys := manyKeys(unique("many"), 3*sliceKeys)
 	for _, name := range []string{"MGET", "DEL"} {
 		before := b.srv.clients.Load()

@@ -13,7 +13,7 @@ import (
 // A list of very many numbers is read while others have their turn, and has what was asked for.
 func TestListsOfVeryManyClientsKeepNobodyWaiting(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	asker := dial(t, b.Addr())
 	own := asker.Do("CLIENT", "ID").(int64)
 	words := []any{"CLIENT", "LIST", "ID"}
@@ -32,7 +32,7 @@ func TestListsOfVeryManyClientsKeepNobodyWaiting(t *testing.T) {
 	if got := asker.Recv().(string); !strings.HasPrefix(got, fmt.Sprintf("id=%d ", own)) || strings.Count(got, "\n") != 1 {
 		t.Errorf("inline: %q", got)
 	}
-	watcher.check()
+	watcher.end()
 }
 
 // A walk visits each session once, though some leave while it is on its way.
@@ -87,7 +87,7 @@ func TestWalksVisitEachSessionThatStays(t *testing.T) {
 // COMMAND's reply is long, and a client may ask for it very often, or for very many commands at once.
 func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	asker := dial(t, b.Addr())
 	const names = 20_000
 	words := []any{"COMMAND", "INFO"}
@@ -106,7 +106,7 @@ func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
 			t.Fatalf("%d commands", len(got))
 		}
 	}
-	watcher.check()
+	watcher.end()
 }
 
 // A client may ask for the same line very often: berth makes no reply that is longer than all lines are worth.

@@ -12,7 +12,7 @@ import (
 // clients could be long.
 func TestNamesThatBerthKeepsAreBounded(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	long, longest := strings.Repeat("n", 1<<20), strings.Repeat("n", maxClientName)
 	channel, longestChannel := strings.Repeat("c", maxChannelName+1), strings.Repeat("c", maxChannelName)
 	attacker := dial(t, b.Addr())
@@ -43,13 +43,13 @@ func TestNamesThatBerthKeepsAreBounded(t *testing.T) {
 	if got := attacker.Do("SUBSCRIBE", longestChannel); got.([]any)[1] != longestChannel {
 		t.Errorf("SUBSCRIBE: %.80v", got)
 	}
-	watcher.check()
+	watcher.end()
 }
 
 // A pattern is refused before it can keep the loop of others busy.
 func TestLongPatternsKeepNobodyWaiting(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
 	for range 5 {
 		if got := attacker.Do("COMMAND", "LIST", "FILTERBY", "PATTERN", "*["+strings.Repeat("a-", 1<<19)); got != redistest.Error(errLongPattern) {
@@ -62,5 +62,5 @@ func TestLongPatternsKeepNobodyWaiting(t *testing.T) {
 	if got, ok := attacker.Do("COMMAND", "LIST", "FILTERBY", "PATTERN", "x"+strings.Repeat("*", 4000)+"[d-f][d-f]").([]any); !ok || len(got) == 0 {
 		t.Errorf("%.80v", got)
 	}
-	watcher.check()
+	watcher.end()
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,81 +17,6 @@ import (
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
-
-// paced is a bystander that does SET and GET each millisecond and remembers how long they took.
-type paced struct {
-	stop, done chan struct{}
-	mu         sync.Mutex // guards took
-	took       []time.Duration
-	wrong      findings
-}
-
-func startPaced(t *testing.T, addr, password string) *paced {
-	t.Helper()
-	p := &paced{stop: make(chan struct{}), done: make(chan struct{})}
-	c, err := dialLoad(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if password != "" {
-		if a, err := c.do("AUTH", password); err != nil || a.text != "OK" {
-			t.Fatalf("AUTH: %v, %v", a, err)
-		}
-	}
-	go func() {
-		defer close(p.done)
-		defer c.close()
-		pace := time.NewTicker(time.Millisecond)
-		defer pace.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-p.stop:
-				return
-			case <-pace.C:
-			}
-			value := strconv.Itoa(i)
-			for _, step := range [][]string{{"SET", "press:bystander", value}, {"GET", "press:bystander"}} {
-				begin := time.Now()
-				a, err := c.do(step...)
-				if err != nil || a.text != "OK" && a.text != value {
-					p.wrong.add("%v: %v, %v", step, a, err)
-					return
-				}
-				p.mu.Lock()
-				p.took = append(p.took, time.Since(begin))
-				p.mu.Unlock()
-			}
-		}
-	}()
-	return p
-}
-
-// count is how many requests were answered since the last lap.
-func (p *paced) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.took)
-}
-
-// lap returns how the bystander fared since the last lap.
-func (p *paced) lap() string {
-	p.mu.Lock()
-	took := p.took
-	p.took = nil
-	p.mu.Unlock()
-	if len(took) == 0 {
-		return "not served"
-	}
-	slices.Sort(took)
-	return fmt.Sprintf("p50 %v p99 %v max %v of %d", took[len(took)/2], took[len(took)*99/100], took[len(took)-1], len(took))
-}
-
-func (p *paced) end(t *testing.T) {
-	t.Helper()
-	close(p.stop)
-	<-p.done
-	p.wrong.none(t, "errors of the bystander")
-}
 
 // residentMB is the memory of berth's process; that of the test with it, when berth runs in there.
 func residentMB(t *testing.T, b *loadedBerth) int {
@@ -130,15 +54,8 @@ func holds(b *berthServer) (all, most int) {
 func owesNothing(t *testing.T, b *berthServer) {
 	t.Helper()
 	eventually(t, "all requests to be accounted for", func() bool {
-		loops, _ := askLoops(b.srv, func(l *loop) bool {
-			for s := l.first; s != nil; s = s.next {
-				if s.owed != 0 && s.head == nil {
-					return false
-				}
-			}
-			return l.load == 0
-		})
-		return !slices.Contains(loops, false)
+		loads, _ := askLoops(b.srv, func(l *loop) int { return l.load })
+		return b.count(func(s *session) bool { return s.owed != 0 && s.head == nil }) == 0 && slices.Max(loads) == 0
 	})
 }
 
@@ -218,10 +135,14 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 				direct.Do("SET", "press:value", strings.Repeat("v", 10<<10))
 				direct.Do("SET", "press:large", strings.Repeat("v", sized(8<<20, 60<<20)))
 				direct.Close()
-				p := startPaced(t, b.Addr(), a.password)
+				var login []any
+				if a.password != "" {
+					login = []any{"AUTH", a.password}
+				}
+				beside := startBystander(t, b.Addr(), login...)
 				lap := func(when string) {
-					redistest.Eventually(t, time.Minute, "enough of the bystander's requests", func() bool { return p.count() >= sized(100, 20_000) })
-					figure(t, "%s, %s, %s: %s, RSS %d MB", over, a.name, when, p.lap(), residentMB(t, b))
+					beside.await(sized(50, 10_000))
+					figure(t, "%s, %s, %s: %s, RSS %d MB", over, a.name, when, beside.lap(), residentMB(t, b))
 				}
 				lap("before")
 				before := residentMB(t, b)
@@ -268,10 +189,10 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 					b.inner.awaitClients(t, 1)
 					owesNothing(t, b.inner)
 				}
-				p.lap()
+				beside.lap()
 				lap("after")
 				figure(t, "%s, %s: RSS %d MB before, %d MB after", over, a.name, before, residentMB(t, b))
-				p.end(t)
+				beside.end()
 			})
 		}
 	}
@@ -291,7 +212,9 @@ func TestClientThatReadsLateMissesNothing(t *testing.T) {
 		}
 		sent := make(chan error, 1)
 		go func() { sent <- c.TryWrite(ask) }()
-		eventually(t, "the client to be full", func() bool { return countPaused(b, pauseFull) == 1 })
+		eventually(t, "the client to be full", func() bool {
+			return b.count(func(s *session) bool { return s.pause == pauseFull }) == 1
+		})
 		for i := range rounds {
 			n := strconv.Itoa(i)
 			want := fmt.Sprintf("$%d\r\n%s\r\n$%d\r\n%s\r\n", len(value), value, len(n), n)
@@ -308,11 +231,11 @@ func TestClientThatReadsLateMissesNothing(t *testing.T) {
 	}
 }
 
-// countPaused is how many sessions are paused for a reason.
-func countPaused(b *berthServer, why pause) (n int) {
+// count is how many sessions there are of which it is true.
+func (b *berthServer) count(is func(s *session) bool) (n int) {
 	counts, _ := askLoops(b.srv, func(l *loop) (n int) {
 		for s := l.first; s != nil; s = s.next {
-			if s.pause == why {
+			if is(s) {
 				n++
 			}
 		}
@@ -322,6 +245,14 @@ func countPaused(b *berthServer, why pause) (n int) {
 		n += k
 	}
 	return n
+}
+
+// awaitHangUpOnly waits until gnet looks for nothing but the end of one client.
+func (b *berthServer) awaitHangUpOnly(t *testing.T) {
+	t.Helper()
+	eventually(t, "berth to stop reading", func() bool {
+		return b.count(func(s *session) bool { return s.reading == readsHangUp }) == 1
+	})
 }
 
 // sendMuch writes as much as is taken of so many bytes, and says how much that was.
@@ -334,7 +265,7 @@ func sendMuch(c *redistest.Conn, input string) <-chan error {
 func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	c := dial(t, b.Addr())
 	b.feed(c, pipeline("BLPOP press:list 0"))
 	awaitBlocked(t, node, 1)
@@ -342,7 +273,7 @@ func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
 	const sets = 20000
 	sent := sendMuch(c, strings.Repeat(pipeline("SET press:k "+strings.Repeat("x", 1000)), sets))
 	seen.await(maxUntaken, redistest.Patience(10*time.Second))
-	eventually(t, "berth to stop reading", func() bool { return countReading(b, readsHangUp) == 1 })
+	b.awaitHangUpOnly(t)
 	if n := seen.bytes.Load(); n > maxUntaken+128<<10 {
 		t.Errorf("%d bytes were read of a client that is blocked", n)
 	}
@@ -361,22 +292,6 @@ func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
 	owesNothing(t, b)
 }
 
-// countReading is how many sessions' sockets gnet was told to treat so.
-func countReading(b *berthServer, how reading) (n int) {
-	counts, _ := askLoops(b.srv, func(l *loop) (n int) {
-		for s := l.first; s != nil; s = s.next {
-			if s.reading == how {
-				n++
-			}
-		}
-		return n
-	})
-	for _, k := range counts {
-		n += k
-	}
-	return n
-}
-
 func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr())
@@ -384,7 +299,7 @@ func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
 	b.feed(c, pipeline("BLPOP press:list 0"))
 	awaitBlocked(t, node, 1)
 	sent := sendMuch(c, strings.Repeat(pipeline("SET press:k "+strings.Repeat("x", 1000)), 200))
-	eventually(t, "berth to stop reading", func() bool { return countReading(b, readsHangUp) == 1 })
+	b.awaitHangUpOnly(t)
 	<-sent
 	c.Close()
 	b.awaitClients(t, 0)
@@ -419,7 +334,7 @@ func TestWithoutTheSwitchLimitsCloseABlockedClient(t *testing.T) {
 	node := redistest.Start(t, "--hz", "500")
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
 	b.srv.reads = nil
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	c := dial(t, b.Addr())
 	b.feed(c, pipeline("BLPOP press:list 0"))
 	awaitBlocked(t, node, 1)
@@ -435,7 +350,7 @@ func TestWithoutTheSwitchLimitsCloseABlockedClient(t *testing.T) {
 
 func TestMaxmemoryClientsClosesTheOneThatHoldsMost(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	begin := func(size int) *redistest.Conn { // all of a long SET but its end
 		c := dial(t, b.Addr())
 		b.feed(c, "*3\r\n$3\r\nSET\r\n$7\r\npress:m\r\n$50000000\r\n"+strings.Repeat("x", size))

@@ -322,6 +322,18 @@ func takeOnlyLease(t *testing.T, c *redistest.Cluster, b *berthServer, node *red
 	}
 }
 
+// mustReceive compares the next replies with want, which is as fmt prints them.
+func mustReceive(t *testing.T, c *redistest.Conn, want string) {
+	t.Helper()
+	var got []any
+	for range strings.Count(want, " ") + 1 {
+		got = append(got, c.Recv())
+	}
+	if fmt.Sprint(got) != want {
+		t.Fatalf("got %v, want %s", got, want)
+	}
+}
+
 // The redirected WATCH waits for a connection, and its client ends it meanwhile.
 func TestRedirectedWatchIsAnsweredThoughItsClientHasEndedIt(t *testing.T) {
 	parallel(t)
@@ -342,13 +354,7 @@ func TestRedirectedWatchIsAnsweredThoughItsClientHasEndedIt(t *testing.T) {
 			eventually(t, "the WATCH to have been redirected", func() bool { return b.redirected() > 0 })
 			b.feed(client, text)
 			release()
-			var got []any
-			for range strings.Count(want, " ") + 1 {
-				got = append(got, client.Recv())
-			}
-			if fmt.Sprint(got) != want {
-				t.Fatalf("got %v, want %s", got, want)
-			}
+			mustReceive(t, client, want)
 			client.Close()
 			eventually(t, "the leases to be given back", func() bool { return b.leases().Leased == 0 })
 		})
@@ -376,13 +382,7 @@ func TestCommandsOnALeaseWaitForAWatchThatWasAskedToGoElsewhere(t *testing.T) {
 			eventually(t, "the WATCH to wait", func() bool { return b.leases().Waiting > 0 })
 			b.feed(client, text)
 			release()
-			var got []any
-			for range strings.Count(want, " ") + 1 {
-				got = append(got, client.Recv())
-			}
-			if fmt.Sprint(got) != want {
-				t.Fatalf("got %v, want %s", got, want)
-			}
+			mustReceive(t, client, want)
 		})
 	}
 }

@@ -13,7 +13,7 @@ import (
 func TestBlockingOnManyKeysLeavesConnectionsForOthers(t *testing.T) {
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "320", "--pool-blocking-share", "50")
-	watcher := startNeighbour(t, b.Addr())
+	watcher := startBystander(t, b.Addr())
 	const long = 160
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	for i := range 2 * long {
@@ -48,5 +48,5 @@ func TestBlockingOnManyKeysLeavesConnectionsForOthers(t *testing.T) {
 	if got := fmt.Sprint(read.Recv()); got != fmt.Sprintf("[[%s [[1-1 [f v]]]]]", stream) {
 		t.Errorf("XREAD: %s", got)
 	}
-	watcher.check()
+	watcher.end()
 }

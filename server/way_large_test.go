@@ -197,7 +197,7 @@ func TestLargeSetFollowsItsSlot(t *testing.T) {
 
 func TestClientThatLeavesWithinALargeValueLeavesNothing(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
-	defer bystander(t, b)()
+	defer startBystander(t, b.Addr()).end()
 	key, value := unique("large"), noise(8<<20)
 	c := dial(t, b.Addr())
 	for range 3 {

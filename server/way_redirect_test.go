@@ -21,40 +21,21 @@ func (b *berthServer) redirected() int64 {
 
 // trap is an attacker's listener. It must never hear anything.
 type trap struct {
-	ln    net.Listener
+	addr  string
 	calls atomic.Int64
 }
 
 func setTrap(t *testing.T) *trap {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &trap{ln: ln}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			p.calls.Add(1)
-			_ = c.Close()
-		}
-	}()
+	p := &trap{}
 	t.Cleanup(func() {
-		_ = ln.Close()
-		<-ended
 		if n := p.calls.Load(); n > 0 {
 			t.Errorf("berth called the attacker's listener %d times", n)
 		}
 	})
+	p.addr = redistest.Listen(t, func(net.Conn) { p.calls.Add(1) })
 	return p
 }
-
-func (p *trap) addr() string { return p.ln.Addr().String() }
 
 // deadAddr is where nobody listens.
 func deadAddr(t *testing.T) string {
@@ -129,7 +110,7 @@ func TestScriptedErrorsOfAStandaloneNodeAreData(t *testing.T) {
 	beside := dial(t, b.Addr())
 	beside.Do("SET", "k", "v")
 	before, topology := connectionsOf(t, node), b.srv.nodes.Topology()
-	sameLies(t, b, node, "k", actedOn(router.Slot([]byte("k")), setTrap(t).addr())...)
+	sameLies(t, b, node, "k", actedOn(router.Slot([]byte("k")), setTrap(t).addr)...)
 	if got := beside.Do("GET", "k"); got != "v" {
 		t.Errorf("a bystander's GET: %v", got)
 	}
@@ -154,42 +135,6 @@ func connectionsOf(t *testing.T, node *redistest.Server) string {
 	return strings.Join(ids, " ")
 }
 
-// standBy sets and reads a key of its own without a pause until stop is called, which returns how often and its longest wait.
-func standBy(t *testing.T, b *berthServer, key string, login ...any) (stop func() (rounds int, longest time.Duration)) {
-	t.Helper()
-	c := dial(t, b.Addr())
-	if login != nil {
-		c.Do(login...)
-	}
-	quit, ended := make(chan struct{}), make(chan struct{})
-	rounds, longest := 0, time.Duration(0)
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-quit:
-				return
-			default:
-			}
-			begin := time.Now()
-			value := fmt.Sprint(key, rounds)
-			set, err := c.TryDo("SET", key, value)
-			got, errGet := c.TryDo("GET", key)
-			if err != nil || errGet != nil || set != "OK" || got != value {
-				t.Errorf("the bystander: SET %v %v, GET %v %v", set, err, got, errGet)
-				return
-			}
-			rounds++
-			longest = max(longest, time.Since(begin))
-		}
-	}()
-	return func() (int, time.Duration) {
-		close(quit)
-		<-ended
-		return rounds, longest
-	}
-}
-
 func TestScriptedRedirectsLeadNowhere(t *testing.T) {
 	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0, "--requirepass", "secret")
@@ -201,10 +146,10 @@ func TestScriptedRedirectsLeadNowhere(t *testing.T) {
 	owner := cluster.Node(cluster.Owner(int(slot)))
 	other := cluster.Node((cluster.Owner(int(slot)) + 1) % 3)
 	topology := b.srv.nodes.Topology()
-	stop := standBy(t, b, "k", "AUTH", "secret")
+	beside := startBystanderAt(t, b.Addr(), "k", "AUTH", "secret")
 	trap, dead := setTrap(t), deadAddr(t)
 	var attackers sync.WaitGroup // each waits for a round to know better
-	for _, addr := range []string{trap.addr(), dead, "?:" + trap.addr()[len("127.0.0.1:"):], trap.addr()[len("127.0.0.1"):], "localhost:1", "127.0.0.1:0", "x"} {
+	for _, addr := range []string{trap.addr, dead, "?:" + trap.addr[len("127.0.0.1:"):], trap.addr[len("127.0.0.1"):], "localhost:1", "127.0.0.1:0", "x"} {
 		for _, words := range []string{fmt.Sprintf("MOVED %d %s", slot, addr), fmt.Sprintf("ASK %d %s", slot, addr)} {
 			for _, l := range lies("{k}x", words) {
 				attacker, direct := dial(t, b.Addr()), dial(t, owner.Addr())
@@ -222,15 +167,14 @@ func TestScriptedRedirectsLeadNowhere(t *testing.T) {
 	attacker := dial(t, b.Addr())
 	attacker.Do("AUTH", "secret")
 	// Another slot's, or without a key.
-	for _, addr := range []string{trap.addr(), other.Addr()} {
+	for _, addr := range []string{trap.addr, other.Addr()} {
 		for _, r := range [][]any{{"EVAL", lie, 1, "k", fmt.Sprintf("MOVED %d %s", slot^1, addr)}, {"EVAL", lie, 0, fmt.Sprintf("MOVED %d %s", slot, addr)}} {
 			if got, want := attacker.DoRaw(r...), "-"+r[len(r)-1].(string)+"\r\n"; got != want {
 				t.Errorf("%v: %q", r, got)
 			}
 		}
 	}
-	rounds, longest := stop()
-	t.Logf("the bystander made %d rounds, the longest took %s", rounds, longest)
+	beside.end()
 	if b.srv.nodes.Topology() != topology {
 		t.Errorf("the topology has changed: %s", topology.Changes(b.srv.nodes.Topology()))
 	}
@@ -268,10 +212,10 @@ func TestFloodOfScriptedRedirectsMakesNoStormOfRounds(t *testing.T) {
 	slot := router.Slot([]byte("{flood}k"))
 	words := []string{
 		fmt.Sprintf("MOVED %d %s", slot, deadAddr(t)),
-		fmt.Sprintf("ASK %d %s", slot, setTrap(t).addr()),
+		fmt.Sprintf("ASK %d %s", slot, setTrap(t).addr),
 		fmt.Sprintf("MOVED %d %s", slot, cluster.Node((cluster.Owner(int(slot))+1)%3).Addr()),
 	}
-	stop := standBy(t, b, "{flood}k")
+	beside := startBystanderAt(t, b.Addr(), "{flood}k")
 	before, begin := b.srv.nodes.Stats().Rounds, time.Now()
 	attacker := dial(t, b.Addr())
 	const requests = 600
@@ -288,8 +232,8 @@ func TestFloodOfScriptedRedirectsMakesNoStormOfRounds(t *testing.T) {
 	}
 	took := time.Since(begin)
 	made, most := b.srv.nodes.Stats().Rounds-before, int64(took/time.Second)+2
-	rounds, longest := stop()
-	t.Logf("%d scripted redirects took %s and made %d rounds; the bystander made %d rounds, the longest took %s", requests, took, made, rounds, longest)
+	beside.end()
+	t.Logf("%d scripted redirects took %s and made %d rounds", requests, took, made)
 	if made > most {
 		t.Errorf("%d rounds, more than one a second", made)
 	}
@@ -388,7 +332,7 @@ func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
-	stop := standBy(t, b, "beside")
+	beside := startBystanderAt(t, b.Addr(), "beside")
 	c := dial(t, b.Addr())
 	c.SetTimeout(time.Minute)
 	want := "-MOVED 1 " + strings.Repeat("x", 40<<20) + "\r\n"
@@ -400,7 +344,5 @@ func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
 	if got := c.Do("PING"); got != "PONG" {
 		t.Errorf("PING after it: %v", got)
 	}
-	if rounds, _ := stop(); rounds == 0 {
-		t.Error("the bystander did nothing")
-	}
+	beside.end()
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -37,30 +38,12 @@ func TestControlReadsALongAnswer(t *testing.T) {
 // endless sends one beginning and then the same again and again until the other side ends the connection.
 func endless(t *testing.T, begin, again string) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			block := []byte(strings.Repeat(again, 1+64<<10/len(again)))
-			for _, err = io.WriteString(c, begin); err == nil; {
-				_, err = c.Write(block)
-			}
-			_ = c.Close()
+	return redistest.Listen(t, func(c net.Conn) {
+		block := []byte(strings.Repeat(again, 1+64<<10/len(again)))
+		for _, err := io.WriteString(c, begin); err == nil; {
+			_, err = c.Write(block)
 		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		<-ended
 	})
-	return ln.Addr().String()
 }
 
 // A node that says more than berth can want is one that does not answer, and costs little memory.

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -318,22 +319,21 @@ func TestReplicasAreKnownOnceTheyHaveTheirData(t *testing.T) {
 	})
 }
 
+// startOlderNode starts a cluster node of 6.2, which does not know CLUSTER SHARDS. said is what else it says, by command.
+func startOlderNode(t *testing.T, said map[string]string) *scriptedNode {
+	t.Helper()
+	said["ping"] = "+PONG\r\n"
+	said["info"] = bulk("redis_version:6.2.14\r\nredis_mode:cluster\r\n")
+	said["cluster info"] = bulk("cluster_state:ok\r\n")
+	return startScriptedNode(t, func(command string) string {
+		return cmp.Or(said[command], "-ERR Unknown subcommand or wrong number of arguments for 'shards'. Try CLUSTER HELP.\r\n")
+	})
+}
+
 func TestOlderClusterIsReadFromCLUSTERSLOTS(t *testing.T) {
 	t.Parallel()
-	s := startScriptedNode(t, func(command string) string {
-		switch command {
-		case "ping":
-			return "+PONG\r\n"
-		case "info":
-			return bulk("redis_version:6.2.14\r\nredis_mode:cluster\r\n")
-		case "cluster info":
-			return bulk("cluster_state:ok\r\n")
-		case "cluster shards":
-			return "-ERR Unknown subcommand or wrong number of arguments for 'shards'. Try CLUSTER HELP.\r\n"
-		case "cluster slots":
-			return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n"
-		}
-		return "-ERR unknown command\r\n"
+	s := startOlderNode(t, map[string]string{
+		"cluster slots": "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$0\r\n\r\n:7001\r\n$2\r\nid\r\n",
 	})
 	n := connectNodes(t, "redis://"+s.addr(), Options{})
 	if got := n.Topology().Primary(5); got != "127.0.0.1:7001" || n.Topology().Served() != router.Slots {
@@ -726,20 +726,9 @@ func TestForgedTopologyIsARoundThatFailed(t *testing.T) {
 // Before Redis 7.0 only CLUSTER NODES names the node to which an ASK leads while it imports its first slot.
 func TestNodesWithoutSlotsAreKnownBeforeRedis7(t *testing.T) {
 	t.Parallel()
-	s := startScriptedNode(t, func(command string) string {
-		switch command {
-		case "ping":
-			return "+PONG\r\n"
-		case "info":
-			return bulk("redis_version:6.2.7\r\nredis_mode:cluster\r\n")
-		case "cluster info":
-			return bulk("cluster_state:ok\r\n")
-		case "cluster slots":
-			return "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:7000\r\n"
-		case "cluster nodes":
-			return bulk("a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\nb 127.0.0.1:7001@17001 master - 0 0 2 connected\n")
-		}
-		return "-ERR Unknown subcommand or wrong number of arguments\r\n"
+	s := startOlderNode(t, map[string]string{
+		"cluster slots": "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:7000\r\n",
+		"cluster nodes": bulk("a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\nb 127.0.0.1:7001@17001 master - 0 0 2 connected\n"),
 	})
 	n := connectNodes(t, "redis://"+s.addr(), Options{})
 	if topology := n.Topology(); !topology.Knows("127.0.0.1:7001") || !topology.Knows("127.0.0.1:7000") || topology.Knows("127.0.0.1:7002") {
