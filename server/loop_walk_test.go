@@ -17,7 +17,7 @@ func TestListsOfVeryManyClientsKeepNobodyWaiting(t *testing.T) {
 	asker := dial(t, b.Addr())
 	own := asker.Do("CLIENT", "ID").(int64)
 	words := []any{"CLIENT", "LIST", "ID"}
-	for i := range 1_000_000 {
+	for i := range sized(100_000, 1_000_000) {
 		words = append(words, 1_000_000+i)
 	}
 	words = append(words, own, own)
@@ -115,9 +115,10 @@ func TestRepliesMadeAsideAreBounded(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
 	id := c.Do("CLIENT", "ID")
-	for _, begin := range [][]any{{"CLIENT", "LIST", "ID", id}, {"COMMAND", "INFO", "get"}} {
+	script(t, c, "CLIENT SETNAME "+strings.Repeat("n", 1000)+" → OK")
+	for _, begin := range [][]any{{"CLIENT", "LIST", "ID", id}, {"COMMAND", "INFO", "xgroup"}} {
 		words := begin
-		for range 400_000 {
+		for range 80_000 {
 			words = append(words, begin[len(begin)-1])
 		}
 		if got := c.DoRaw(words...); got != "-"+errTooLong+"\r\n" {

@@ -335,9 +335,9 @@ func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
 	beside := startBystanderAt(t, b.Addr(), "beside")
 	c := dial(t, b.Addr())
 	c.SetTimeout(time.Minute)
-	want := "-MOVED 1 " + strings.Repeat("x", 40<<20) + "\r\n"
+	want := "-MOVED 1 " + strings.Repeat("x", 20<<20) + "\r\n"
 	for _, script := range []string{"return {err='MOVED 1 '..string.rep('x', ARGV[1])}", "return redis.error_reply('MOVED 1 '..string.rep('x', ARGV[1]))"} {
-		if got := c.DoRaw("EVAL", script, 0, 40<<20); got != want {
+		if got := c.DoRaw("EVAL", script, 0, 20<<20); got != want {
 			t.Errorf("%d bytes came, not %d", len(got), len(want))
 		}
 	}
