@@ -23,6 +23,7 @@ type Logins struct {
 
 	mu    sync.Mutex // guards what follows; OnFree alone is called under it
 	users map[string]*login
+	own   map[string]string // berth's own passwords, by user: tried last
 }
 
 // login is what is known of one user.
@@ -125,6 +126,17 @@ func (l *Logins) Latest(user string) (password string, known bool) {
 	return u.passwords[0], true
 }
 
+// Own has berth log in with a password of its own as well, after those of the user's clients. It lets
+// no client in: a node judges each client's AUTH.
+func (l *Logins) Own(user, password string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.own == nil {
+		l.own = map[string]string{}
+	}
+	l.own[user] = password
+}
+
 // known returns the passwords to try at a node. If the node has refused them all lately, it returns
 // the node's words instead.
 func (l *Logins) known(user, addr string) (passwords []string, refused string) {
@@ -137,7 +149,11 @@ func (l *Logins) known(user, addr string) (passwords []string, refused string) {
 	if r, has := u.refused[addr]; has && time.Since(r.at) < refusalKept {
 		return nil, r.text
 	}
-	return slices.Clone(u.passwords), ""
+	passwords = slices.Clone(u.passwords)
+	if own, has := l.own[user]; has && !slices.Contains(passwords, own) {
+		passwords = append(passwords, own)
+	}
+	return passwords, ""
 }
 
 // Refused returns why a node that has refused all passwords of a user lately need not be dialled; nil:

@@ -21,12 +21,13 @@ const (
 	Debug                              // a Protected command that enable-debug-command allows
 	ClusterOnly                        // a container that a standalone node refuses as a whole
 	Connection                         // a container of commands about the connection itself
+	Rules                              // changes what users may do
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
-	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client",
+	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
 }
 
 // Is reports whether the command has all of these traits.

@@ -11,7 +11,8 @@ import (
 )
 
 // PROXY is berth's own command: it shows what goes on inside, for people with redis-cli. A node
-// does not know PROXY, so a user may use it who may use CLIENT LIST at the node.
+// does not know PROXY, so a user may use it who may use CONFIG GET and CLIENT LIST at the node:
+// likeAdmin.
 
 func proxyPools(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return proxyReport(s, cmd, 0, (*telemetry.Snapshot).PoolRows)

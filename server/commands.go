@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend/nodes"
@@ -23,10 +23,11 @@ type ownCommand struct {
 	answer answerFunc
 	run    runFunc // before answer, if there are both
 
-	// mayAsk is for users who may run a command, and no others: in these words a node is asked,
-	// which does nothing there but say no. mayAs names the command that is asked about in its
-	// place.
-	mayAsk, mayAs string
+	// Who may run the command the nodes know. like names commands instead, for one that no node
+	// knows: who may run all of them. mayAsk is for a node that cannot be asked about a user: words
+	// that do nothing there, which the user says itself, commands apart by semicolons. mayAskOld are
+	// the words before Redis 7.0.
+	like, mayAsk, mayAskOld string
 
 	embedded bool // berth answers for the embedded backend only; other nodes do so themselves
 
@@ -38,88 +39,88 @@ type ownCommand struct {
 	inExec     func(s *session, c *ownInExec, reply, out []byte) []byte
 	nodeInExec bool
 
-	ask *question // of mayAsk and mayAs; nil: every user may run it
+	ask *question // of like, mayAsk and mayAskOld
 }
 
 // ownCommands is the table of all of them.
 func ownCommands() []ownCommand {
 	return []ownCommand{
-		{name: "ping", answer: ping, run: pingInOrder},
-		{name: "echo", answer: echo},
-		{name: "time", answer: serverTime},
+		{name: "ping", answer: ping, run: pingInOrder, mayAsk: "PING"},
+		{name: "echo", answer: echo, mayAsk: "ECHO berth"},
+		{name: "time", answer: serverTime, mayAsk: "TIME"},
 		{name: "quit", run: quit},
 		{name: "reset", run: reset},
 		{name: "auth", run: auth, refusal: (*session).authRefusal, inExec: turnedUser},
 		{name: "hello", run: hello, refusal: (*session).helloRefusal, inExec: turnedHello},
-		{name: "select", run: selectDB, inExec: turnedDB},
-		{name: "readonly", answer: clusterMode(func(s *session) { s.readonly = true })},
-		{name: "readwrite", answer: clusterMode(func(s *session) { s.readonly = false })},
-		{name: "asking", answer: clusterMode(func(*session) {})},
+		{name: "select", run: selectDB, inExec: turnedDB, mayAsk: "SELECT berth"},
+		{name: "readonly", answer: clusterMode(func(s *session) { s.readonly = true }), mayAsk: "READONLY; READWRITE"},
+		{name: "readwrite", answer: clusterMode(func(s *session) { s.readonly = false }), mayAsk: "READWRITE"},
+		{name: "asking", answer: clusterMode(func(*session) {}), mayAsk: "ASKING; READWRITE"},
 
-		{name: "multi", run: multi},
-		{name: "exec", run: execTransaction},
-		{name: "discard", run: discard},
+		{name: "multi", run: multi, mayAsk: "MULTI; EXEC"},
+		{name: "exec", run: execTransaction, mayAsk: "EXEC"},
+		{name: "discard", run: discard, mayAsk: "DISCARD"},
 		{name: "watch", run: watchKeys},
-		{name: "unwatch", run: unwatchKeys, nodeInExec: true},
+		{name: "unwatch", run: unwatchKeys, nodeInExec: true, mayAsk: "UNWATCH"},
 
-		{name: "client|id", answer: clientID},
-		{name: "client|getname", answer: clientGetName},
-		{name: "client|setname", answer: clientSetName},
-		{name: "client|setinfo", answer: clientSetInfo},
-		{name: "client|no-evict", answer: clientSwitch(func(s *session, on bool) { s.noEvict = on })},
-		{name: "client|no-touch", answer: clientSwitch(func(*session, bool) {})},
-		{name: "client|help", answer: clientHelp},
-		{name: "client|reply", run: clientReply},
-		{name: "client|info", answer: clientInfo},
-		{name: "client|list", run: clientList, mayAsk: "CLIENT LIST ID 0"},
-		{name: "client|kill", run: clientKill, mayAsk: "CLIENT KILL ID 0"},
+		{name: "client|id", answer: clientID, mayAsk: "CLIENT ID"},
+		{name: "client|getname", answer: clientGetName, mayAsk: "CLIENT GETNAME"},
+		{name: "client|setname", answer: clientSetName, mayAsk: "CLIENT SETNAME \n"},
+		{name: "client|setinfo", answer: clientSetInfo, mayAsk: "CLIENT SETINFO berth berth"},
+		{name: "client|no-evict", answer: clientSwitch(func(s *session, on bool) { s.noEvict = on }), mayAsk: "CLIENT NO-EVICT berth"},
+		{name: "client|no-touch", answer: clientSwitch(func(*session, bool) {}), mayAsk: "CLIENT NO-TOUCH berth"},
+		{name: "client|help", answer: clientHelp, mayAsk: "CLIENT HELP"},
+		{name: "client|reply", run: clientReply, mayAsk: "CLIENT REPLY berth"},
+		{name: "client|info", answer: clientInfo, mayAsk: "CLIENT INFO"},
+		{name: "client|list", run: clientList, mayAsk: "CLIENT LIST TYPE berth"},
+		{name: "client|kill", run: clientKill, mayAsk: "CLIENT KILL TYPE berth"},
 		{name: "client|pause", run: pauseCommand, mayAsk: "CLIENT PAUSE never"},
-		{name: "client|unpause", run: unpauseCommand, mayAsk: "CLIENT PAUSE never", mayAs: "client|pause"},
-		{name: "client|unblock", run: clientUnblock, mayAsk: "CLIENT UNBLOCK 0"},
-		{name: "client|tracking", run: clientTracking, refusal: (*session).trackingRefusal, inExec: turnedTracking},
-		{name: "client|caching", answer: clientCaching, inExec: passOn},
-		{name: "client|trackinginfo", run: askTracking, nodeInExec: true},
-		{name: "client|getredir", run: askTracking, nodeInExec: true},
-		{name: "acl|whoami", answer: aclWhoAmI},
+		{name: "client|unpause", run: unpauseCommand, mayAskOld: "CLIENT UNPAUSE berth"},
+		{name: "client|unblock", run: clientUnblock, mayAsk: "CLIENT UNBLOCK berth"},
+		{name: "client|tracking", run: clientTracking, refusal: (*session).trackingRefusal, inExec: turnedTracking, mayAsk: "CLIENT TRACKING berth"},
+		{name: "client|caching", answer: clientCaching, inExec: passOn, mayAsk: "CLIENT CACHING berth"},
+		{name: "client|trackinginfo", run: askTracking, nodeInExec: true, mayAsk: "CLIENT TRACKINGINFO"},
+		{name: "client|getredir", run: askTracking, nodeInExec: true, mayAsk: "CLIENT GETREDIR"},
+		{name: "acl|whoami", answer: aclWhoAmI, mayAsk: "ACL WHOAMI"},
 
-		{name: "cluster|slots", answer: clusterOnly(clusterSlots)},
-		{name: "cluster|shards", answer: clusterOnly(clusterShards)},
-		{name: "cluster|nodes", answer: clusterOnly(clusterNodes)},
-		{name: "cluster|info", answer: clusterOnly(clusterInfo)},
-		{name: "cluster|myid", answer: clusterOnly(clusterMyID)},
-		{name: "cluster|myshardid", answer: clusterOnly(clusterMyShardID)},
-		{name: "cluster|keyslot", answer: clusterOnly(clusterKeySlot)},
-		{name: "cluster|links", answer: clusterOnly(clusterLinks)},
-		{name: "cluster|replicas", answer: clusterOnly(clusterReplicas)},
-		{name: "cluster|slaves", answer: clusterOnly(clusterReplicas)},
-		{name: "cluster|count-failure-reports", answer: clusterOnly(clusterFailureReports)},
-		{name: "cluster|help", answer: clusterOnly(clusterHelp)},
-		{name: "cluster|countkeysinslot", run: askSlot},
-		{name: "cluster|getkeysinslot", run: askSlot},
+		{name: "cluster|slots", answer: clusterOnly(clusterSlots), mayAsk: "CLUSTER SLOTS"},
+		{name: "cluster|shards", answer: clusterOnly(clusterShards), mayAsk: "CLUSTER SHARDS"},
+		{name: "cluster|nodes", answer: clusterOnly(clusterNodes), mayAsk: "CLUSTER NODES"},
+		{name: "cluster|info", answer: clusterOnly(clusterInfo), mayAsk: "CLUSTER INFO"},
+		{name: "cluster|myid", answer: clusterOnly(clusterMyID), mayAsk: "CLUSTER MYID"},
+		{name: "cluster|myshardid", answer: clusterOnly(clusterMyShardID), mayAsk: "CLUSTER MYSHARDID"},
+		{name: "cluster|keyslot", answer: clusterOnly(clusterKeySlot), mayAsk: "CLUSTER KEYSLOT berth"},
+		{name: "cluster|links", answer: clusterOnly(clusterLinks), mayAsk: "CLUSTER LINKS"},
+		{name: "cluster|replicas", answer: clusterOnly(clusterReplicas), mayAsk: "CLUSTER REPLICAS berth"},
+		{name: "cluster|slaves", answer: clusterOnly(clusterReplicas), mayAsk: "CLUSTER SLAVES berth"},
+		{name: "cluster|count-failure-reports", answer: clusterOnly(clusterFailureReports), mayAsk: "CLUSTER COUNT-FAILURE-REPORTS berth"},
+		{name: "cluster|help", answer: clusterOnly(clusterHelp), mayAsk: "CLUSTER HELP"},
+		{name: "cluster|countkeysinslot", run: askSlot, mayAsk: "CLUSTER COUNTKEYSINSLOT -1"},
+		{name: "cluster|getkeysinslot", run: askSlot, mayAsk: "CLUSTER GETKEYSINSLOT -1 0"},
 
-		{name: "command", answer: commandAll},
-		{name: "command|count", answer: commandCount},
-		{name: "command|info", answer: commandInfo, run: commandInfoAside},
-		{name: "command|list", answer: commandList},
-		{name: "command|help", answer: commandHelp},
+		{name: "command", answer: commandAll, mayAsk: "COMMAND"},
+		{name: "command|count", answer: commandCount, mayAsk: "COMMAND COUNT"},
+		{name: "command|info", answer: commandInfo, run: commandInfoAside, mayAsk: "COMMAND INFO get"},
+		{name: "command|list", answer: commandList, mayAsk: "COMMAND LIST FILTERBY PATTERN berth"},
+		{name: "command|help", answer: commandHelp, mayAsk: "COMMAND HELP"},
 		{name: "command|getkeys", run: commandGetKeys, embedded: true},
 		{name: "command|docs", run: commandDocs, embedded: true},
 
-		{name: "config|help", answer: configHelp},
-		{name: "config|get", run: configGet},
+		{name: "config|help", answer: configHelp, mayAsk: "CONFIG HELP"},
+		{name: "config|get", run: configGet, mayAsk: "CONFIG GET berth"},
 		{name: "config|set", run: configSet, mayAsk: "CONFIG SET berth no"},
-		{name: "config|rewrite", run: configRewrite},
-		{name: "config|resetstat", run: configResetStat},
-		{name: "info", run: info},
-		{name: "wait", run: waitForReplicas, refusal: waitInMulti, nodeInExec: true},
+		{name: "config|rewrite", run: configRewrite, mayAskOld: "CONFIG REWRITE berth"},
+		{name: "config|resetstat", run: configResetStat, mayAskOld: "CONFIG RESETSTAT berth"},
+		{name: "info", run: info, mayAsk: "INFO berth"},
+		{name: "wait", run: waitForReplicas, refusal: waitInMulti, nodeInExec: true, mayAsk: "WAIT 0 0"},
 
-		{name: "proxy|help", answer: proxyHelp},
-		{name: "proxy|backends", run: proxyBackends, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
-		{name: "proxy|clients", run: proxyClients, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
-		{name: "proxy|pins", run: proxyPins, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
-		{name: "proxy|pools", run: proxyPools, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
-		{name: "proxy|slots", run: proxySlots, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
-		{name: "proxy|stats", run: proxyStats, mayAsk: "CLIENT LIST ID 0", mayAs: "client|list"},
+		{name: "proxy|help", answer: proxyHelp, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|backends", run: proxyBackends, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|clients", run: proxyClients, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|pins", run: proxyPins, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|pools", run: proxyPools, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|slots", run: proxySlots, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|stats", run: proxyStats, like: likeAdmin, mayAsk: mayAdmin},
 	}
 }
 
@@ -140,12 +141,49 @@ func newOwnIndex(table *router.Table) ownIndex {
 		if cmd == nil || index[cmd.ID] != &noOwn {
 			panic(fmt.Sprintf("own command %s: not in the table of commands, or twice", row.name))
 		}
-		if row.mayAsk != "" {
-			row.ask = &question{codec.AppendCommandString(nil, strings.Fields(row.mayAsk)...), 1, cmp.Or(row.mayAs, row.name)}
-		}
+		row.ask = newQuestion(&row)
 		index[cmd.ID] = &row
 	}
 	return index
+}
+
+// Who may use PROXY: whoever may look into a server as an administrator does. A user without @admin,
+// or without @dangerous, may run neither.
+const (
+	likeAdmin = "CONFIG GET berth; CLIENT LIST"
+	mayAdmin  = "CONFIG GET berth; CLIENT LIST TYPE berth"
+)
+
+// newQuestion returns how a node is asked about the command of a row.
+func newQuestion(row *ownCommand) *question {
+	q := &question{}
+	for words := range eachCommand(row.like) {
+		command := make([][]byte, len(words))
+		for i, word := range words {
+			command[i] = []byte(word)
+		}
+		q.like = append(q.like, command)
+	}
+	for words := range eachCommand(row.mayAsk) {
+		q.words = codec.AppendCommandString(q.words, words...)
+		q.n++
+	}
+	for words := range eachCommand(row.mayAskOld) {
+		q.old = codec.AppendCommandString(q.old, words...)
+		q.n++
+	}
+	return q
+}
+
+// eachCommand yields the words of each command in text.
+func eachCommand(text string) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		for command := range strings.SplitSeq(text, ";") {
+			if command = strings.TrimLeft(command, " "); command != "" && !yield(strings.Split(command, " ")) {
+				return
+			}
+		}
+	}
 }
 
 // of returns the row of a command, an empty one for a command that nodes answer.
@@ -158,14 +196,6 @@ func (index ownIndex) of(cmd *router.Command) *ownCommand {
 
 // own returns the row of a command.
 func (s *session) own(cmd *router.Command) *ownCommand { return s.loop.srv.own.of(cmd) }
-
-// runOwn runs a command that has a run function, for those users who may.
-func (s *session) runOwn(own *ownCommand, cmd *router.Command, raw []byte, args [][]byte) bool {
-	if own.ask == nil {
-		return own.run(s, cmd, raw, args)
-	}
-	return s.permitted(own.ask, own.run, cmd, raw, args)
-}
 
 // isOurs reports whether the nodes that there are leave the command to berth.
 func (s *session) isOurs(own *ownCommand) bool {

@@ -38,6 +38,14 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 			return false
 		}
 	}
+	if s.txn != nil && cmd.Flags.Has(router.NoMulti) {
+		return s.refuse(cmd, errNoMulti)
+	}
+	if s.isJudged(cmd) {
+		if refusal, ready := s.judge(cmd, args); !ready || refusal != "" {
+			return ready && s.refuse(cmd, refusal)
+		}
+	}
 	if s.subscribed() && s.resp() == 2 && !cmd.Is(router.WhileSubscribed) {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
@@ -48,13 +56,8 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if s.loop.srv.gate.stops(s, cmd) {
 		return s.hold(pauseGated)
 	}
-	if s.txn != nil {
-		if cmd.Flags.Has(router.NoMulti) {
-			return s.refuse(cmd, errNoMulti)
-		}
-		if !cmd.Is(router.Unqueued) {
-			return s.queue(cmd, raw, args)
-		}
+	if s.txn != nil && !cmd.Is(router.Unqueued) {
+		return s.queue(cmd, raw, args)
 	}
 	return s.travel(cmd, raw, args)
 }
@@ -67,6 +70,9 @@ func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken 
 	case router.Split:
 		return s.split(cmd, raw, args)
 	case router.FanOut:
+		if cmd.Is(router.Rules) {
+			return s.changeRules(cmd, raw, args)
+		}
 		return s.fanOut(cmd, raw, args)
 	case router.Blocking:
 		return s.block(cmd, raw, args)

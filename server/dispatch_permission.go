@@ -4,97 +4,334 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
-// Which commands a user may run only the nodes know. What berth answers itself no node sees; so
-// before an administrative command one is sent to a node, on the client's own pipe, in words that
-// do nothing there: a user without the permission gets NOPERM before the words are looked at.
+// Which commands a user may run is for the nodes to say. A command that travels is judged by the
+// node it travels to. What berth answers itself no node sees: berth asks a node before, and
+// remembers the answer for as long as the user's rule stays the same. No answer means no.
 //
-//	dispatch: no verdict ─▶ ask, hold ··· reply: verdict, release ─▶ the same request dispatched again ─▶ run, or refuse
+//	dispatch: unknown ─▶ ask, hold ··· answer, or one second ─▶ the same request dispatched again ─▶ run, or refuse
+//
+// What is trusted: the node's answer to a question of berth's own, on a connection that carries no
+// script's reply in its place. The questions are ACL GETUSER and ACL DRYRUN, asked as the user of
+// the backend's URL. Where that user may not run them, and before Redis 7.0, the client's own user
+// says harmless words at the node (question.words), which the node refuses, or does not.
 
-// question is how a node is asked whether a user may run a command.
+// permissionWait is how long a request waits for the answer. After that what is remembered holds.
+const permissionWait = time.Second
+
+// question is what a node is asked about a command of berth's own, besides the command itself.
 type question struct {
-	request []byte
-	replies int    // that the request is owed
-	about   string // the command whose permission counts
+	like  [][][]byte // the commands that a user must be allowed to run; none: the command itself
+	words []byte     // what asks in the client's own name, harmless in every version; nil: there is nothing
+	old   []byte     // the same before Redis 7.0, where a wrong number of words is refused after a missing right
+	n     int        // how many replies words bring, or old
 }
 
-// verdict is what a node said about the request that the session holds.
+// verdict is the answer that the session's current request waits for.
 type verdict struct {
-	s       *session
-	cmd     *router.Command
-	asked   string // the command that the node was asked about
+	s     *session
+	of    *rights
+	cmd   *router.Command
+	key   string      // what the answer is remembered under
+	ask   *question   // nil: about the command itself
+	timer *time.Timer // ends the wait
+	over  bool        // the wait has ended
+
+	request []byte // ACL GETUSER and dry runs
+	runs    int    // dry runs in it
+	left    int    // dry runs without an answer
+	tries   int    // primaries that were asked
+
+	vague bool // an answer did not say whether the user may
+	unfit bool // the backend's user may not ask
+
+	known   bool   // all answers have come
 	refusal string // "": the user may
 }
 
-// permitted runs a command for a user who may run it.
-func (s *session) permitted(ask *question, run runFunc, cmd *router.Command, raw []byte, args [][]byte) (taken bool) {
-	v := s.verdict
+// isJudged reports whether berth has to know if the user may run the command: no node judges it
+// now.
+func (s *session) isJudged(cmd *router.Command) bool {
 	switch {
-	case v == nil && s.waiting > 0:
-		return s.hold(pauseDraining)
-	case v == nil:
-		s.askPermission(ask, cmd)
+	case cmd.Flags.Has(router.NoAuth): // which Redis lets everybody run
 		return false
-	case v.refusal != "":
-		s.verdict = nil
-		return s.refuse(cmd, v.refusal)
+	case s.txn != nil:
+		return true
+	case s.sub != nil && (s.monitors() || s.subscribed() && s.resp() == 2): // it may be refused before it travels
+		return true
 	}
-	taken = run(s, cmd, raw, args)
-	if taken {
-		s.verdict = nil
-	}
-	return taken
+	return s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor)
 }
 
-// askPermission pauses the session before the current request until a node has said whether the
-// user may run the command. When no node can say, the user may: these are the commands by which
-// people find out why.
-func (s *session) askPermission(ask *question, cmd *router.Command) {
-	v := &verdict{s: s, cmd: cmd, asked: ask.about}
+// judge reports what the node says to the user who runs the command, "" if the user may. It is not
+// ready when a node has to be asked: the session is on hold then.
+func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, ready bool) {
+	srv := s.loop.srv
+	if srv.nodes.Info().Kind == nodes.Embedded { // it has no users
+		return "", true
+	}
+	u := srv.rights.of(s.user())
+	v := s.verdict
+	if v != nil && !v.over { // EXEC's reply was looked at before its time
+		return "", false
+	}
+	s.verdict = nil
+	switch {
+	case v != nil && v.known:
+		return v.refusal, true
+	case u.free.Load() && (v != nil || u.fresh(s.loop.clock) || u.silent.Load() || !isDangerous(cmd)):
+		s.refreshRights(u)
+		return "", true
+	}
+	key := u.key(cmd, args, s.pipes.Identity().DB)
+	refusal, known, fresh := u.remembered(key, cmd, args, s.loop.clock)
+	switch {
+	case known && (fresh || v != nil || u.silent.Load() || u.ruled() && !isDangerous(cmd)):
+		s.refreshRights(u)
+		return refusal, true
+	case v == nil && (s.answersItself(cmd) || !u.unfit.Load()):
+		s.askRights(u, key, cmd, args)
+		return "", false
+	case cmd.Way == router.Refused || cmd.Is(router.Watch) || !s.answersItself(cmd): // berth does nothing for it, or a node will judge it
+		return "", true
+	case v.unfit:
+		return "ERR berth: it cannot be asked whether the user may run '" + cmd.Name +
+			"': the user of the backend's URL may not run ACL DRYRUN", true
+	}
+	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
+}
+
+// isDangerous reports whether a user must not run the command on a rule that is no longer fresh.
+func isDangerous(cmd *router.Command) bool {
+	return cmd.Flags.Has(router.Admin) || slices.Contains(cmd.Categories, "@dangerous") || slices.Contains(cmd.Categories, "@admin")
+}
+
+// asker returns the identity as which berth asks about rights: the backend URL's user.
+func (srv *server) asker(db int) backend.Identity {
+	t := srv.nodes.Target()
+	return backend.Identity{User: backend.UserNamed(t.User), DB: db, RESP: 2}
+}
+
+// askRights holds the session before the current request until a node has said whether the user may
+// run it.
+func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][]byte) {
+	v := &verdict{s: s, of: u, cmd: cmd, key: key, ask: s.own(cmd).ask}
 	s.verdict = v
 	s.pauseFor(pauseVetting)
-	t := s.loop.srv.nodes.Topology()
-	shard, text := shardOf(t, noSlot, s.id)
-	if text != "" {
-		s.resumeFrom(pauseVetting)
+	l := s.loop
+	v.timer = time.AfterFunc(permissionWait, func() { l.Post(v.late) })
+	b := askRule(u.name)
+	like := [][][]byte{args}
+	if v.ask != nil && v.ask.like != nil {
+		like = v.ask.like
+	} else if like[0] = brief(cmd, args); like[0] == nil { // too long to ask about
+		v.end()
 		return
 	}
-	if err := s.pipes.Shard(t, shard).Send(ask.request, ask.replies, v); err != nil {
-		v.Lost(err, nil)
+	for _, words := range like {
+		b = codec.AppendCommand(b, append([][]byte{[]byte("ACL"), []byte("DRYRUN"), []byte(u.name)}, words...)...)
 	}
+	v.request, v.runs = b, len(like)
+	v.send()
 }
 
-// mayTransact asks whether a user may run MULTI. A refused EXEC ends the transaction too.
-var mayTransact = &question{append(slices.Clone(multiCommand), execCommand...), 2, "multi"}
+// maxAsked is of how many primaries the same is asked while each is lost.
+const maxAsked = 3
 
-// userOf is whom permissions belong to.
-func userOf(id backend.Identity) backend.Identity {
-	return backend.Identity{User: id.User}
+// send asks a primary, and when that is lost another one: who may do what they all know.
+func (v *verdict) send() {
+	s := v.s
+	t := s.loop.srv.nodes.Topology()
+	set := s.loop.pipes.Attach(s.loop.srv.asker(s.pipes.Identity().DB))
+	defer set.Detach()
+	for v.tries < min(maxAsked, len(t.Shards())) {
+		shard, text := shardOf(t, noSlot, s.id+int64(v.tries))
+		v.tries++
+		if text != "" {
+			break
+		}
+		v.left = v.runs
+		err := set.Shard(t, shard).Send(v.request, 1+v.runs, v)
+		if err == nil {
+			return
+		}
+		v.unfit = v.unfit || err.Refusal != ""
+	}
+	v.vague = true
+	v.answered()
 }
 
-// Reply is a backend.Receiver's: any answer but NOPERM says that the user may.
+// maxBrief is how long the words may be that a node is asked about.
+const maxBrief = 16 << 10
+
+// brief returns the request as far as a user's rights depend on it: all keys and channels, and of
+// the rest what is short. It returns nil when the keys are too long.
+func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
+	if !isKeyed(cmd) {
+		args = args[:min(len(args), max(cmd.Arity, -cmd.Arity))]
+	}
+	keys, _ := cmd.Keys(args, nil)
+	size := 0
+	for i, word := range args {
+		if len(word) > 64 && !cmd.Flags.Has(router.PubSub) && !slices.Contains(keys, i) {
+			word = []byte("-")
+		}
+		if size += len(word) + 16; size > maxBrief {
+			return nil
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+// isKeyed reports whether the user's rights depend on the command's keys or channels.
+func isKeyed(cmd *router.Command) bool {
+	return (!cmd.Keyless() || cmd.Flags.Has(router.PubSub)) && !cmd.Is(router.Unsubscribes)
+}
+
+// Reply takes the rule, then the dry runs. It is a backend.Receiver's.
 func (v *verdict) Reply(reply, _ []byte, more int) {
-	if v.refusal == "" && bytes.HasPrefix(reply, []byte("-NO")) { // NOPERM, NOAUTH
-		text := string(reply[1 : len(reply)-2])
-		v.refusal = strings.Replace(text, "'"+v.asked+"'", "'"+v.cmd.Name+"'", 1)
+	if more == v.left {
+		v.of.learn(v.s.loop.srv, reply, v.s.loop.clock)
+		return
 	}
+	v.left--
+	v.dryRun(reply)
 	if more == 0 {
-		v.ended()
+		v.answered()
 	}
 }
 
-// Lost says that there is no answer.
-func (v *verdict) Lost(err *backend.LostError, _ []byte) {
-	v.refusal = err.Refusal
-	v.ended()
+// dryRun takes the answer to one dry run. A user may run the command who may run all that was asked
+// about.
+func (v *verdict) dryRun(reply []byte) {
+	_, text, _ := bytes.Cut(reply, []byte("\r\n"))
+	switch {
+	case v.refusal != "", bytes.HasPrefix(reply, []byte("+OK")):
+	case reply[0] == '$' && len(text) > 2:
+		v.refusal = v.inItsName(refusalOf(string(text[:len(text)-2])))
+	case bytes.HasPrefix(reply, []byte("-ERR User ")):
+		v.refusal = "NOPERM berth: the node has no user '" + v.of.name + "' any more"
+	case bytes.HasPrefix(reply, []byte("-ERR Command ")), bytes.HasPrefix(reply, []byte("-ERR wrong number ")):
+		v.vague = v.vague || isDangerous(v.cmd) // of a later Redis than the node: it protects nothing there
+	case bytes.HasPrefix(reply, []byte("-NO")), bytes.HasPrefix(bytes.ToLower(reply), []byte("-err unknown")):
+		v.unfit = true
+	default:
+		v.vague = true
+	}
 }
 
-func (v *verdict) ended() {
+// inItsName returns a refusal of the command that was asked about as one of the client's command.
+func (v *verdict) inItsName(refusal string) string {
+	before, after, ok := strings.Cut(refusal, "'")
+	_, after, also := strings.Cut(after, "'")
+	if ok && also && v.ask != nil && v.ask.like != nil {
+		return before + "'" + v.cmd.Name + "'" + after
+	}
+	return refusal
+}
+
+// Lost learns that the backend's user gets no answer from this node. A node that refuses that user
+// may answer the client's.
+func (v *verdict) Lost(err *backend.LostError, _ []byte) {
+	v.unfit = v.unfit || err.Refusal != ""
+	if !v.s.closed && !v.over {
+		v.send()
+	}
+}
+
+// answered remembers what the node has said. It may be too late for the request.
+func (v *verdict) answered() {
+	v.of.unfit.Store(v.unfit)
+	if v.unfit && v.refusal == "" && v.inOwnWords() {
+		return
+	}
+	v.concluded()
+}
+
+func (v *verdict) concluded() {
+	if v.refusal != "" || !v.vague && !v.unfit {
+		v.known = true
+		v.of.silent.Store(false)
+		v.of.remember(v.key, v.cmd, v.refusal, v.s.loop.clock)
+	}
+	v.end()
+}
+
+// late ends a wait that has been long enough.
+func (v *verdict) late() {
+	if !v.over {
+		v.of.silent.Store(true)
+		v.end()
+	}
+}
+
+// end has the request dispatched again.
+func (v *verdict) end() {
+	if v.over {
+		return
+	}
+	v.over = true
+	v.timer.Stop()
 	if !v.s.closed {
 		v.s.resumeFrom(pauseVetting)
 	}
+}
+
+// inOwnWords has the client's own user ask, if there are words for that.
+func (v *verdict) inOwnWords() bool {
+	s := v.s
+	if s.closed || v.over || v.ask == nil {
+		return false
+	}
+	words := v.ask.words
+	if v.ask.old != nil && s.loop.srv.isBefore(7, 0) {
+		words = v.ask.old
+	}
+	t := s.loop.srv.nodes.Topology()
+	shard, text := shardOf(t, noSlot, s.id)
+	if words == nil || text != "" {
+		return false
+	}
+	v.vague, v.unfit = false, false
+	if err := s.pipes.Shard(t, shard).Send(words, v.ask.n, (*ownWords)(v)); err != nil {
+		(*ownWords)(v).Lost(err, nil)
+	}
+	return true
+}
+
+// ownWords is a verdict that waits for the replies to the client's own words.
+type ownWords verdict
+
+// Reply takes a reply. An error that begins with ERR is about the words: the user was allowed to
+// say them.
+func (w *ownWords) Reply(reply, _ []byte, more int) {
+	switch {
+	case w.refusal != "" || reply[0] != '-':
+	case w.cmd.Is(router.Exec) && bytes.Contains(reply, []byte("because of: NOPERM")):
+		_, after, _ := strings.Cut(string(reply[:len(reply)-2]), "because of: ")
+		w.refusal = after
+	case bytes.HasPrefix(reply, []byte("-NO")): // NOPERM, NOAUTH
+		w.refusal = (*verdict)(w).inItsName(string(reply[1 : len(reply)-2]))
+	case bytes.HasPrefix(reply, []byte("-ERR unknown")), bytes.HasPrefix(reply, []byte("-ERR wrong number ")):
+		w.vague = w.vague || isDangerous(w.cmd)
+	case !bytes.HasPrefix(reply, []byte("-ERR ")) && !bytes.HasPrefix(reply, []byte("-EXECABORT ")):
+		w.vague = true
+	}
+	if more == 0 {
+		(*verdict)(w).concluded()
+	}
+}
+
+// Lost learns that the client's user gets no answer. A node that refuses that user has answered.
+func (w *ownWords) Lost(err *backend.LostError, _ []byte) {
+	w.refusal, w.vague = err.Refusal, true
+	(*verdict)(w).concluded()
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
-	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
@@ -65,8 +64,6 @@ type loop struct {
 
 	lanes *lane.Lanes // on which clients block together
 
-	transactors map[backend.Identity]bool // users of whom a node has said that they may run MULTI
-
 	stats telemetry.Counters
 	rates telemetry.Rates
 
@@ -86,7 +83,7 @@ const (
 )
 
 func newLoop(srv *server, el gnet.EventLoop) *loop {
-	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), transactors: map[backend.Identity]bool{}}
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
 	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = pipe.New(l, &srv.pipeSettings)
 	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes)

@@ -67,6 +67,7 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 	t.Run("BUSY", func(t *testing.T) {
 		node := redistest.Start(t, "--busy-reply-threshold", "1")
 		b := startBerth(t, node.Addr())
+		dial(t, b.Addr()).Do("PING") // berth knows then that the default user may do everything
 		script := dial(t, node.Addr())
 		script.Send("EVAL", "while true do end", "0")
 		eventually(t, "the script to be too slow", func() bool {

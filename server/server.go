@@ -36,6 +36,7 @@ type server struct {
 	pipeSettings backend.LinkSettings
 	commands     atomic.Pointer[router.Table]
 	own          ownIndex
+	rights       rightsBook
 	parseLimits  atomic.Pointer[parseLimits]
 
 	client    *gnet.Client
@@ -120,6 +121,9 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
 	logins := &srv.pipeSettings.Logins
 	logins.OnDemand = nodes.Demands
+	if t := nodes.Target(); t.Password != "" {
+		logins.Own(backend.UserNamed(t.User), t.Password) // for questions about rights: see asker
+	}
 	logins.OnFree = func(user string) {
 		if user != "" { // the default user's are made ahead: see openPools
 			srv.pools.Forget(user)

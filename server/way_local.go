@@ -14,7 +14,7 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case !s.isOurs(own):
 		return s.share(cmd, raw, args)
 	case own.run != nil:
-		return s.runOwn(own, cmd, raw, args)
+		return own.run(s, cmd, raw, args)
 	case own.answer != nil:
 		return s.answerLocal(cmd, args)
 	}

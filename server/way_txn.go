@@ -15,19 +15,24 @@ import (
 type transaction struct {
 	bytes  []byte // MULTI and the queued requests, as they go to the node
 	n      int    // queued requests
+	sent   int    // those of them that are in bytes
+	kept   int    // bytes of the others
 	slot   int    // of all their keys; noSlot, manySlots
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
+	rules  bool   // one of them changes what users may do
 	locals []ownInExec
 }
 
-// blob is a transaction on its way: MULTI, n requests, EXEC. The node answers n+2 times and only
-// EXEC's reply is for the client, who has had +OK and +QUEUED long before.
+// blob is a transaction on its way: MULTI, sent requests, EXEC. The node answers sent+2 times and
+// only EXEC's reply is for the client, who has had +OK and +QUEUED long before.
 type blob struct {
-	n       int
+	n       int // queued requests
+	sent    int // those of them that went to the node: berth answers the others, own
 	slot    int
 	watched bool   // sent on a lease with a WATCH
 	turns   bool   // must not be sent on a pipe
+	rules   bool   // changes what users may do
 	moved   []byte // the first redirection among the queued replies: nothing was executed
 	own     []ownInExec
 }
@@ -38,7 +43,7 @@ var (
 	pingCommand  = codec.AppendCommandString(nil, "PING")
 )
 
-func (b *blob) replies() int { return b.n + 2 }
+func (b *blob) replies() int { return b.sent + 2 }
 
 // queued takes the replies before EXEC's.
 func (b *blob) queued(reply []byte) {
@@ -59,7 +64,10 @@ func (b *blob) abortedByRedirect(reply []byte) bool {
 // end gives EXEC's reply to the client, with what berth answers itself in it.
 func (b *blob) end(r *request, reply []byte) {
 	if bytes.HasPrefix(reply, []byte("-ERR EXEC without MULTI")) { // the user's permission was taken away
-		delete(r.s.loop.transactors, userOf(r.s.pipes.Identity()))
+		r.s.loop.srv.rights.of(r.s.user()).suspect()
+	}
+	if b.rules && reply[0] == '*' {
+		r.s.loop.srv.rights.forget()
 	}
 	b.assemble(r, reply)
 }
@@ -86,16 +94,14 @@ func (b *blob) rewind() {
 	}
 }
 
-// multi begins a transaction. Whether the nodes let the user run MULTI is asked once for each user
-// and loop: after a refused MULTI the queued commands would be executed one by one.
-func multi(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	switch {
-	case s.txn != nil:
+// multi begins a transaction. The nodes let the user run MULTI: after a refused MULTI the queued
+// commands would be executed one by one.
+func multi(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	if s.txn != nil {
 		return s.sayError(cmd, "ERR MULTI calls can not be nested")
-	case !s.loop.transactors[userOf(s.pipes.Identity())]:
-		return s.permitted(mayTransact, beginTransaction, cmd, raw, args)
 	}
-	return beginTransaction(s, cmd, raw, args)
+	s.txn = s.loop.transaction()
+	return s.say(cmd, "OK")
 }
 
 func execTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool { return s.exec(cmd) }
@@ -106,12 +112,6 @@ func discard(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	}
 	s.txn = nil
 	s.unwatch()
-	return s.say(cmd, "OK")
-}
-
-func beginTransaction(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
-	s.loop.transactors[userOf(s.pipes.Identity())] = true
-	s.txn = s.loop.transaction()
 	return s.say(cmd, "OK")
 }
 
@@ -128,7 +128,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case t.n >= cfg.TransactionMaxCommands:
 		s.loop.stats.Limit(telemetry.LimitTransactionCommands)
 		return s.refuse(cmd, "ERR berth: more commands than transaction-max-commands")
-	case len(t.bytes)+len(raw) > cfg.TransactionMaxBytes:
+	case len(t.bytes)+t.kept+len(raw) > cfg.TransactionMaxBytes:
 		s.loop.stats.Limit(telemetry.LimitTransactionBytes)
 		return s.refuse(cmd, "ERR berth: transaction larger than transaction-max-bytes")
 	}
@@ -141,7 +141,8 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		local := newOwnInExec(t.n, cmd, raw, args)
 		t.locals = append(t.locals, local)
 		if t.turns = t.turns || s.onNode(&local); !s.onNode(&local) {
-			raw = pingCommand
+			t.kept += len(raw)
+			raw = nil
 		}
 	} else if topology.Sharded() {
 		slot := s.slotOf(cmd, args)
@@ -159,6 +160,10 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		t.bytes = append(t.bytes, raw...)
 		s.grew(len(raw))
 		t.n++
+		if raw != nil {
+			t.sent++
+		}
+		t.rules = t.rules || cmd.Is(router.Rules)
 	}
 	return s.say(cmd, "QUEUED")
 }
@@ -267,7 +272,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 }
 
 func (t *transaction) blob() *blob {
-	return &blob{n: t.n, slot: t.slot, turns: t.turns, own: t.locals}
+	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

@@ -3,13 +3,15 @@ package main
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
-// ownInExec is a queued command that berth answers itself. The node receives PING in its place.
+// ownInExec is a queued command that berth answers itself. The node receives nothing in its place:
+// there is no command that every user may run and that does nothing.
 // SELECT, AUTH, HELLO and CLIENT TRACKING are sent to the node as well, because they change the
 // meaning of the commands after them; berth then makes of the client what the node has agreed to.
 type ownInExec struct {
@@ -38,14 +40,12 @@ func (s *session) hasPartIn(cmd *router.Command) bool {
 	return cmd.Way == router.Pinned || s.answersItself(cmd) && !s.own(cmd).nodeInExec
 }
 
-// pauseForExec has no further request taken until a transaction's reply, if it may change what
-// requests mean.
+// pauseForExec has no further request taken until a transaction's reply, if berth has a part in it:
+// what it runs may change what requests mean, and a node may have to be asked whether the user may
+// run it.
 func (s *session) pauseForExec(b *blob) {
-	for i := range b.own {
-		if c := &b.own[i]; s.own(c.cmd).answer == nil || s.onNode(c) {
-			s.pauseFor(pauseDraining)
-			return
-		}
+	if len(b.own) > 0 {
+		s.pauseFor(pauseDraining)
 	}
 }
 
@@ -78,7 +78,7 @@ func (b *blob) assemble(r *request, reply []byte) {
 	head := bytes.IndexByte(reply, '\n') + 1
 	p := &execReply{s: s, r: r, rest: slices.Clone(reply[head:]), n: b.n, locals: b.own, mute: r.mute}
 	if !p.mute {
-		p.out = slices.Clone(reply[:head])
+		p.out = codec.AppendArray(nil, b.n)
 	}
 	s.execReply = p
 	s.waiting-- // EXEC, so that only those before and after it count
@@ -99,7 +99,6 @@ func (p *execReply) run() {
 				return
 			}
 			p.locals = p.locals[1:]
-			p.next()
 		} else if reply := p.next(); !p.mute {
 			p.out = append(p.out, reply...)
 		}
@@ -127,13 +126,15 @@ func (p *execReply) next() (reply []byte) {
 func (p *execReply) local(c *ownInExec) bool {
 	s := p.s
 	out := p.out
+	if refusal, ready := p.judge(c); !ready {
+		return false
+	} else if refusal != "" {
+		return p.say(codec.AppendError(out, refusal))
+	}
 	switch {
 	case p.begun:
 	case s.onNode(c):
-		rest := p.rest
-		out = s.own(c.cmd).inExec(s, c, p.next(), out)
-		p.rest = rest
-		return p.say(out)
+		return p.say(s.own(c.cmd).inExec(s, c, p.next(), out))
 	case c.cmd.Is(router.Monitor):
 		return p.say(codec.AppendError(out, "ERR MONITOR isn't allowed for DENY BLOCKING client"))
 	case c.cmd.Way == router.Refused || s.own(c.cmd).answer != nil:
@@ -155,11 +156,29 @@ func (p *execReply) local(c *ownInExec) bool {
 	return true
 }
 
+// judge is session.judge for a queued command: since then the rules may have changed, or the user.
+func (p *execReply) judge(c *ownInExec) (refusal string, ready bool) {
+	s := p.s
+	if p.begun || s.onNode(c) || !s.answersItself(c.cmd) || c.cmd.Flags.Has(router.NoAuth) {
+		return "", true
+	}
+	s.beginAssembly() // it may have to wait
+	refusal, ready = s.judge(c.cmd, c.args)
+	if strings.HasPrefix(refusal, "NOPERM ") {
+		refusal = errRulesChanged
+	}
+	return refusal, ready
+}
+
+// errRulesChanged is what Redis says in EXEC for a command that the user may no longer run.
+const errRulesChanged = "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. " +
+	"This command is no longer allowed for the following reason: no permission to execute the command or subcommand"
+
 func (p *execReply) start(c *ownInExec) bool {
 	if c.cmd.Way == router.Pinned {
 		return p.s.subscribe(c.cmd, c.raw, c.args)
 	}
-	return p.s.runOwn(p.s.own(c.cmd), c.cmd, c.raw, c.args)
+	return p.s.own(c.cmd).run(p.s, c.cmd, c.raw, c.args)
 }
 
 // say takes what out has become, unless the client does not want to hear it.

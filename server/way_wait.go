@@ -46,12 +46,15 @@ type replicaCountPart struct {
 var propagated = codec.AppendCommandString(nil, "SPUBLISH", "berth:wait", "")
 
 // offsetMoves reports whether every command moves its connection's replication offset.
-func (srv *server) offsetMoves() bool {
-	major, rest, _ := strings.Cut(srv.redisVersion(), ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	x, _ := strconv.Atoi(major)
-	y, _ := strconv.Atoi(minor)
-	return x < 7 || x == 7 && y < 2
+func (srv *server) offsetMoves() bool { return srv.isBefore(7, 2) }
+
+// isBefore reports whether the nodes' Redis is older than a version.
+func (srv *server) isBefore(major, minor int) bool {
+	first, rest, _ := strings.Cut(srv.redisVersion(), ".")
+	second, _, _ := strings.Cut(rest, ".")
+	x, _ := strconv.Atoi(first)
+	y, _ := strconv.Atoi(second)
+	return x < major || x == major && y < minor
 }
 
 // waitInMulti says why WAIT cannot be queued, "" if it can.
@@ -76,6 +79,11 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 	s.replicaCount = a
 	s.pauseFor(pauseBlocked)
 	id := s.pipes.Identity()
+	if srv := s.loop.srv; !srv.rights.of(s.user()).free.Load() {
+		// WAIT is what the user may run, by the node's word. The command before it the user perhaps may not.
+		// All that the client has written is answered, so the count is the same on any connection.
+		id = srv.asker(id.DB)
+	}
 	for i := range t.Shards() {
 		a.parts = append(a.parts, &replicaCountPart{a: a, addr: t.Shards()[i].Primary})
 	}

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+)
+
+// typicalRules are rules of users as people write them.
+var typicalRules = []struct{ name, rule string }{
+	{"all", "on >pw ~* &* +@all"},
+	{"getter", "on >pw ~* &* -@all +get"},
+	{"careful", "on >pw ~* &* +@all -@dangerous"},
+	{"developer", "on >pw ~* &* +@all -@admin"},
+	{"reader", "on >pw ~* &* -@all +@read"},
+	{"unset", "on >pw ~* &* +@all -config|set"},
+	{"mute", "on >pw ~* &* +@all -client"},
+	{"app", "on >pw ~app:* resetchannels +@all"},
+	{"halves", "on >pw %R~app:* %W~out:* &* +@all"},
+	{"listener", "on >pw ~* resetchannels &news:* -@all +@pubsub +@connection"},
+	{"open", "on nopass ~app:* &* -@all +@connection +@transaction +@write"},
+	{"chooser", "on >pw ~app:* &* -@all +get +multi +exec (+set ~other) (+@connection)"},
+	{"leaver", "on >pw ~* &* +@all -ping -select"},
+}
+
+// rightsLines are the words after the names of commands that would stop, block or turn a server with plain ones.
+var rightsLines = map[string]string{
+	"blpop": "KEY x", "brpop": "KEY x", "bzpopmin": "KEY x", "bzpopmax": "KEY x", "blmove": "KEY KEY left right x",
+	"brpoplpush": "KEY KEY x", "blmpop": "x 1 KEY left", "bzmpop": "x 1 KEY min", "wait": "0 0",
+	"flushall": "x", "flushdb": "x", "shutdown": "x", "bgsave": "x", "replicaof": "x y", "slaveof": "x y", "failover": "x", "migrate": "x y KEY x 1 1",
+	"client|kill": "x", "client|pause": "x", "client|unblock": "0", "client|reply": "x", "client|tracking": "x", "client|list": "type x",
+	"config|set": "x y", "config|get": "x", "cluster|reset": "x", "module|load": "/x", "acl|setuser": "x x",
+	"acl|dryrun": "default get x", "acl|deluser": "x", "lolwut": "version x", "swapdb": "x y", "info": "x", "hello": "9", "auth": "x y", "select": "0",
+	"xread": "count 1 streams KEY 0", "xreadgroup": "group g c streams KEY 0", "publish": "news:1 x", "subscribe": "news:1",
+	"psubscribe": "news:*", "ssubscribe": "news:1", "spublish": "news:1 x", "eval": "return(1) 1 KEY", "eval_ro": "return(1) 1 KEY",
+	"evalsha": "x 1 KEY", "evalsha_ro": "x 1 KEY", "fcall": "x 1 KEY", "fcall_ro": "x 1 KEY", "zdiff": "1 KEY", "zinter": "1 KEY", "zunion": "1 KEY", "sintercard": "1 KEY",
+	"zintercard": "1 KEY", "lmpop": "1 KEY left", "zmpop": "1 KEY min", "sort": "KEY",
+	"expire": "KEY x", "pexpire": "KEY x", "expireat": "KEY x", "pexpireat": "KEY x", "setex": "KEY x 1", "psetex": "KEY x 1", "memory|usage": "KEY", "scan": "0",
+}
+
+// differsInWords lists commands to which berth says something else than one node of Redis: what changes from moment to
+// moment, speaks of the server or of the connection, is of a later Redis (SETINFO), or is refused by every proxy.
+var differsInWords = strings.Fields("client|id client|info client|list time info lastsave acl|genpass acl|log memory|stats memory|malloc-stats memory|doctor " +
+	"slowlog|get slowlog|len latency|doctor latency|histogram hello client|setinfo client|help cluster|help config|help command|help command|docs command " +
+	"command|list command|count command|info monitor object|idletime randomkey scan keys save role acl|list " +
+	"shutdown replicaof slaveof failover migrate module|load module|loadex module|unload psync sync replconf restore-asking debug")
+
+// refusedInOtherWords lists commands that berth refuses to everybody as Redis refuses a user.
+var refusedInOtherWords = strings.Fields("migrate restore-asking script|debug replconf shutdown replicaof slaveof failover psync sync")
+
+// turnsConnection lists commands after which a connection means something else.
+var turnsConnection = strings.Fields("subscribe psubscribe ssubscribe monitor reset quit auth hello multi exec client|reply psync sync replconf asking")
+
+// rightsLine returns a request for a command: a whole one, that does little.
+func rightsLine(cmd *router.Command, key string) []string {
+	words := strings.Split(cmd.Name, "|")
+	if line, ok := rightsLines[cmd.Name]; ok {
+		return append(words, strings.Fields(strings.ReplaceAll(line, "KEY", key))...)
+	}
+	args := make([][]byte, max(cmd.Arity, -cmd.Arity))
+	for i := range args {
+		args[i] = []byte("1")
+	}
+	keys, _ := cmd.Keys(args, nil)
+	for i := len(words); i < len(args); i++ {
+		if slices.Contains(keys, i) {
+			words = append(words, key)
+		} else {
+			words = append(words, "1")
+		}
+	}
+	return words
+}
+
+// rightsPair is one user at Redis and at berth.
+type rightsPair struct {
+	t             *testing.T
+	user          string
+	at            [2]string
+	direct, berth *redistest.Conn
+}
+
+func (p *rightsPair) redial() {
+	for i, c := range []**redistest.Conn{&p.direct, &p.berth} {
+		if *c != nil {
+			(*c).Close()
+		}
+		*c = redistest.Dial(p.t, p.at[i])
+		(*c).DoRaw("AUTH", p.user, "pw")
+	}
+}
+
+// compare says a line to both and returns what Redis answers.
+func (p *rightsPair) compare(cmd *router.Command, words []string, where string) string {
+	p.t.Helper()
+	want, got := p.direct.DoRaw(anys(words)...), p.berth.DoRaw(anys(words)...)
+	denied := strings.HasPrefix(want, "-NOPERM") || strings.HasPrefix(want, "-EXECABORT Transaction discarded because of: NOPERM")
+	if slices.Contains(refusedInOtherWords, cmd.Name) && !denied {
+		return want
+	}
+	if want != got && (denied || strings.HasPrefix(got, "-NOPERM") || strings.HasPrefix(got, "-TRYAGAIN") || !slices.Contains(differsInWords, cmd.Name)) {
+		p.t.Errorf("%s%s, %.80q:\nberth %.200q\nRedis %.200q", p.user, where, words, got, want)
+	}
+	return want
+}
+
+// Every command of the table, outside MULTI and inside, is answered by berth as by Redis, to users of all kinds.
+func TestRightsAreThoseOfRedisForEveryCommand(t *testing.T) {
+	parallel(t)
+	node, alone := redistest.Start(t), redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	for _, u := range typicalRules {
+		for _, n := range []*redistest.Server{node, alone} {
+			if got := n.Do(t, "ACL", "SETUSER", u.name, ruleWords(u.rule)); got != "OK" {
+				t.Fatalf("%s: %v", u.name, got)
+			}
+		}
+	}
+	for _, u := range typicalRules {
+		t.Run(u.name, func(t *testing.T) {
+			p := &rightsPair{t: t, user: u.name, at: [2]string{alone.Addr(), b.Addr()}}
+			p.redial()
+			defer func() { p.direct.Close(); p.berth.Close() }()
+			for _, cmd := range router.Builtin().Commands() {
+				if (cmd.Name == "sync" || cmd.Name == "psync") && alone.Do(t, dryRunOf(u.name, cmd)) == "OK" {
+					continue // Redis would answer with all its data
+				}
+				if cmd.Since != "" || len(cmd.Subcommands()) > 0 && cmd.Name != "command" {
+					continue
+				}
+				p.outside(cmd)
+				p.inside(cmd)
+			}
+		})
+	}
+}
+
+// ruleWords cuts a rule at its blanks; a selector is one word.
+func ruleWords(rule string) (words []string) {
+	rule, selectors, _ := strings.Cut(rule, " (")
+	words = strings.Fields(rule)
+	for selector := range strings.SplitSeq(selectors, "(") {
+		if selector = strings.TrimRight(selector, ") "); selector != "" {
+			words = append(words, "("+selector+")")
+		}
+	}
+	return words
+}
+
+// outside compares the command's reply, for keys of two kinds.
+func (p *rightsPair) outside(cmd *router.Command) {
+	for _, key := range []string{"app:1", "other"} {
+		words := rightsLine(cmd, key)
+		reply := p.compare(cmd, words, "")
+		if slices.Contains(turnsConnection, cmd.Name) && !strings.HasPrefix(reply, "-NOPERM") {
+			p.redial()
+		}
+		if !slices.Contains(words, key) {
+			return
+		}
+	}
+}
+
+// inside compares the command's reply between MULTI and EXEC.
+func (p *rightsPair) inside(cmd *router.Command) {
+	multi := router.Builtin().Find("multi")
+	for _, key := range []string{"app:1", "other"} {
+		words := rightsLine(cmd, key)
+		if p.compare(multi, []string{"MULTI"}, "") != "+OK\r\n" {
+			return
+		}
+		switch reply := p.compare(cmd, words, " in MULTI"); {
+		case slices.Contains(turnsConnection, cmd.Name) && reply[0] == '+' && reply != "+QUEUED\r\n":
+		case reply == "+QUEUED\r\n":
+			p.compare(multi, []string{"DISCARD"}, fmt.Sprint(" after ", cmd.Name))
+		default:
+			p.compare(multi, []string{"EXEC"}, fmt.Sprint(" after ", cmd.Name))
+		}
+		p.redial()
+		if !slices.Contains(words, key) {
+			return
+		}
+	}
+}
+
+func dryRunOf(user string, cmd *router.Command) []any {
+	return anys(append([]string{"ACL", "DRYRUN", user}, rightsLine(cmd, "app:1")...))
+}
+
+// adminLines are what a user without @admin would like to do while no node looks.
+var adminLines = []string{"CLIENT LIST", "CLIENT KILL TYPE normal SKIPME no", "CLIENT PAUSE 60000", "CLIENT UNBLOCK 1", "CONFIG SET timeout 9", "CONFIG GET *",
+	"CONFIG RESETSTAT", "CONFIG REWRITE", "PROXY CLIENTS", "PROXY STATS", "INFO"}
+
+func setUsers(t *testing.T, node *redistest.Server, users ...string) {
+	t.Helper()
+	for _, user := range users {
+		if got := node.Do(t, "ACL", "SETUSER", strings.Fields(user)); got != "OK" {
+			t.Fatalf("%s: %v", user, got)
+		}
+	}
+}
+
+// loggedIn is a client that has logged in as a user whose password is pw.
+func loggedIn(t *testing.T, addr, user string) *redistest.Conn {
+	t.Helper()
+	c := dial(t, addr)
+	if got := c.Do("AUTH", user, "pw"); got != "OK" {
+		t.Fatalf("AUTH %s: %v", user, got)
+	}
+	return c
+}
+
+// While the node hangs, or is gone, a user of whom berth does not know it may do nothing that berth does itself. Who was
+// allowed before still may.
+func TestNobodyGetsRightsFromASilentNode(t *testing.T) {
+	parallel(t)
+	for _, end := range []string{"hangs", "is gone"} {
+		t.Run(end, func(t *testing.T) {
+			node := redistest.Start(t)
+			setUsers(t, node, "mallory on >pw ~* &* +@all -@admin -@dangerous", "operator on >pw ~* &* +@all -flushall", "root on >pw ~* &* +@all")
+			b := startBerth(t, node.Addr())
+			bystander := dial(t, b.Addr())
+			bystander.Do("PING")
+			var attackers []*redistest.Conn
+			for range adminLines {
+				attackers = append(attackers, loggedIn(t, b.Addr(), "mallory"))
+			}
+			operator, root := loggedIn(t, b.Addr(), "operator"), loggedIn(t, b.Addr(), "root")
+			operator.Do("CLIENT", "LIST")
+			root.Do("PING")
+			if end == "hangs" {
+				node.Pause()
+				defer node.Resume()
+			} else {
+				node.Kill()
+			}
+			for i, line := range adminLines {
+				attackers[i].Send(anys(strings.Fields(line))...)
+			}
+			for i, line := range adminLines {
+				if got := attackers[i].RecvRaw(); !strings.HasPrefix(got, "-TRYAGAIN berth: it cannot be asked whether the user may run '") {
+					t.Errorf("%s: %.200q", line, got)
+				}
+			}
+			if got := bystander.DoRaw("PING"); got != "+PONG\r\n" {
+				t.Errorf("the default user, which may do everything: %q", got)
+			}
+			if got := operator.DoRaw("CLIENT", "LIST"); !strings.Contains(got, "user=mallory") {
+				t.Errorf("an administrator, allowed before: %.200q", got)
+			}
+			for _, line := range []string{"CLIENT KILL ID 999999", "CONFIG SET timeout 0", "PROXY STATS", "CLIENT LIST"} {
+				if got := root.DoRaw(anys(strings.Fields(line))...); strings.HasPrefix(got, "-") {
+					t.Errorf("%s of a user who may do everything: %.200q", line, got)
+				}
+			}
+			if b.srv.config().Timeout != 0 {
+				t.Error("a setting was changed")
+			}
+		})
+	}
+}
+
+// What an administrator changes through berth holds for the next request; on the node, within a second of use.
+func TestChangedRightsHoldSoon(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	setUsers(t, node, "u on >pw ~* &* +@all", "v on >pw ~* &* +@all -flushall")
+	b := startBerth(t, node.Addr())
+	const noPing = "NOPERM this user has no permissions to run the 'ping' command"
+	admin, u, v := dial(t, b.Addr()), loggedIn(t, b.Addr(), "u"), loggedIn(t, b.Addr(), "v")
+	script(t, u, "PING → PONG")
+	script(t, v, "PING → PONG")
+	script(t, admin, "ACL SETUSER u -ping → OK")
+	script(t, u, "PING → "+noPing)
+	script(t, admin, "ACL SETUSER u +ping → OK")
+	script(t, u, "PING → PONG", "MULTI → OK", "ACL SETUSER u -ping → QUEUED", "EXEC → [OK]", "PING → "+noPing)
+	if got := pipelined(v, "PING", "ACL SETUSER v -ping", "PING", "ECHO x"); fmt.Sprint(got) != "[PONG OK "+noPing+" x]" {
+		t.Errorf("in a pipeline: %v", got)
+	}
+	node.Do(t, "ACL", "SETUSER", "v", "+ping", "-echo")
+	eventually(t, "the node's rule to hold", func() bool {
+		return v.Do("PING") == "PONG" && refusedFor(v.Do("ECHO", "x"), "NOPERM")
+	})
+}
+
+// A queued command that berth runs itself is judged when it is queued, and when it runs.
+func TestQueuedCommandIsJudgedAgainWhenItRuns(t *testing.T) {
+	parallel(t)
+	node, alone := redistest.Start(t), redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	users := []string{"u on >pw ~* &* +@all -flushall", "weak on >pw ~* &* -@all +get +auth +multi +exec"}
+	setUsers(t, node, users...)
+	setUsers(t, alone, users...)
+	answers := func(addr string) (all []string) {
+		c, admin := loggedIn(t, addr, "u"), dial(t, addr)
+		for _, line := range []string{"MULTI", "CLIENT KILL ID 999999", "GET k", "ECHO x"} {
+			all = append(all, c.DoRaw(anys(strings.Fields(line))...))
+		}
+		admin.Do("ACL", "SETUSER", "u", "-client|kill", "-echo")
+		all = append(all, c.DoRaw("EXEC"))
+		admin.Do("ACL", "SETUSER", "u", "+client|kill", "+echo")
+		for _, line := range []string{"MULTI", "AUTH weak pw", "CLIENT KILL ID 999999", "PING", "GET k", "EXEC", "PING", "GET k"} {
+			all = append(all, c.DoRaw(anys(strings.Fields(line))...))
+		}
+		return all
+	}
+	got, want := answers(b.Addr()), answers(alone.Addr())
+	if strings.Join(got, "") != strings.Join(want, "") {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+}
+
+// A backend user that may not ask: the client's own user asks in harmless words, and what there are no words for is
+// refused.
+func TestRightsWithoutARightToAsk(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	setUsers(t, node, "control on >pw ~* &* +@all -acl", "mallory on >pw ~* &* +@all -@admin -echo", "operator on >pw ~* &* +@all -flushall")
+	b := startBerth(t, "redis://control:pw@"+node.Addr())
+	witness := dial(t, node.Addr())
+	id := witness.Do("CLIENT", "ID")
+	asRedis(t, b, node, "auth mallory pw", "ping", "echo x", "client kill id 999999", "config set timeout 9", "client pause 1", "client reply x", "multi", "exec", "exec",
+		"select 0", "client setname me", "client getname", "command count", "wait 0 0", "discard", "cluster slots", "readonly", "client unblock 99999")
+	c := loggedIn(t, b.Addr(), "operator")
+	script(t, c, "CLIENT KILL ID 999999 → 0", "PING → PONG", "CLIENT UNPAUSE → ERR berth: it cannot be asked whether the user may run 'client|unpause': "+
+		"the user of the backend's URL may not run ACL DRYRUN")
+	m := loggedIn(t, b.Addr(), "mallory")
+	for _, line := range []string{"PROXY STATS", "CONFIG RESETSTAT", "CONFIG REWRITE", "CLIENT LIST", "INFO"} {
+		if got := m.DoRaw(anys(strings.Fields(line))...); line != "INFO" && !strings.HasPrefix(got, "-") || line == "INFO" && strings.HasPrefix(got, "-") {
+			t.Errorf("%s: %.100q", line, got)
+		}
+	}
+	if got := witness.Do("CLIENT", "ID"); got != id {
+		t.Errorf("a client of the node was closed: %v", got)
+	}
+}
+
+// PROXY no node knows: who may run CONFIG GET and CLIENT LIST may run it.
+func TestProxyIsForAdministrators(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	users := map[string]bool{"-@admin": false, "-@dangerous": false, "-client": false, "-config|get": false, "-config|set": true, "-flushall": true}
+	b := startBerth(t, node.Addr())
+	for rule, may := range users {
+		name := "u" + rule
+		setUsers(t, node, name+" on >pw ~* &* +@all "+rule)
+		c := loggedIn(t, b.Addr(), name)
+		for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "slots", "stats"} {
+			got := c.DoRaw("PROXY", sub)
+			if want := "-NOPERM this user has no permissions to run the 'proxy|" + sub + "' command\r\n"; may == (got == want) || strings.HasPrefix(got, "-") == may {
+				t.Errorf("%s, %s: %.200q", rule, sub, got)
+			}
+		}
+	}
+}
