@@ -357,3 +357,17 @@ func TestProxyIsForAdministrators(t *testing.T) {
 		}
 	}
 }
+
+// berth asks with the password of its URL, though no client has given it. There are no words for CLIENT UNPAUSE.
+func TestRightsAreAskedForWithBerthsOwnPassword(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--requirepass", "secret")
+	setUsers(t, node, "control on >ctl -@all +ping +acl|getuser +acl|dryrun +info +command +cluster +config|get +role", "operator on >pw ~* &* +@all -flushall",
+		"mallory on >pw ~* &* +@all -client|unpause")
+	for _, login := range []string{":secret", "control:ctl"} {
+		b := startBerth(t, "redis://"+login+"@"+node.Addr())
+		script(t, loggedIn(t, b.Addr(), "operator"), "CLIENT UNPAUSE → OK")
+		script(t, loggedIn(t, b.Addr(), "mallory"), "CLIENT UNPAUSE → NOPERM this user has no permissions to run the 'client|unpause' command")
+		script(t, dial(t, b.Addr()), "PING → "+noAuth, "CLIENT UNPAUSE → "+noAuth, "GET k → "+noAuth)
+	}
+}
