@@ -84,7 +84,7 @@ func parseConfigLine(text string) configLine {
 		l.option, l.words = o, words[1:]
 		return l
 	}
-	l.bad = unknownOption(words[0])
+	l.bad = unknownOption(words[0], words[1:]...)
 	return l
 }
 
@@ -107,9 +107,7 @@ func (f *configFile) apply(l *loader, name string) {
 func explain(o *option, words []string, err error) string {
 	why := o.name
 	if o.mask == nil && len(words) > 0 {
-		for _, word := range words {
-			why += " " + quoteOpen(word)
-		}
+		why += " " + strings.Join(quoteOpenWords(words), " ")
 	}
 	why += ": " + strings.TrimSuffix(err.Error(), ".")
 	if full := fullError(""); !errors.As(err, &full) {
@@ -121,15 +119,17 @@ func explain(o *option, words []string, err error) string {
 	return why
 }
 
-// unknownOption says why a name is no option of berth.
-func unknownOption(name string) error {
+// unknownOption says why a name is no option of berth. With the words after it in the line, the name
+// may be a piece of a URL.
+func unknownOption(name string, after ...string) error {
 	if why := notBerths[strings.ToLower(name)]; why != "" {
 		return fmt.Errorf("unknown option %s: %s", quoteOpen(name), why)
 	}
+	shown := quoteOpenWords(append([]string{name}, after...))[0]
 	if near := nearestOption(name); near != "" {
-		return fmt.Errorf("unknown option %s; did you mean %s?", quoteOpen(name), near)
+		return fmt.Errorf("unknown option %s; did you mean %s?", shown, near)
 	}
-	return fmt.Errorf("unknown option %s; berth --help lists them", quoteOpen(name))
+	return fmt.Errorf("unknown option %s; berth --help lists them", shown)
 }
 
 // notBerths says, for options of redis.conf that berth lacks, what to do instead.

@@ -278,6 +278,7 @@ func FuzzNoMistakeRepeatsAPassword(f *testing.F) {
 		"redis://me:%@h:6379/0", "redis://:%@h", "redis://%@h", "redis:/:%@h", "redis//me:%@h", "me:%@h", "%", "-redis://:%@h", "--redis://:%@h",
 		"redis://h/%", "redis://h:%", "redis://h?db=%", "redis://h?%", "redis://h#%", "redis://[%]", "unix://%", "unix:///%/", "unix:///a%%zz", "http://:%@h",
 		"sentinel://:%@h", "sentinel://h/m/%", "redis://h,:%@g", "redis://me;%@h", "redis://me:% @h", "\"redis://:%@h", "redis:\\\\me:%@h", "backend=redis://:%@h",
+		"redis://me:a % b@h", "\xff% 0#",
 	} {
 		before, after, _ := strings.Cut(url, "%")
 		f.Add(before, after)

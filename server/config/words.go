@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -123,10 +124,28 @@ func quoteWord(word string) string {
 // quoteOpen is quoteWord for what may be a mistyped URL: it shows no word that has a part of one, as
 // the password in it may be anywhere.
 func quoteOpen(word string) string {
-	if word != "#" && strings.ContainsAny(word, "@:%?#&") || strings.Contains(word, "//") || len(word) > maxOpenWord {
+	if isGuarded(word) {
 		return "***"
 	}
 	return quoteWord(word)
+}
+
+// quoteOpenWords is quoteOpen for words that belong together: when one may be a piece of a URL, all may.
+func quoteOpenWords(words []string) []string {
+	quoted := make([]string, len(words))
+	guarded := slices.ContainsFunc(words, isGuarded)
+	for i, word := range words {
+		quoted[i] = "***"
+		if !guarded {
+			quoted[i] = quoteWord(word)
+		}
+	}
+	return quoted
+}
+
+// isGuarded reports whether a word may be a mistyped URL, or a piece of one.
+func isGuarded(word string) bool {
+	return word != "#" && strings.ContainsAny(word, "@:%?#&") || strings.Contains(word, "//") || len(word) > maxOpenWord
 }
 
 // maxOpenWord is longer than the name of any option, and than the paths that people write.
