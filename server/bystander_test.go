@@ -25,7 +25,7 @@ type bystander struct {
 	wrong  string          // the first error
 }
 
-// startBystander starts one with a key of its own. login is its first command. It ends with the test at the latest.
+// startBystander starts one with a key of its own, and returns when it has been served once. login is its first command. It ends with the test at the latest.
 func startBystander(t testing.TB, addr string, login ...any) *bystander {
 	t.Helper()
 	return startBystanderAt(t, addr, unique("bystander"), login...)
@@ -41,6 +41,9 @@ func startBystanderAt(t testing.TB, addr, key string, login ...any) *bystander {
 			t.Fatalf("%v: %v", login[0], got)
 		}
 	}
+	if wrong := b.round(0); wrong != "" {
+		t.Fatal("the bystander: ", wrong)
+	}
 	go b.run()
 	t.Cleanup(func() { b.end() })
 	return b
@@ -50,7 +53,7 @@ func (b *bystander) run() {
 	defer close(b.done)
 	pace := time.NewTicker(time.Millisecond)
 	defer pace.Stop()
-	for i := 0; ; i++ {
+	for i := 1; ; i++ {
 		select {
 		case <-b.stop:
 			return

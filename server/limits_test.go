@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -270,14 +271,24 @@ func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
 	defer startBystander(t, b.Addr()).end()
 	base := len(nodeClients(t, node))
 	var wg sync.WaitGroup
+	var aborted atomic.Int64
 	for client := range 30 {
 		wg.Go(func() {
 			c, err := redistest.TryDial(t, b.Addr())
-			for i := 0; err == nil && i < 10; i++ {
+			for done := 0; err == nil && done < 10; {
 				for _, command := range []string{fmt.Sprint("WATCH k", client), "MULTI", fmt.Sprint("INCR k", client), "EXEC", "BLPOP l 0.002"} {
 					var got any
-					if got, err = c.TryDo(strings.Fields(command)); err == nil && command == "EXEC" && fmt.Sprint(got) != fmt.Sprintf("[%d]", i+1) {
-						t.Errorf("EXEC: %v", got)
+					if got, err = c.TryDo(strings.Fields(command)); err != nil {
+						break
+					}
+					switch {
+					case command != "EXEC":
+					case got == nil: // on a starved machine this client is slow, and its lease was taken back for those who wait
+						aborted.Add(1)
+					default:
+						if done++; fmt.Sprint(got) != fmt.Sprintf("[%d]", done) {
+							t.Errorf("EXEC: %v", got)
+						}
 					}
 				}
 			}
@@ -312,6 +323,9 @@ func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
 	}
 	if most == 0 || most > 3 {
 		t.Errorf("%d exclusive connections at one time (%d connections before)", most, base)
+	}
+	if taken := revoked(t, b); taken < aborted.Load() {
+		t.Errorf("EXEC has answered nil %d times, but %d leases were taken back", aborted.Load(), taken)
 	}
 }
 
