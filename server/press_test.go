@@ -110,8 +110,8 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 		password     string
 		each         int // bytes that berth may hold for one of them; 0: all are closed
 	}{
-		{"unauthenticated", 6, nil, gets, untilClosed, password, 0},
-		{"do not read", sized(10, 50), nil, gets, sized(50, 1000), "", clientWindow + 512<<10},
+		{"unauthenticated", sized(2, 6), nil, gets, untilClosed, password, 0},
+		{"do not read", sized(3, 50), nil, gets, sized(50, 1000), "", clientWindow + 512<<10},
 		{"large values", sized(4, 24), codec.AppendCommandString(nil, "GET", "press:large"), nil, 0, "",
 			// The first to ask, while berth does not know that the value is long, gets it over the pipe, which waits for nobody.
 			sized(8<<20, 60<<20) + 4<<20},

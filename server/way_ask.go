@@ -164,9 +164,9 @@ func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent
 
 // maxAside is how many bytes a reply may have that is made off the loop: no limit on output holds
 // before it is whole, and a client may ask for the same line a million times.
-const maxAside = 64 << 20
+const maxAside = 16 << 20
 
-const errTooLong = "ERR berth: the reply would have more than 64 MB"
+const errTooLong = "ERR berth: the reply would have more than 16 MB"
 
 // offLoop answers a request with what work returns. work runs on a goroutine of its own and may
 // block, which a loop may not. It must not touch the session. The client is paused until then.
