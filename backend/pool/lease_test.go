@@ -413,14 +413,14 @@ func TestCloseWhileTheNodeDoesNotReadEndsTheWriter(t *testing.T) {
 	defer close(gone)
 	p, _ := newTestPool(t, node.addr, nil)
 	h := newPoolHolder(t, newPoolLoop(t))
-	files := openFiles(t)
 	l := h.attach(p, backend.Identity{})
+	files := openFiles(t)
 	h.loop.do(func() {
 		l.Send(codec.AppendCommandString(nil, "SET", "k", strings.Repeat("x", 32<<20)), 1)
 		l.Flush()
 		l.Close("test")
 	})
-	eventually(t, "its descriptor is closed", func() bool { return openFiles(t) <= files+1 }) // the node's end
+	eventually(t, "its descriptor is closed", func() bool { return openFiles(t) < files })
 	eventually(t, "its writer has gone", func() bool {
 		l.conn.wire.mu.Lock()
 		defer l.conn.wire.mu.Unlock()
