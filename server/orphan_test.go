@@ -237,16 +237,16 @@ func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
 func TestUnblockInVainClosesTheConnection(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
-	stop := make(chan struct{})
+	come, stop := make(chan struct{}), make(chan struct{})
 	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
 		if strings.HasPrefix(words, "blpop ") {
+			close(come)
 			<-stop
 		}
 	}).addr)
 	c := dial(t, b.Addr())
 	c.Send("BLPOP", "q", "0")
-	b.awaitWaiters(t, 1)
-	b.awaitLeased(t, 1)
+	<-come
 	c.Close()
 	b.awaitNoGroups(t)
 	close(stop)
