@@ -172,13 +172,18 @@ func (s *session) take(buf []byte) (taken int) {
 		p.Reset()
 		taken += n
 	}
+	s.park(p)
+	return taken
+}
+
+// park keeps the parser if it has begun a request; else it is for the loop's next session.
+func (s *session) park(p *codec.RequestParser) {
 	if p.Partial() && !s.closing {
 		s.parser = p
 	} else {
-		l.dropParser(p)
+		s.loop.dropParser(p)
 		s.parser = nil
 	}
-	return taken
 }
 
 // protocolError answers input that is no request and ends the session.
