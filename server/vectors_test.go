@@ -205,7 +205,7 @@ func checkVectors(t *testing.T, b *berthServer, node *redistest.Server, vectors 
 				t.Errorf("whole:\n got %q\nwant %q", got, want)
 				return
 			}
-			for i := 1; i < len(v.input); i += 1 + len(v.input)/500 {
+			for i := 1; i < len(v.input); i += 1 + len(v.input)/sized(80, 500) {
 				if got := berthAnswers(t, b, v.end, v.input[:i], v.input[i:]); got != want {
 					t.Errorf("cut behind %q:\n got %q\nwant %q", v.input[:i], got, want)
 					return

@@ -38,7 +38,7 @@ func noise(n int) string {
 func TestLargeValuesOfAllSizesComeBackAsTheyWere(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
-	for _, n := range []int{streamSize - 10, streamSize, maxOnPipe - 60, maxOnPipe, maxOnPipe + 1, 3<<20 + 17, 40 << 20} {
+	for _, n := range []int{streamSize - 10, streamSize, maxOnPipe - 60, maxOnPipe, maxOnPipe + 1, 3<<20 + 17, sized(12<<20, 40<<20)} {
 		key, value := unique("large"), noise(n)
 		c.Send("SET", key, value, "EX", "100")
 		c.Send("GET", key)
@@ -84,16 +84,16 @@ func TestLargeRequestCutAnywhereArrives(t *testing.T) {
 
 func TestLargeRequestsGetTheNodesErrors(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--maxmemory", "30mb")
+	node := redistest.Start(t, "--maxmemory", "12mb")
 	b := startBerth(t, node.Addr(), "--proto-max-bulk-len", "50mb")
 	c := dial(t, b.Addr())
 	c.Do("RPUSH", "list", "1")
 	if got := fmt.Sprint(c.Do("APPEND", "list", noise(2<<20))); !strings.HasPrefix(got, "WRONGTYPE") {
 		t.Errorf("APPEND to a list: %.100s", got)
 	}
-	c.Do("SET", "much", noise(20<<20))
-	c.Do("SET", "more", noise(20<<20)) // what is above maxmemory then
-	if got := fmt.Sprint(c.Do("SET", "k", noise(20<<20))); !strings.HasPrefix(got, "OOM") {
+	c.Do("SET", "much", noise(8<<20))
+	c.Do("SET", "more", noise(8<<20)) // what is above maxmemory then
+	if got := fmt.Sprint(c.Do("SET", "k", noise(8<<20))); !strings.HasPrefix(got, "OOM") {
 		t.Errorf("SET beyond maxmemory: %.100s", got)
 	}
 	if got := fmt.Sprint(c.Do("SET", "k", noise(2<<20), "NONSENSE")); got != "ERR syntax error" {
@@ -198,11 +198,11 @@ func TestLargeSetFollowsItsSlot(t *testing.T) {
 func TestClientThatLeavesWithinALargeValueLeavesNothing(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	defer startBystander(t, b.Addr()).end()
-	key, value := unique("large"), noise(8<<20)
+	key, value := unique("large"), noise(4<<20)
 	c := dial(t, b.Addr())
 	for range 3 {
 		gone := dial(t, b.Addr())
-		b.feed(gone, string(redistest.Command("SET", key, value)[:5<<20]))
+		b.feed(gone, string(redistest.Command("SET", key, value)[:3<<20]))
 		gone.Reset()
 		if got := c.Do("EXISTS", key); got != int64(0) {
 			t.Fatalf("EXISTS: %v", got)

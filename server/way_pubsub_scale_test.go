@@ -12,7 +12,8 @@ import (
 
 func TestThousandsOfSubscribersNeedAConnectionPerLoop(t *testing.T) {
 	parallel(t)
-	const subscribers, channels, messages = 2000, 20, 50
+	const channels, messages = 20, 50
+	subscribers := sized(500, 2000)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	conns := make([]*redistest.Conn, subscribers)

@@ -214,7 +214,7 @@ func TestPushesComeBetweenRepliesNeverInside(t *testing.T) {
 		}
 	}()
 	next, replies := 0, 0
-	for round := range 50 {
+	for round := range 20 {
 		for range 3 {
 			c.Send("GET", "inside:big")
 			c.Send("MGET", "inside:big", "inside:none")

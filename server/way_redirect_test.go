@@ -330,14 +330,15 @@ func TestWordsOfScriptedErrorsDoNotMakeANodeSeemGone(t *testing.T) {
 // An error as long as its script likes comes through whole, and costs the bystander neither its connection nor its order.
 func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
 	parallel(t)
+	size := sized(6<<20, 20<<20)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	beside := startBystanderAt(t, b.Addr(), "beside")
 	c := dial(t, b.Addr())
 	c.SetTimeout(time.Minute)
-	want := "-MOVED 1 " + strings.Repeat("x", 20<<20) + "\r\n"
+	want := "-MOVED 1 " + strings.Repeat("x", size) + "\r\n"
 	for _, script := range []string{"return {err='MOVED 1 '..string.rep('x', ARGV[1])}", "return redis.error_reply('MOVED 1 '..string.rep('x', ARGV[1]))"} {
-		if got := c.DoRaw("EVAL", script, 0, 20<<20); got != want {
+		if got := c.DoRaw("EVAL", script, 0, size); got != want {
 			t.Errorf("%d bytes came, not %d", len(got), len(want))
 		}
 	}

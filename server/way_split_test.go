@@ -57,8 +57,8 @@ func TestSplitRequestMayBeLong(t *testing.T) {
 	prefix := unique("long")
 	mset, mget, del := []any{"MSET"}, []any{"MGET"}, []any{"DEL"}
 	var values []any
-	for i := range 200 {
-		key, value := fmt.Sprint(prefix, i%150), fmt.Sprint(i, strings.Repeat("v", 10_000+i%3*maxKeptBuf))
+	for i := range 100 {
+		key, value := fmt.Sprint(prefix, i%75), fmt.Sprint(i, strings.Repeat("v", 10_000+i%3*maxKeptBuf))
 		mset, mget, del = append(mset, key, value), append(mget, key), append(del, key)
 		values = append(values, value)
 	}
@@ -74,14 +74,14 @@ func TestSplitRequestMayBeLong(t *testing.T) {
 	}
 	for i := range got {
 		want := values[i]
-		if i < 50 { // set twice
-			want = values[i+150]
+		if i < 25 { // set twice
+			want = values[i+75]
 		}
 		if got[i] != want {
 			t.Errorf("value %d is %.20v…, want %.20v…", i, got[i], want)
 		}
 	}
-	if got := c.Recv(); got != int64(150) {
+	if got := c.Recv(); got != int64(75) {
 		t.Errorf("DEL: %v", got)
 	}
 }
@@ -142,7 +142,7 @@ func TestSplitRequestWithANodeDownIsAnsweredOnce(t *testing.T) {
 	cluster.Node(1).Kill()
 	for _, keys := range []int{20, 3 * sliceKeys} {
 		for _, name := range []string{"MGET", "DEL"} {
-			for range 5 {
+			for range 2 {
 				c.Send(append([]any{name}, manyKeys("down", keys)...)...)
 				c.Send("ECHO", "after")
 				if got, ok := c.Recv().(redistest.Error); !ok {
