@@ -29,8 +29,14 @@ func (b *berthServer) leaseCount() (held int, taken int64) {
 func noise(n int) string {
 	b := make([]byte, n)
 	r := rand.New(rand.NewPCG(1, uint64(n)))
-	for i := range b {
-		b[i] = "\r\n-*$>0123456789abcdef"[r.IntN(21)]
+	for rest := b; len(rest) > 0; {
+		k := min(8, len(rest))
+		x := r.Uint64()
+		for i := range rest[:k] {
+			rest[i] = "\r\n-*$>0123456789abcde"[x%21]
+			x /= 21
+		}
+		rest = rest[k:]
 	}
 	return string(b)
 }
