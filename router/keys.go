@@ -162,28 +162,52 @@ func (s *keySpec) first(args [][]byte) int {
 }
 
 func (s *keySpec) countIsZero(args [][]byte) bool {
-	if !s.counted || s.begin >= len(args) {
-		return false
-	}
-	n, ok := parseCount(args[s.begin])
-	return ok && n == 0
+	return s.counted && s.begin < len(args) && string(args[s.begin]) == "0"
 }
 
-// parseCount reads a number of keys as strictly as Redis does: digits only, no sign, no leading
-// zero.
+// parseCount reads a number of keys as Redis does. What is no plain number it reads as C's atoi: "2 "
+// and "2x" are 2, and a Cluster's node redirects the request by these keys before it refuses the
+// number.
 func parseCount(p []byte) (int, bool) {
-	if len(p) == 0 || len(p) > 10 || p[0] == '0' && len(p) > 1 {
-		return 0, false
+	n, strict := 0, len(p) > 0 && len(p) <= 10 && (p[0] != '0' || len(p) == 1)
+	for i := 0; strict && i < len(p); i++ {
+		strict = isDigit(p[i])
+		n = n*10 + int(p[i]-'0')
+	}
+	if !strict || n > math.MaxInt32 {
+		n = atoi(p)
+	}
+	return n, n >= 0
+}
+
+// atoi reads a number as glibc's atoi: after blanks and a sign the digits up to the first other byte,
+// cut to 32 bits.
+func atoi(p []byte) int {
+	i := 0
+	for i < len(p) && (p[i] == ' ' || '\t' <= p[i] && p[i] <= '\r') {
+		i++
+	}
+	negative := i < len(p) && p[i] == '-'
+	if i < len(p) && (p[i] == '-' || p[i] == '+') {
+		i++
 	}
 	n := 0
-	for _, b := range p {
-		if b < '0' || b > '9' {
-			return 0, false
+	for ; i < len(p) && isDigit(p[i]); i++ {
+		if n > (math.MaxInt64-9)/10 { // strtol stops at the largest number, or at the smallest
+			if negative {
+				return 0
+			}
+			return -1
 		}
-		n = n*10 + int(b-'0')
+		n = n*10 + int(p[i]-'0')
 	}
-	return n, n <= math.MaxInt32
+	if negative {
+		n = -n
+	}
+	return int(int32(n))
 }
+
+func isDigit(b byte) bool { return '0' <= b && b <= '9' }
 
 func sourceKey(args [][]byte, at []int, i int) ([]int, error) {
 	if i >= len(args) {
