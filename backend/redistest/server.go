@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -46,7 +47,8 @@ var errPortTaken = errors.New("the port is taken")
 // Start starts a redis-server on a free port of 127.0.0.1 and returns once it answers PING. args
 // are redis.conf settings as command line options ("--maxclients", "100"). They override the base
 // settings: no persistence, data in t.TempDir. t.Cleanup kills the process. The test fails if
-// redis-server is not installed.
+// redis-server is not installed. The environment variable BERTH_TEST_SERVER names another program
+// to start: that of another version, or of Valkey.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return start(t, false, args, nil)
@@ -56,7 +58,7 @@ func Start(t testing.TB, args ...string) *Server {
 // too. If setUp is not nil, start calls it before the process starts.
 func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Server {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
+	bin, err := exec.LookPath(cmp.Or(os.Getenv("BERTH_TEST_SERVER"), "redis-server"))
 	if err != nil {
 		t.Fatalf("redistest: redis-server is not installed; install it with "+
 			"`apt-get install redis-server redis-tools` or run scripts/test (%v)", err)
