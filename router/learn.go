@@ -20,7 +20,8 @@ var ErrNotCommandReply = errors.New("not a COMMAND reply")
 //     the key specifications of the reply if there are any, else by first, last and step. A command
 //     renamed by rename-command stays unknown: COMMAND still uses the old name.
 //   - A command that the table has takes the node's arity: ZRANK has one more option since 7.2.
-//     Nothing else changes. Local and refused commands change nothing: the node never sees them.
+//     Local and refused commands keep theirs: the node never sees them. Each command is refused
+//     inside MULTI where the node refuses it there, as Valkey does MULTI and WATCH. Nothing else changes.
 //   - A new command that leaves state on its connection (connection and transaction commands,
 //     channels) is not learned: on a shared connection it would act on other clients. For the same
 //     reason a new subcommand of a local or refused container is not learned.
@@ -113,7 +114,10 @@ func (l *learner) learn(row codec.Value, container *Command) {
 		if len(l.commands) >= maxCommands {
 			return
 		}
-		if c = learnCommand(name, arity, row.Elems); c == nil || container != nil && !container.mayGrow() {
+		if container != nil && !container.mayGrow() {
+			return
+		}
+		if c = learnCommand(name, arity, row.Elems); c == nil {
 			return
 		}
 		c.ID, c.container = len(l.commands), container
@@ -122,12 +126,23 @@ func (l *learner) learn(row codec.Value, container *Command) {
 	case c.Way != Local && c.Way != Refused && arity != 0:
 		c.Arity = arity
 	}
-	if container != nil || len(row.Elems) <= rowSubcommands || !c.mayGrow() {
+	c.Flags |= flagsOf(row.Elems) & NoMulti
+	if container != nil || len(row.Elems) <= rowSubcommands {
 		return
 	}
 	for _, sub := range row.Elems[rowSubcommands].Elems {
 		l.learn(sub, c)
 	}
+}
+
+// flagsOf reads the flags of a row.
+func flagsOf(row []codec.Value) (flags Flags) {
+	for _, f := range row[rowFlags].Elems {
+		if i := slices.Index(flagNames[:], f.Text()); i >= 0 {
+			flags |= 1 << i
+		}
+	}
+	return flags
 }
 
 // mayGrow reports whether unknown subcommands of c may be forwarded.
@@ -142,12 +157,7 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	if name == "" || len(name) > maxName || arity == 0 || strings.ContainsAny(name, "\r\n\x00") {
 		return nil
 	}
-	c := &Command{Name: name, Arity: arity}
-	for _, f := range row[rowFlags].Elems {
-		if i := slices.Index(flagNames[:], f.Text()); i >= 0 {
-			c.Flags |= 1 << i
-		}
-	}
+	c := &Command{Name: name, Arity: arity, Flags: flagsOf(row)}
 	var categories []string
 	if len(row) > rowCategories {
 		for _, e := range row[rowCategories].Elems {

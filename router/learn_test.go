@@ -30,6 +30,23 @@ func commandRow(name string, arity, first, last, step int, flags, categories str
 	return b
 }
 
+// containerRow is an element as Redis 7 writes it, for a container with one subcommand.
+func containerRow(container, name, flags string) []byte {
+	c := Builtin().Find(container)
+	b := codec.AppendArray(nil, 10)
+	b = codec.AppendBulkString(b, container)
+	b = codec.AppendInt(b, int64(c.Arity))
+	b = codec.AppendArray(b, 0)
+	for range 3 {
+		b = codec.AppendInt(b, 0)
+	}
+	for range 3 {
+		b = codec.AppendArray(b, 0)
+	}
+	b = codec.AppendArray(b, 1)
+	return append(b, commandRow(container+"|"+name, 3, 2, 2, 1, flags, "")...)
+}
+
 func commandReply(rows ...[]byte) []byte {
 	b := codec.AppendArray(nil, len(rows))
 	for _, row := range rows {
@@ -98,6 +115,23 @@ func TestTheNodesArityWinsWhereTheNodeAnswers(t *testing.T) {
 	}
 	if got := table.Find("config").Arity; got != -2 {
 		t.Errorf("a local command took the node's arity %d", got)
+	}
+}
+
+// A Valkey lists WATCH and CLIENT REPLY as not allowed inside MULTI.
+func TestWhatTheNodeRefusesInsideMultiIsLearned(t *testing.T) {
+	table, err := Builtin().With(commandReply(commandRow("watch", -2, 1, -1, 1, "noscript no_multi", ""),
+		containerRow("client", "reply", "no_multi"), containerRow("config", "odd", "no_multi")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"watch", "client|reply"} {
+		if !table.Find(name).Flags.Has(NoMulti) || Builtin().Find(name).Flags.Has(NoMulti) {
+			t.Errorf("%s: not as its node says", name)
+		}
+	}
+	if table.Find("multi").Flags.Has(NoMulti) || table.Find("config|odd") != nil {
+		t.Error("learned what the node did not say")
 	}
 }
 
@@ -177,22 +211,8 @@ func TestKeySpecificationsAreLearned(t *testing.T) {
 }
 
 func TestNewSubcommandsAreLearnedOnlyWhereTheyAreForwarded(t *testing.T) {
-	sub := func(container, name string) []byte {
-		c := Builtin().Find(container)
-		b := codec.AppendArray(nil, 10)
-		b = codec.AppendBulkString(b, container)
-		b = codec.AppendInt(b, int64(c.Arity))
-		b = codec.AppendArray(b, 0)
-		for range 3 {
-			b = codec.AppendInt(b, 0)
-		}
-		for range 3 {
-			b = codec.AppendArray(b, 0)
-		}
-		b = codec.AppendArray(b, 1)
-		return append(b, commandRow(container+"|"+name, 3, 2, 2, 1, "readonly", "")...)
-	}
-	table, err := Builtin().With(commandReply(sub("object", "age"), sub("client", "capa"), sub("cluster", "bump")))
+	table, err := Builtin().With(commandReply(containerRow("object", "age", "readonly"), containerRow("client", "capa", "readonly"),
+		containerRow("cluster", "bump", "readonly")))
 	if err != nil {
 		t.Fatal(err)
 	}

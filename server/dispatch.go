@@ -39,7 +39,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		}
 	}
 	if s.txn != nil && cmd.Flags.Has(router.NoMulti) {
-		return s.refuse(cmd, errNoMulti)
+		return s.refuse(cmd, s.loop.srv.noMulti(cmd))
 	}
 	if s.isJudged(cmd) {
 		if refusal, ready := s.judge(cmd, args); !ready || refusal != "" {

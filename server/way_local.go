@@ -47,9 +47,16 @@ const (
 	errWrongPass  = "WRONGPASS invalid username-password pair or user is disabled."
 	errCrossSlot  = "CROSSSLOT Keys in request don't hash to the same slot"
 	errNotServed  = "CLUSTERDOWN Hash slot not served"
-	errNoMulti    = "ERR Command not allowed inside a transaction"
 	errManyShards = "ERR berth: '%s' speaks of all shards and cannot run inside MULTI"
 )
+
+// noMulti is what the nodes say to a command that is not allowed inside MULTI.
+func (srv *server) noMulti(cmd *router.Command) string {
+	if info := srv.nodes.Info(); info.Product == "valkey" && !isVersionBefore(info.Release, 9, 0) {
+		return "ERR Command '" + cmd.Name + "' not allowed inside a transaction"
+	}
+	return "ERR Command not allowed inside a transaction"
+}
 
 // refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused
 // EXEC ends it, in Redis' words for that.

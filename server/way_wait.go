@@ -50,7 +50,11 @@ func (srv *server) offsetMoves() bool { return srv.isBefore(7, 2) }
 
 // isBefore reports whether the nodes' Redis is older than a version.
 func (srv *server) isBefore(major, minor int) bool {
-	first, rest, _ := strings.Cut(srv.redisVersion(), ".")
+	return isVersionBefore(srv.redisVersion(), major, minor)
+}
+
+func isVersionBefore(version string, major, minor int) bool {
+	first, rest, _ := strings.Cut(version, ".")
 	second, _, _ := strings.Cut(rest, ".")
 	x, _ := strconv.Atoi(first)
 	y, _ := strconv.Atoi(second)
