@@ -148,6 +148,10 @@ func (st *stay) answer(r *request, reply []byte) {
 		if st.redirect(r, reply) {
 			return
 		}
+		if r.watches && len(st.owed) == 0 { // the node watches nothing, and perhaps lets the user say no UNWATCH
+			st.watching = false
+			st.lease.Clear(pool.DirtWatch)
+		}
 	}
 	r.deliver(reply)
 }

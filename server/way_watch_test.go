@@ -34,6 +34,23 @@ func TestIdleWatchGivesItsConnectionToOneWhoWaits(t *testing.T) {
 	}
 }
 
+// A node that refuses WATCH watches nothing: there is nothing to undo, which the user may not do either.
+func TestARefusedWatchHoldsNoConnection(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	setUsers(t, node, "u on >pw ~* &* +@all -watch -unwatch")
+	b := oneLease(t, node.Addr())
+	c, other := loggedIn(t, b.Addr(), "u"), loggedIn(t, b.Addr(), "u")
+	if got := c.Do("WATCH", "k"); !refusedFor(got, "NOPERM") {
+		t.Fatal(got)
+	}
+	script(t, other, "BLPOP l 0.001 → <nil>", "BLPOP l 0.001 → <nil>")
+	script(t, c, "MULTI → OK", "GET k → QUEUED", "EXEC → [<nil>]")
+	if s := b.leases(); s.Leased != 0 {
+		t.Errorf("%+v at the end", s)
+	}
+}
+
 func TestWhatAClientDoesAfterItsWatchWasTakenBack(t *testing.T) {
 	parallel(t)
 	for name, lines := range map[string][]string{
