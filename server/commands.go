@@ -114,6 +114,11 @@ func ownCommands() []ownCommand {
 		{name: "info", run: info, mayAsk: "INFO berth"},
 		{name: "wait", run: waitForReplicas, refusal: waitInMulti, nodeInExec: true, mayAsk: "WAIT 0 0"},
 
+		// berth asks about these and runs them by the way of subscribers.
+		{name: "unsubscribe", mayAsk: "UNSUBSCRIBE"},
+		{name: "punsubscribe", mayAsk: "PUNSUBSCRIBE"},
+		{name: "sunsubscribe", mayAsk: "SUNSUBSCRIBE"},
+
 		{name: "proxy|help", answer: proxyHelp, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|backends", run: proxyBackends, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|clients", run: proxyClients, like: likeAdmin, mayAsk: mayAdmin},

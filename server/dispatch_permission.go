@@ -96,7 +96,7 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	case known && (fresh || v != nil || u.silent.Load() || u.ruled() && !isDangerous(cmd)):
 		s.refreshRights(u)
 		return refusal, true
-	case v == nil && (s.answersItself(cmd) || !u.unfit.Load()):
+	case v == nil && (s.answersItself(cmd) || s.own(cmd).ask != nil || !u.unfit.Load()):
 		s.askRights(u, key, cmd, args)
 		return "", false
 	case cmd.Way == router.Refused || cmd.Is(router.Watch) || !s.answersItself(cmd): // berth does nothing for it, or a node will judge it
@@ -301,7 +301,14 @@ func (v *verdict) inOwnWords() bool {
 		return false
 	}
 	v.vague, v.unfit = false, false
-	if err := s.pipes.Shard(t, shard).Send(words, v.ask.n, (*ownWords)(v)); err != nil {
+	set := s.pipes
+	if v.cmd.Is(router.Unsubscribes) { // confirmed by a push in RESP3, which is no reply
+		id := set.Identity()
+		id.RESP = 2
+		set = s.loop.pipes.Attach(id)
+		defer set.Detach()
+	}
+	if err := set.Shard(t, shard).Send(words, v.ask.n, (*ownWords)(v)); err != nil {
 		(*ownWords)(v).Lost(err, nil)
 	}
 	return true
