@@ -107,8 +107,20 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	if r != nil {
 		st.answer(r, reply)
 	}
-	if st.leaves() && len(st.owed) == 0 {
+	if len(st.owed) > 0 {
+		return
+	}
+	if st.leaves() {
 		st.detach()
+	}
+	st.s.leaseIsQuiet()
+}
+
+// leaseIsQuiet has a session go on that waited for a lease to owe nothing. The last reply may have
+// been to berth's own words (UNWATCH, SELECT, CLIENT TRACKING): no request ends with it.
+func (s *session) leaseIsQuiet() {
+	if s.waiting == 0 && !s.closed {
+		s.resumeFrom(pauseDraining)
 	}
 }
 
@@ -245,6 +257,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 			o.r.lost(lost)
 		}
 	}
+	s.leaseIsQuiet()
 }
 
 // owesWatch reports whether a WATCH is not answered.

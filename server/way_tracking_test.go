@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
 )
 
 // bothPush sends the same commands to both, and compares replies and pushes. When a push comes between replies that berth
@@ -138,4 +139,32 @@ func TestCachedReadsOfRueidisEndWithTheNextWrite(t *testing.T) {
 	}
 	other.Do("SET", "cached", "new")
 	eventually(t, "the client to see the new value", func() bool { v, _ := read(); return v == "new" })
+}
+
+// What berth itself says to a node is nobody's request, and yet the client's next command, for
+// another node, waits for the reply.
+func TestClientThatTracksGoesOnAfterAnUnwatchAtAnotherNode(t *testing.T) {
+	cluster := sharedCluster(t)
+	b := startBerth(t, clusterURL(cluster))
+	keys := map[int]string{}
+	for i := 0; len(keys) < 2; i++ {
+		key := unique("tracked")
+		keys[cluster.Owner(int(router.Slot([]byte(key))))] = key
+	}
+	var all []string
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	for _, end := range []string{"UNWATCH", "DISCARD"} {
+		c := dial(t, b.Addr())
+		c.Do("HELLO", 3)
+		script(t, c, "CLIENT TRACKING ON → OK", "WATCH "+all[0]+" → OK", "MULTI → OK")
+		if end == "UNWATCH" {
+			script(t, c, "DISCARD → OK", "WATCH "+all[0]+" → OK")
+		}
+		c.WriteString(pipeline(end, "GET "+all[1], "GET "+all[0]))
+		if got := fmt.Sprint([]any{c.Recv(), c.Recv(), c.Recv()}); got != "[OK <nil> <nil>]" {
+			t.Errorf("%s: %s", end, got)
+		}
+	}
 }
