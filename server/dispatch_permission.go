@@ -58,13 +58,15 @@ type verdict struct {
 
 // isJudged reports whether berth has to know if the user may run the command: no node judges it
 // now.
-func (s *session) isJudged(cmd *router.Command) bool {
+func (s *session) isJudged(cmd *router.Command, args [][]byte) bool {
 	switch {
 	case cmd.Flags.Has(router.NoAuth): // which Redis lets everybody run
 		return false
 	case s.txn != nil:
 		return true
 	case s.sub != nil && (s.monitors() || s.subscribed() && s.resp() == 2): // it may be refused before it travels
+		return true
+	case waitsWithOthers(cmd, args): // no node sees that another client waits as well
 		return true
 	}
 	return s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor)
@@ -90,16 +92,17 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 		s.refreshRights(u)
 		return "", true
 	}
+	ours := s.answersItself(cmd) || s.txn == nil && waitsWithOthers(cmd, args)
 	key := u.key(cmd, args, s.pipes.Identity().DB)
 	refusal, known, fresh := u.remembered(key, cmd, args, s.loop.clock)
 	switch {
 	case known && (fresh || v != nil || u.silent.Load() || u.ruled() && !isDangerous(cmd)):
 		s.refreshRights(u)
 		return refusal, true
-	case v == nil && (s.answersItself(cmd) || s.own(cmd).ask != nil || !u.unfit.Load()):
+	case v == nil && (ours || s.own(cmd).ask != nil || !u.unfit.Load()):
 		s.askRights(u, key, cmd, args)
 		return "", false
-	case cmd.Way == router.Refused || cmd.Is(router.Watch) || !s.answersItself(cmd): // berth does nothing for it, or a node will judge it
+	case cmd.Way == router.Refused || cmd.Is(router.Watch) || !ours: // berth does nothing for it, or a node will judge it
 		return "", true
 	case v.unfit:
 		return "ERR berth: it cannot be asked whether the user may run '" + cmd.Name +
@@ -127,6 +130,9 @@ func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][
 	s.pauseFor(pauseVetting)
 	l := s.loop
 	v.timer = time.AfterFunc(permissionWait, func() { l.Post(v.late) })
+	if s.txn == nil && waitsWithOthers(cmd, args) {
+		v.ask = blockingQuestion(cmd, args)
+	}
 	b := askRule(u.name)
 	like := [][][]byte{args}
 	if v.ask != nil && v.ask.like != nil {
@@ -171,16 +177,19 @@ func (v *verdict) send() {
 // maxBrief is how long the words may be that a node is asked about.
 const maxBrief = 16 << 10
 
-// brief returns the request as far as a user's rights depend on it: all keys and channels, and of
-// the rest what is short. It returns nil when the keys are too long.
+// brief returns the request as far as a user's rights depend on it: the command, its first argument,
+// all keys and channels, and of a command with keys what is short, for it may say where they are. A
+// password (CONFIG SET requirepass) is none of that: a node's SLOWLOG hides it in the command, but
+// not in the question. It returns nil when the keys are too long.
 func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
-	if !isKeyed(cmd) {
+	keyed := isKeyed(cmd)
+	if !keyed {
 		args = args[:min(len(args), max(cmd.Arity, -cmd.Arity))]
 	}
 	keys, _ := cmd.Keys(args, nil)
 	size := 0
 	for i, word := range args {
-		if len(word) > 64 && !cmd.Flags.Has(router.PubSub) && !slices.Contains(keys, i) {
+		if (!keyed && i > 1 || len(word) > 64) && !cmd.Flags.Has(router.PubSub) && !slices.Contains(keys, i) {
 			word = []byte("-")
 		}
 		if size += len(word) + 16; size > maxBrief {
@@ -329,6 +338,7 @@ func (w *ownWords) Reply(reply, _ []byte, more int) {
 		w.refusal = (*verdict)(w).inItsName(string(reply[1 : len(reply)-2]))
 	case bytes.HasPrefix(reply, []byte("-ERR unknown")), bytes.HasPrefix(reply, []byte("-ERR wrong number ")):
 		w.vague = w.vague || isDangerous(w.cmd)
+	case isRedirect(reply): // a node looks at the user first
 	case !bytes.HasPrefix(reply, []byte("-ERR ")) && !bytes.HasPrefix(reply, []byte("-EXECABORT ")):
 		w.vague = true
 	}

@@ -481,3 +481,41 @@ func TestRightsAreAskedForWithBerthsOwnPassword(t *testing.T) {
 		script(t, dial(t, b.Addr()), "PING → "+noAuth, "CLIENT UNPAUSE → "+noAuth, "GET k → "+noAuth)
 	}
 }
+
+// A client that blocks where another one of its user waits already is judged as the first one was.
+func TestSharedWaitIsJudgedForEachClient(t *testing.T) {
+	parallel(t)
+	for _, login := range []string{"", "control:pw@"} {
+		node := redistest.Start(t)
+		setUsers(t, node, "control on >pw ~* &* +@all -acl", "u on >pw ~* &* +@all -flushall")
+		b := startBerth(t, "redis://"+login+node.Addr())
+		admin, first := dial(t, b.Addr()), loggedIn(t, b.Addr(), "u")
+		first.Send("BLPOP", "q", "0")
+		eventually(t, "the first client to wait", func() bool {
+			return strings.Contains(node.Do(t, "INFO", "clients").(string), "blocked_clients:1")
+		})
+		script(t, admin, "ACL SETUSER u -blpop → OK")
+		script(t, loggedIn(t, b.Addr(), "u"), "BLPOP q 0 → NOPERM this user has no permissions to run the 'blpop' command")
+		script(t, admin, "ACL SETUSER u +blpop resetkeys ~x* → OK")
+		other := loggedIn(t, b.Addr(), "u")
+		script(t, other, "BLPOP q 0 → NOPERM this user has no permissions to access one of the keys used as arguments")
+		other.Send("BLPOP", "x", "0")
+		script(t, admin, "RPUSH q a → 1", "RPUSH x b → 1")
+		if got := fmt.Sprint(first.Recv(), other.Recv()); got != "[q a] [x b]" {
+			t.Errorf("%q: %s", login, got)
+		}
+	}
+}
+
+// A node keeps passwords out of its SLOWLOG; the questions that berth asks do not bring them there.
+func TestQuestionsAboutRightsHoldNoPassword(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000")
+	setUsers(t, node, "u on >pw ~* &* +@all -flushall")
+	c := loggedIn(t, startBerth(t, node.Addr()).Addr(), "u")
+	script(t, c, "CONFIG SET masterauth hush-1 → OK", "MULTI → OK", "CONFIG SET masterauth hush-2 → QUEUED", "ACL SETUSER other >hush-3 → QUEUED",
+		"AUTH u hush-4 → QUEUED", "HELLO 2 AUTH u hush-5 → QUEUED", "DISCARD → OK")
+	if log := fmt.Sprint(node.Do(t, "SLOWLOG", "GET", "1000")); !strings.Contains(log, "DRYRUN u CONFIG SET") || strings.Contains(log, "hush") {
+		t.Errorf("%s", log)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -33,7 +34,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		by.Slot = s.slotOf(cmd, args)
 	}
 	r := s.newRequest(cmd)
-	s.charge(r, len(raw))
+	s.charge(r, blockingCopies*len(raw))
 	by.Client = (*blockedRequest)(r)
 	w := s.loop.lanes.NewWaiter(by, cmd, args)
 	s.blocked = w
@@ -47,6 +48,29 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	w.Join()
 	return true
 }
+
+// waitsWithOthers reports whether a blocking command may wait on a lane that another client's command
+// has begun. The node has judged that command, perhaps by an older rule of the user.
+func waitsWithOthers(cmd *router.Command, args [][]byte) bool {
+	if cmd.Way != router.Blocking {
+		return false
+	}
+	t, ok := cmd.Timeout(args)
+	return ok && !t.Opaque
+}
+
+// blockingQuestion has a node say whether it lets the user run a blocking command: with a timeout
+// that is none, the command does nothing.
+func blockingQuestion(cmd *router.Command, args [][]byte) *question {
+	t, _ := cmd.Timeout(args)
+	words := slices.Clone(args)
+	words[t.Arg] = []byte("berth")
+	return &question{words: codec.AppendCommand(nil, words...), n: 1}
+}
+
+// blockingCopies is how many times a waiting command is held: its words, the name of its group, and
+// what its lane sends and may have to send again.
+const blockingCopies = 4
 
 // joinResolved goes on when the nodes have said what each `$` stands for.
 func joinResolved(w *lane.Waiter, ids map[int]string) {
