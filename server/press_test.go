@@ -430,3 +430,78 @@ func TestMemoryOfABurstIsReleased(t *testing.T) {
 		t.Error("memory of the second burst is kept")
 	}
 }
+
+// What a client queues for berth itself counts as what it holds.
+func TestQueuedCommandsOfBerthsOwnAreWeighed(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--maxmemory-clients", "20mb")
+	c := dial(t, b.Addr())
+	script(t, c, "MULTI → OK")
+	for range 12 {
+		if c.TrySend("ECHO", strings.Repeat("x", 1<<20)) != nil {
+			break
+		}
+	}
+	b.awaitClients(t, 0)
+	if n := b.figures(t).Counters.LimitHits[telemetry.LimitClientMemory]; n != 1 {
+		t.Errorf("%d clients were closed for what they hold, want 1", n)
+	}
+}
+
+// An EXEC of very many commands that berth answers itself is put together in slices. Its reply is bounded as output is,
+// and a client that is closed in the midst of it owes nothing.
+func TestExecOfManyOwnCommandsHoldsNoLoop(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	turns := func() int {
+		all, _ := askLoops(b.srv, func(l *loop) int { return l.slicing.turns })
+		return all[0]
+	}
+	c := dial(t, b.Addr())
+	run := func(n int, line string) {
+		c.WriteString("MULTI\r\nGET press:none\r\n" + strings.Repeat(line+"\r\n", n))
+		for range n + 2 {
+			c.RecvRaw()
+		}
+		c.Send("EXEC")
+	}
+	before := turns()
+	run(200, "COMMAND")
+	reply, ok := c.Recv().([]any)
+	if !ok || len(reply) != 201 || reply[0] != nil {
+		t.Fatalf("%d elements, the first %v", len(reply), reply[0])
+	}
+	for i, e := range reply[1:] {
+		if len(e.([]any)) < 200 {
+			t.Fatalf("element %d: %d commands", i+1, len(e.([]any)))
+		}
+	}
+	if n := turns() - before; n < 2 {
+		t.Errorf("%d slices", n)
+	}
+	b.set("client-output-buffer-limit", "normal 1mb 0 0")
+	run(2000, "COMMAND")
+	b.awaitClients(t, 0)
+	owesNothing(t, b)
+	if n := b.figures(t).Counters.LimitHits[telemetry.LimitOutputBuffer]; n != 1 {
+		t.Errorf("%d clients were closed for their output, want 1", n)
+	}
+}
+
+// Options that a client names again and again are kept once.
+func TestRepeatedTrackingIsKeptOnce(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	c := dial(t, b.Addr())
+	c.Do("HELLO", "3")
+	script(t, c, "CLIENT TRACKING ON OPTIN → OK", "CLIENT CACHING YES → OK", "CLIENT TRACKING ON → OK",
+		"CLIENT CACHING YES → ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+	for range 100 {
+		c.Do("CLIENT", "TRACKING", "ON", "NOLOOP", "NOLOOP")
+	}
+	if n := b.count(func(s *session) bool {
+		return s.tracking != nil && s.tracking.told == 1 && len(s.tracking.commands) < 100
+	}); n != 1 {
+		t.Error("the words of before are kept")
+	}
+	if all, _ := holds(b); all < 50 {
+		t.Errorf("clients hold %d bytes", all)
+	}
+}

@@ -104,7 +104,15 @@ func (s *session) weight() (n int) {
 	}
 	n = cap(s.in) + s.large.held() + cap(s.out) + s.conn.OutboundBuffered() + s.owed
 	if s.txn != nil {
-		n += cap(s.txn.bytes)
+		n += cap(s.txn.bytes) + s.txn.held
+	}
+	if s.execReply != nil {
+		n += s.execReply.held()
+	} else if s.tail != nil && s.tail.blob() != nil {
+		n += s.tail.blob().held
+	}
+	if s.tracking != nil {
+		n += cap(s.tracking.commands)
 	}
 	if s.stay != nil && s.stay.lease != nil {
 		n += s.stay.lease.Ahead()

@@ -197,11 +197,15 @@ func (s *session) abandon() {
 	for r := s.head; r != nil; {
 		next := r.next
 		r.next = nil
-		if r.state == requestParked {
+		switch {
+		case r.state == requestParked:
 			s.loop.drop(r.reply)
+			s.loop.dropRequest(r)
+		case s.execReply != nil && s.execReply.r == r: // the node has answered it
 			s.loop.dropRequest(r)
 		}
 		r = next
 	}
+	s.execReply = nil
 	s.head, s.tail, s.queued, s.waiting, s.writing, s.owed = nil, nil, 0, 0, 0, 0
 }

@@ -109,8 +109,12 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 		t = &tracking{}
 		s.tracking = t
 	}
+	if !t.bcast { // prefixes add up, other options replace those of before
+		*t = tracking{commands: t.commands[:0], caching: t.caching}
+	}
 	t.commands = append(t.commands, c.raw...)
 	t.told++
+	s.grew(len(c.raw))
 	st.told = t.told
 	st.lease.Mark(pool.DirtTracking)
 	for i := 3; i < len(c.args); i++ {

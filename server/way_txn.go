@@ -17,6 +17,7 @@ type transaction struct {
 	n      int    // queued requests
 	sent   int    // those of them that are in bytes
 	kept   int    // bytes of the others
+	held   int    // bytes that berth holds for those in which it has a part
 	slot   int    // of all their keys; noSlot, manySlots
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
@@ -35,6 +36,7 @@ type blob struct {
 	rules   bool   // changes what users may do
 	moved   []byte // the first redirection among the queued replies: nothing was executed
 	own     []ownInExec
+	held    int // bytes that berth holds for them
 }
 
 var (
@@ -140,6 +142,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.hasPartIn(cmd) {
 		local := newOwnInExec(t.n, cmd, raw, args)
 		t.locals = append(t.locals, local)
+		t.held += local.held()
 		if t.turns = t.turns || s.onNode(&local); !s.onNode(&local) {
 			t.kept += len(raw)
 			raw = nil
@@ -272,7 +275,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 }
 
 func (t *transaction) blob() *blob {
-	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals}
+	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals, held: t.held}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

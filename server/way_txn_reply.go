@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"time"
+	"unsafe"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // ownInExec is a queued command that berth answers itself. The node receives nothing in its place:
@@ -27,6 +30,11 @@ func newOwnInExec(at int, cmd *router.Command, raw []byte, args [][]byte) ownInE
 		c.args = append(c.args, bytes.Clone(a))
 	}
 	return c
+}
+
+// held is how many bytes berth holds for it.
+func (c *ownInExec) held() int {
+	return 2*len(c.raw) + int(unsafe.Sizeof(*c)) + cap(c.args)*int(unsafe.Sizeof(c.raw))
 }
 
 // passOn hands the node's reply on.
@@ -55,6 +63,9 @@ func (s *session) pauseForExec(b *blob) {
 //
 //	queue: EXEC ◀─ CLIENT LIST … its reply is parked ─▶ into EXEC's, and on to the next place
 //
+// A client may queue a million commands with long replies: they are run in slices, and what they have
+// answered counts as output.
+//
 // Owned by the session's loop. The session takes no request until the reply is complete.
 type execReply struct {
 	s       *session
@@ -62,6 +73,8 @@ type execReply struct {
 	rest    []byte   // the node's replies from place at on
 	out     []byte
 	at, n   int
+	own     int         // bytes that berth holds for the locals
+	weighed int         // bytes of out that the session's weight has grown by
 	locals  []ownInExec // from place at on
 	begun   bool        // the local at this place has been run: its reply is awaited
 	running bool        // run is at work: what it calls may answer at once
@@ -76,7 +89,7 @@ func (b *blob) assemble(r *request, reply []byte) {
 		return
 	}
 	head := bytes.IndexByte(reply, '\n') + 1
-	p := &execReply{s: s, r: r, rest: slices.Clone(reply[head:]), n: b.n, locals: b.own, mute: r.mute}
+	p := &execReply{s: s, r: r, rest: slices.Clone(reply[head:]), n: b.n, locals: b.own, own: b.held, mute: r.mute}
 	if !p.mute {
 		p.out = codec.AppendArray(nil, b.n)
 	}
@@ -92,7 +105,12 @@ func (p *execReply) run() {
 		return
 	}
 	p.running = true
-	for p.at < p.n && !s.closed {
+	for until := time.Now().Add(execSlice); p.at < p.n && !s.closed; {
+		if time.Now().After(until) {
+			p.running = false
+			p.goOnLater()
+			return
+		}
 		if len(p.locals) > 0 && p.locals[0].at == p.at {
 			if !p.local(&p.locals[0]) {
 				p.running = false
@@ -104,12 +122,38 @@ func (p *execReply) run() {
 		}
 		p.at++
 	}
+	if s.closed { // gone has dropped EXEC
+		return
+	}
 	s.execReply = nil
 	s.endAssembly()
 	s.waiting++
 	p.r.mute = false // p.out is what is left of it
 	p.r.done(p.out)
 }
+
+// execSlice is how long a loop puts one EXEC's reply together before it looks at the other clients.
+const execSlice = 2 * time.Millisecond
+
+// goOnLater has the assembly go on when the loop has visited all others that are ready, unless the
+// reply is longer than the client may leave unread.
+func (p *execReply) goOnLater() {
+	s := p.s
+	if limit := s.loop.srv.outputLimit(s).Hard; limit > 0 && len(p.out) > limit {
+		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
+		s.kill(telemetry.OutputHardLimit)
+		return
+	}
+	s.grew(len(p.out) - p.weighed)
+	p.weighed = len(p.out)
+	s.beginAssembly()
+	if !s.isReady {
+		s.goOnLater()
+	}
+}
+
+// held is how many bytes berth holds for it.
+func (p *execReply) held() int { return cap(p.rest) + cap(p.out) + p.own }
 
 // next takes the node's next reply.
 func (p *execReply) next() (reply []byte) {
