@@ -5,9 +5,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/looptest"
+	"github.com/berth-proxy/berth/backend/redistest"
 )
 
 // A script makes a line as long as it likes. It costs neither memory nor the connection that others share.
@@ -45,4 +47,31 @@ func TestNodeThatShakesHandsWithoutEndIsLost(t *testing.T) {
 		_, _ = c.Write([]byte("-" + strings.Repeat("x", backend.MaxHandshake)))
 	}
 	looptest.WantLines(t, r.Wait(t, 1), "lost sent=false for A")
+}
+
+// The bytes that complete a reply may also end the connection: what a node says must not end berth.
+func TestPipeEndsRightAfterAReplyThatCameInPieces(t *testing.T) {
+	for _, wrong := range []string{"?\r\n", "+unowed\r\n", ">1\r\n+push\r\n"} {
+		l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+		l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")
+		c := <-n.Conns
+		c.Expect(t, "A\r\n")
+		c.Say(t, "$3\r\ntw")
+		kept := func() (has bool) {
+			l.Do(func() {
+				set := l.pipes.Attach(plainIdentity)
+				defer set.Detach()
+				has = len(set.Node(n.Addr()).in) > 0
+			})
+			return has
+		}
+		if !redistest.Await(10*time.Second, kept) {
+			t.Fatal("the beginning of the reply is not kept")
+		}
+		c.Say(t, "o\r\n"+wrong)
+		looptest.WantLines(t, r.Wait(t, 1), "$3\r\ntwo for A, 0 more")
+		if _, err := c.R.ReadByte(); err == nil {
+			t.Fatal("the connection lives on")
+		}
+	}
 }

@@ -186,9 +186,11 @@ func (p *Pipe) read(buf []byte) {
 	}
 	p.in = append(p.in, buf...)
 	n := p.take(p.in)
+	if p.conn == nil { // a reply has ended the pipe, and p.in is no more
+		return
+	}
 	n += p.pass(p.in[n:])
 	switch {
-	case p.conn == nil:
 	case p.link.State() == backend.Shaking && len(p.in) > backend.MaxHandshake:
 		p.end(backend.ErrHandshake)
 	case n == len(p.in):
