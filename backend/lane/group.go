@@ -39,8 +39,8 @@ const (
 	// slow is for how long a command must have waited for one lane less to be enough.
 	slow = time.Second
 	// timeoutGrace is how late a node may be with the nil of a timeout before berth says it. A node
-	// that has nothing to do looks at its clock each 100 ms (hz 10).
-	timeoutGrace = 150 * time.Millisecond
+	// that has nothing to do looks at its clock each 100 ms (hz 10), and one on a busy machine later.
+	timeoutGrace = 500 * time.Millisecond
 	// timeoutTolerance is how much a waiter's deadline may lie after the end of a lane's command to
 	// be answered with it.
 	timeoutTolerance = 5 * time.Millisecond
