@@ -44,9 +44,8 @@ type verdict struct {
 	timer *time.Timer // ends the wait
 	over  bool        // the wait has ended
 
-	request []byte // ACL GETUSER and dry runs
+	request []byte // dry runs
 	runs    int    // dry runs in it
-	left    int    // dry runs without an answer
 	tries   int    // primaries that were asked
 
 	vague bool // an answer did not say whether the user may
@@ -57,7 +56,8 @@ type verdict struct {
 }
 
 // isJudged reports whether berth has to know if the user may run the command: no node judges it
-// now.
+// now. A client that blocks or subscribes may join others of its user, for whom a node has judged
+// earlier.
 func (s *session) isJudged(cmd *router.Command, args [][]byte) bool {
 	switch {
 	case cmd.Flags.Has(router.NoAuth): // which Redis lets everybody run
@@ -69,7 +69,10 @@ func (s *session) isJudged(cmd *router.Command, args [][]byte) bool {
 	case waitsWithOthers(cmd, args): // no node sees that another client waits as well
 		return true
 	}
-	return s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor)
+	if s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor) {
+		return true
+	}
+	return cmd.Is(router.Subscribes)
 }
 
 // judge reports what the node says to the user who runs the command, "" if the user may. It is not
@@ -133,7 +136,6 @@ func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][
 	if s.txn == nil && waitsWithOthers(cmd, args) {
 		v.ask = blockingQuestion(cmd, args)
 	}
-	b := askRule(u.name)
 	like := [][][]byte{args}
 	if v.ask != nil && v.ask.like != nil {
 		like = v.ask.like
@@ -141,6 +143,7 @@ func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][
 		v.end()
 		return
 	}
+	var b []byte
 	for _, words := range like {
 		b = codec.AppendCommand(b, append([][]byte{[]byte("ACL"), []byte("DRYRUN"), []byte(u.name)}, words...)...)
 	}
@@ -163,8 +166,11 @@ func (v *verdict) send() {
 		if text != "" {
 			break
 		}
-		v.left = v.runs
-		err := set.Shard(t, shard).Send(v.request, 1+v.runs, v)
+		to := set.Shard(t, shard)
+		err := to.Send(askRule(v.of.name), 1, &refreshed{u: v.of, l: s.loop})
+		if err == nil {
+			err = to.Send(v.request, v.runs, v)
+		}
 		if err == nil {
 			return
 		}
@@ -205,13 +211,8 @@ func isKeyed(cmd *router.Command) bool {
 	return (!cmd.Keyless() || cmd.Flags.Has(router.PubSub)) && !cmd.Is(router.Unsubscribes)
 }
 
-// Reply takes the rule, then the dry runs. It is a backend.Receiver's.
+// Reply takes the dry runs, after the rule has come. It is a backend.Receiver's.
 func (v *verdict) Reply(reply, _ []byte, more int) {
-	if more == v.left {
-		v.of.learn(v.s.loop.srv, reply, v.s.loop.clock)
-		return
-	}
-	v.left--
 	v.dryRun(reply)
 	if more == 0 {
 		v.answered()
@@ -266,6 +267,11 @@ func (v *verdict) answered() {
 }
 
 func (v *verdict) concluded() {
+	if v.of.long.Load() && v.refusal == "" { // what it says is not known
+		v.known, v.refusal = true, errLongRule
+		v.end()
+		return
+	}
 	if v.refusal != "" || !v.vague && !v.unfit {
 		v.known = true
 		v.of.silent.Store(false)

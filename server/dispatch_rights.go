@@ -26,6 +26,7 @@ type rights struct {
 	checked atomic.Int64 // when a node has last said the rule, unix nanoseconds; 0: never
 	asked   atomic.Int64 // when berth has last asked for the rule without waiting
 	silent  atomic.Bool  // the latest question was not answered in time
+	long    atomic.Bool  // the rule is longer than maxRule
 	unfit   atomic.Bool  // the backend's user may not run ACL DRYRUN, or the node has no such command
 
 	mu      sync.Mutex // guards what follows; nothing blocks under it
@@ -55,9 +56,15 @@ const (
 	// for the answer, others are judged by the old rule meanwhile.
 	rightsFresh = time.Second
 
+	// maxRule is how long a node's answer about a rule may be. berth keeps no longer one, and refuses
+	// what it would judge by it.
+	maxRule = 256 << 10
+
 	maxRulings    = 1024
 	maxRulingName = 128
 )
+
+const errLongRule = "ERR berth: the user's rule has more than 262144 bytes, it cannot be known what the user may run"
 
 // of returns the rights of a user, of whom perhaps nothing is known yet.
 func (b *rightsBook) of(user string) *rights {
@@ -296,19 +303,35 @@ func (s *session) refreshRights(u *rights) {
 	t := l.srv.nodes.Topology()
 	if shard, text := shardOf(t, noSlot, s.id); text == "" {
 		set := l.pipes.Attach(l.srv.asker(s.pipes.Identity().DB))
-		_ = set.Shard(t, shard).Send(askRule(u.name), 1, &refreshed{u, l}) // if it fails, the next one comes in a second
+		_ = set.Shard(t, shard).Send(askRule(u.name), 1, &refreshed{u: u, l: l}) // if it fails, the next one comes in a second
 		set.Detach()
 	}
 }
 
-// refreshed waits for a user's rule. It is a backend.Receiver.
+// refreshed waits for a user's rule. It is a backend.Streamer, so that no long one is gathered.
 type refreshed struct {
-	u *rights
-	l *loop
+	u    *rights
+	l    *loop
+	long bool // a part was dropped
 }
 
 // Reply takes the rule.
-func (r *refreshed) Reply(reply, _ []byte, _ int) { r.u.learn(r.l.srv, reply, r.l.clock) }
+func (r *refreshed) Reply(reply, _ []byte, _ int) {
+	long := r.long || len(reply) > maxRule
+	r.u.long.Store(long)
+	if long {
+		r.u.suspect()
+		r.u.checked.Store(0)
+		return
+	}
+	r.u.learn(r.l.srv, reply, r.l.clock)
+}
+
+// Part drops a part of a rule that is too long.
+func (r *refreshed) Part(_, _ []byte, _ int) bool {
+	r.long = true
+	return true
+}
 
 // Lost leaves the rule as it was known.
 func (r *refreshed) Lost(*backend.LostError, []byte) {}

@@ -397,6 +397,67 @@ func TestChangedRightsHoldSoon(t *testing.T) {
 	})
 }
 
+// A client that would wait, or listen, with others of its user is judged by what the node says now, not by what it said to
+// the others.
+func TestARightTakenAwayHoldsForAClientThatWouldJoinOthers(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	admin := dial(t, b.Addr())
+	blocked := func(n int) func() bool {
+		return func() bool {
+			return strings.Contains(fmt.Sprint(node.Do(t, "INFO", "clients")), fmt.Sprintf("blocked_clients:%d\r\n", n))
+		}
+	}
+	for i, one := range []struct{ rule, taken, line string }{
+		{"+@all -flushall ~* &*", "-blpop", "BLPOP l 0"},
+		{"+@all -flushall ~* &*", "resetkeys", "BLPOP l 0"},
+		{"+@all ~* &*", "-xread", "XREAD BLOCK 0 STREAMS s 0"},
+		{"+@all -flushall ~* &*", "-subscribe", "SUBSCRIBE c"},
+		{"+@all ~* &*", "-ssubscribe", "SSUBSCRIBE c"},
+	} {
+		user := fmt.Sprint("u", i)
+		setUsers(t, node, user+" on >pw "+one.rule)
+		first, next := loggedIn(t, b.Addr(), user), loggedIn(t, b.Addr(), user)
+		line := anys(strings.Fields(one.line))
+		first.Send(line...)
+		if strings.Contains(one.line, "SUBSCRIBE") {
+			first.Recv()
+		} else {
+			eventually(t, "one to block", blocked(1))
+		}
+		script(t, admin, "ACL SETUSER "+user+" "+one.taken+" → OK")
+		if got := next.Do(line...); !refusedFor(got, "NOPERM") {
+			t.Errorf("%s after %s: %v", one.line, one.taken, got)
+		}
+		first.Close()
+		eventually(t, "none to block", blocked(0))
+	}
+}
+
+// A rule that is longer than berth keeps is no rule that allows. Other users are judged as before.
+func TestARuleThatIsTooLongAllowsNothing(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	pattern := strings.Repeat("x", maxRule)
+	setUsers(t, node, "u on >pw ~* &* +@all", "v on >pw &* +@all ~"+pattern, "w on >pw &* +@all -ping")
+	for range 8 { // of more than a reply that is gathered
+		pattern += "x"
+		setUsers(t, node, "w ~"+pattern)
+	}
+	b := startBerth(t, node.Addr())
+	script(t, loggedIn(t, b.Addr(), "u"), "PING → PONG")
+	script(t, loggedIn(t, b.Addr(), "v"), "PING → "+errLongRule, "PING → "+errLongRule, "MULTI → "+errLongRule)
+	w := loggedIn(t, b.Addr(), "w")
+	script(t, w, "ECHO x → "+errLongRule)
+	if got := w.Do("PING"); !refusedFor(got, "NOPERM") {
+		t.Error(got)
+	}
+	script(t, dial(t, b.Addr()), "ACL SETUSER v resetkeys → OK", "ACL SETUSER w resetkeys → OK")
+	script(t, loggedIn(t, b.Addr(), "v"), "PING → PONG")
+	script(t, w, "ECHO x → x")
+}
+
 // A queued command that berth runs itself is judged when it is queued, and when it runs.
 func TestQueuedCommandIsJudgedAgainWhenItRuns(t *testing.T) {
 	parallel(t)
