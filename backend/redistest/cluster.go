@@ -32,7 +32,11 @@ func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...strin
 	for i, s := range c.nodes {
 		mustOK(t, s.Do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1))
 		if i < primaries {
-			mustOK(t, s.Do(t, "CLUSTER", "ADDSLOTSRANGE", i*16384/primaries, (i+1)*16384/primaries-1))
+			slots := []any{"CLUSTER", "ADDSLOTS"} // ADDSLOTSRANGE is of Redis 7
+			for slot := i * 16384 / primaries; slot < (i+1)*16384/primaries; slot++ {
+				slots = append(slots, slot)
+			}
+			mustOK(t, s.Do(t, slots...))
 		}
 	}
 	// Every node meets every other node, so that nothing waits for gossip.
