@@ -54,11 +54,11 @@ func Streamable(begun []byte, need int) bool {
 const MaxLine = 16 << 20
 
 // CutLine is the reply instead of a line that was too long to be kept.
-var CutLine = codec.AppendError(nil, "ERR berth: the reply is one line of more than 16 MB")
+var CutLine = codec.AppendError(nil, "ERR berth: the reply has a line of more than 16 MB")
 
-// Cuts reports whether a reply that has begun is a line that is too long to be kept.
-func Cuts(begun []byte) bool {
-	return len(begun) > MaxLine && (begun[0] == '-' || begun[0] == '+')
+// Cuts reports whether a reply that has begun is, or has in it, a line that is too long to be kept.
+func Cuts(begun []byte, s *codec.ReplyScanner) bool {
+	return len(begun) > MaxLine && s.Line(begun) > MaxLine && begun[0] != '>'
 }
 
 // MaxHandshake is how many bytes a node may answer to a handshake or to a PING.

@@ -34,11 +34,11 @@ type ReplyScanner struct {
 	pos     int   // offset of what has not been looked at yet
 	end     int   // offset after the string being read and its CR LF; 0: a type byte comes next; inText
 	pending int64 // elements still to come; 0: between replies
-	seen    int   // up to here no line end was found
+	seen    int   // up to here no line end was found; inText: where the line begins, negative when that was taken out of the buffer
 	need    int   // bytes missing at least; 0: between replies
 }
 
-// inText is a scanner's end in the middle of a simple string or an error.
+// inText is a scanner's end in the middle of an element that is one line.
 const inText = -1
 
 // Scan looks for the end of the reply that begins at buf[0].
@@ -76,13 +76,14 @@ func (s *ReplyScanner) Scan(buf []byte) (n int, err error) {
 				pos += frequentWidth
 				pending--
 				continue
-			case kind == '+' || kind == '-':
+			case isLine(kind):
 				next, whole := s.text(buf, pos)
-				pos = next
 				if !whole {
-					s.pos, s.end, s.pending = pos, inText, pending
+					s.seen = pos
+					s.pos, s.end, s.pending = next, inText, pending
 					return 0, nil
 				}
+				pos = next
 				pending--
 				continue
 			}
@@ -157,17 +158,10 @@ func (s *ReplyScanner) element(buf []byte, pos int) (next, body int, more int64,
 		}
 		return next, 0, count - 1, nil
 	}
-	if !isType(kind) {
-		return 0, 0, 0, errReplyType(kind)
-	}
-	cr, err := s.line(buf, pos, 0)
-	if cr < 0 {
-		return 0, 0, 0, err
-	}
-	return cr + 2, 0, -1, nil
+	return 0, 0, 0, errReplyType(kind)
 }
 
-// text looks for the end of a simple string or an error of which pos is in the middle, or at the
+// text looks for the end of an element that is one line, of which pos is in the middle, or at the
 // beginning. whole: next is the offset after it. Otherwise what is before next will not be looked at
 // again, so that a line of any length need not be kept. A CR or LF alone belongs to the line.
 func (s *ReplyScanner) text(buf []byte, pos int) (next int, whole bool) {
@@ -188,7 +182,7 @@ func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next
 	if short, width := shortLength(buf[pos+1:]); width > 0 {
 		return int64(short), pos + 1 + width, nil
 	}
-	cr, err := s.line(buf, pos, maxLengthLine)
+	cr, err := s.lengthLine(buf, pos)
 	if cr < 0 {
 		return 0, 0, err
 	}
@@ -199,19 +193,15 @@ func (s *ReplyScanner) length(buf []byte, pos int, largest int64) (v int64, next
 	return v, cr + 2, nil
 }
 
-// line finds the CR LF of the line that begins at pos and answers the offset of
+// lengthLine finds the CR LF of the line that begins at pos and answers the offset of
 // its CR; -1: it is not there yet, or err. A CR or LF alone belongs to the line.
-// longest bounds the line; 0: unbounded.
-func (s *ReplyScanner) line(buf []byte, pos, longest int) (int, error) {
-	window := buf
-	if longest > 0 {
-		window = buf[:min(len(buf), pos+longest+2)]
-	}
+func (s *ReplyScanner) lengthLine(buf []byte, pos int) (int, error) {
+	window := buf[:min(len(buf), pos+maxLengthLine+2)]
 	from := max(s.seen, pos)
 	if i := bytes.Index(window[from:], lineEnd); i >= 0 {
 		return from + i, nil
 	}
-	if longest > 0 && len(window) > pos+longest+1 {
+	if len(window) > pos+maxLengthLine+1 {
 		return -1, errReplyLineSize
 	}
 	s.seen, s.need = len(window), 2
@@ -240,9 +230,18 @@ func (s *ReplyScanner) Settled(buf []byte) int {
 	return s.pos
 }
 
+// Line returns how many bytes have come of the line in whose middle buf ends, 0: it ends in no line.
+// The length of such a line is not known before its end, and a script makes it as long as it likes.
+func (s *ReplyScanner) Line(buf []byte) int {
+	if s.end != inText {
+		return 0
+	}
+	return len(buf) - s.seen
+}
+
 // Shift tells the scanner that n settled bytes were taken out of the buffer.
 func (s *ReplyScanner) Shift(n int) {
-	s.pos, s.seen = max(0, s.pos-n), max(0, s.seen-n)
+	s.pos, s.seen = max(0, s.pos-n), s.seen-n
 	if s.end > 0 {
 		s.end -= n
 	}
@@ -262,4 +261,7 @@ func replyLength(kind byte, text []byte, largest int64) (int64, error) {
 }
 
 // isType reports whether an element can begin with b.
-func isType(b byte) bool { return strings.IndexByte("+-:$*_#,(!=%~|>", b) >= 0 }
+func isType(b byte) bool { return isLine(b) || strings.IndexByte("$*!=%~|>", b) >= 0 }
+
+// isLine reports whether an element that begins with b is one line, whatever the line says.
+func isLine(b byte) bool { return strings.IndexByte("+-:_#,(", b) >= 0 }

@@ -217,7 +217,7 @@ func (p *Pipe) pass(rest []byte) (n int) {
 	switch {
 	case !p.cutting && p.hands(first, rest, n):
 		p.passing = true
-	case p.cutting || !p.passing && backend.Cuts(rest):
+	case p.cutting || !p.passing && backend.Cuts(rest, &p.scanner):
 		p.cutting = true
 	default:
 		return 0

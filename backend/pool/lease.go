@@ -280,7 +280,7 @@ func (l *Lease) pass(rest []byte) (n int) {
 		l.passing = true
 	case l.over:
 		return 0
-	case l.cutting || !l.passing && backend.Cuts(rest):
+	case l.cutting || !l.passing && backend.Cuts(rest, &l.scanner):
 		l.cutting = true
 	default:
 		return 0
