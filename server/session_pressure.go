@@ -102,7 +102,7 @@ func (s *session) weight() (n int) {
 	if s.closed {
 		return 0
 	}
-	n = cap(s.in) + s.large.held() + cap(s.out) + s.conn.OutboundBuffered() + s.owed
+	n = cap(s.in) + s.large.held() + cap(s.out) + s.conn.OutboundBuffered() + s.owed + s.trackingKept()
 	if s.txn != nil {
 		n += cap(s.txn.bytes) + s.txn.held
 	}

@@ -36,6 +36,14 @@ func (st *stay) tracks() bool { return st != nil && st.s.tracking != nil }
 const (
 	errTrackingShards   = "ERR berth: CLIENT TRACKING with BCAST is not available over a Cluster"
 	errTrackingRedirect = "ERR berth: CLIENT TRACKING with REDIRECT is not available"
+	errTrackingPrefixes = "ERR berth: CLIENT TRACKING with so many prefixes is not available"
+)
+
+// maxTracking is how many bytes of CLIENT TRACKING commands are kept for a client. berth tells each
+// new node all of them again, and how many prefixes a client names is the client's to choose.
+const (
+	maxTracking      = 64 << 10
+	trackingWordCost = 8 // of a word's length and line ends, at least
 )
 
 // trackingRefusal is why a CLIENT TRACKING is not for a node; "" when it is. What is wrong with its
@@ -43,6 +51,13 @@ const (
 func (s *session) trackingRefusal(args [][]byte) string {
 	if !strings.EqualFold(string(args[2]), "on") {
 		return ""
+	}
+	kept := s.trackingKept()
+	for _, a := range args {
+		kept += len(a) + trackingWordCost
+	}
+	if kept > maxTracking {
+		return errTrackingPrefixes
 	}
 	for i := 3; i < len(args); i++ {
 		switch word := strings.ToLower(string(args[i])); {
@@ -57,6 +72,14 @@ func (s *session) trackingRefusal(args [][]byte) string {
 		}
 	}
 	return ""
+}
+
+// trackingKept is how many bytes of CLIENT TRACKING commands are kept for the client.
+func (s *session) trackingKept() int {
+	if s.tracking == nil {
+		return 0
+	}
+	return len(s.tracking.commands)
 }
 
 // clientTracking has the node that the client's lease is to switch tracking on or off.
@@ -113,6 +136,7 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 		*t = tracking{commands: t.commands[:0], caching: t.caching}
 	}
 	t.commands = append(t.commands, c.raw...)
+	s.grew(len(c.raw))
 	t.told++
 	s.grew(len(c.raw))
 	st.told = t.told

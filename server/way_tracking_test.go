@@ -168,3 +168,31 @@ func TestClientThatTracksGoesOnAfterAnUnwatchAtAnotherNode(t *testing.T) {
 		}
 	}
 }
+
+// What berth keeps to tell each new node is bounded, counts as memory of the client, and can be switched off.
+func TestTrackingPrefixesOfAClientAreBounded(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, redistest.Start(t).Addr())
+	c := dial(t, b.Addr())
+	c.Do("HELLO", 3)
+	took := 0
+	for i := range 200 {
+		prefix := fmt.Sprintf("%03d:%s", i, strings.Repeat("x", 1<<10))
+		got := fmt.Sprint(c.Do("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix))
+		if got == errTrackingPrefixes {
+			break
+		}
+		if got != "OK" {
+			t.Fatal(got)
+		}
+		took++
+	}
+	if took < 50 || took > 64 {
+		t.Errorf("%d prefixes of 1 KB were taken", took)
+	}
+	if n := b.count(func(s *session) bool { return s.weight() > took<<10 }); n != 1 {
+		t.Errorf("%d clients weigh more than their prefixes", n)
+	}
+	script(t, c, "CLIENT TRACKING OFF → OK")
+	script(t, c, "CLIENT TRACKING ON → OK")
+}
