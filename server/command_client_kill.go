@@ -21,20 +21,19 @@ func clientKill(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		return s.refuse(cmd, refusal)
 	}
 	suicide := false // set by the client's own loop
-	kill := func(l *loop) (killed int) {
-		for c := l.first; c != nil; {
-			next := c.next
-			if filter.admits(c) {
+	kill := func(l *loop, answer func(killed int)) {
+		killed := 0
+		l.walk(func(c *session) {
+			switch {
+			case !filter.admits(c):
+			case c == s:
 				killed++
-				if c == s {
-					suicide = true
-				} else {
-					c.kill(telemetry.Killed)
-				}
+				suicide = true
+			default:
+				killed++
+				c.kill(telemetry.Killed)
 			}
-			c = next
-		}
-		return killed
+		}, func() { answer(killed) })
 	}
 	return askEveryLoop(s, cmd, kill, func(killed []int) []byte {
 		total := 0

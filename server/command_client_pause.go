@@ -88,11 +88,11 @@ func (srv *server) letGo() {
 	}
 	for _, l := range srv.eachLoop() {
 		l.Post(func() {
-			for s := l.first; s != nil; s = s.next {
+			l.walk(func(s *session) {
 				if s.pause == pauseGated {
 					s.resumeFrom(pauseGated)
 				}
-			}
+			}, func() {})
 		})
 	}
 }

@@ -30,16 +30,17 @@ func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) boo
 		return s.refuse(cmd, errNotNumber)
 	}
 	by := s.loop.srv.asUser(s.pipes.Identity())
-	unblock := func(l *loop) int64 {
+	unblock := func(l *loop, answer func(unblocked int64)) {
 		if l.lanes.Unblock(id, withError) {
-			return 1
+			answer(1)
+			return
 		}
-		for c := l.first; c != nil; c = c.next {
+		unblocked := int64(0)
+		l.walk(func(c *session) {
 			if c.id == id && c.unblock(by, withError) {
-				return 1
+				unblocked++
 			}
-		}
-		return 0
+		}, func() { answer(unblocked) })
 	}
 	return askEveryLoop(s, cmd, unblock, func(unblocked []int64) []byte {
 		total := int64(0)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -58,10 +59,11 @@ func (srv *server) port() int {
 // lookAtLoops asks every loop for its figures. A loop that does not answer in time is counted in
 // silent, and its previous figures, if there are any, stand for it.
 func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
-	all, late := askLoops(srv, func(l *loop) *telemetry.Loop {
-		figures := l.look(pins)
-		l.latest.Store(figures)
-		return figures
+	all, late := askLoopsInSlices(srv, func(l *loop, answer func(*telemetry.Loop)) {
+		l.look(pins, func(figures *telemetry.Loop) {
+			l.latest.Store(figures)
+			answer(figures)
+		})
 	})
 	for _, l := range late {
 		if figures := l.latest.Load(); figures != nil {
@@ -71,9 +73,25 @@ func (srv *server) lookAtLoops(pins int) (all []*telemetry.Loop, silent int) {
 	return all, len(late)
 }
 
-// look copies what the loop knows. It runs on the loop.
-func (l *loop) look(pins int) *telemetry.Loop {
-	f := telemetry.NewLoop()
+// look copies what the loop knows, and calls then with the copy when all sessions are counted. It
+// runs on the loop, and so does then.
+func (l *loop) look(pins int, then func(f *telemetry.Loop)) {
+	f, held := telemetry.NewLoop(), newPins(pins)
+	l.walk(func(s *session) {
+		s.addTo(f)
+		s.eachHolding(held.add)
+	}, func() {
+		l.addTo(f)
+		l.lanes.Each(func(h lane.Holding) {
+			held.add(holding{shared: &h, lease: h.Lease, reason: "block", held: h.Lease.Held()})
+		})
+		f.Holders, f.Pins, f.PinsTotal = held.holders, held.rows(), held.total
+		then(f)
+	})
+}
+
+// addTo adds what the loop counts itself to its figures.
+func (l *loop) addTo(f *telemetry.Loop) {
 	f.Loops, f.Rates = 1, []telemetry.Rates{l.rates}
 	f.Counters.Add(&l.stats)
 	f.PipeStats = l.pipes.Stats()
@@ -82,11 +100,6 @@ func (l *loop) look(pins int) *telemetry.Loop {
 	l.feeds.Count(f.Feeds)
 	f.Lanes = l.lanes.Load().Lanes
 	f.LaneStats = l.lanes.Stats()
-	for s := l.first; s != nil; s = s.next {
-		s.addTo(f)
-	}
-	f.Holders, f.Pins, f.PinsTotal = l.pins(pins)
-	return f
 }
 
 // addTo adds the session to the figures of its loop.

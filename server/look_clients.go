@@ -92,35 +92,30 @@ type holding struct {
 	held   time.Duration
 }
 
-// eachHolding visits the leases that the loop's clients hold.
-func (l *loop) eachHolding(visit func(h holding)) {
-	for s := l.first; s != nil; s = s.next {
-		if st := s.stay; st != nil && st.lease != nil {
-			visit(holding{s: s, lease: st.lease, reason: st.holdReason(), held: st.lease.Held()})
-		}
-		for _, st := range s.kept {
-			if st.lease != nil {
-				visit(holding{s: s, lease: st.lease, reason: "kept", held: st.lease.Held()})
-			}
-		}
-		if s.replicaCount != nil {
-			for _, p := range s.replicaCount.parts {
-				if p.lease != nil {
-					visit(holding{s: s, lease: p.lease, reason: "block", held: p.lease.Held()})
-				}
-			}
-		}
-		if b := s.sub; b != nil && b.own != nil && b.own.lease != nil {
-			reason := "subscribe"
-			if b.monitor {
-				reason = "monitor"
-			}
-			visit(holding{s: s, lease: b.own.lease, reason: reason, held: b.own.lease.Held()})
+// eachHolding visits the leases that the session holds.
+func (s *session) eachHolding(visit func(h holding)) {
+	if st := s.stay; st != nil && st.lease != nil {
+		visit(holding{s: s, lease: st.lease, reason: st.holdReason(), held: st.lease.Held()})
+	}
+	for _, st := range s.kept {
+		if st.lease != nil {
+			visit(holding{s: s, lease: st.lease, reason: "kept", held: st.lease.Held()})
 		}
 	}
-	l.lanes.Each(func(h lane.Holding) {
-		visit(holding{shared: &h, lease: h.Lease, reason: "block", held: h.Lease.Held()})
-	})
+	if s.replicaCount != nil {
+		for _, p := range s.replicaCount.parts {
+			if p.lease != nil {
+				visit(holding{s: s, lease: p.lease, reason: "block", held: p.lease.Held()})
+			}
+		}
+	}
+	if b := s.sub; b != nil && b.own != nil && b.own.lease != nil {
+		reason := "subscribe"
+		if b.monitor {
+			reason = "monitor"
+		}
+		visit(holding{s: s, lease: b.own.lease, reason: reason, held: b.own.lease.Held()})
+	}
 }
 
 // holdReason returns why the stay's lease is not in the pool.
@@ -137,29 +132,49 @@ func (st *stay) holdReason() string {
 	return "block"
 }
 
-// pins visits the connections that the loop's clients hold. It returns how many clients hold a
-// connection of each pool, the rows of the connections held longest in that order, no more than
-// most rows, and how many connections are held in all.
-func (l *loop) pins(most int) (holders map[telemetry.PoolName]int, rows []telemetry.PinRow, total int) {
-	holders = map[telemetry.PoolName]int{}
-	var longest []holding
-	trim := func() {
-		slices.SortFunc(longest, func(a, b holding) int { return cmp.Compare(b.held, a.held) })
-		longest = longest[:min(len(longest), most)]
+// pins gathers the connections that a loop's clients hold.
+type pins struct {
+	holders map[telemetry.PoolName]int // how many clients hold a connection of each pool
+	longest []pin                      // those held longest; no more than twice most, and one
+	most    int                        // rows
+	total   int                        // connections that are held
+}
+
+// pin is a connection that is held, and its row. The row is made at once: the holder may be gone
+// before the loop has visited all sessions.
+type pin struct {
+	held time.Duration
+	row  telemetry.PinRow
+}
+
+func newPins(most int) *pins { return &pins{holders: map[telemetry.PoolName]int{}, most: most} }
+
+// add adds a connection.
+func (p *pins) add(h holding) {
+	p.total++
+	p.holders[telemetry.PoolName{Node: h.lease.Addr(), User: h.user()}]++
+	if p.most == 0 {
+		return
 	}
-	l.eachHolding(func(h holding) {
-		total++
-		holders[telemetry.PoolName{Node: h.lease.Addr(), User: h.user()}]++
-		longest = append(longest, h)
-		if len(longest)/2 >= most { // so that a status page need not sort all connections that are held
-			trim()
-		}
-	})
-	trim()
-	for _, h := range longest {
-		rows = append(rows, h.row())
+	p.longest = append(p.longest, pin{h.held, h.row()})
+	if len(p.longest)/2 >= p.most { // so that a status page need not sort all connections that are held
+		p.trim()
 	}
-	return holders, rows, total
+}
+
+// trim keeps the connections that are held longest.
+func (p *pins) trim() {
+	slices.SortFunc(p.longest, func(a, b pin) int { return cmp.Compare(b.held, a.held) })
+	p.longest = p.longest[:min(len(p.longest), p.most)]
+}
+
+// rows returns the rows of the connections held longest, in that order.
+func (p *pins) rows() (rows []telemetry.PinRow) {
+	p.trim()
+	for _, h := range p.longest {
+		rows = append(rows, h.row)
+	}
+	return rows
 }
 
 // user returns the user as whom the connection speaks.

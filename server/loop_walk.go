@@ -1,9 +1,12 @@
 package main
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
-// walk visits every session of a loop, in slices: a list of all clients may be long, and the others
-// on the loop have their turn meanwhile. Sessions that begin after the walk are not visited. It is a
+// walk visits every session of a loop, in slices: how many clients there are is theirs to choose, and
+// the others on the loop have their turn meanwhile. Nothing else may visit all sessions. Sessions that begin after the walk are not visited. It is a
 // job.
 //
 // Owned by the loop.
@@ -14,8 +17,13 @@ type walk struct {
 	end   func()
 }
 
-// sliceSessions is how many sessions a slice visits.
-const sliceSessions = 256
+// A slice visits no more than sliceSessions, and ends after sliceTime: closing a session takes a
+// hundred times as long as counting it.
+const (
+	sliceSessions = 256
+	sliceTime     = 500 * time.Microsecond
+	sliceCheck    = 16 // sessions between two looks at the clock
+)
 
 // walk visits every session and calls end after the last.
 func (l *loop) walk(visit func(s *session), end func()) {
@@ -25,9 +33,10 @@ func (l *loop) walk(visit func(s *session), end func()) {
 }
 
 func (w *walk) slice() (done bool) {
-	for range sliceSessions {
+	began := time.Now()
+	for n := range sliceSessions {
 		s := w.next
-		if s == nil {
+		if s == nil || n > 0 && n%sliceCheck == 0 && time.Since(began) > sliceTime {
 			break
 		}
 		w.next = s.next

@@ -126,3 +126,26 @@ func TestRepliesMadeAsideAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// No report and no command visits all clients of a loop in one turn.
+func TestReportsVisitClientsInSlices(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	for range 2*sliceSessions + 10 {
+		dial(t, b.Addr()).Do("PING")
+	}
+	turns := func() int {
+		all, _ := askLoops(b.srv, func(l *loop) int { return l.slicing.turns })
+		return all[0]
+	}
+	asker := dial(t, b.Addr())
+	for _, command := range []string{
+		"INFO clients", "PROXY STATS", "PROXY PINS", "PROXY POOLS", "PROXY CLIENTS", "CLIENT LIST", "CLIENT UNBLOCK 1000000",
+		"CLIENT KILL ADDR 192.0.2.1:1", "CLIENT KILL ID 1000000", "CLIENT KILL SKIPME yes",
+	} {
+		before := turns()
+		asker.Do(strings.Fields(command))
+		if n := turns() - before; n < 2 {
+			t.Errorf("%s: %d turns for slices", command, n)
+		}
+	}
+}

@@ -361,15 +361,16 @@ func (l *loop) killAll() {
 // expel begins the expulsion of the clients that send on the pipes of a set.
 func (l *loop) expel(set *pipe.Set, why *backend.LostError) {
 	l.Post(func() {
-		var all []*session
-		for s := l.first; s != nil; s = s.next {
+		clients := 0
+		l.walk(func(s *session) {
 			if s.pipes == set && !s.stranger() {
-				all = append(all, s)
+				clients++
+				s.expel(why.Refusal)
 			}
-		}
-		if len(all) > 0 {
-			limited(&l.srv.refusals, slog.LevelWarn, "clients closed", "why", why, "user", set.Identity().User, "clients", len(all))
-			l.addJob(&expulsion{sessions: all, why: why.Refusal})
-		}
+		}, func() {
+			if clients > 0 {
+				limited(&l.srv.refusals, slog.LevelWarn, "clients closed", "why", why, "user", set.Identity().User, "clients", clients)
+			}
+		})
 	})
 }

@@ -76,10 +76,10 @@ func firstError(answers [][]byte) []byte {
 //
 //	the client's loop ─Post─▶ every loop: question ─Post─▶ the client's loop: with the last answer, join ▶ reply
 //
-// The client is paused until then. question and join run when the request's words are gone: they
+// The client is paused until then. A loop calls answer once, perhaps turns later. question and join run when the request's words are gone: they
 // must have copied what they need. join does not run when the client has left; the questions are
 // answered all the same.
-func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop) A, join func(answers []A) (reply []byte)) bool {
+func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop, answer func(A)), join func(answers []A) (reply []byte)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
@@ -90,16 +90,17 @@ func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop)
 	s.pauseFor(pauseAnswering)
 	for _, l := range loops {
 		l.Post(func() {
-			answer := question(l)
-			home.Post(func() {
-				answers = append(answers, answer)
-				switch {
-				case len(answers) < len(loops):
-				case s.closed:
-					r.done(nil)
-				default:
-					r.done(join(answers))
-				}
+			question(l, func(answer A) {
+				home.Post(func() {
+					answers = append(answers, answer)
+					switch {
+					case len(answers) < len(loops):
+					case s.closed:
+						r.done(nil)
+					default:
+						r.done(join(answers))
+					}
+				})
 			})
 		})
 	}
@@ -136,11 +137,17 @@ func askEverySession[A any](r *request, make func(c *session) (made A, wanted bo
 // askLoops puts a question to every loop and waits for the answers, no longer than snapshotWait in
 // all. silent are the loops that have not answered by then. No loop may call it: it blocks.
 func askLoops[A any](srv *server, question func(l *loop) A) (answers []A, silent []*loop) {
+	return askLoopsInSlices(srv, func(l *loop, answer func(A)) { answer(question(l)) })
+}
+
+// askLoopsInSlices is askLoops for a question that takes a loop more than one turn. The loop calls
+// answer once.
+func askLoopsInSlices[A any](srv *server, question func(l *loop, answer func(A))) (answers []A, silent []*loop) {
 	loops := srv.eachLoop()
 	heard := make([]chan A, len(loops))
 	for i, l := range loops {
 		heard[i] = make(chan A, 1) // a late answer finds room, though nothing reads it
-		l.Post(func() { heard[i] <- question(l) })
+		l.Post(func() { question(l, func(a A) { heard[i] <- a }) })
 	}
 	late := make(chan struct{})
 	timer := time.AfterFunc(snapshotWait, func() { close(late) })
