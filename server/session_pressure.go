@@ -120,6 +120,14 @@ func (s *session) weight() (n int) {
 	return n
 }
 
+// trackingKept is how many bytes of CLIENT TRACKING commands are kept for the client.
+func (s *session) trackingKept() int {
+	if s.tracking == nil {
+		return 0
+	}
+	return len(s.tracking.commands)
+}
+
 // reading is what gnet is told to do with the client's socket.
 type reading uint8
 

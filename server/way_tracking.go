@@ -74,14 +74,6 @@ func (s *session) trackingRefusal(args [][]byte) string {
 	return ""
 }
 
-// trackingKept is how many bytes of CLIENT TRACKING commands are kept for the client.
-func (s *session) trackingKept() int {
-	if s.tracking == nil {
-		return 0
-	}
-	return len(s.tracking.commands)
-}
-
 // clientTracking has the node that the client's lease is to switch tracking on or off.
 func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	if text := s.trackingRefusal(args); text != "" {
