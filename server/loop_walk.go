@@ -6,8 +6,8 @@ import (
 )
 
 // walk visits every session of a loop, in slices: how many clients there are is theirs to choose, and
-// the others on the loop have their turn meanwhile. Nothing else may visit all sessions. Sessions that begin after the walk are not visited. It is a
-// job.
+// the others on the loop have their turn meanwhile. Nothing else may visit all sessions. Sessions
+// that begin after the walk are not visited. It is a job.
 //
 // Owned by the loop.
 type walk struct {
@@ -22,7 +22,7 @@ type walk struct {
 const (
 	sliceSessions = 256
 	sliceTime     = 500 * time.Microsecond
-	sliceCheck    = 16 // sessions between two looks at the clock
+	sliceCheck    = 4 // sessions between two looks at the clock
 )
 
 // walk visits every session and calls end after the last.

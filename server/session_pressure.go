@@ -111,9 +111,6 @@ func (s *session) weight() (n int) {
 	} else if s.tail != nil && s.tail.blob() != nil {
 		n += s.tail.blob().held
 	}
-	if s.tracking != nil {
-		n += cap(s.tracking.commands)
-	}
 	if s.stay != nil && s.stay.lease != nil {
 		n += s.stay.lease.Ahead()
 	}

@@ -76,9 +76,9 @@ func firstError(answers [][]byte) []byte {
 //
 //	the client's loop ─Post─▶ every loop: question ─Post─▶ the client's loop: with the last answer, join ▶ reply
 //
-// The client is paused until then. A loop calls answer once, perhaps turns later. question and join run when the request's words are gone: they
-// must have copied what they need. join does not run when the client has left; the questions are
-// answered all the same.
+// The client is paused until then. A loop calls answer once, perhaps turns later. question and join
+// run when the request's words are gone: they must have copied what they need. join does not run
+// when the client has left; the questions are answered all the same.
 func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop, answer func(A)), join func(answers []A) (reply []byte)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)

@@ -128,7 +128,6 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 		*t = tracking{commands: t.commands[:0], caching: t.caching}
 	}
 	t.commands = append(t.commands, c.raw...)
-	s.grew(len(c.raw))
 	t.told++
 	s.grew(len(c.raw))
 	st.told = t.told
