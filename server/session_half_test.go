@@ -85,3 +85,36 @@ func TestClientThatClosedInTheMiddleOfARequestIsGone(t *testing.T) {
 	}
 	eventually(t, "all clients to be gone", func() bool { return berth.srv.clients.Load() == 0 })
 }
+
+// gnet has closed the socket, and its poller is not to be told anything about it.
+func TestSocketThatGnetHasClosedIsNotSteered(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--hz", "500")
+	b := startBerth(t, node.Addr())
+	for _, lingers := range []bool{true, false} {
+		c := dial(t, b.Addr())
+		b.feed(c, pipeline("BLPOP half:list 0"))
+		awaitBlocked(t, node, 1)
+		<-sendMuch(c, strings.Repeat(pipeline("SET half:k "+strings.Repeat("x", 1000)), 200))
+		b.awaitHangUpOnly(t)
+		done := make(chan bool)
+		for _, l := range b.srv.eachLoop() {
+			l.Post(func() {
+				for s := l.first; s != nil; s = s.next {
+					socket := s.conn
+					if lingers { // its element has come, and its end before the loop's turn
+						s.resumeFrom(pauseBlocked)
+						s.gone(socket, io.EOF)
+						s.readOnce()
+						s.close()
+					}
+					_ = l.el.Close(socket)
+					s.readOnce()
+				}
+				done <- true
+			})
+			<-done
+		}
+		b.awaitClients(t, 0)
+	}
+}

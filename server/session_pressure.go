@@ -145,7 +145,7 @@ func (s *session) steerReading() {
 			want = readsHangUp
 		}
 	}
-	if want != s.reading && !s.closed && s.halfClosed == nil && s.loop.srv.reads != nil {
+	if want != s.reading && s.loop.srv.reads != nil {
 		s.reading = want
 		s.setReading()
 	}
@@ -160,8 +160,12 @@ func (s *session) readOnce() {
 	}
 }
 
-// setReading tells the poller. Output that waits for the socket is written in any case.
+// setReading tells the poller. Output that waits for the socket is written in any case. A socket that
+// gnet has closed has no poller: the session is gone, or goes on with a duplicate (halfClosed).
 func (s *session) setReading() {
+	if s.closed || s.halfClosed != nil {
+		return
+	}
 	events := [...]uint32{readsAll: lookRead, readsUnsure: lookRead, readsNone: lookNowhere, readsHangUp: lookHangUp}[s.reading]
 	if s.conn.OutboundBuffered() > 0 {
 		events |= lookWrite
