@@ -458,3 +458,26 @@ func TestWhatTravelsOnPipesIsNotAnsweredByBerth(t *testing.T) {
 		}
 	}
 }
+
+// The node has answered EXEC, and berth waits for another node: whoever frees the request, it is no
+// reply to it.
+func TestClientThatLeavesWhileExecIsPutTogetherIsOwedNothing(t *testing.T) {
+	cluster := redistest.StartCluster(t, 2, 0)
+	b := startBerth(t, clusterURL(cluster))
+	key := ""
+	for i := 0; key == "" || cluster.Owner(int(router.Slot([]byte(key)))) != 0; i++ {
+		key = unique("left")
+	}
+	c := dial(t, b.Addr())
+	script(t, c, "MULTI → OK", "GET "+key+" → QUEUED", "INFO keyspace → QUEUED")
+	cluster.Node(1).Pause()
+	defer cluster.Node(1).Resume()
+	c.Send("EXEC")
+	eventually(t, "EXEC's reply to be put together", func() bool {
+		return b.count(func(s *session) bool { return s.execReply != nil }) == 1
+	})
+	c.Reset()
+	b.awaitClients(t, 0)
+	cluster.Node(1).Resume()
+	owesNothing(t, b)
+}
