@@ -53,12 +53,11 @@ func (c *conversations) check(i uint64, round func(k *checker) error) {
 // converseFor connects, does some rounds and leaves.
 func (k *checker) converseFor(rounds int, round func(k *checker) error) error {
 	for _, conn := range []**redistest.Conn{&k.conn, &k.other} {
-		c, err := redistest.TryDial(new(packageTB), k.c.addr) // with the test it would live as long as that
+		c, err := k.c.dial()
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		c.SetTimeout(2 * time.Minute) // far more than any reply takes
 		*conn = c
 	}
 	err := k.login()
@@ -67,6 +66,16 @@ func (k *checker) converseFor(rounds int, round func(k *checker) error) error {
 		err = round(k)
 	}
 	return err
+}
+
+// dial connects a client whose memory does not stay until the end of the test. No reply for two
+// minutes is a lost one.
+func (c *conversations) dial() (*redistest.Conn, error) {
+	conn, err := redistest.TryDial(new(packageTB), c.addr)
+	if err == nil {
+		conn.SetTimeout(2 * time.Minute)
+	}
+	return conn, err
 }
 
 // errAskedInVain ends a conversation: no node has said in time whether the user may run the command,

@@ -313,12 +313,12 @@ func (k *speaker) turn() [][]string {
 
 // tidy removes what a speaker has left at the nodes.
 func (c *conversations) tidy(k *speaker) {
-	conn, err := dialLoad(c.addr)
+	conn, err := c.dial()
 	if err != nil {
 		c.lost.add("tidying: %v", err)
 		return
 	}
-	defer conn.close()
+	defer conn.Close()
 	keys := []string{"UNLINK", k.prefix + "waits", k.prefix + "stream"}
 	for i := range ownKeys {
 		keys = append(keys, fmt.Sprint(k.prefix, "m", i))
@@ -328,7 +328,10 @@ func (c *conversations) tidy(k *speaker) {
 			keys = append(keys, k.prefix+name)
 		}
 	}
-	if got, err := conn.do(keys...); err != nil || got.kind != ':' {
-		c.wrong.add("tidying: %v, %v", got, err)
+	got, err := conn.TryDo(keys)
+	if _, number := got.(int64); err != nil {
+		c.lost.add("tidying: %v", err)
+	} else if !number {
+		c.wrong.add("tidying: %v", got)
 	}
 }
