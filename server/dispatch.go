@@ -41,7 +41,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if s.txn != nil && cmd.Flags.Has(router.NoMulti) {
 		return s.refuse(cmd, s.loop.srv.noMulti(cmd))
 	}
-	if s.isJudged(cmd, args) {
+	if plain := cmd.Way == router.Shared && s.txn == nil && s.sub == nil; !plain && s.isJudged(cmd, args) {
 		if refusal, ready := s.judge(cmd, args); !ready || refusal != "" {
 			return ready && s.refuse(cmd, refusal)
 		}
