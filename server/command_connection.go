@@ -154,10 +154,35 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		r.done(reply)
 	})
 	s.pauseFor(pauseAnswering)
-	if err := s.loop.pipes.Verifier().Shard(t, shard).Send(backend.AppendAuth(nil, user, password), 1, r); err != nil {
-		r.lost(err)
-	}
+	v := &verification{request: r, topology: t, shard: shard}
+	v.send(backend.AppendAuth(nil, user, password))
 	return true
+}
+
+// verification is an AUTH on its way to a node, on a connection that carries those of all clients. To
+// the node the connection is the user of the last one, and it goes when that user is deleted. That is
+// no matter of the others: their AUTHs, which change nothing at the node, are sent again, once.
+type verification struct {
+	*request
+	topology *router.Topology
+	shard    int
+	again    bool
+}
+
+func (v *verification) send(auth []byte) {
+	if err := v.s.loop.pipes.Verifier().Shard(v.topology, v.shard).Send(auth, 1, v); err != nil {
+		v.lost(err)
+	}
+}
+
+// Lost sends the AUTH again if only its connection was lost.
+func (v *verification) Lost(err *backend.LostError, sent []byte) {
+	if v.again || v.s.closed || err.Refusal != "" || err.Timeout() {
+		v.request.Lost(err, sent)
+		return
+	}
+	v.again = true
+	v.send(sent)
 }
 
 // logFailedAuth says who has tried a password in vain: the nodes' own ACL LOG knows berth's address

@@ -231,3 +231,29 @@ func TestAWatchIsTakenAlongToTheDefaultUser(t *testing.T) {
 	script(t, c, "AUTH ann pw → OK", "WATCH aw:k → OK", "AUTH default x → OK", "MULTI → OK", "ACL WHOAMI → QUEUED", "SET aw:k 1 → QUEUED",
 		"EXEC → [default OK]", "GET aw:k → 1")
 }
+
+// The connection on which AUTHs are checked is the last user's, and goes with the user.
+func TestAUTHSurvivesTheRemovalOfAnotherUser(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	for _, user := range []string{"doomed", "spared"} {
+		node.Do(t, "ACL", "SETUSER", user, "on", ">secret", "~*", "&*", "+@all")
+	}
+	script(t, dial(t, b.Addr()), "AUTH doomed secret → OK")
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	script(t, direct, "PING → PONG")
+	node.Pause()
+	defer node.Resume()
+	direct.Send("ACL", "DELUSER", "doomed")
+	b.feed(c, pipeline("AUTH spared secret")) // which reaches the node after that
+	pending := func() bool { return b.count(func(s *session) bool { return s.pause == pauseAnswering }) == 1 }
+	eventually(t, "AUTH to be on its way", pending)
+	node.Resume()
+	if got := c.Recv(); got != "OK" {
+		t.Errorf("AUTH: %v", got)
+	}
+	script(t, c, "ACL WHOAMI → spared")
+	if got := direct.Recv(); got != int64(1) {
+		t.Errorf("ACL DELUSER: %v", got)
+	}
+}
