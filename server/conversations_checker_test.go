@@ -104,7 +104,7 @@ func (k *checker) login() error {
 	login := []string{"HELLO", resp, "AUTH", k.user.name, password}
 	got, err := k.conn.TryDo(login)
 	if err != nil || !strings.Contains(fmt.Sprint(got), "server") {
-		return fmt.Errorf("%v: %v, %w", login, got, err)
+		return fmt.Errorf("%v: %v, %v", login, got, err)
 	}
 	return k.tell(k.other, "OK", "AUTH", k.user.name, password)
 }
