@@ -154,6 +154,9 @@ func (c *conversations) settle(t *testing.T, b *loadedBerth) (heap int) {
 	if b.inner == nil {
 		return 0
 	}
+	if soakFor > 0 { // a pipe outlives its last request by a minute
+		redistest.Eventually(t, 2*time.Minute, "idle pipes to be closed", func() bool { return sum(b.metrics(), "berth_node_connections") == 0 })
+	}
 	owesNothing(t, b.inner)
 	eventually(t, "all leases to be back", func() bool { s := b.inner.leases(); return s.Leased+s.Waiting+s.Dialing == 0 })
 	b.inner.awaitNoGroups(t)
@@ -171,7 +174,7 @@ func conversationNodes(t *testing.T, over string) (addrs []string) {
 	if over == "standalone" {
 		nodes = append(nodes, redistest.Start(t))
 	} else {
-		cluster := redistest.StartCluster(t, 3, 0)
+		cluster := redistest.StartCluster(t, 3, 0, "--cluster-node-timeout", "15000")
 		for i := range cluster.Len() {
 			nodes = append(nodes, cluster.Node(i))
 		}
@@ -207,10 +210,12 @@ func TestNoClientHearsAnother(t *testing.T) {
 			c.wrong.none(t, "wrong replies")
 			c.lost.none(t, "checkers that lost their connection")
 			c.memoryIsBack(t, b, before, after, residentBefore)
-			eventually(t, "goroutines and descriptors as before", func() bool {
-				m := b.metrics()
-				return m["go_goroutines"] <= warm["go_goroutines"]+10 && m["process_open_fds"] <= warm["process_open_fds"]+10
-			})
+			if soakFor > 0 {
+				eventually(t, "goroutines and descriptors as before", func() bool {
+					m := b.metrics()
+					return m["go_goroutines"] <= warm["go_goroutines"]+10 && m["process_open_fds"] <= warm["process_open_fds"]+10
+				})
+			}
 		})
 	}
 }
@@ -219,7 +224,7 @@ func TestNoClientHearsAnother(t *testing.T) {
 // of its own process what is resident, of the test's what is in use, for the rest is the clients' as well.
 func (c *conversations) memoryIsBack(t *testing.T, b *loadedBerth, before, after, residentBefore int) {
 	t.Helper()
-	const slack = 8 // MB
+	const slack = 12 // MB
 	resident := residentMB(t, b)
 	if b.inner == nil {
 		eventually(t, "resident memory as before", func() bool {
