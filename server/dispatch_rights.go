@@ -19,7 +19,7 @@ type rightsBook struct {
 }
 
 // rights are what the nodes have said of one user's rights. Only users that a node has accepted are
-// asked about, so there are no more of them than users of the nodes.
+// asked about. They are forgotten with the user's last client.
 type rights struct {
 	name    string
 	free    atomic.Bool  // the rule forbids nothing
@@ -347,12 +347,9 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 	if shards == 0 {
 		return s.refuse(cmd, errNotServed)
 	}
-	var users []string // none: all
-	for _, word := range args[2:] {
+	var users []string              // none: all
+	for _, word := range args[2:] { // of ACL SETUSER its rule as well, which names nobody
 		users = append(users, string(word))
-		if cmd.Arity == -3 && cmd.Name == "acl|setuser" {
-			break
-		}
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)

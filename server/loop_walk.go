@@ -6,8 +6,8 @@ import (
 )
 
 // walk visits every session of a loop, in slices: how many clients there are is theirs to choose, and
-// the others on the loop have their turn meanwhile. Nothing else may visit all sessions. Sessions
-// that begin after the walk are not visited. It is a job.
+// the others on the loop have their turn meanwhile. No command and no report visits them otherwise.
+// Sessions that begin after the walk are not visited. It is a job.
 //
 // Owned by the loop.
 type walk struct {

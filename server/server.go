@@ -127,6 +127,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	logins.OnFree = func(user string) {
 		if user != "" { // the default user's are made ahead: see openPools
 			srv.pools.Forget(user)
+			srv.rights.forget(user)
 		}
 	}
 	table := router.WithOwn()
