@@ -139,8 +139,10 @@ func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][
 	like := [][][]byte{args}
 	if v.ask != nil && v.ask.like != nil {
 		like = v.ask.like
-	} else if like[0] = brief(cmd, args); like[0] == nil { // too long to ask about
-		v.end()
+	} else if like[0] = brief(cmd, args); like[0] == nil { // too long to be asked about by another user
+		if !v.inOwnWords() {
+			v.end()
+		}
 		return
 	}
 	var b []byte
@@ -180,8 +182,9 @@ func (v *verdict) send() {
 	v.answered()
 }
 
-// maxBrief is how long the words may be that a node is asked about.
-const maxBrief = 16 << 10
+// maxBrief is how long the words may be that a node is asked about. Of a longer request the client's
+// own user asks, if there are words for that. What a node will judge may go there.
+const maxBrief = 1 << 20
 
 // brief returns the request as far as a user's rights depend on it: the command, its first argument,
 // all keys and channels, and of a command with keys what is short, for it may say where they are. A
@@ -195,7 +198,7 @@ func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
 	keys, _ := cmd.Keys(args, nil)
 	size := 0
 	for i, word := range args {
-		if (!keyed && i > 1 || len(word) > 64) && !cmd.Flags.Has(router.PubSub) && !slices.Contains(keys, i) {
+		if (!keyed && i > 1 || len(word) > 64 || isPassword(cmd, args, i)) && !cmd.Flags.Has(router.PubSub) && !slices.Contains(keys, i) {
 			word = []byte("-")
 		}
 		if size += len(word) + 16; size > maxBrief {
@@ -204,6 +207,13 @@ func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
 		words = append(words, word)
 	}
 	return words
+}
+
+// isPassword reports whether a word of a command that berth refuses to everybody may be a password:
+// MIGRATE … AUTH password, MIGRATE … AUTH2 user password.
+func isPassword(cmd *router.Command, args [][]byte, i int) bool {
+	after := func(name string, n int) bool { return i >= n && strings.EqualFold(string(args[i-n]), name) }
+	return cmd.Way == router.Refused && (after("auth", 1) || after("auth2", 1) || after("auth2", 2))
 }
 
 // isKeyed reports whether the user's rights depend on the command's keys or channels.

@@ -483,6 +483,45 @@ func TestARuleThatIsTooLongAllowsNothing(t *testing.T) {
 	script(t, w, "ECHO x → x")
 }
 
+// What a node cannot be asked about in few words it is asked about in all of them.
+func TestLongRequestsOfAUserWithFewRightsAreServed(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	setUsers(t, node, "app on >pw ~app:* &* +@all -flushall", "news on >pw resetchannels &news:* +@all")
+	b := startBerth(t, node.Addr())
+	c, direct := loggedIn(t, b.Addr(), "app"), loggedIn(t, node.Addr(), "app")
+	for _, n := range []int{2000, 10} {
+		request := []any{"BLPOP"}
+		for i := range n {
+			request = append(request, fmt.Sprint("app:", strings.Repeat("k", 100), i))
+		}
+		if got := c.Do(append(request, "0.01")...); got != nil {
+			t.Errorf("BLPOP of %d keys: %v", n, got)
+		}
+		request = append(request, "other", "0.01")
+		if got, want := c.DoRaw(request...), direct.DoRaw(request...); got != want {
+			t.Errorf("BLPOP of %d keys, one of them another's: %q, Redis says %q", n, got, want)
+		}
+	}
+	s := loggedIn(t, b.Addr(), "news")
+	long := "news:" + strings.Repeat("n", 20<<10)
+	if got := fmt.Sprint(s.Do("SUBSCRIBE", long)); got != "[subscribe "+long+" 1]" {
+		t.Errorf("SUBSCRIBE: %.80s", got)
+	}
+	if got := loggedIn(t, b.Addr(), "news").DoRaw("SUBSCRIBE", long, "secret"); !strings.HasPrefix(got, "-NOPERM") {
+		t.Errorf("SUBSCRIBE to another's channel as well: %.80q", got)
+	}
+}
+
+func TestRightsOfAUserWithoutClientsAreForgotten(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	b.srv.rights.of("gone").free.Store(true)
+	b.srv.pipeSettings.Logins.OnFree("gone")
+	if b.srv.rights.of("gone").free.Load() {
+		t.Error("they are remembered")
+	}
+}
+
 // A queued command that berth runs itself is judged when it is queued, and when it runs.
 func TestQueuedCommandIsJudgedAgainWhenItRuns(t *testing.T) {
 	parallel(t)
@@ -601,6 +640,8 @@ func TestQuestionsAboutRightsHoldNoPassword(t *testing.T) {
 	c := loggedIn(t, startBerth(t, node.Addr()).Addr(), "u")
 	script(t, c, "CONFIG SET masterauth hush-1 → OK", "MULTI → OK", "CONFIG SET masterauth hush-2 → QUEUED", "ACL SETUSER other >hush-3 → QUEUED",
 		"AUTH u hush-4 → QUEUED", "HELLO 2 AUTH u hush-5 → QUEUED", "DISCARD → OK")
+	c.DoRaw("MIGRATE", "h", "1", "", "0", "1", "AUTH", "hush-6", "KEYS", "k")
+	c.DoRaw("MIGRATE", "h", "1", "k", "0", "1", "AUTH2", "u", "hush-7")
 	if log := fmt.Sprint(node.Do(t, "SLOWLOG", "GET", "1000")); !strings.Contains(log, "DRYRUN u CONFIG SET") || strings.Contains(log, "hush") {
 		t.Errorf("%s", log)
 	}
