@@ -211,20 +211,20 @@ func TestElementPoppedForAClientThatLeftGoesToTheNextInItsGroup(t *testing.T) {
 func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
-	asked := make(chan struct{}, 100)
+	come, asked := make(chan struct{}), make(chan struct{}, 100)
 	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
 		switch {
 		case strings.HasPrefix(words, "client unblock "):
 			asked <- struct{}{}
 		case strings.HasPrefix(words, "blpop "):
+			close(come)
 			<-asked
 			<-asked
 		}
 	}).addr)
 	c := dial(t, b.Addr())
 	c.Send("BLPOP", "q", "0")
-	b.awaitWaiters(t, 1)
-	b.awaitLeased(t, 1)
+	<-come
 	c.Close()
 	b.awaitNoGroups(t)
 	st := b.figures(t).LaneStats
