@@ -12,7 +12,7 @@ import (
 // withUsers is a node with a password and users of different rights.
 func withUsers(t *testing.T) *redistest.Server {
 	t.Helper()
-	node := redistest.Start(t, "--requirepass", "secret", "--hz", "500")
+	node := redistest.Start(t, "--requirepass", "secret", "--hz", "100")
 	for _, user := range []string{
 		"writer on >wpass ~* &* +@all",
 		"reader on >rpass ~* &* -@all +@read +@connection +@transaction +info +command",
@@ -142,7 +142,7 @@ func TestRightsAreTheUsersOwn(t *testing.T) {
 
 func TestIdentitiesOfManyClientsDoNotMix(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	const users = 6
 	for u := range users {
 		node.Do(t, "ACL", "SETUSER", fmt.Sprint("u", u), "on", fmt.Sprint(">p", u), fmt.Sprintf("~u%d:*", u), "&*", "+@all")
@@ -211,7 +211,7 @@ func TestPasswordChangedWhileClientsAreConnected(t *testing.T) {
 }
 
 func TestDatabasesAreCheckedAndKeptApart(t *testing.T) {
-	node := redistest.Start(t, "--databases", "4", "--hz", "500")
+	node := redistest.Start(t, "--databases", "4", "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--private-conn-pool-max-total", "1")
 	var clients []*redistest.Conn
 	for db := range 4 {

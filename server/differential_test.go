@@ -617,7 +617,7 @@ func bystand(c *redistest.Conn, key string, n int) error {
 }
 
 // quickly lets a redis-server that has nothing else to do look more often for timeouts of blocked clients.
-var quickly = []string{"--hz", "500", "--dynamic-hz", "no"}
+var quickly = []string{"--hz", "100", "--dynamic-hz", "no"}
 
 func TestBerthAnswersAsRedis(t *testing.T) {
 	parallel(t)

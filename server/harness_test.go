@@ -215,6 +215,9 @@ func (b *berthServer) readsOf(c *redistest.Conn) *clientReads {
 // goneFar is more than any client sends: a closed connection has been read to its end.
 const goneFar = 1 << 60
 
+// poison is what the race detector checks at once, and not byte by byte.
+var poison = bytes.Repeat([]byte{'!'}, 64<<10)
+
 // poisoner overwrites gnet's read buffer when the handler has returned: a slice of it that somebody kept is then
 // garbage, always, and not only when the next client's bytes happen to land there.
 type poisoner struct {
@@ -227,8 +230,8 @@ func (p poisoner) OnTraffic(c gnet.Conn) gnet.Action {
 	reads := p.reads(c)
 	action := p.EventHandler.OnTraffic(c)
 	n := len(seen)
-	for i := range seen {
-		seen[i] = '!'
+	for poisoned := 0; poisoned < n; {
+		poisoned += copy(seen[poisoned:], poison)
 	}
 	if reads != nil {
 		reads.add(int64(n))
@@ -282,10 +285,10 @@ type sharedServers struct {
 
 func (s *sharedServers) init() {
 	s.node = sync.OnceValue(func() *redistest.Server {
-		return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "500")
+		return redistest.Start(&s.tb, "--enable-debug-command", "yes", "--hz", "100")
 	})
-	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0, "--hz", "500") })
-	s.alone = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 1, 0, "--hz", "500") })
+	s.cluster = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 3, 0, "--hz", "100") })
+	s.alone = sync.OnceValue(func() *redistest.Cluster { return redistest.StartCluster(&s.tb, 1, 0, "--hz", "100") })
 }
 
 // packageTB lets redistest's servers live as long as the package's tests.

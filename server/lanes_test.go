@@ -37,7 +37,7 @@ func (b *berthServer) figures(t *testing.T) *telemetry.Loop {
 
 func TestClientsOfOneGroupTimeOutEachByItsOwnClock(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "3")
 	timeouts := []string{"0", "0.3", "60", "0.15", "0.6", "0.3"}
 	clients := make([]*redistest.Conn, len(timeouts))
@@ -270,7 +270,7 @@ func TestReaderFromTheEndOfAStreamThatIsNotThereYetGetsItsFirstEntry(t *testing.
 // Neither a lost connection nor a node that is demoted and promoted is told to clients that only wait.
 func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "2")
 	c, reader, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, node.Addr())
 	began := time.Now()

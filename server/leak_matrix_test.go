@@ -177,7 +177,7 @@ func noTraces(t *testing.T, b *berthServer, node *redistest.Server) {
 func TestNothingOfAClientReachesTheNext(t *testing.T) {
 	cluster := sharedCluster(t)
 	home := cluster.Node(cluster.Owner(int(router.Slot([]byte("d")))))
-	for name, node := range map[string]*redistest.Server{"standalone": redistest.Start(t, "--hz", "500"), "cluster": home} {
+	for name, node := range map[string]*redistest.Server{"standalone": redistest.Start(t, "--hz", "100"), "cluster": home} {
 		backend, nodes := node.Addr(), []*redistest.Server{node}
 		if name == "cluster" {
 			backend, nodes = clusterURL(cluster), []*redistest.Server{cluster.Node(0), cluster.Node(1), cluster.Node(2)}

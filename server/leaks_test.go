@@ -87,7 +87,7 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 
 func TestConnectionWithAnOpenMultiIsNotRecycled(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := oneLease(t, node.Addr())
 	for name, left := range map[string]string{
 		"before EXEC":            pipeline("WATCH {mm}victim", "MULTI", "SET {mm}victim 1"),
@@ -109,7 +109,7 @@ func TestConnectionWithAnOpenMultiIsNotRecycled(t *testing.T) {
 
 func TestConnectionWithAStaleWatchIsNotRecycled(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := oneLease(t, node.Addr())
 	for name, left := range map[string]string{
 		"WATCH":                pipeline("WATCH {sw}victim"),
@@ -135,7 +135,7 @@ func TestConnectionWithAStaleWatchIsNotRecycled(t *testing.T) {
 
 func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	node.Do(t, "ACL", "SETUSER", "alice", "on", ">secret", "~*", "&*", "+@all")
 	b := oneLease(t, node.Addr())
 	whoami := func(c *redistest.Conn, want string) {

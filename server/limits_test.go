@@ -245,7 +245,7 @@ func TestTimeoutClosesTheIdleOnly(t *testing.T) {
 
 func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "100")
 	defer startBystander(t, b.Addr()).end()
 	holder, c := dial(t, b.Addr()), dial(t, b.Addr())
@@ -266,7 +266,7 @@ func TestPoolWaitTimeoutTellsToTryAgain(t *testing.T) {
 
 func TestPoolMaxTotalCapsTheNodesConnections(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "3", "--pool-wait-timeout", "10000", "--loops", "2")
 	defer startBystander(t, b.Addr()).end()
 	base := len(nodeClients(t, node))

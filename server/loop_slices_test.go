@@ -100,7 +100,7 @@ func TestClientThatLeavesWithinASlicedRequestLeavesNothing(t *testing.T) {
 
 // A pipeline that waited in a client's input is not taken at one go, and every request of it is answered once.
 func TestLongPipelineIsTakenInSlices(t *testing.T) {
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--client-pipeline-limit", "1000000")
 	const n = 20 * sliceWork / workPerRequest
 	c := dial(t, b.Addr())

@@ -300,7 +300,7 @@ func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
 }
 
 func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
 	b.feed(c, pipeline("BLPOP press:list 0"))
@@ -338,7 +338,7 @@ func TestClientThatIsNotReadAndClosesItsSendingSideGetsAllReplies(t *testing.T) 
 
 // Where gnet's fields are others, the limits close clients.
 func TestWithoutTheSwitchLimitsCloseABlockedClient(t *testing.T) {
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
 	b.srv.reads = nil
 	defer startBystander(t, b.Addr()).end()

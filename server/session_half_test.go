@@ -89,7 +89,7 @@ func TestClientThatClosedInTheMiddleOfARequestIsGone(t *testing.T) {
 // gnet has closed the socket, and its poller is not to be told anything about it.
 func TestSocketThatGnetHasClosedIsNotSteered(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr())
 	for _, lingers := range []bool{true, false} {
 		c := dial(t, b.Addr())

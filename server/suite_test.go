@@ -241,7 +241,7 @@ func compareTalks(t *testing.T, conversations []conversation, args ...string) {
 }
 
 // suiteServer is how the servers of the suites run.
-var suiteServer = []string{"--enable-debug-command", "yes", "--hz", "500", "--dynamic-hz", "no"}
+var suiteServer = []string{"--enable-debug-command", "yes", "--hz", "100", "--dynamic-hz", "no"}
 
 // suiteBerth is how berth runs: with several lanes, elements that come together may change places on the way.
 var suiteBerth = []string{"--enable-debug-command", "yes", "--blocking-lanes-max", "1"}

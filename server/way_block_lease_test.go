@@ -15,7 +15,7 @@ import (
 
 func TestEntriesAddedWhileXreadWaitsForAConnectionAreNotSkipped(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := oneLease(t, node.Addr())
 	holder, c, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
 	script(t, other, "XADD s 1-1 f old → 1-1")
@@ -32,7 +32,7 @@ func TestEntriesAddedWhileXreadWaitsForAConnectionAreNotSkipped(t *testing.T) {
 
 func TestTimeSpentWaitingForAConnectionCountsAgainstTheTimeout(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	var asked atomic.Value // the last blocking command that the node was asked
 	g := startGate(t, node.Addr(), func(words string) {
 		if strings.HasPrefix(words, "bl") || strings.HasPrefix(words, "xread") {

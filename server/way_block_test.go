@@ -66,7 +66,7 @@ func awaitCommand(t *testing.T, node *redistest.Server, name string) {
 }
 
 func TestBlockingCommandsAreAnsweredAndTimeOutAsInRedis(t *testing.T) {
-	node, direct := redistest.Start(t, "--hz", "500"), redistest.Start(t, "--hz", "500")
+	node, direct := redistest.Start(t, "--hz", "100"), redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr())
 	hear := func(t *testing.T, server *redistest.Server, addr, tag string, resp, i int) (heard []string) {
 		bc := blockingCommands[i]
@@ -151,7 +151,7 @@ func TestBlockingCommandsDoNotBlockInsideMulti(t *testing.T) {
 }
 
 func TestBlockedClientLeavingFreesItsConnectionAndTakesNoElement(t *testing.T) {
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	for _, pool := range []string{"1", "0"} {
 		b := startBerth(t, node.Addr(), "--private_conn_pool_enabled", pool)
 		for _, bc := range blockingCommands {

@@ -397,7 +397,7 @@ func TestLargeValuesTravelOnPipesWithThePoolOff(t *testing.T) {
 // A client that closes its sending side behind a long request is still answered.
 func TestLargeRequestOfAHalfClosedClientIsAnswered(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "1", "--pool-wait-timeout", "0")
 	blocked := dial(t, b.Addr())
 	blocked.Send("BLPOP", "list", "0")

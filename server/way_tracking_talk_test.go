@@ -84,8 +84,8 @@ func holdTalk(t *testing.T, tracker, other *redistest.Conn, talk []string) (line
 }
 
 func TestTrackingClientsHearWhatRedisWouldTellThem(t *testing.T) {
-	node := redistest.Start(t, "--hz", "500")
-	behind := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
+	behind := redistest.Start(t, "--hz", "100")
 	cluster := clusterURL(sharedCluster(t))
 	over := map[string]string{"one node": startBerth(t, behind.Addr()).Addr(), "a Cluster": startBerth(t, cluster).Addr()}
 	hold := func(name string, talk []string, kinds ...string) {
@@ -151,7 +151,7 @@ func TestTrackingOverAClusterFollowsTheKeysToTheirNodes(t *testing.T) {
 
 func TestTrackingConnectionIsNobodyElsesAfterwards(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--private-conn-pool-max-total", "1")
 	for _, leave := range []func(c *redistest.Conn){
 		func(c *redistest.Conn) { c.Do("QUIT") },

@@ -327,7 +327,7 @@ func TestLostConnectionBreaksTheWatch(t *testing.T) {
 
 func TestWithThePoolAConnectionServesOneClientAfterAnother(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t, "--hz", "500")
+	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1")
 	for range 20 {
 		c := dial(t, b.Addr())

@@ -66,7 +66,7 @@ func TestWhatAClientDoesAfterItsWatchWasTakenBack(t *testing.T) {
 		"a blocking command that is done": {"BLPOP l 0.001 → <nil>", "MULTI → OK", "EXEC → <nil>"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := oneLease(t, redistest.Start(t, "--hz", "500").Addr(), "--watch-max-idle", "20")
+			b := oneLease(t, redistest.Start(t, "--hz", "100").Addr(), "--watch-max-idle", "20")
 			c := dial(t, b.Addr())
 			script(t, c, "SET k 1 → OK", "WATCH k → OK", "GET k → 1")
 			eventually(t, "the WATCH to be taken back", func() bool { return b.leases().Leased == 0 })
