@@ -25,6 +25,7 @@ func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
 	case "QUIT":
 		c.Send("QUIT")
 		_ = c.ReadAll()
+		c.Close() // berth waits a second for that
 	case "FIN":
 		c.Close()
 	case "RST":
@@ -166,4 +167,29 @@ func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
 			leave(t, b, c, "FIN")
 		}
 	})
+}
+
+// A user may WATCH and may not UNWATCH: what is left of one client is not the next one's trouble, and no connection that
+// anything is left of is used for long.
+func TestWatchThatCannotBeUndoneCostsTheNextClientNoError(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "watcher", "on", ">pw", "~*", "-@all", "+get", "+set", "+blpop", "+watch", "+multi", "+exec")
+	b := oneLease(t, node.Addr())
+	for _, talk := range [][]string{
+		{"BLPOP q 0.01 → <nil>"},
+		{"WATCH other → OK", "MULTI → OK", "SET other 1 → QUEUED", "EXEC → [OK]"},
+	} {
+		for range 2 { // the first time berth finds out, the second time it knows
+			c := dial(t, b.Addr())
+			script(t, c, "AUTH watcher pw → OK", "WATCH mine → OK")
+			leave(t, b, c, "FIN")
+			next := dial(t, b.Addr())
+			script(t, next, append([]string{"AUTH watcher pw → OK"}, talk...)...)
+			leave(t, b, next, "QUIT")
+		}
+	}
+	if got := fmt.Sprint(node.Do(t, "INFO", "commandstats")); !strings.Contains(got, "cmdstat_unwatch:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,") {
+		t.Errorf("berth tried to undo more than once:\n%s", got)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -137,7 +138,11 @@ func (p *replicaCountPart) LeaseReply(l *pool.Lease, reply []byte) {
 	}
 	p.owed--
 	if p.owed == 1 {
-		if reply[0] == '-' {
+		switch {
+		case bytes.HasPrefix(reply, []byte("-NOPERM")): // the client asked for WAIT, and not for this
+			p.fresh = codec.AppendError(nil, "ERR berth: replicas are not counted at "+p.addr+": the backend's user gets "+
+				string(reply[1:len(reply)-2]))
+		case reply[0] == '-':
 			p.fresh = append(p.fresh, reply...)
 		}
 		return

@@ -59,6 +59,17 @@ func TestWaitOverAClusterIsTheLeastOfAllPrimaries(t *testing.T) {
 	script(t, c, "SET a 1 → OK", "WAIT 0 0 → 0", "WAIT 1 10 → 0", "WAIT x 1 → ERR value is not an integer or out of range")
 }
 
+// The client may run WAIT, and the backend's user may not run what goes before it.
+func TestWaitSaysThatTheBackendsUserLacksARight(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "own", "on", ">pw", "-@all", "+acl|getuser", "+acl|dryrun")
+	node.Do(t, "ACL", "SETUSER", "waiter", "on", ">pw", "-@all", "+wait")
+	c := dial(t, startBerth(t, "redis://own:pw@"+node.Addr()).Addr())
+	script(t, c, "AUTH waiter pw → OK", "WAIT 0 10 → ERR berth: replicas are not counted at "+node.Addr()+
+		": the backend's user gets NOPERM this user has no permissions to run the 'ping' command")
+}
+
 // What WAIT sends in front from Redis 7.2 on moves the offset of its connection, though it changes nothing.
 func TestWhatIsSentBeforeWaitIsSeenByReplicas(t *testing.T) {
 	node, _ := withReplica(t)

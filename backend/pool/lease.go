@@ -58,6 +58,7 @@ type Lease struct {
 	owed     int  // replies to the holder's commands
 	unsent   int  // of them, those whose commands are in out
 	skip     int  // replies to the pool's own commands; they come before all of owed
+	undoing  int  // how many of skip, from the first on, answer the undoing of what is inherited
 	probed   bool // the first reply to skip answers a PING to the idle connection
 	prepared bool // the commands that make the connection what the holder wants were sent
 	paused   bool // nothing is delivered until Resume
@@ -128,6 +129,7 @@ func (l *Lease) prepare() {
 	b, switched := g.prepare(b, l.db, l.resp)
 	l.out.b = b
 	l.skip += undone + switched
+	l.undoing = undone
 	if switched > 0 {
 		l.write()
 		l.gated = true
@@ -327,12 +329,22 @@ func (l *Lease) reply(reply []byte) error {
 	return nil
 }
 
-// skipped takes a reply to one of the pool's own commands.
+// skipped takes a reply to one of the pool's own commands. What cannot be undone is not the holder's
+// fault: its commands go on, and the connection ends with the lease.
 func (l *Lease) skipped(reply []byte) error {
-	if reply[0] == '-' && !l.probed {
+	refused := reply[0] == '-' && !l.probed
+	switch {
+	case l.probed:
+		l.probed = false
+	case l.undoing > 0:
+		l.undoing--
+		if refused {
+			l.Mark(dirtInherited)
+			l.conn.pool.cannotUndo.Store(true)
+		}
+	case refused:
 		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
 	}
-	l.probed = false
 	l.skip--
 	if l.skip == 0 && l.gated {
 		l.gated = false
@@ -412,7 +424,7 @@ func (l *Lease) unfit() string {
 	if l.owed > 0 || l.skip > 0 {
 		return "reply owed"
 	}
-	return l.conn.ledger.unfit()
+	return l.conn.ledger.unfit(!l.conn.pool.cannotUndo.Load())
 }
 
 // Close ends the connection at once. The node sees the end before anything that is pushed to its

@@ -24,10 +24,12 @@ const (
 	DirtStream   // SUBSCRIBE, MONITOR: replies come that answer no command; they go to the holder
 	DirtOther    // anything else
 
+	dirtInherited // known dirt of an earlier holder that the node would not undo
+
 	dirtKnown = DirtWatch | DirtName
 )
 
-var dirtNames = [...]string{"watch", "name", "multi", "auth", "tracking", "stream", "other"}
+var dirtNames = [...]string{"watch", "name", "multi", "auth", "tracking", "stream", "other", "inherited"}
 
 func (d Dirt) String() string {
 	var names []string
@@ -51,15 +53,20 @@ type ledger struct {
 func (g *ledger) recycle() { g.inherited, g.dirt = g.inherited|g.dirt, 0 }
 
 // unfit names the dirt that keeps the connection from going back to the pool; "": there is none.
-func (g *ledger) unfit() string {
-	if d := g.dirt &^ dirtKnown; d != 0 {
-		return "dirty: " + d.String()
+// undoes reports whether known dirt does not.
+func (g *ledger) unfit(undoes bool) string {
+	d := g.dirt
+	if undoes {
+		d &^= dirtKnown
 	}
-	return ""
+	if d == 0 {
+		return ""
+	}
+	return "dirty: " + d.String()
 }
 
-// undo appends the commands that undo the inherited dirt, and returns how many replies they bring. A
-// node that has accepted what they undo cannot refuse them.
+// undo appends the commands that undo the inherited dirt, and returns how many replies they bring.
+// The node refuses them to a user who may WATCH and may not UNWATCH.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	if g.inherited&DirtWatch != 0 {
 		dst = codec.AppendCommandString(dst, "UNWATCH")

@@ -36,6 +36,9 @@ type Pool struct {
 	waiting [numClasses]atomic.Int32 // the lengths of queue; written under nodeLimit.mu, read without
 	shut    atomic.Bool              // Close was called
 
+	// cannotUndo says that the node has refused to undo known dirt: a connection with any is closed.
+	cannotUndo atomic.Bool
+
 	// Guarded by nodeLimit.mu, as every queued Waiter is.
 	queue    [numClasses]fifo[*Waiter]
 	dialing  int         // dials under way
