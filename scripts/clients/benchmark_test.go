@@ -9,7 +9,7 @@ import (
 func TestRedisBenchmarkWorksUnchanged(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
 		for _, options := range []string{
-			"-n 2000", "-n 4000 -P 16", "-n 2000 -P 16 --threads 2 -t get,set,mset", "-n 2000 -3 -t get,lpush,mset", "-n 2000 -k 0 -c 10 -t get",
+			"-n 500", "-n 1000 -P 16", "-n 2000 -P 16 --threads 2 -t get,set,mset", "-n 2000 -3 -t get,lpush,mset", "-n 500 -k 0 -c 10 -t get",
 			"-n 2000 --dbnum 1 -t get,set",
 		} {
 			if b.kind == "cluster" && strings.Contains(options, "--dbnum") {

@@ -83,10 +83,10 @@ func goRedisPipelines(t *testing.T, r redis.UniversalClient, key string) {
 }
 
 func goRedisLargeValue(t *testing.T, r redis.UniversalClient, key string) {
-	value := strings.Repeat("0123456789abcdef", 1<<20)
+	value := strings.Repeat("0123456789abcdef", 1<<18)
 	want(t, "SET", r.Set(t.Context(), key, value, 0).Err(), nil)
 	got, err := r.Get(t.Context(), key).Result()
-	want(t, "GET of 16 MB", []any{got == value, err}, []any{true, nil})
+	want(t, "GET of 4 MB", []any{got == value, err}, []any{true, nil})
 	want(t, "DEL", r.Del(t.Context(), key).Val(), int64(1))
 }
 

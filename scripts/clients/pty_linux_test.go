@@ -128,9 +128,9 @@ func TestRedisCliIsServedAtATerminal(t *testing.T) {
 	t.Parallel()
 	over := map[string]string{"node": "redis://" + redistest.Start(t).Addr(), "cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""}
 	for kind, backend := range over {
+		b := startBerth(t, kind, backend)
 		for _, protocol := range []string{"-2", "-3"} {
 			t.Run(kind+" "+protocol, func(t *testing.T) {
-				b := startBerth(t, kind, backend)
 				x := openTerminal(t, "redis-cli", protocol, "-h", b.host, "-p", b.port)
 				x.enter("set a 1", `^OK\r$`)
 				x.enter("get a", `^"1"\r$`)

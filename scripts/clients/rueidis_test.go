@@ -80,10 +80,10 @@ func rueidisCourse(t *testing.T, option rueidis.ClientOption) {
 	text, _ := last.ToString()
 	want(t, "MGET", text, "999")
 
-	value := strings.Repeat("0123456789abcdef", 1<<20)
-	want(t, "SET of 16 MB", do(r.B().Set().Key(key).Value(value).Build()).Error(), nil)
+	value := strings.Repeat("0123456789abcdef", 1<<18)
+	want(t, "SET of 4 MB", do(r.B().Set().Key(key).Value(value).Build()).Error(), nil)
 	back, err := do(r.B().Get().Key(key).Build()).ToString()
-	want(t, "GET of 16 MB", []any{back == value, err}, []any{true, nil})
+	want(t, "GET of 4 MB", []any{back == value, err}, []any{true, nil})
 	want(t, "DEL", do(r.B().Del().Key(key).Build()).Error(), nil)
 
 	err = r.Dedicated(func(c rueidis.DedicatedClient) error {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 const [host, port, kind, prefix] = process.argv.slice(2);
 export const berth = { host, port: Number(port), cluster: kind === "cluster" };
 export const key = (name) => prefix + name;
-export const large = "0123456789abcdef".repeat(1 << 20); // 16 MB
+export const large = "0123456789abcdef".repeat(1 << 18); // 4 MB
 export const numbers = (n) => Array.from({ length: n }, (_, i) => i);
 export { assert };
 

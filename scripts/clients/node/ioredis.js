@@ -12,7 +12,7 @@ async function pipelines(r, tag) {
 
 async function largeValue(r, tag) {
   assert.equal(await r.set(key(`${tag}:large`), large), "OK");
-  assert.ok((await r.get(key(`${tag}:large`))) === large, "16 MB come back as they were");
+  assert.ok((await r.get(key(`${tag}:large`))) === large, "4 MB come back as they were");
   assert.equal(await r.del(key(`${tag}:large`)), 1);
 }
 

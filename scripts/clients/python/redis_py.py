@@ -19,9 +19,9 @@ def pipelines(r, tag):
 
 
 def large_value(r, tag):
-    value = "0123456789abcdef" * (1 << 20)
-    expect(r.set(key(f"{tag}:large"), value), True, "SET of 16 MB")
-    expect(r.get(key(f"{tag}:large")) == value, True, "GET of 16 MB returns the value of SET")
+    value = "0123456789abcdef" * (1 << 18)
+    expect(r.set(key(f"{tag}:large"), value), True, "SET of 4 MB")
+    expect(r.get(key(f"{tag}:large")) == value, True, "GET of 4 MB returns the value of SET")
     expect(r.delete(key(f"{tag}:large")), 1, "DEL")
 
 
