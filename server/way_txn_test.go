@@ -403,7 +403,7 @@ func TestManyCompareAndSetLoopsLoseNothing(t *testing.T) {
 	for name, backend := range map[string]string{"standalone": sharedNode(t).Addr(), "cluster": clusterURL(sharedCluster(t))} {
 		t.Run(name, func(t *testing.T) {
 			b := startBerth(t, backend)
-			const clients, target = 16, 150
+			const clients, target = 12, 60
 			done := make(chan int)
 			deadline := time.Now().Add(time.Minute) // soon enough on any machine
 			dial(t, b.Addr()).Do("DEL", "cas:n")

@@ -84,6 +84,12 @@ func (c *Conn) Reset() {
 	c.Close()
 }
 
+// Narrow has the kernel keep few bytes that the test has not read.
+func (c *Conn) Narrow() {
+	c.t.Helper()
+	c.check(c.net.(interface{ SetReadBuffer(int) error }).SetReadBuffer(32 << 10))
+}
+
 // Do sends a command and reads its reply: Send and Recv.
 func (c *Conn) Do(args ...any) any {
 	c.t.Helper()
