@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 	"sync"
 	"testing"
@@ -23,6 +25,27 @@ type bystander struct {
 	rounds int
 	took   []time.Duration // rounds since the last lap
 	wrong  string          // the first error
+	most   uint64          // bytes of heap in use at most, of those seen
+	lapped bool            // the test prints the laps itself
+
+	before string // latency before the attack, of a full size
+	held   uint64 // bytes of heap in use before the attack
+}
+
+// calmRounds is how often a bystander is served before and after an attack of full size.
+const calmRounds = 1000
+
+// heapInUse is the bytes of objects in the heap: of berth, and of the test that it runs in.
+func heapInUse() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// liveHeap is heapInUse without garbage.
+func liveHeap() uint64 {
+	runtime.GC()
+	return heapInUse()
 }
 
 // startBystander starts one with a key of its own, and returns when it has been served once. login is its first command. It ends with the test at the latest.
@@ -46,6 +69,10 @@ func startBystanderAt(t testing.TB, addr, key string, login ...any) *bystander {
 	}
 	go b.run()
 	t.Cleanup(func() { b.end() })
+	if loadFull {
+		b.await(calmRounds)
+		b.before, b.held = b.take(), liveHeap()
+	}
 	return b
 }
 
@@ -65,6 +92,9 @@ func (b *bystander) run() {
 		b.wrong = wrong
 		b.rounds++
 		b.took = append(b.took, time.Since(begin))
+		if loadFull && i%100 == 0 {
+			b.most = max(b.most, heapInUse())
+		}
 		b.mu.Unlock()
 		if wrong != "" {
 			return
@@ -90,6 +120,9 @@ func (b *bystander) end() {
 	b.t.Helper()
 	b.once.Do(func() {
 		b.t.Helper()
+		if loadFull && !b.lapped {
+			b.print()
+		}
 		close(b.stop)
 		<-b.done
 		b.conn.Close()
@@ -99,8 +132,20 @@ func (b *bystander) end() {
 		if b.rounds == 0 {
 			b.t.Error("the bystander was never served")
 		}
-		b.t.Logf("the bystander's SET and GET: %s", b.lap())
+		b.t.Logf("the bystander's SET and GET: %s", b.take())
 	})
+}
+
+// print prints what the bystander has seen before, during and after the attack.
+func (b *bystander) print() {
+	b.t.Helper()
+	during := b.take()
+	b.mu.Lock()
+	most := max(b.most, heapInUse())
+	b.mu.Unlock()
+	b.await(calmRounds)
+	figure(b.t, "%s: before %s; during %s; after %s; heap in use %d MB before, %d MB during at most, %d MB after",
+		b.t.Name(), b.before, during, b.take(), b.held>>20, most>>20, liveHeap()>>20)
 }
 
 // await returns when the bystander has been served so often since the last lap.
@@ -113,8 +158,14 @@ func (b *bystander) await(rounds int) {
 	})
 }
 
-// lap returns how long the rounds since the last lap took.
+// lap is take for a test that prints the laps itself.
 func (b *bystander) lap() string {
+	b.lapped = true
+	return b.take()
+}
+
+// take returns how long the rounds since the last lap took.
+func (b *bystander) take() string {
 	b.mu.Lock()
 	took := b.took
 	b.took = nil

@@ -51,8 +51,11 @@ func lastWords(t *testing.T, conn net.Conn) string {
 }
 
 func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
-	node := redistest.Start(t, "--bind", "0.0.0.0", "--protected-mode", "yes")
-	b := startBerth(t, node.Addr(), "--bind", "0.0.0.0")
+	overBackends(t, []string{"--bind", "0.0.0.0", "--protected-mode", "yes"}, comeAsStrangers)
+}
+
+func comeAsStrangers(t *testing.T, nodes backing) {
+	b := startBerth(t, nodes.url(""), "--bind", "0.0.0.0")
 	watcher := startBystander(t, b.Addr())
 	for range 100 {
 		here, there := net.Pipe()
@@ -63,7 +66,7 @@ func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
 	}
 	for _, host := range farAddresses(t) {
 		var words []string
-		for _, port := range []string{strconv.Itoa(node.Port()), strings.TrimPrefix(b.Addr(), "127.0.0.1:")} {
+		for _, port := range []string{strconv.Itoa(nodes[0].Port()), strings.TrimPrefix(b.Addr(), "127.0.0.1:")} {
 			conn, err := net.Dial("tcp", net.JoinHostPort(host, port))
 			if err != nil {
 				t.Fatal(err)
@@ -110,14 +113,16 @@ func TestAllOfIPv4IsNothingOfIPv6(t *testing.T) {
 
 // Connections to the admin port that are kept open take no descriptors that clients and nodes need,
 // and the port goes on answering.
-func TestAdminConnectionsLockNobodyOut(t *testing.T) {
+func TestAdminConnectionsLockNobodyOut(t *testing.T) { overBackends(t, nil, crowdTheAdminPort) }
+
+func crowdTheAdminPort(t *testing.T, nodes backing) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	ln.Close()
-	b := startBerth(t, sharedNode(t).Addr(), "--admin-port", port)
+	b := startBerth(t, nodes.url(""), "--admin-port", port)
 	watcher := startBystander(t, b.Addr())
 	get := func(path string) (net.Conn, string) {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -129,14 +134,14 @@ func TestAdminConnectionsLockNobodyOut(t *testing.T) {
 		status, _ := bufio.NewReader(conn).ReadString('\n')
 		return conn, status
 	}
-	for i := range 300 {
+	for i := range sized(300, 2500) {
 		conn, status := get("/healthz")
 		defer conn.Close()
 		if status != "HTTP/1.1 200 OK\r\n" {
 			t.Fatalf("request %d: %q", i, status)
 		}
 	}
-	for range 300 { // and such as never ask
+	for range sized(300, 2500) { // and such as never ask
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Fatal(err)
@@ -153,15 +158,18 @@ func TestAdminConnectionsLockNobodyOut(t *testing.T) {
 
 // The log says where a password was tried in vain, and neither the password nor each try.
 func TestFailedAuthenticationIsLoggedWithTheClientsAddress(t *testing.T) {
+	overBackends(t, []string{"--user", "default", "on", "nopass", "~*", "+@all", "--user", "eve", "on", ">right", "~*", "+@all"}, tryPasswordsInVain)
+}
+
+func tryPasswordsInVain(t *testing.T, nodes backing) {
 	path := filepath.Join(t.TempDir(), "berth.log")
 	old := slog.Default()
 	slog.SetDefault(openLog(t, path, config.LevelNotice).Logger)
 	defer slog.SetDefault(old)
-	node := redistest.Start(t, "--user", "default", "on", "nopass", "~*", "+@all", "--user", "eve", "on", ">right", "~*", "+@all")
-	b := startBerth(t, node.Addr())
+	b := startBerth(t, nodes.url(""))
 	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
-	for range 500 {
+	for range sized(500, 5000) {
 		if got := fmt.Sprint(attacker.Do("AUTH", "eve", "s3cretWord")); !strings.HasPrefix(got, "WRONGPASS ") {
 			t.Fatalf("AUTH: %s", got)
 		}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
 )
 
 // Load tests are small and short, to run with all the others. LOAD_SIZE=full makes them as large as scripts/acceptance
@@ -39,6 +41,51 @@ func sized[T any](small, full T) T {
 func figure(t testing.TB, format string, args ...any) {
 	t.Helper()
 	t.Logf("figure: "+format, args...)
+}
+
+// backing is what berth is put before: one node, or the primaries of a Cluster.
+type backing []*redistest.Server
+
+// url is the backing as berth's first argument. login is "user:password@", or nothing.
+func (n backing) url(login string) string {
+	var addrs []string
+	for _, node := range n {
+		addrs = append(addrs, node.Addr())
+	}
+	return "redis://" + login + strings.Join(addrs, ",")
+}
+
+// each sends a command to each node.
+func (n backing) each(t testing.TB, command ...any) {
+	t.Helper()
+	for _, node := range n {
+		if got := node.Do(t, command...); got != "OK" && got != int64(1) {
+			t.Fatalf("%v: %v", command, got)
+		}
+	}
+}
+
+// overBackends runs a test over one node, and at full size over a Cluster of three primaries too. Nodes with arguments
+// are the test's own.
+func overBackends(t *testing.T, args []string, test func(t *testing.T, nodes backing)) {
+	t.Helper()
+	t.Run("standalone", func(t *testing.T) {
+		if args == nil {
+			test(t, backing{sharedNode(t)})
+			return
+		}
+		test(t, backing{redistest.Start(t, args...)})
+	})
+	if !loadFull {
+		return
+	}
+	t.Run("cluster", func(t *testing.T) {
+		c := sharedCluster(t)
+		if args != nil {
+			c = redistest.StartCluster(t, 3, 0, args...)
+		}
+		test(t, backing{c.Node(0), c.Node(1), c.Node(2)})
+	})
 }
 
 // loadedBerth is a berth under load, in this process or in its own.

@@ -12,7 +12,11 @@ import (
 
 // A list of very many numbers is read while others have their turn, and has what was asked for.
 func TestListsOfVeryManyClientsKeepNobodyWaiting(t *testing.T) {
-	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	overBackends(t, nil, listVeryManyClients)
+}
+
+func listVeryManyClients(t *testing.T, nodes backing) {
+	b := startBerth(t, nodes.url(""), "--loops", "1")
 	watcher := startBystander(t, b.Addr())
 	asker := dial(t, b.Addr())
 	own := asker.Do("CLIENT", "ID").(int64)
@@ -86,7 +90,11 @@ func TestWalksVisitEachSessionThatStays(t *testing.T) {
 
 // COMMAND's reply is long, and a client may ask for it very often, or for very many commands at once.
 func TestAskingForManyCommandsKeepsNobodyWaiting(t *testing.T) {
-	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+	overBackends(t, nil, askForManyCommands)
+}
+
+func askForManyCommands(t *testing.T, nodes backing) {
+	b := startBerth(t, nodes.url(""), "--loops", "1")
 	watcher := startBystander(t, b.Addr())
 	asker := dial(t, b.Addr())
 	const names = 6_000

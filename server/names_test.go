@@ -10,10 +10,12 @@ import (
 
 // Clients choose names, and berth repeats them to others: none is so long that a report of all
 // clients could be long.
-func TestNamesThatBerthKeepsAreBounded(t *testing.T) {
-	b := startBerth(t, sharedNode(t).Addr())
+func TestNamesThatBerthKeepsAreBounded(t *testing.T) { overBackends(t, nil, chooseLongNames) }
+
+func chooseLongNames(t *testing.T, nodes backing) {
+	b := startBerth(t, nodes.url(""))
 	watcher := startBystander(t, b.Addr())
-	long, longest := strings.Repeat("n", 1<<20), strings.Repeat("n", maxClientName)
+	long, longest := strings.Repeat("n", sized(1<<20, 5<<20)), strings.Repeat("n", maxClientName)
 	channel, longestChannel := strings.Repeat("c", maxChannelName+1), strings.Repeat("c", maxChannelName)
 	attacker := dial(t, b.Addr())
 	for _, words := range [][]any{
@@ -47,8 +49,10 @@ func TestNamesThatBerthKeepsAreBounded(t *testing.T) {
 }
 
 // A pattern is refused before it can keep the loop of others busy.
-func TestLongPatternsKeepNobodyWaiting(t *testing.T) {
-	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
+func TestLongPatternsKeepNobodyWaiting(t *testing.T) { overBackends(t, nil, askForLongPatterns) }
+
+func askForLongPatterns(t *testing.T, nodes backing) {
+	b := startBerth(t, nodes.url(""), "--loops", "1")
 	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
 	for range 5 {

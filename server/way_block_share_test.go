@@ -11,10 +11,13 @@ import (
 // One address that blocks on ever more keys takes no connection that others need: theirs come at
 // once, while its newest wait.
 func TestBlockingOnManyKeysLeavesConnectionsForOthers(t *testing.T) {
-	node := redistest.Start(t)
-	b := startBerth(t, node.Addr(), "--private-conn-pool-max-total", "320", "--pool-blocking-share", "50")
+	overBackends(t, []string{}, blockOnManyKeys)
+}
+
+func blockOnManyKeys(t *testing.T, nodes backing) {
+	long := sized(160, 2000) // connections for blocked clients
+	b := startBerth(t, nodes.url(""), "--private-conn-pool-max-total", fmt.Sprint(2*long), "--pool-blocking-share", "50")
 	watcher := startBystander(t, b.Addr())
-	const long = 160
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	for i := range 2 * long {
 		attacker, err := dialer.Dial("tcp", b.Addr())
@@ -22,14 +25,14 @@ func TestBlockingOnManyKeysLeavesConnectionsForOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer attacker.Close()
-		if _, err := attacker.Write(redistest.Command("BLPOP", fmt.Sprint("attack.", i), "0")); err != nil {
+		if _, err := attacker.Write(redistest.Command("BLPOP", fmt.Sprint("{attack}.", i), "0")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.awaitLeased(t, long-long/8)
 	b.awaitWaiters(t, 2*long)
 	pop, read, monitor := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
-	list, stream := unique("list"), unique("stream")
+	list, stream := unique("{attack}list"), unique("{attack}stream")
 	for _, c := range []*redistest.Conn{pop, read, monitor} {
 		c.Do("CLIENT", "SETNAME", "bystander")
 	}

@@ -107,6 +107,7 @@ func TestScriptedErrorsOfAStandaloneNodeAreData(t *testing.T) {
 	node := redistest.Start(t)
 	node.Do(t, "FUNCTION", "LOAD", lieLibrary)
 	b := startBerth(t, node.Addr(), "--loops", "1")
+	defer startBystander(t, b.Addr()).end()
 	beside := dial(t, b.Addr())
 	beside.Do("SET", "k", "v")
 	before, topology := connectionsOf(t, node), b.srv.nodes.Topology()
@@ -329,10 +330,13 @@ func TestWordsOfScriptedErrorsDoNotMakeANodeSeemGone(t *testing.T) {
 
 // An error as long as its script likes comes through whole, and costs the bystander neither its connection nor its order.
 func TestErrorOfManyMegabytesIsPassedOnInParts(t *testing.T) {
+	overBackends(t, []string{}, sayLongErrors)
+}
+
+func sayLongErrors(t *testing.T, nodes backing) {
 	parallel(t)
 	size := sized(6<<20, 20<<20)
-	node := redistest.Start(t)
-	b := startBerth(t, node.Addr(), "--loops", "1")
+	b := startBerth(t, nodes.url(""), "--loops", "1")
 	beside := startBystanderAt(t, b.Addr(), "beside")
 	c := dial(t, b.Addr())
 	c.SetTimeout(time.Minute)
