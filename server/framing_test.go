@@ -22,7 +22,7 @@ func TestRepliesThatAreNoValueEndNoConnection(t *testing.T) {
 				"return {verbatim_string={format='x',string='y'}}": "",
 				"return {map={a={big_number='x'}}}":                "%1\r\n$1\r\na\r\n(x\r\n",
 			} {
-				for range 20 {
+				for range sized(20, 1000) {
 					if got := attacker.DoRaw("EVAL", script, 0); want != "" && got != want {
 						t.Errorf("%s: %q, want %q", script, got, want)
 						break

@@ -55,7 +55,7 @@ func askForLongPatterns(t *testing.T, nodes backing) {
 	b := startBerth(t, nodes.url(""), "--loops", "1")
 	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
-	for range 5 {
+	for range sized(5, 100) {
 		if got := attacker.Do("COMMAND", "LIST", "FILTERBY", "PATTERN", "*["+strings.Repeat("a-", 1<<19)); got != redistest.Error(errLongPattern) {
 			t.Errorf("%.80v", got)
 		}

@@ -219,7 +219,7 @@ func TestFloodOfScriptedRedirectsMakesNoStormOfRounds(t *testing.T) {
 	beside := startBystanderAt(t, b.Addr(), "{flood}k")
 	before, begin := b.srv.nodes.Stats().Rounds, time.Now()
 	attacker := dial(t, b.Addr())
-	const requests = 600
+	requests := sized(600, 3000)
 	var flood []byte
 	for i := range requests {
 		flood = append(flood, redistest.Command("EVAL", lie, 1, "{flood}k", words[i%len(words)])...)
