@@ -57,7 +57,7 @@ func TestStrangersAreKeptOutWhereNoPasswordIsAskedFor(t *testing.T) {
 func comeAsStrangers(t *testing.T, nodes backing) {
 	b := startBerth(t, nodes.url(""), "--bind", "0.0.0.0")
 	watcher := startBystander(t, b.Addr())
-	for range sized(100, 200_000) {
+	for range sized(100, 20_000) {
 		here, there := net.Pipe()
 		go b.srv.welcome(stranger{there})
 		if got := lastWords(t, here); got != deniedReply {
