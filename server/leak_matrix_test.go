@@ -175,7 +175,8 @@ func noTraces(t *testing.T, b *berthServer, node *redistest.Server) {
 }
 
 func TestNothingOfAClientReachesTheNext(t *testing.T) {
-	cluster := sharedCluster(t)
+	parallel(t)
+	cluster := redistest.StartCluster(t, 3, 0, "--hz", "100")
 	home := cluster.Node(cluster.Owner(int(router.Slot([]byte("d")))))
 	for name, node := range map[string]*redistest.Server{"standalone": redistest.Start(t, "--hz", "100"), "cluster": home} {
 		backend, nodes := node.Addr(), []*redistest.Server{node}

@@ -103,6 +103,9 @@ func attack(t *testing.T, addr string, first, again []byte, times int) *attacker
 // TestAttackersOfMemoryLeaveTheBystanderAlone has clients ask for much and read nothing, or send much that cannot be
 // taken. What berth holds for each stays below a bound, and is given back when they have gone.
 func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
+	if !loadFull {
+		parallel(t)
+	}
 	const password = "press"
 	gets := bytes.Repeat(codec.AppendCommandString(nil, "GET", "press:value"), sized(500, 2000))
 	attacks := []struct {

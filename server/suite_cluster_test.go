@@ -14,6 +14,7 @@ import (
 // TestSuiteCluster holds conversations over all slots of three primaries that are, to a client, one node of a Cluster. The keys a,
 // b and c lie on different primaries.
 func TestSuiteCluster(t *testing.T) {
+	parallel(t)
 	alone, three := redistest.StartCluster(t, 1, 0, suiteServer...), redistest.StartCluster(t, 3, 0, suiteServer...)
 	b := startBerth(t, clusterURL(three), "--enable-debug-command", "yes")
 	nodes := []*redistest.Server{three.Node(0), three.Node(1), three.Node(2)}
