@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ type Info struct {
 	Product      string // "redis", "valkey"; "" if berth may not ask
 	Release      string // the product's own version
 	Version      string // the compatible Redis version (redis_version), "7.0.15"; "" if berth may not ask
-	Mode         string // redis_mode: "standalone", "cluster"
+	Mode         string // redis_mode, Valkey's server_mode: "standalone", "cluster"
 	Role         string // of the node that was asked: "master", "slave"
 	AuthRequired bool   // a client that gave no password got NOAUTH; see Nodes.AuthRequired
 	MaxClients   int    // the node's maxclients; 0: it does not say
@@ -118,7 +119,7 @@ func (q *inquiry) inform() error {
 	}
 	info := &q.found.info
 	info.Version = word(fields["redis_version"])
-	info.Mode = word(fields["redis_mode"])
+	info.Mode = word(cmp.Or(fields["redis_mode"], fields["server_mode"]))
 	info.Role = word(fields["role"])
 	info.MaxClients, _ = strconv.Atoi(fields["maxclients"]) // absent before 6.0: 0
 	info.Product, info.Release = "redis", info.Version
@@ -181,8 +182,13 @@ func (q *inquiry) describe() (map[string]string, error) {
 		v, _ := hello.Lookup(name)
 		return v.Text()
 	}
+	name, version := field("server"), field("version")
+	compatible := version
+	if name == "valkey" { // HELLO has its own version alone; all of its versions say this in INFO
+		compatible = "7.2.4"
+	}
 	return map[string]string{
-		"redis_version": field("version"), "redis_mode": field("mode"),
+		"server_name": name, name + "_version": version, "redis_version": compatible, "redis_mode": field("mode"),
 		// HELLO says "replica" where INFO says "slave".
 		"role": strings.Replace(field("role"), "replica", "slave", 1),
 	}, nil

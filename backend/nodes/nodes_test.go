@@ -266,17 +266,22 @@ func TestMistakesInTheConfigurationAreNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	c := redistest.StartCluster(t, 1, 0)
-	sentinel := startScriptedNode(t, func(command string) string {
-		if command == "info" {
-			return bulk("# Server\r\nredis_version:7.0.15\r\nredis_mode:sentinel\r\n")
-		}
-		return "+PONG\r\n"
-	})
+	says := func(info string) *scriptedNode {
+		return startScriptedNode(t, func(command string) string {
+			if command == "info" {
+				return bulk(info)
+			}
+			return "+PONG\r\n"
+		})
+	}
+	sentinel := says("# Server\r\nredis_version:7.0.15\r\nredis_mode:sentinel\r\n")
+	valkey := says("# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nserver_mode:sentinel\r\n")
 	for _, test := range []struct{ url, words string }{
 		{"redis://" + a.Addr() + "," + b.Addr(), "give berth one address"},
 		{"redis://" + a.Addr() + "/16", "has no database 16"},
 		{"redis://" + c.Node(0).Addr() + "/1", "has database 0 only, not 1"},
 		{"redis://" + sentinel.addr(), "is a Sentinel"},
+		{"redis://" + valkey.addr(), "is a Sentinel"},
 	} {
 		_, err := tryConnectNodes(t, test.url, Options{Wait: true})
 		if _, ok := errors.AsType[*ConfigError](err); !ok || !strings.Contains(err.Error(), test.words) {
@@ -397,6 +402,28 @@ func TestCompatibleProductIsCalledByItsName(t *testing.T) {
 	n := connectNodes(t, "redis://"+s.addr(), Options{})
 	if got, want := n.Describe(), s.addr()+" (valkey 8.0.1)"; got != want || n.Info().Version != "7.2.4" {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestProductIsCalledByItsNameToAUserWithoutInfo(t *testing.T) {
+	t.Parallel()
+	for hello, want := range map[string]string{
+		"*14\r\n+server\r\n+valkey\r\n+version\r\n+9.1.2\r\n+proto\r\n:2\r\n+id\r\n:4\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n+modules\r\n*0\r\n": "valkey 9.1.2, 7.2.4",
+		"*14\r\n+server\r\n+redis\r\n+version\r\n+8.0.2\r\n+proto\r\n:2\r\n+id\r\n:4\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n+modules\r\n*0\r\n":  "redis 8.0.2, 8.0.2",
+	} {
+		s := startScriptedNode(t, func(command string) string {
+			switch command {
+			case "info":
+				return "-NOPERM this user has no permissions to run the 'info' command\r\n"
+			case "hello":
+				return hello
+			}
+			return "+PONG\r\n"
+		})
+		info := connectNodes(t, "redis://"+s.addr(), Options{}).Info()
+		if got := info.Product + " " + info.Release + ", " + info.Version; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
