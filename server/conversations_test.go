@@ -174,7 +174,7 @@ func conversationNodes(t *testing.T, over string) (addrs []string) {
 	if over == "standalone" {
 		nodes = append(nodes, redistest.Start(t))
 	} else {
-		cluster := redistest.StartCluster(t, 3, 0, "--cluster-node-timeout", "15000")
+		cluster := redistest.StartCluster(t, 3, 0)
 		for i := range cluster.Len() {
 			nodes = append(nodes, cluster.Node(i))
 		}

@@ -65,13 +65,6 @@ func (n backing) each(t testing.TB, command ...any) {
 	}
 }
 
-// attackedCluster is a Cluster whose nodes wait for each other as long as Redis' default says: a node that is busy with
-// a long request for more than redistest's 1.5 s would be taken for dead by the others.
-func attackedCluster(t testing.TB, args ...string) *redistest.Cluster {
-	t.Helper()
-	return redistest.StartCluster(t, 3, 0, append(args[:len(args):len(args)], "--cluster-node-timeout", "15000")...)
-}
-
 // overBackends runs a test over one node, and at full size over a Cluster of three primaries too. Nodes with arguments
 // are the test's own.
 func overBackends(t *testing.T, args []string, test func(t *testing.T, nodes backing)) {
@@ -89,7 +82,7 @@ func overBackends(t *testing.T, args []string, test func(t *testing.T, nodes bac
 	t.Run("cluster", func(t *testing.T) {
 		c := sharedCluster(t)
 		if args != nil {
-			c = attackedCluster(t, args...)
+			c = redistest.StartCluster(t, 3, 0, args...)
 		}
 		test(t, backing{c.Node(0), c.Node(1), c.Node(2)})
 	})

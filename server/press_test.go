@@ -134,10 +134,10 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 				var direct *redistest.Conn
 				switch {
 				case over == "cluster" && a.password != "":
-					cluster := attackedCluster(t, "--requirepass", a.password)
+					cluster := redistest.StartCluster(t, 3, 0, "--requirepass", a.password)
 					backend = "redis://:" + a.password + "@" + strings.Join(cluster.Addrs(), ",")
 				case over == "cluster":
-					backend = clusterURL(attackedCluster(t))
+					backend = clusterURL(redistest.StartCluster(t, 3, 0))
 				case a.password != "":
 					backend = "redis://:" + a.password + "@" + redistest.Start(t, "--requirepass", a.password).Addr()
 				default:

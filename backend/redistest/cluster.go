@@ -22,10 +22,15 @@ type Cluster struct {
 // StartCluster starts primaries × (1 + replicasPerPrimary) servers. It returns once every node
 // reports cluster_state:ok and every replica is connected to its primary. That takes a little over
 // two seconds, because a primary does not report ok in its first two seconds. Nodes declare another
-// node dead after 1.5 s, unless args contain --cluster-node-timeout.
+// node dead after 1.5 s if there are replicas to replace it, and else after Redis' own 15 s: on a
+// busy machine one that lives may be silent for a while. --cluster-node-timeout in args is for others.
 func StartCluster(t testing.TB, primaries, replicasPerPrimary int, args ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{primaries: primaries, args: clusterArgs(args)}
+	timeout := "15000"
+	if replicasPerPrimary > 0 {
+		timeout = "1500"
+	}
+	c := &Cluster{primaries: primaries, args: clusterArgs(timeout, args)}
 	for range primaries * (1 + replicasPerPrimary) {
 		c.launch(t)
 	}
@@ -61,10 +66,10 @@ func (c *Cluster) Join(t testing.TB) int {
 }
 
 // clusterArgs are the arguments of each node.
-func clusterArgs(args []string) []string {
+func clusterArgs(timeout string, args []string) []string {
 	base := []string{
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
-		"--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0",
+		"--cluster-node-timeout", timeout, "--repl-diskless-sync-delay", "0",
 		"--repl-ping-replica-period", "1", // CLUSTER SHARDS reports a replica as loading until it has received something
 		"--enable-debug-command", "yes",
 	}
