@@ -374,7 +374,8 @@ func (c *conversations) administer() {
 		if got, err = conn.TryDo(words); err != nil {
 			break
 		}
-		if text, failed := got.(redistest.Error); failed && !strings.HasPrefix(string(text), "ERR No such client") {
+		if text, failed := got.(redistest.Error); failed && !strings.HasPrefix(string(text), "ERR No such client") &&
+			!strings.HasPrefix(string(text), "TRYAGAIN berth: it cannot be asked") {
 			c.wrong.add("administrator: %q: %s", words, text)
 		}
 		c.pause(time.Duration(r.IntN(10)) * time.Millisecond)

@@ -35,7 +35,7 @@ func StartNode(t testing.TB) *Node {
 			if err != nil {
 				return
 			}
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
 			go func() { n.Conns <- greeted(&NodeConn{c, bufio.NewReader(c)}) }()
 		}
 	}()
@@ -81,7 +81,7 @@ func Accept(t *testing.T, n *Node) *NodeConn {
 	select {
 	case c := <-n.Conns:
 		return c
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nobody connects to the node")
 		return nil
 	}

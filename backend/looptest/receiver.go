@@ -47,7 +47,7 @@ func (r *Receiver) Lost(err *backend.LostError, sent []byte) {
 // Wait waits until there are n lines and returns all there are.
 func (r *Receiver) Wait(t testing.TB, n int) []string {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		r.mu.Lock()
 		lines := append([]string(nil), r.lines...)

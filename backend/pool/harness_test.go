@@ -135,7 +135,7 @@ func receive[T any](t testing.TB, from <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-from:
-	case <-time.After(patience):
+	case <-time.After(redistest.Patience(patience)):
 		t.Fatalf("%s has not come", what)
 	}
 	return v

@@ -363,7 +363,7 @@ func TestLargeValuesTravelWholeInBothDirections(t *testing.T) {
 	p, _ := newTestPool(t, node.Addr(), nil)
 	h := newPoolHolder(t, newPoolLoop(t))
 	l := h.attach(p, backend.Identity{})
-	for _, size := range []int{1, bufferSize, maxBufferKept + 1, 5 << 20, 40 << 20} {
+	for _, size := range []int{1, bufferSize, maxBufferKept + 1, 5 << 20, 12 << 20} {
 		value := strings.Repeat("0123456789abcdef", size/16+1)[:size]
 		if got := h.call(l, "SET", "k", value); got != "+OK\r\n" {
 			t.Fatalf("SET of %d bytes got %q", size, got)

@@ -199,7 +199,7 @@ func (b *berth) run(t *testing.T, input string, command ...string) string {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &said, &said
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Fatalf("%v; scripts/test installs it", err)
