@@ -471,7 +471,6 @@ func TestExecOfManyOwnCommandsHoldsNoLoop(t *testing.T) {
 		return all[0]
 	}
 	c := dial(t, b.Addr())
-	c.Narrow()
 	run := func(n int, line string) {
 		c.WriteString("MULTI\r\nGET press:none\r\n" + strings.Repeat(line+"\r\n", n))
 		for range n + 2 {
@@ -494,7 +493,7 @@ func TestExecOfManyOwnCommandsHoldsNoLoop(t *testing.T) {
 		t.Errorf("%d slices", n)
 	}
 	b.set("client-output-buffer-limit", "normal 1mb 0 0")
-	run(400, "COMMAND")
+	run(2000, "COMMAND")
 	b.awaitClients(t, 0)
 	owesNothing(t, b)
 	if n := b.figures(t).Counters.LimitHits[telemetry.LimitOutputBuffer]; n != 1 {
