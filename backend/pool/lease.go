@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -340,7 +341,9 @@ func (l *Lease) skipped(reply []byte) error {
 		l.undoing--
 		if refused {
 			l.Mark(dirtInherited)
-			l.conn.pool.cannotUndo.Store(true)
+			if bytes.HasPrefix(reply, []byte("-NOPERM")) { // and not BUSY, which passes
+				l.conn.pool.cannotUndo.Store(true)
+			}
 		}
 	case refused:
 		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
