@@ -14,8 +14,8 @@ import (
 )
 
 // Conn is a client with one socket. It sends exactly the bytes it is given and returns replies in
-// the order they arrive. It never reconnects. Every operation has a deadline. One goroutine may
-// write while another reads.
+// the order they arrive. It never reconnects. A write has a deadline, and a read waits only so long
+// for the next byte. One goroutine may write while another reads.
 //
 // Methods named Try… return network errors. The same methods without Try fail the test instead.
 type Conn struct {
@@ -54,10 +54,24 @@ func TryDial(t testing.TB, addr string) (*Conn, error) {
 
 // newConn returns a client of an open connection.
 func newConn(t testing.TB, nc net.Conn) *Conn {
-	return &Conn{t: t, net: nc, in: bufio.NewReaderSize(nc, 16<<10), timeout: Patience(10 * time.Second)}
+	c := &Conn{t: t, net: nc, timeout: Patience(10 * time.Second)}
+	c.in = bufio.NewReaderSize(byteWaiter{c}, 16<<10)
+	return c
 }
 
-// SetTimeout sets the time limit of each later operation. The default is Patience of ten seconds.
+// byteWaiter reads the socket of a Conn. The time limit is that of the next byte: a long reply may
+// take longer.
+type byteWaiter struct{ *Conn }
+
+func (w byteWaiter) Read(b []byte) (int, error) {
+	if err := w.net.SetReadDeadline(time.Now().Add(w.timeout)); err != nil {
+		return 0, err
+	}
+	return w.net.Read(b)
+}
+
+// SetTimeout sets how long a write may take, and how long a read waits for the next byte. The default
+// is Patience of ten seconds.
 func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
 // LocalAddr returns the local address, which the server's CLIENT LIST shows as addr=.
@@ -147,9 +161,6 @@ func (c *Conn) Recv() any {
 
 // TryRecv is Recv, but returns network errors.
 func (c *Conn) TryRecv() (any, error) {
-	if err := c.net.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
-		return nil, err
-	}
 	c.raw = c.raw[:0]
 	return c.readReply()
 }
@@ -172,7 +183,6 @@ func (c *Conn) DoRaw(args ...any) string {
 // ReadUntil reads up to and including delim and returns everything it has read.
 func (c *Conn) ReadUntil(delim string) string {
 	c.t.Helper()
-	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
 	var got []byte
 	for !bytes.HasSuffix(got, []byte(delim)) {
 		b, err := c.in.ReadByte()
@@ -187,7 +197,6 @@ func (c *Conn) ReadUntil(delim string) string {
 // ReadN reads exactly n bytes.
 func (c *Conn) ReadN(n int) string {
 	c.t.Helper()
-	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
 	got := make([]byte, n)
 	if m, err := io.ReadFull(c.in, got); err != nil {
 		c.t.Fatalf("redistest: %s: %v after %d of %d bytes: %q", c.net.RemoteAddr(), err, m, n, got[:m])
@@ -199,7 +208,6 @@ func (c *Conn) ReadN(n int) string {
 // the test if the peer does not close in time. A RST counts as closing.
 func (c *Conn) ReadAll() string {
 	c.t.Helper()
-	c.check(c.net.SetReadDeadline(time.Now().Add(c.timeout)))
 	got, err := io.ReadAll(c.in)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
