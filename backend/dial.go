@@ -1,8 +1,13 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop.
@@ -17,7 +22,7 @@ func (s *LinkSettings) Dial(loop Loop, addr string, owner any, lost func(error))
 }
 
 func (s *LinkSettings) dial(loop Loop, addr string, owner any) error {
-	conn, err := net.DialTimeout(Network(addr), addr, s.DialTimeout())
+	conn, err := Connect(context.Background(), addr, s.DialTimeout())
 	if err != nil {
 		return DialError(err)
 	}
@@ -37,6 +42,38 @@ func (s *LinkSettings) EndDials() {
 	s.loops.Lock()
 	defer s.loops.Unlock()
 	s.ended = true
+}
+
+// A host that has gone without a word takes its connections with it. The kernel ends one whose bytes
+// are not acknowledged for hostPatience, and asks after hostQuiet whether the host of a silent one is
+// there. A node that is merely slow acknowledges.
+const (
+	hostPatience = 30 * time.Second
+	hostQuiet    = 10 * time.Second
+)
+
+// Connect connects to a node within timeout; 0: no limit. All connections to nodes begin here.
+func Connect(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{
+		Timeout:         timeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: hostQuiet, Interval: hostQuiet / 2, Count: 4},
+		Control:         boundPatience,
+	}
+	return dialer.DialContext(ctx, Network(addr), addr)
+}
+
+// boundPatience sets hostPatience, which also ends the kernel's questions.
+func boundPatience(network, _ string, raw syscall.RawConn) error {
+	if network == "unix" {
+		return nil
+	}
+	var err error
+	if failed := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(hostPatience/time.Millisecond))
+	}); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // Network returns the network that net.Dial wants for a node's address: a path is a unix socket.

@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"codec":  {},
 	"router": {"codec"},
 
-	"backend":          {"codec", "router"},
+	"backend":          {"codec", "router", xsys},
 	"backend/pipe":     {"codec", "router", "backend", gnet},
 	"backend/feed":     {"codec", "router", "backend", gnet},
 	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},

@@ -53,8 +53,7 @@ func (e *ReplyError) Error() string {
 // DialControl connects to a node. timeout bounds the dial, and later each question. The end of ctx
 // closes the connection.
 func DialControl(ctx context.Context, addr string, timeout time.Duration) (*Control, error) {
-	dialer := net.Dialer{Timeout: timeout}
-	conn, err := dialer.DialContext(ctx, backend.Network(addr), addr)
+	conn, err := backend.Connect(ctx, addr, timeout)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, backend.DialError(err))
 	}

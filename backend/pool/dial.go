@@ -70,8 +70,7 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 		defer cancel()
 		ctx = timed
 	}
-	var dialer net.Dialer
-	nc, err := dialer.DialContext(ctx, backend.Network(p.addr), p.addr)
+	nc, err := backend.Connect(ctx, p.addr, 0)
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
