@@ -158,6 +158,11 @@ func isMessage(reply []byte) bool {
 		bytes.HasPrefix(head, []byte("$8\r\nsmessage\r\n"))
 }
 
+// confirms tells whether the reply is a confirmation by a command of this name.
+func confirms(reply []byte, name string) bool {
+	return len(reply) > 4 && bytes.HasPrefix(reply[4:], fmt.Appendf(nil, "$%d\r\n%s\r\n", len(name), name))
+}
+
 // owed is how many replies the requests are to get.
 func (v clientView) owed(requests [][]string) (n int) {
 	for {
@@ -185,6 +190,8 @@ func (v *clientView) skipMuted(requests *[][]string, next []byte) {
 			mute, v.muted = mute && !v.muted, false
 		case cmd.Name == "multi" && len(words) == 1 && mute:
 			v.multi, v.queued = true, nil
+		case cmd.Way == router.Pinned && confirms(next, cmd.Name):
+			mute = false // Redis confirms to the deaf as well
 		case cmd.Name == "client|reply" && len(words) == 3 && !muteRefused.Match(next) && !(v.multi && string(next) == "+QUEUED\r\n"):
 			switch strings.ToLower(words[2]) {
 			case "on":
