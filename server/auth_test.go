@@ -211,6 +211,7 @@ func TestPasswordChangedWhileClientsAreConnected(t *testing.T) {
 }
 
 func TestDatabasesAreCheckedAndKeptApart(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--databases", "4", "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--private-conn-pool-max-total", "1")
 	var clients []*redistest.Conn

@@ -133,6 +133,7 @@ func TestOnlyBerthItselfIsANode(t *testing.T) {
 
 // Every backend with slots serves cluster clients, the embedded one too.
 func TestClusterClientOfGoRedisWorks(t *testing.T) {
+	parallel(t)
 	for name, url := range map[string]string{"cluster": clusterURL(sharedCluster(t)), "embedded": ""} {
 		t.Run(name, func(t *testing.T) {
 			b := startBerth(t, url)

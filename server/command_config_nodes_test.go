@@ -51,6 +51,7 @@ func TestConfigRewriteWritesTheFile(t *testing.T) {
 }
 
 func TestConfigSetReachesAllPrimaries(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	b := startBerth(t, clusterURL(cluster))
 	c := dial(t, b.Addr())

@@ -42,6 +42,7 @@ var updateFloors = flag.Bool("update-floors", false, "write testdata/floors.txt 
 // TestFamiliesUseWhatIsBelowThem holds what floors say. Names that are used from below their own floor are listed in
 // testdata/floors.txt. Add one only if there is no way around it; take those out that are used no more.
 func TestFamiliesUseWhatIsBelowThem(t *testing.T) {
+	parallel(t)
 	const list = "testdata/floors.txt"
 	got := upwardNames(t)
 	if *updateFloors {

@@ -9,6 +9,7 @@ import (
 
 // In a Cluster each node has its own users. A password is replaced on one node after the other, and both are needed meanwhile.
 func TestAPasswordIsReplacedOnOneNodeOfAClusterAfterTheOther(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)
 	each := func(words string) {
 		t.Helper()

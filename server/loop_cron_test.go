@@ -8,6 +8,7 @@ import (
 
 // More clients than are looked after at one tick, of whom some leave while the rota goes round.
 func TestEveryIdleClientIsFoundInTheEnd(t *testing.T) {
+	parallel(t)
 	b := startBerth(t, "", "--loops", "1", "--timeout", "1")
 	var idle []*redistest.Conn
 	for range 3 * atOneTick {

@@ -163,6 +163,7 @@ func (g *generator) plain() []string {
 // TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly has many clients send the same random commands to berth and to
 // a redis-server, each client under its own keys, in writes of random size.
 func TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
+	parallel(t)
 	direct := redistest.Start(t)
 	for name, backend := range map[string]string{
 		"standalone": redistest.Start(t).Addr(),
@@ -223,6 +224,7 @@ func comparePipelines(t *testing.T, berth, direct string, g *generator, rounds i
 // TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly is the same with keys all over the cluster, without
 // what cannot span slots.
 func TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
+	parallel(t)
 	direct := redistest.Start(t)
 	b := startBerth(t, clusterURL(sharedCluster(t)))
 	var wg sync.WaitGroup

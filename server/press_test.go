@@ -285,6 +285,7 @@ func sendMuch(c *redistest.Conn, input string) <-chan error {
 }
 
 func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--client-query-buffer-limit", "1mb")
 	defer startBystander(t, b.Addr()).end()
@@ -315,6 +316,7 @@ func TestBlockedClientIsNotReadAndGoesOnWhenItIsServed(t *testing.T) {
 }
 
 func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr())
 	c := dial(t, b.Addr())
@@ -410,6 +412,7 @@ func TestMaxmemoryClientsClosesTheOneThatHoldsMost(t *testing.T) {
 }
 
 func TestClientThatDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t, "--requirepass", "press")
 	b := startBerth(t, "redis://:press@"+node.Addr(), "--auth-timeout", "1")
 	known, stranger := dial(t, b.Addr()), dial(t, b.Addr())

@@ -260,6 +260,7 @@ func takeSample(t testing.TB, b *loadedBerth, nodes []*redistest.Conn) (s sample
 }
 
 func TestManyClientsShareFewConnections(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0, "--maxclients", "10000")
 	const loops, minIdle = 2, 2
 	b := startLoaded(t, clusterURL(cluster), "--loops", fmt.Sprint(loops),

@@ -142,6 +142,7 @@ func TestStatusWithoutClientsHasListsAndNoNulls(t *testing.T) {
 }
 
 func TestStatusTellsOfANodeThatIsNotReachable(t *testing.T) {
+	parallel(t)
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr(), "--topology-refresh-interval", "1")
 	base := statusOf(t, b)

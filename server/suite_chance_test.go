@@ -14,6 +14,7 @@ import (
 // takes a line decides how the conversation goes on; then it is held with both sides. BERTH_DIFF_SEED is the differential
 // tests', BERTH_DIFF_TALKS says how many conversations.
 func TestSuiteOfChance(t *testing.T) {
+	parallel(t)
 	direct := redistest.Start(t, suiteServer...)
 	seed, n := uint64(envInt("BERTH_DIFF_SEED", diffSeed)), envInt("BERTH_DIFF_TALKS", 15)
 	var conversations []conversation

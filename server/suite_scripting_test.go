@@ -10,6 +10,7 @@ import (
 func TestSuiteScripts(t *testing.T) { compareTalks(t, scriptTalks) }
 
 func TestScriptsAreKilledPastWhatTheyHoldUp(t *testing.T) {
+	parallel(t)
 	for _, cluster := range []bool{false, true} {
 		servers, url := []*redistest.Server{}, ""
 		if cluster {

@@ -469,6 +469,7 @@ func TestWhatTravelsOnPipesIsNotAnsweredByBerth(t *testing.T) {
 // The node has answered EXEC, and berth waits for another node: whoever frees the request, it is no
 // reply to it.
 func TestClientThatLeavesWhileExecIsPutTogetherIsOwedNothing(t *testing.T) {
+	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0)
 	b := startBerth(t, clusterURL(cluster))
 	key := ""
