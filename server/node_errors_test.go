@@ -83,6 +83,24 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 			t.Errorf("the script: %q", got)
 		}
 	})
+	t.Run("BUSY after a script on the shared connection", func(t *testing.T) {
+		node := redistest.Start(t, "--busy-reply-threshold", "1")
+		b := startBerth(t, node.Addr(), "--loops", "1")
+		runner, other := dial(t, b.Addr()), dial(t, b.Addr())
+		other.Do("PING")
+		runner.Send("EVAL", "while true do end", "0")
+		eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
+		runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
+		sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "MULTI", "GET {ne}k", "DISCARD", "FCALL f 0")
+		script(t, other, "SCRIPT KILL → OK")
+		if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
+			t.Errorf("the script: %q", got)
+		}
+		if got := runner.RecvRaw(); got != "+OK\r\n" {
+			t.Errorf("SET after the script: %q", got)
+		}
+		script(t, other, "GET ne:k → v")
+	})
 	t.Run("NOSCRIPT", func(t *testing.T) {
 		node := redistest.Start(t)
 		sha := strings.Repeat("f", 40)

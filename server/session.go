@@ -44,6 +44,7 @@ type session struct {
 	owed       int   // bytes that the queue stands for: see request.cost
 	expect     int32 // bytes that a reply is taken to have
 	side       side
+	pipeTurns  uint32           // of pipes, when the unanswered requests were sent
 	topology   *router.Topology // by which the unanswered requests were routed
 
 	// who the client is

@@ -54,15 +54,16 @@ func shardOf(t *router.Topology, slot int, client int64) (shard int, text string
 }
 
 // turnTo readies the session to send by a side, routed by a topology; it holds while replies by the
-// other side, or by another topology, are owed.
+// other side, by another topology, or by a pipe that was passed by, are owed.
 func (s *session) turnTo(side side, t *router.Topology) bool {
-	if s.side == side && s.topology == t {
+	turns := s.pipes.Turns()
+	if s.side == side && s.topology == t && (side == onLease || s.pipeTurns == turns) {
 		return true
 	}
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
-	s.side, s.topology = side, t
+	s.side, s.topology, s.pipeTurns = side, t, turns
 	return true
 }
 

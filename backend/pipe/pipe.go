@@ -23,15 +23,19 @@ type Pipe struct {
 	conn    gnet.Conn // while the link is shaking or up
 	journal journal
 	owed    backend.Ring[owed]
-	unsent  int  // how many of owed, the newest ones, have no byte on the socket
-	expired int  // how many of owed, the oldest ones, were given up
-	dirty   bool // it is in pipes.dirty
-	retired bool // the node serves no slot any more
+	unsent  int   // how many of owed, the newest ones, have no byte on the socket
+	expired int   // how many of owed, the oldest ones, were given up
+	dirty   bool  // it is in pipes.dirty
+	retired bool  // the node serves no slot any more
+	second  *Pipe // to the same node, for when one of the two is stopped up; nil: there is none
+	probing bool  // the second one owes the reply to a probe
 
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived
 	passing bool   // the beginning of that reply has been handed out
 	cutting bool   // the beginning of that reply, a line, has been dropped
+	begun   int    // how many of its bytes were handed out or dropped
+	long    bool   // it has longReply bytes
 
 	lastUse int64 // when a request was queued last, unix nanoseconds
 }
@@ -222,8 +226,13 @@ func (p *Pipe) pass(rest []byte) (n int) {
 	default:
 		return 0
 	}
-	p.scanner.Shift(n)
+	p.begun += n
 	first.queuedAt = p.set.pipes.loop.Now() // a reply that keeps arriving is not late
+	if !p.long && p.begun+len(rest)-n+p.scanner.Need() >= longReply {
+		p.long = true
+		p.relieve()
+	}
+	p.scanner.Shift(n)
 	return n
 }
 
@@ -268,7 +277,7 @@ func (p *Pipe) answer(reply []byte) error {
 	case reply[0] == '>' && !p.passing: // no script can make a push
 		return backend.ErrPush
 	}
-	p.passing, p.cutting = false, false
+	p.passing, p.cutting, p.begun, p.long = false, false, 0, false
 	if p.owed.Len() == 0 {
 		return backend.ErrUnowed
 	}
@@ -312,6 +321,18 @@ func (p *Pipe) end(err error) {
 	}
 }
 
+// close is end for a pipe that may be down.
+func (p *Pipe) close(why error) {
+	if p.link.State() != backend.Down {
+		p.end(why)
+	}
+}
+
+// idle reports whether nothing has been asked of the pipe for long.
+func (p *Pipe) idle(now int64) bool {
+	return p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle)
+}
+
 // Closed is called by the loop when the socket is gone.
 func (p *Pipe) Closed(c gnet.Conn, err error) {
 	if p.conn != c { // end closed it
@@ -328,7 +349,7 @@ func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
 	worked := p.link.State() == backend.Up
 	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
-	p.conn, p.in, p.passing, p.cutting = nil, nil, false, false
+	p.conn, p.in, p.passing, p.cutting, p.begun, p.long = nil, nil, false, false, 0, false
 	p.scanner = codec.ReplyScanner{}
 	if !worked {
 		ps.stats.DialErrors++

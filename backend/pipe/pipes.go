@@ -99,6 +99,9 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	for _, set := range ps.sets {
 		for addr, p := range set.byAddr {
 			p.retired = !t.Serves(addr)
+			if p.second != nil {
+				p.second.retired = p.retired
+			}
 		}
 	}
 }
@@ -107,25 +110,24 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 // slots. A host that has lost its power says nothing.
 const slowAfter = time.Second
 
-// Tick gives up replies that are overdue and closes pipes that have been idle for too long. slow is
-// true if a node has owed a reply for so long that it may have been replaced.
+// Tick gives up replies that are overdue, relieves pipes that are stopped up, and closes pipes that
+// have been idle for too long. slow is true if a node has owed a reply for so long that it may have
+// been replaced.
 func (ps *Pipes) Tick() (slow bool) {
 	now := ps.loop.Now()
-	timeout := ps.settings.Timeout()
 	for id, set := range ps.sets {
 		for addr, p := range set.byAddr {
-			if p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter) {
-				slow = true
+			slow = p.tick(now) || slow
+			if p.second != nil {
+				p.second.tick(now)
 			}
-			if p.retired {
-				p.expire(now, RetiredPatience)
-			} else if timeout > 0 {
-				p.expire(now, timeout)
+			if p.stopped(now) {
+				p.relieve()
 			}
-			if p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle) && !set.watchesBy(p) {
-				if p.link.State() != backend.Down {
-					p.end(backend.ErrRetired)
-				}
+			p.tickSecond(now)
+			if p.idle(now) && !set.watchesBy(p) {
+				p.dropSecond(backend.ErrRetired)
+				p.close(backend.ErrRetired)
 				delete(set.byAddr, addr)
 				set.forget()
 			}
@@ -139,10 +141,22 @@ func (ps *Pipes) Tick() (slow bool) {
 	return slow
 }
 
+// tick gives up replies that are overdue.
+func (p *Pipe) tick(now int64) (slow bool) {
+	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
+	if timeout := p.set.pipes.settings.Timeout(); p.retired {
+		p.expire(now, RetiredPatience)
+	} else if timeout > 0 {
+		p.expire(now, timeout)
+	}
+	return slow
+}
+
 // Close ends every pipe and tells every receiver that is owed a reply.
 func (ps *Pipes) Close() {
 	for _, set := range ps.sets {
 		for _, p := range set.byAddr {
+			p.dropSecond(backend.ErrShutdown)
 			p.end(backend.ErrShutdown)
 		}
 	}

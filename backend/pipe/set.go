@@ -5,18 +5,24 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// Set is the pipes of one identity, one for each node. Owned by the loop.
+// Set is the pipes of one identity, one for each node, and a second one while the first is stopped
+// up. Owned by the loop.
 type Set struct {
 	pipes    *Pipes
 	identity backend.Identity
-	sessions int // how many send on these pipes
-	byAddr   map[string]*Pipe
+	sessions int              // how many send on these pipes
+	turns    uint32           // how often a pipe was passed by
+	byAddr   map[string]*Pipe // the current ones
 	topology *router.Topology // which byShard was made for
 	byShard  []*Pipe          // nil where no pipe was asked for
 }
 
 // Identity is as whom these pipes speak.
 func (s *Set) Identity() backend.Identity { return s.identity }
+
+// Turns changes when what is sent to some node travels on another pipe than before. Whoever is owed
+// replies since before then must not send on: the node would run what comes later first.
+func (s *Set) Turns() uint32 { return s.turns }
 
 // Detach is the opposite of Pipes.Attach.
 func (s *Set) Detach() { s.sessions-- }
@@ -101,9 +107,8 @@ func (s *Set) watch() {
 func (s *Set) Retire() {
 	for addr, p := range s.byAddr {
 		delete(s.byAddr, addr)
-		if p.link.State() != backend.Down {
-			p.end(backend.ErrRetired)
-		}
+		p.dropSecond(backend.ErrRetired)
+		p.close(backend.ErrRetired)
 	}
 	s.forget()
 }

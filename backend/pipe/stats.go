@@ -8,6 +8,7 @@ type Stats struct {
 	DialErrors int64 // of them, those that failed, the handshake included
 	Lost       int64 // connections that ended, those that failed included
 	Timeouts   int64 // requests given up
+	Passed     int64 // pipes that were stopped up and passed by
 	BytesIn    int64
 	BytesOut   int64
 }
@@ -18,6 +19,7 @@ func (s *Stats) Add(o Stats) {
 	s.DialErrors += o.DialErrors
 	s.Lost += o.Lost
 	s.Timeouts += o.Timeouts
+	s.Passed += o.Passed
 	s.BytesIn += o.BytesIn
 	s.BytesOut += o.BytesOut
 }
@@ -59,6 +61,9 @@ func (ps *Pipes) Count(counts map[string]Count) {
 		for addr, p := range set.byAddr {
 			c := counts[addr]
 			c.Add(p.count())
+			if p.second != nil && p.second.link.State() != backend.Down {
+				c.Add(p.second.count())
+			}
 			counts[addr] = c
 		}
 	}

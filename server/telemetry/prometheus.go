@@ -112,6 +112,7 @@ func (f *Loop) collectPipes(m *Writer) {
 	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
 	m.Counter(metricNodeTimeouts, uint64(p.Timeouts))
+	m.Counter(metricNodePassed, uint64(p.Passed))
 }
 
 func (f *Loop) collectFeeds(m *Writer) {

@@ -1,0 +1,95 @@
+package pipe
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// A pipe can be stopped up: by a script that runs for long, by a module's command that waits, by a
+// reply of many megabytes, by a connection that has died and says nothing. Whatever is sent on it
+// waits for that. So berth asks the node on a second connection. When the node answers there, be it
+// with an error, the second pipe takes what is sent from then on:
+//
+//	current ──stopped──▶ PING on the second one ──any reply──▶ the second one is current
+//
+// Both change places again when the second one is stopped up and the first one owes nothing. There
+// is no third one: what stops both up is the node itself, or clients that would stop up any number.
+// A session that is owed replies by one pipe sends nothing on the other: see Set.Turns.
+
+const (
+	stoppedAfter  = time.Second     // a reply that is owed for longer stops a pipe up
+	longReply     = 1 << 20         // so does a reply of more bytes, while it arrives
+	probePatience = 5 * time.Second // for the PING; then the second connection is dialled anew
+)
+
+// errSilent is why a second pipe is closed.
+var errSilent = errors.New("the node does not answer on it")
+
+// pingCommand is the question to the node. Its reply says only that the node reads the connection.
+var pingCommand = []byte("*1\r\n$4\r\nPING\r\n")
+
+// stopped reports whether what is sent on the pipe would wait for long.
+func (p *Pipe) stopped(now int64) bool {
+	return p.link.State() == backend.Up && p.owed.Len() > 0 &&
+		(p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter))
+}
+
+// relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well.
+func (p *Pipe) relieve() {
+	if p.probing || p.set.byAddr[p.Addr()] != p {
+		return
+	}
+	if p.second == nil {
+		p.second = &Pipe{set: p.set, link: backend.NewLink("pipe", p.Addr()), second: p, retired: p.retired}
+	}
+	if p.second.owed.Len() == 0 {
+		p.probing = p.second.Send(pingCommand, 1, (*probe)(p)) == nil
+	}
+}
+
+// probe is a current pipe as the Receiver of what the node says on the second one.
+type probe Pipe
+
+// Reply has the two pipes change places, unless the current one is well again.
+func (b *probe) Reply(_, _ []byte, _ int) {
+	p := (*Pipe)(b)
+	p.probing = false
+	ps := p.set.pipes
+	if now := ps.loop.Now(); p.set.byAddr[p.Addr()] == p && p.stopped(now) {
+		slog.Debug("pipe passed by", "node", p.Addr(), "owed", p.owed.Len(), "oldest_ms", (now-p.owed.At(0).queuedAt)/int64(time.Millisecond))
+		p.set.byAddr[p.Addr()] = p.second
+		p.set.forget()
+		p.set.turns++
+		ps.stats.Passed++
+	}
+}
+
+// Lost leaves everything as it is. The next tick asks again.
+func (b *probe) Lost(*backend.LostError, []byte) { b.probing = false }
+
+// tickSecond gives up a PING that is not answered, and what is owed to nobody on a pipe that was
+// passed by. A second pipe that has been idle for long is closed.
+func (p *Pipe) tickSecond(now int64) {
+	q := p.second
+	if q == nil {
+		return
+	}
+	switch {
+	case p.probing && now-q.owed.At(0).queuedAt > int64(probePatience),
+		q.owed.Len() > 0 && q.expired == q.owed.Len():
+		q.end(errSilent)
+	case q.idle(now):
+		p.dropSecond(backend.ErrRetired)
+	}
+}
+
+// dropSecond closes the second pipe.
+func (p *Pipe) dropSecond(why error) {
+	if q := p.second; q != nil {
+		p.second = nil
+		q.close(why)
+	}
+}

@@ -1,0 +1,135 @@
+package pipe
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/looptest"
+	"github.com/berth-proxy/berth/backend/redistest"
+)
+
+// stopUp sends A on a pipe and lets its reply be overdue. It returns the connection, and the second one, on which the
+// node has been asked PING.
+func stopUp(t *testing.T, l *pipeLoop, n *looptest.Node, r *looptest.Receiver) (first, second *looptest.NodeConn) {
+	t.Helper()
+	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")
+	first = looptest.Accept(t, n)
+	first.Expect(t, "A\r\n")
+	l.tickLater(stoppedAfter)
+	second = looptest.Accept(t, n)
+	second.Expect(t, string(pingCommand))
+	return first, second
+}
+
+// tickLater has the loop's clock go on, and ticks.
+func (l *pipeLoop) tickLater(d time.Duration) {
+	l.Do(func() { l.Ahead += d; l.pipes.Tick() })
+}
+
+// passed waits until pipes were passed by n times.
+func (l *pipeLoop) passed(t *testing.T, n int64) {
+	t.Helper()
+	redistest.Eventually(t, 10*time.Second, "a pipe to be passed by", func() (is bool) {
+		l.Do(func() { is = l.pipes.Stats().Passed == n })
+		return is
+	})
+}
+
+func TestPipeThatIsStoppedUpIsPassedByWhenTheNodeAnswersElsewhere(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	first, second := stopUp(t, l, n, r)
+	l.send(t, n.Addr(), plainIdentity, r, 1, "B\r\n")
+	first.Expect(t, "B\r\n") // the node has not answered on the second one
+	second.Say(t, "-BUSY Redis is busy running a script.\r\n")
+	l.passed(t, 1)
+	l.send(t, n.Addr(), plainIdentity, r, 1, "C\r\n")
+	second.Expect(t, "C\r\n")
+	second.Say(t, "+c\r\n")
+	looptest.WantLines(t, r.Wait(t, 1), "+c for C, 0 more")
+	first.Say(t, "+a\r\n+b\r\n")
+	looptest.WantLines(t, r.Wait(t, 3)[1:], "+a for A, 0 more", "+b for B, 0 more")
+
+	l.send(t, n.Addr(), plainIdentity, r, 1, "D\r\n")
+	second.Expect(t, "D\r\n") // it stays the current one
+	l.tickLater(stoppedAfter)
+	first.Expect(t, string(pingCommand)) // until it is stopped up itself
+	first.Say(t, "+PONG\r\n")
+	l.passed(t, 2)
+	l.send(t, n.Addr(), plainIdentity, r, 1, "E\r\n")
+	first.Expect(t, "E\r\n")
+}
+
+func TestPipeThatIsWellAgainIsNotPassedBy(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	first, second := stopUp(t, l, n, r)
+	first.Say(t, "+a\r\n")
+	r.Wait(t, 1)
+	second.Say(t, "+PONG\r\n")
+	redistest.Eventually(t, 10*time.Second, "the node's answer to come", func() (has bool) {
+		l.Do(func() { has = !l.pipes.Attach(plainIdentity).Node(n.Addr()).probing })
+		return has
+	})
+	l.send(t, n.Addr(), plainIdentity, r, 1, "B\r\n")
+	first.Expect(t, "B\r\n")
+	l.passed(t, 0)
+}
+
+func TestLongReplyIsPassedByWhileItArrives(t *testing.T) {
+	l, n := startPipeLoop(t), looptest.StartNode(t)
+	r := &partsReceiver{Receiver: looptest.NewReceiver()}
+	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")
+	first := looptest.Accept(t, n)
+	first.Expect(t, "A\r\n")
+	first.Say(t, "$1048576\r\n"+strings.Repeat("x", 100_000))
+	second := looptest.Accept(t, n)
+	second.Expect(t, string(pingCommand))
+	second.Say(t, "+PONG\r\n")
+	l.passed(t, 1)
+	l.send(t, n.Addr(), plainIdentity, r, 1, "B\r\n")
+	second.Expect(t, "B\r\n")
+	first.Say(t, strings.Repeat("x", 1<<20-100_000)+"\r\n")
+	r.Wait(t, 1)
+}
+
+// A second connection on which the node says nothing is no better than the first one.
+func TestSecondPipeThatIsSilentIsDialledAnew(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	first, second := stopUp(t, l, n, r)
+	l.tickLater(probePatience)
+	if _, err := second.R.ReadByte(); err == nil {
+		t.Error("the silent connection is kept")
+	}
+	l.tickLater(0)
+	second = looptest.Accept(t, n)
+	second.Expect(t, string(pingCommand))
+	second.Say(t, "+PONG\r\n")
+	l.passed(t, 1)
+	first.Say(t, "+a\r\n")
+	looptest.WantLines(t, r.Wait(t, 1), "+a for A, 0 more")
+}
+
+// What is owed to nobody does not keep a connection that has died.
+func TestPipeThatWasPassedByIsClosedWhenAllItOwesIsGivenUp(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	l.Set.SetTimeout(time.Minute)
+	first, second := stopUp(t, l, n, r)
+	second.Say(t, "+PONG\r\n")
+	l.passed(t, 1)
+	l.tickLater(time.Minute)
+	looptest.WantLines(t, r.Wait(t, 1), "timeout sent=true for A")
+	if _, err := first.R.ReadByte(); err == nil {
+		t.Error("the dead connection is kept")
+	}
+	l.tickLater(2 * pipeIdle)
+	l.Do(func() {
+		if len(l.pipes.sets) != 0 {
+			t.Error("idle pipes are kept")
+		}
+	})
+}
+
+// partsReceiver takes long replies in parts.
+type partsReceiver struct{ *looptest.Receiver }
+
+func (partsReceiver) Part(_, _ []byte, _ int) bool { return true }
