@@ -12,6 +12,13 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
+// pingsNode reports whether PING goes to the node. Health checks ask whether it serves: one node says
+// BUSY, LOADING or MASTERDOWN itself. Many nodes have no common answer. A subscriber's PING is about
+// its subscriptions.
+func pingsNode(s *session) bool {
+	return !s.loop.srv.sharded() && s.overNodes() && s.sub == nil
+}
+
 func ping(s *session, args [][]byte, out []byte) []byte {
 	switch {
 	case len(args) > 2:

@@ -29,7 +29,7 @@ type ownCommand struct {
 	// the words before Redis 7.0.
 	like, mayAsk, mayAskOld string
 
-	embedded bool // berth answers for the embedded backend only; other nodes do so themselves
+	atNode func(s *session) bool // reports whether a node answers it nevertheless; nil: none does
 
 	// Between MULTI and EXEC the command is queued, and EXEC runs it. refusal says why it cannot be
 	// queued, in words for the client; "": it can be. Commands that change what the next ones mean
@@ -45,7 +45,7 @@ type ownCommand struct {
 // ownCommands is the table of all of them.
 func ownCommands() []ownCommand {
 	return []ownCommand{
-		{name: "ping", answer: ping, run: pingInOrder, mayAsk: "PING"},
+		{name: "ping", answer: ping, run: pingInOrder, mayAsk: "PING", atNode: pingsNode},
 		{name: "echo", answer: echo, mayAsk: "ECHO berth"},
 		{name: "time", answer: serverTime, mayAsk: "TIME"},
 		{name: "quit", run: quit},
@@ -103,8 +103,8 @@ func ownCommands() []ownCommand {
 		{name: "command|info", answer: commandInfo, run: commandInfoAside, mayAsk: "COMMAND INFO get"},
 		{name: "command|list", answer: commandList, mayAsk: "COMMAND LIST FILTERBY PATTERN berth"},
 		{name: "command|help", answer: commandHelp, mayAsk: "COMMAND HELP"},
-		{name: "command|getkeys", run: commandGetKeys, embedded: true},
-		{name: "command|docs", run: commandDocs, embedded: true},
+		{name: "command|getkeys", run: commandGetKeys, atNode: (*session).overNodes},
+		{name: "command|docs", run: commandDocs, atNode: (*session).overNodes},
 
 		{name: "config|help", answer: configHelp, mayAsk: "CONFIG HELP"},
 		{name: "config|get", run: configGet, mayAsk: "CONFIG GET berth"},
@@ -203,9 +203,10 @@ func (index ownIndex) of(cmd *router.Command) *ownCommand {
 func (s *session) own(cmd *router.Command) *ownCommand { return s.loop.srv.own.of(cmd) }
 
 // isOurs reports whether the nodes that there are leave the command to berth.
-func (s *session) isOurs(own *ownCommand) bool {
-	return !own.embedded || s.loop.srv.nodes.Info().Kind == nodes.Embedded
-}
+func (s *session) isOurs(own *ownCommand) bool { return own.atNode == nil || !own.atNode(s) }
+
+// overNodes reports whether the backend is not the embedded one.
+func (s *session) overNodes() bool { return s.loop.srv.nodes.Info().Kind != nodes.Embedded }
 
 // answersItself reports whether no node sees the command.
 func (s *session) answersItself(cmd *router.Command) bool {

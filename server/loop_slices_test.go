@@ -106,12 +106,12 @@ func TestLongPipelineIsTakenInSlices(t *testing.T) {
 	c := dial(t, b.Addr())
 	c.Send("BLPOP", "list", "0")
 	awaitBlocked(t, node, 1)
-	go c.TryWrite([]byte(strings.Repeat("*1\r\n$4\r\nPING\r\n", n)))
+	go c.TryWrite([]byte(strings.Repeat(pipeline("ECHO x"), n)))
 	before := b.sliceTurns()
 	dial(t, node.Addr()).Do("RPUSH", "list", "x")
 	c.Recv()
 	for i := range n {
-		if got := c.Recv(); got != "PONG" {
+		if got := c.Recv(); got != "x" {
 			t.Fatalf("reply %d: %v", i, got)
 		}
 	}

@@ -67,7 +67,7 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 	t.Run("BUSY", func(t *testing.T) {
 		node := redistest.Start(t, "--busy-reply-threshold", "1")
 		b := startBerth(t, node.Addr())
-		dial(t, b.Addr()).Do("PING") // berth knows then that the default user may do everything
+		dial(t, b.Addr()).Do("ECHO", "x") // berth knows then that the default user may do everything
 		script := dial(t, node.Addr())
 		script.Send("EVAL", "while true do end", "0")
 		eventually(t, "the script to be too slow", func() bool {
@@ -87,11 +87,11 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 		node := redistest.Start(t, "--busy-reply-threshold", "1")
 		b := startBerth(t, node.Addr(), "--loops", "1")
 		runner, other := dial(t, b.Addr()), dial(t, b.Addr())
-		other.Do("PING")
+		other.Do("ECHO", "x")
 		runner.Send("EVAL", "while true do end", "0")
 		eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
 		runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
-		sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "MULTI", "GET {ne}k", "DISCARD", "FCALL f 0")
+		sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "PING", "MULTI", "PING", "DISCARD", "FCALL f 0")
 		script(t, other, "SCRIPT KILL → OK")
 		if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
 			t.Errorf("the script: %q", got)
