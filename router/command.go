@@ -32,7 +32,7 @@ const (
 	JoinPairs              // flat arrays of name and count; counts of the same name are added (PUBSUB NUMSUB)
 	JoinSame               // every part must succeed; the first reply is the reply (FLUSHALL, SCRIPT LOAD)
 	JoinAnd                // arrays of 0 and 1, all of one length, and-ed element by element (SCRIPT EXISTS)
-	JoinAny                // one success is enough, else the first error (SCRIPT KILL)
+	JoinAny                // one success is enough, else the first error but NOTBUSY (SCRIPT KILL)
 	JoinPick               // one shard at random, then the next as long as the reply is nil (RANDOMKEY)
 	JoinCursor             // one shard after the other; the cursor carries the shard (SCAN)
 	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); +OK of all parts is +OK

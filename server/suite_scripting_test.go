@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -32,6 +33,11 @@ func TestScriptsAreKilledPastWhatTheyHoldUp(t *testing.T) {
 		if got, ok := runner.Recv().(redistest.Error); !ok || !strings.Contains(string(got), "Script killed by user") {
 			t.Errorf("%v", got)
 		}
+		runner.Send("EVAL", spinAfterWrite, 1, "sk:wrote")
+		eventually(t, "the script that has written not to be killed", func() bool {
+			return strings.HasPrefix(fmt.Sprint(killer.Do("SCRIPT", "KILL")), "UNKILLABLE")
+		})
+		runner.Recv()
 		runner.Do("FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('spin', function() while true do end end)")
 		runner.Send("FCALL", "spin", 0)
 		eventually(t, "the function to be killed", func() bool { return killer.Do("FUNCTION", "KILL") == "OK" })
@@ -42,6 +48,12 @@ func TestScriptsAreKilledPastWhatTheyHoldUp(t *testing.T) {
 		script(t, runner, "GET sk:k → <nil>")
 	}
 }
+
+// spinAfterWrite writes, and takes a third of a second.
+const spinAfterWrite = `redis.call('set', KEYS[1], 1)
+local function now() local t = redis.call('time') return t[1] * 1e6 + t[2] end
+local until_ = now() + 3e5
+while now() < until_ do end`
 
 var scriptTalks = []conversation{
 	{name: "what Lua gives becomes a reply", lines: `

@@ -36,12 +36,7 @@ func (j *join) whole(dst []byte) []byte {
 	case router.JoinNewest:
 		dst, err = j.mergeLogs(dst)
 	case router.JoinAny:
-		for i := range j.parts {
-			if j.reply(i)[0] != '-' {
-				return append(dst, j.reply(i)...)
-			}
-		}
-		return append(dst, j.reply(j.failed)...)
+		return append(dst, j.anyDone()...)
 	default: // JoinOK, JoinSame: the first stands for all
 		return append(dst, j.reply(0)...)
 	}
@@ -49,6 +44,21 @@ func (j *join) whole(dst []byte) []byte {
 		return codec.AppendError(dst[:0], j.misfit())
 	}
 	return dst
+}
+
+// anyDone is the reply to SCRIPT KILL and FUNCTION KILL: a success, else the error of a node that has
+// something to end, else NOTBUSY.
+func (j *join) anyDone() []byte {
+	reply := j.reply(0)
+	for i := range j.parts {
+		switch r := j.reply(i); {
+		case r[0] != '-':
+			return r
+		case bytes.HasPrefix(reply, []byte("-NOTBUSY ")):
+			reply = r
+		}
+	}
+	return reply
 }
 
 // oneFailed is the error of a command that every primary was to run. If all nodes answer with the same
