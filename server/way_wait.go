@@ -36,15 +36,25 @@ type replicaCount struct {
 type replicaCountPart struct {
 	a      *replicaCount
 	addr   string
+	first  []byte // what goes before WAIT
 	lease  *pool.Lease
 	waiter *pool.Waiter
 	owed   int
 	fresh  []byte // the answer to the command before it
 }
 
-// propagated is a command that replicas see and that changes nothing. From 7.2 on only such a one
-// moves the offset of a connection; before, each command does, and PING is enough.
-var propagated = codec.AppendCommandString(nil, "SPUBLISH", "berth:wait", "")
+// propagated is a command that a shard's replicas see and that changes nothing. From 7.2 on only such
+// a one moves the offset of a connection; before, each command does, and PING is enough. Over a
+// Cluster the channel must be one of the shard's own. A shard without slots has none, and no writes.
+func propagated(t *router.Topology, shard int) []byte {
+	channel := "berth:wait"
+	for i := 0; t.Sharded() && t.Shard(router.Slot([]byte(channel))) != shard; i++ {
+		if channel = "berth:wait:" + strconv.Itoa(i); i == 1<<18 {
+			return pingCommand
+		}
+	}
+	return codec.AppendCommandString(nil, "SPUBLISH", channel, "")
+}
 
 // offsetMoves reports whether every command moves its connection's replication offset.
 func (srv *server) offsetMoves() bool { return srv.isBefore(7, 2) }
@@ -90,7 +100,11 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 		id = srv.asker(id.DB)
 	}
 	for i := range t.Shards() {
-		a.parts = append(a.parts, &replicaCountPart{a: a, addr: t.Shards()[i].Primary})
+		p := &replicaCountPart{a: a, addr: t.Shards()[i].Primary, first: pingCommand}
+		if !s.loop.srv.offsetMoves() {
+			p.first = propagated(t, i)
+		}
+		a.parts = append(a.parts, p)
 	}
 	for _, p := range a.parts {
 		p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, pool.ReasonBlock)
@@ -121,12 +135,8 @@ func (p *replicaCountPart) send() {
 	if t := router.ParseTimeout([][]byte{timeout}, 0, time.Millisecond); t.Asked > 0 {
 		timeout = t.AppendLeft(nil, t.Asked-time.Duration(a.s.loop.clock-a.since))
 	}
-	first := pingCommand
-	if !a.s.loop.srv.offsetMoves() {
-		first = propagated
-	}
 	p.owed = 2
-	p.lease.Send(first, 1)
+	p.lease.Send(p.first, 1)
 	p.lease.Send(codec.AppendCommandString(nil, "WAIT", a.words[0], string(timeout)), 1)
 	p.lease.Flush()
 }
@@ -142,6 +152,8 @@ func (p *replicaCountPart) LeaseReply(l *pool.Lease, reply []byte) {
 		case bytes.HasPrefix(reply, []byte("-NOPERM")): // the client asked for WAIT, and not for this
 			p.fresh = codec.AppendError(nil, "ERR berth: replicas are not counted at "+p.addr+": the backend's user gets "+
 				string(reply[1:len(reply)-2]))
+		case bytes.HasPrefix(reply, []byte("-MOVED")): // the client has no use for it
+			p.fresh = codec.AppendError(nil, "TRYAGAIN berth: slots of "+p.addr+" move, replicas not counted")
 		case reply[0] == '-':
 			p.fresh = append(p.fresh, reply...)
 		}

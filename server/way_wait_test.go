@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
 )
 
 // withReplica is a node and a replica of it, in step.
@@ -81,6 +82,21 @@ func TestWhatIsSentBeforeWaitIsSeenByReplicas(t *testing.T) {
 	dial(t, node.Addr()).Do("SPUBLISH", "berth:wait", "")
 	if offset() == before {
 		t.Error("the offset is what it was")
+	}
+}
+
+// A node of a Cluster takes SPUBLISH for its own slots alone.
+func TestWhatIsSentBeforeWaitIsOfTheShardsOwn(t *testing.T) {
+	var addrs []string
+	for i := range 500 {
+		addrs = append(addrs, fmt.Sprint("h:", i))
+	}
+	topology := router.Even(addrs)
+	for shard := range addrs {
+		words := strings.Split(string(propagated(topology, shard)), "\r\n")
+		if at := topology.Shard(router.Slot([]byte(words[4]))); at != shard {
+			t.Fatalf("%q is of shard %d, want %d", words[4], at, shard)
+		}
 	}
 }
 
