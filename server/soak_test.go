@@ -313,12 +313,13 @@ func TestManyClientsShareFewConnections(t *testing.T) {
 		swapped, s.conflicts.Load(), s.pops.Load(), s.timeout.Load())
 	figure(t, "wrong, foreign or reordered replies %d, lost %d", s.wrong.count.Load(), s.lost.count.Load())
 	figure(t, "connected_clients of 3 nodes together at most %d, pipes at most %d, leases and idle at most %d", most.atNodes, most.pipes, most.leases)
-	if most.pipes > loops*3 {
+	const pipes = 2 * loops * 3 // on a busy machine a reply may be late enough for a second pipe
+	if most.pipes > pipes {
 		t.Errorf("%d pipes for %d loops and 3 nodes", most.pipes, loops)
 	}
 	// The nodes are asked a moment before berth is, one after the other, while leases come and go.
-	if limit := loops*3 + most.leases; float64(most.atNodes) > 1.05*float64(limit)+3 {
-		t.Errorf("nodes had %d connections, more than loops × nodes + leases = %d", most.atNodes, limit)
+	if limit := pipes + most.leases; float64(most.atNodes) > 1.05*float64(limit)+3 {
+		t.Errorf("nodes had %d connections, more than 2 × loops × nodes + leases = %d", most.atNodes, limit)
 	}
 
 	// Idle connections go, the least of them stay, nothing is left over.
