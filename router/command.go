@@ -10,11 +10,12 @@ const (
 	FanOut              // sent to every primary, the replies joined
 	Blocking            // on a lease until its reply, when it blocks as written (Blocks); otherwise like Shared
 	Pinned              // on a connection that keeps state for the client: a feed for subscriptions, a lease for MONITOR
+	Script              // as Shared; the proxy remembers the script, or sees to it that the node has it
 	Txn                 // MULTI EXEC DISCARD WATCH UNWATCH
 	Refused             // never forwarded; Refusal has the error
 )
 
-var wayNames = [...]string{"shared", "local", "split", "fanout", "blocking", "pinned", "txn", "refused"}
+var wayNames = [...]string{"shared", "local", "split", "fanout", "blocking", "pinned", "script", "txn", "refused"}
 
 func (w Way) String() string { return wayNames[w] }
 

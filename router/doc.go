@@ -4,7 +4,7 @@
 //
 //	args ──▶ Table.Lookup ──▶ *Command ──▶ CheckArity ──▶ Keys ──▶ Slot ──▶ Topology.Shard ──▶ an address
 //	             │                │
-//	             │                └─ Way: local, shared, split, fan-out, blocking, pinned, transaction, refused
+//	             │                └─ Way: local, shared, split, fan-out, blocking, pinned, script, transaction, refused
 //	             └─ commands.tbl (one row per command) + what a node's own COMMAND reply adds
 //
 // One row of commands.tbl describes a command: arity, flags, way of travel, how the parts of a

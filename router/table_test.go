@@ -53,12 +53,13 @@ func TestCommandsTravelTheirWay(t *testing.T) {
 	ways := map[Way]string{
 		Local: `ping echo hello auth select quit reset info time client|id client|setinfo client|no-touch client|tracking
 			command command|docs config|get config|set cluster|slots cluster|shards cluster|keyslot readonly readwrite asking acl|whoami wait`,
-		Shared: "get set eval fcall zunionstore sort publish spublish xadd object|encoding lolwut script|help hgetex vadd",
+		Shared: "get set fcall zunionstore sort publish spublish xadd object|encoding lolwut script|help hgetex vadd",
 		Split:  "mget mset del unlink exists touch",
 		FanOut: `dbsize keys flushall flushdb scan randomkey script|load script|exists script|flush script|kill
 			function|load function|delete pubsub|channels pubsub|numsub pubsub|numpat`,
 		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup",
 		Pinned:   "subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor",
+		Script:   "eval eval_ro evalsha evalsha_ro",
 		Txn:      "multi exec discard watch unwatch",
 		Refused: `sync psync replconf replicaof slaveof failover migrate shutdown module|load debug waitaof
 			restore-asking cluster|meet cluster|setslot himport`,

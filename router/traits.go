@@ -22,12 +22,17 @@ const (
 	ClusterOnly                        // a container that a standalone node refuses as a whole
 	Connection                         // a container of commands about the connection itself
 	Rules                              // changes what users may do
+	BySHA                              // names a script by the SHA1 of its body
+	LoadsScript                        // gives a script to the nodes
+	FindsScripts                       // asks whether the nodes have scripts
+	FlushesScripts                     // has the nodes forget all scripts
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts",
 }
 
 // Is reports whether the command has all of these traits.

@@ -73,7 +73,12 @@ func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken 
 		if cmd.Is(router.Rules) {
 			return s.changeRules(cmd, raw, args)
 		}
+		if cmd.Is(router.LoadsScript) || cmd.Is(router.FindsScripts) || cmd.Is(router.FlushesScripts) {
+			return s.manageScripts(cmd, raw, args)
+		}
 		return s.fanOut(cmd, raw, args)
+	case router.Script:
+		return s.runScript(cmd, raw, args)
 	case router.Blocking:
 		return s.block(cmd, raw, args)
 	case router.Pinned:

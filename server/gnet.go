@@ -70,6 +70,7 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	if l == nil {
 		l = newLoop(srv, el)
 		l.pipes.OnRefused = l.expel
+		l.pipes.OnLost = srv.scripts.lost
 		srv.loops[el] = l
 	}
 	return l

@@ -61,6 +61,7 @@ type loop struct {
 	scratch     []byte
 	keys        []int    // scratch of slotOf
 	splitter    splitter // cuts requests by slot, and joins the replies
+	scripts     scriptLoads
 
 	lanes *lane.Lanes // on which clients block together
 

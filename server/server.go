@@ -37,6 +37,7 @@ type server struct {
 	commands     atomic.Pointer[router.Table]
 	own          ownIndex
 	rights       rightsBook
+	scripts      *scriptBook
 	parseLimits  atomic.Pointer[parseLimits]
 
 	client    *gnet.Client
@@ -115,7 +116,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
-		poolSettings: pool.NewSettings(poolValues(cfg)),
+		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts),
 	}
 	srv.heavy.seed = maphash.MakeSeed()
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)

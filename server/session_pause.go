@@ -12,6 +12,7 @@ import "slices"
 //	     ─▶ vetting      a node says whether the user may run a command ─▶ none
 //	     ─▶ blocked      a blocking command, or WAIT                    ─▶ none
 //	     ─▶ subscribing  confirmations of a SUBSCRIBE                   ─▶ none
+//	     ─▶ loading      a node is given a script that it lacks         ─▶ none
 //	     ─▶ splitting    the parts of a request with very many keys     ─▶ none
 //	     ─▶ gated        CLIENT PAUSE                                   ─▶ none
 //
@@ -30,6 +31,7 @@ const (
 	pauseVetting           // until a node has said whether the user may run the current request
 	pauseBlocked           // until the reply to a blocking command
 	pauseSubscribing       // until the confirmations of a SUBSCRIBE have come
+	pauseLoading           // until a node has the scripts that the current request needs, or cannot be given them
 	pauseSplitting         // until all parts of a request with very many keys are sent
 	pauseGated             // until CLIENT PAUSE ends
 	pauseAssembling        // until EXEC's reply is put together
@@ -39,7 +41,7 @@ const (
 // pauseNone.
 var pauseMoves = [...][]pause{
 	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
-		pauseSplitting, pauseGated},
+		pauseLoading, pauseSplitting, pauseGated},
 	pauseDraining:   {pauseAssembling},
 	pauseAssembling: {pauseDraining},
 }

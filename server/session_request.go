@@ -119,6 +119,9 @@ func (r *request) done(reply []byte) {
 		return
 	}
 	if r.streams {
+		if e, ok := r.ends.(*evaluation); ok {
+			e.accepted(r)
+		}
 		s.learn(clientWindow)
 		l.stats.Answered(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
 	} else {

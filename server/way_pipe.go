@@ -68,7 +68,9 @@ func (r *request) resend(sent []byte) bool {
 	if text != "" {
 		return false
 	}
-	return s.pipes.Shard(t, shard).Send(sent, r.replies(), r) == nil
+	to := s.pipes.Shard(t, shard)
+	r.sendScripts(to, sent)
+	return to.Send(sent, r.replies(), r) == nil
 }
 
 // slotOfRaw is the slot of a request from its bytes.

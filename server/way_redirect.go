@@ -53,6 +53,7 @@ func (r *request) redirect(reply, sent []byte) bool {
 		words = b.moved
 	}
 	if !isRedirect(words) {
+		r.doubtScript(reply, sent)
 		return false
 	}
 	return s.redirected(words, reply, sent, detour{
@@ -81,10 +82,13 @@ func slotOfRedirected(s *session, r *request, sent []byte) int {
 }
 
 // sendTo sends a request on the pipe to the node of a redirect.
-func (s *session) sendTo(to router.Redirect, request []byte, replies int, receiver backend.Receiver) *backend.LostError {
+func (s *session) sendTo(to router.Redirect, raw []byte, replies int, receiver backend.Receiver) *backend.LostError {
 	pipe := s.pipes.Node(to.Addr)
-	if to.Ask {
-		return pipe.SendAsking(request, replies, receiver)
+	if r, ok := receiver.(*request); ok {
+		r.sendScripts(pipe, raw)
 	}
-	return pipe.Send(request, replies, receiver)
+	if to.Ask {
+		return pipe.SendAsking(raw, replies, receiver)
+	}
+	return pipe.Send(raw, replies, receiver)
 }

@@ -177,6 +177,7 @@ func (st *stay) blocks(r *request) bool { return st.s.pause == pauseBlocked && s
 // redirect follows a redirect of a request that is no transaction.
 func (st *stay) redirect(r *request, reply []byte) bool {
 	if !isRedirect(reply) {
+		r.doubtScript(reply, r.sent)
 		return false
 	}
 	return st.s.redirected(reply, reply, r.sent, detour{

@@ -23,6 +23,9 @@ type transaction struct {
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
 	rules  bool   // one of them changes what users may do
 	locals []ownInExec
+
+	scripts []scriptSHA // what its EVALSHAs name
+	flushes bool        // one of them has the node forget all scripts
 }
 
 // blob is a transaction on its way: MULTI, sent requests, EXEC. The node answers sent+2 times and
@@ -37,6 +40,8 @@ type blob struct {
 	moved   []byte // the first redirection among the queued replies: nothing was executed
 	own     []ownInExec
 	held    int // bytes that berth holds for them
+	scripts []scriptSHA
+	flushes bool
 }
 
 var (
@@ -71,6 +76,7 @@ func (b *blob) end(r *request, reply []byte) {
 	if b.rules && reply[0] == '*' {
 		r.s.loop.srv.rights.forget()
 	}
+	b.seeScripts(r.s.loop.srv.scripts, reply)
 	b.assemble(r, reply)
 }
 
@@ -167,6 +173,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 			t.sent++
 		}
 		t.rules = t.rules || cmd.Is(router.Rules)
+		t.noteScript(cmd, args)
 	}
 	return s.say(cmd, "QUEUED")
 }
@@ -201,6 +208,9 @@ func (s *session) exec(cmd *router.Command) bool {
 	if text != "" {
 		s.endTransaction()
 		return s.sayError(cmd, text)
+	}
+	if !s.haveScripts(topology.Shards()[shard].Primary, t.scripts...) {
+		return false
 	}
 	if len(t.bytes) > maxOnPipe || t.turns || s.tracking != nil {
 		return s.execApart(cmd, topology, shard)
@@ -256,6 +266,9 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	if st.lease == nil { // the WATCH was redirected
 		return s.hold(pauseLeasing)
 	}
+	if !s.haveScripts(st.addr, t.scripts...) {
+		return false
+	}
 	if st.owesWatch() { // it may be redirected yet, and EXEC must not come before it
 		return s.hold(pauseDraining)
 	}
@@ -275,7 +288,8 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 }
 
 func (t *transaction) blob() *blob {
-	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals, held: t.held}
+	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals, held: t.held,
+		scripts: t.scripts, flushes: t.flushes}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

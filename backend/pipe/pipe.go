@@ -355,6 +355,9 @@ func (p *Pipe) lost(err error) {
 		ps.stats.DialErrors++
 	}
 	ps.stats.Lost++
+	if worked && ps.OnLost != nil && p.set.identity.RESP > 0 {
+		ps.OnLost(p.Addr())
+	}
 
 	// Receivers may send again at once, into the fresh queue.
 	queue, unsent, expired := p.owed, p.unsent, p.expired

@@ -13,6 +13,10 @@ type Pipes struct {
 	// the set's pipes is connected. nil: it does not matter.
 	OnRefused func(set *Set, why *backend.LostError)
 
+	// OnLost is called when a connection that carried commands of clients has ended, before what it owes
+	// is lost. nil: it does not matter.
+	OnLost func(addr string)
+
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
