@@ -94,6 +94,11 @@ async function scripts(r, tag) {
   await assert.rejects(r.evalsha("0".repeat(40), 1, k), /NOSCRIPT/);
   r.defineCommand("add", { numberOfKeys: 1, lua: lua + " never loaded" }); // EVALSHA, then EVAL after NOSCRIPT
   assert.equal(await r.add(k, 2), 7);
+  const others = numbers(8).map((i) => key(`${tag}:script${i}`)); // on all nodes
+  const pipeline = r.pipeline();
+  for (const other of others) pipeline.add(other, 3);
+  assert.deepEqual(await pipeline.exec(), others.map(() => [null, 3]));
+  for (const other of others) assert.deepEqual(await r.multi().add(other, 4).evalsha(sha, 1, other, 5).exec(), [[null, 7], [null, 12]]);
   const { name, call, code } = library(tag);
   assert.equal(await r.function("LOAD", "REPLACE", code), name);
   for (const i of numbers(8)) assert.equal(await r.fcall(call, 1, key(`${tag}:f${i}`), i), i);

@@ -133,6 +133,11 @@ def scripts(r, tag):
     # A Script sends EVALSHA, and loads itself after NOSCRIPT.
     script = r.register_script(text + " never loaded before")
     expect(script(keys=[k], args=[2]), 7, "a Script object")
+    for i in range(8):  # on all nodes
+        with r.pipeline(transaction=i % 2 == 0) as p:
+            script(keys=[key(f"{tag}:script{i}")], args=[3], client=p)
+            p.evalsha(sha, 1, key(f"{tag}:script{i}"), 4)
+            expect(p.execute(), [3, 7], "EVALSHA in a pipeline")
 
 
 def functions(r, tag):
