@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -305,27 +306,61 @@ func (r *request) doubtScript(reply, sent []byte) {
 	}
 }
 
-// noteScript notes what a queued request has to do with scripts.
-func (t *transaction) noteScript(cmd *router.Command, args [][]byte) {
+// evalInExec is a queued EVAL of a script that is not known yet.
+type evalInExec struct {
+	at    int // its place among the requests that the node gets
+	body  []byte
+	epoch int64
+}
+
+// maxEvalPlace bounds how many of EXEC's replies are looked through for those of EVALs.
+const maxEvalPlace = 1 << 10
+
+// noteScript notes what the next queued request has to do with scripts.
+func (t *transaction) noteScript(book *scriptBook, cmd *router.Command, args [][]byte) {
 	switch {
 	case cmd.Is(router.BySHA):
 		if sha, ok := parseSHA(args[1]); ok && !slices.Contains(t.scripts[max(0, len(t.scripts)-8):], sha) {
 			t.scripts = append(t.scripts, sha)
+		}
+	case cmd.Way == router.Script && t.sent < maxEvalPlace && len(args[1]) <= maxScript:
+		if sc, _ := book.same(args[1], ""); sc == nil {
+			t.evals = append(t.evals, evalInExec{t.sent, bytes.Clone(args[1]), book.epoch()})
+			t.held += len(args[1])
 		}
 	case cmd.Is(router.FlushesScripts):
 		t.flushes = true
 	}
 }
 
-// seeScripts learns from EXEC's reply.
-func (b *blob) seeScripts(book *scriptBook, reply []byte) {
-	if b.flushes && reply[0] == '*' {
-		book.forget()
+// learnScripts learns from EXEC's reply.
+func (b *blob) learnScripts(book *scriptBook, reply []byte) {
+	if reply[0] != '*' {
+		return
 	}
 	if len(b.scripts) > 0 && bytes.Contains(reply, noScript) {
 		for _, sha := range b.scripts {
 			book.doubt(sha)
 		}
+	}
+	if b.flushes {
+		book.forget()
+		return
+	}
+	rest := reply[bytes.IndexByte(reply, '\n')+1:]
+	for at := 0; len(b.evals) > 0; at++ {
+		var scanner codec.ReplyScanner
+		n, err := scanner.Scan(rest)
+		if err != nil || n == 0 { // EXEC has answered nil
+			return
+		}
+		if e := b.evals[0]; e.at == at {
+			if rest[0] != '-' {
+				book.accept(e.body, e.epoch)
+			}
+			b.evals = b.evals[1:]
+		}
+		rest = rest[n:]
 	}
 }
 

@@ -104,6 +104,45 @@ func TestTransactionFindsAScriptThatAnotherNodeHasRun(t *testing.T) {
 	}
 }
 
+func TestScriptOfATransactionRunsOnAllNodes(t *testing.T) {
+	cluster := sharedCluster(t)
+	b := startBerth(t, clusterURL(cluster))
+	keys := keysOfNodes(cluster, unique("eval"))
+	body, sha := newScript("{1, {2}}")
+	wrong, wrongSHA := newScript("redis.call('get')")
+	c := dial(t, b.Addr())
+	for _, args := range [][]any{
+		{"MULTI"}, {"SET", keys[0], 1}, {"PING"}, {"EVAL", wrong, 1, keys[0]}, {"EVAL", body, 1, keys[0]}, {"EXEC"},
+		{"EVALSHA", sha, 1, keys[1]}, {"EVALSHA", sha, 1, keys[2]}, {"EVALSHA", wrongSHA, 1, keys[1]},
+	} {
+		c.Send(args...)
+	}
+	for range 5 {
+		c.Recv()
+	}
+	if got := fmt.Sprint(c.Recv()); !strings.HasPrefix(got, "[OK PONG ERR ") || !strings.HasSuffix(got, " [1 [2]]]") {
+		t.Errorf("EXEC: %s", got)
+	}
+	wantReply(t, "EVALSHA", c.Recv(), "[1 [2]]")
+	wantReply(t, "EVALSHA", c.Recv(), "[1 [2]]")
+	wantReply(t, "EVALSHA of a script that failed", c.Recv(), errNoScript)
+}
+
+func TestNodeThatWasRestartedIsGivenItsScripts(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	body, sha := newScript("redis.call('get', KEYS[1])")
+	c.Do("EVAL", body, 1, "k")
+	wantReply(t, "EVALSHA", c.Do("EVALSHA", sha, 1, "k"), 2)
+	if calls := node.Do(t, "INFO", "commandstats"); strings.Contains(fmt.Sprint(calls), "script|load") {
+		t.Error("a node was sent a script that it has run")
+	}
+	node.Restart(t)
+	eventually(t, "berth to reach the node", func() bool { return c.Do("SET", "k", 0) == "OK" })
+	wantReply(t, "EVALSHA", c.Do("EVALSHA", sha, 1, "k"), 1)
+}
+
 // A script chooses the words of its errors.
 func TestScriptThatSaysNoScriptRunsOnce(t *testing.T) {
 	cluster := sharedCluster(t)

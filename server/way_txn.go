@@ -24,8 +24,9 @@ type transaction struct {
 	rules  bool   // one of them changes what users may do
 	locals []ownInExec
 
-	scripts []scriptSHA // what its EVALSHAs name
-	flushes bool        // one of them has the node forget all scripts
+	scripts []scriptSHA  // what its EVALSHAs name
+	evals   []evalInExec // its EVALs of unknown scripts
+	flushes bool         // one of them has the node forget all scripts
 }
 
 // blob is a transaction on its way: MULTI, sent requests, EXEC. The node answers sent+2 times and
@@ -41,6 +42,7 @@ type blob struct {
 	own     []ownInExec
 	held    int // bytes that berth holds for them
 	scripts []scriptSHA
+	evals   []evalInExec
 	flushes bool
 }
 
@@ -76,12 +78,12 @@ func (b *blob) end(r *request, reply []byte) {
 	if b.rules && reply[0] == '*' {
 		r.s.loop.srv.rights.forget()
 	}
-	b.seeScripts(r.s.loop.srv.scripts, reply)
+	b.learnScripts(r.s.loop.srv.scripts, reply)
 	b.assemble(r, reply)
 }
 
 // whole reports whether EXEC's reply has to be looked at.
-func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 }
+func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 }
 
 // again makes the transaction ready to be sent again.
 func (b *blob) again() bool {
@@ -166,6 +168,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 	}
 	if !t.spoilt { // otherwise nothing of it will run
+		t.noteScript(s.loop.srv.scripts, cmd, args)
 		t.bytes = append(t.bytes, raw...)
 		s.grew(len(raw))
 		t.n++
@@ -173,7 +176,6 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 			t.sent++
 		}
 		t.rules = t.rules || cmd.Is(router.Rules)
-		t.noteScript(cmd, args)
 	}
 	return s.say(cmd, "QUEUED")
 }
@@ -289,7 +291,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 
 func (t *transaction) blob() *blob {
 	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals, held: t.held,
-		scripts: t.scripts, flushes: t.flushes}
+		scripts: t.scripts, evals: t.evals, flushes: t.flushes}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

@@ -50,9 +50,9 @@ func (s *session) hasPartIn(cmd *router.Command) bool {
 
 // pauseForExec has no further request taken until a transaction's reply, if berth has a part in it:
 // what it runs may change what requests mean, and a node may have to be asked whether the user may
-// run it.
+// run it. An EVALSHA after it may need a script of its EVALs.
 func (s *session) pauseForExec(b *blob) {
-	if len(b.own) > 0 {
+	if len(b.own) > 0 || len(b.evals) > 0 {
 		s.pauseFor(pauseDraining)
 	}
 }
