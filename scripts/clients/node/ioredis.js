@@ -1,4 +1,5 @@
 // Checks ioredis, as a single client and as a cluster client.
+import { createHash } from "node:crypto";
 import Redis from "ioredis";
 import { assert, berth, blocked, eventually, key, large, library, main, numbers } from "./berth.js";
 
@@ -98,7 +99,12 @@ async function scripts(r, tag) {
   const pipeline = r.pipeline();
   for (const other of others) pipeline.add(other, 3);
   assert.deepEqual(await pipeline.exec(), others.map(() => [null, 3]));
-  for (const other of others) assert.deepEqual(await r.multi().add(other, 4).evalsha(sha, 1, other, 5).exec(), [[null, 7], [null, 12]]);
+  const once = lua + " evaluated once";
+  assert.equal(await r.eval(once, 1, k, 1), 8);
+  const onceSHA = createHash("sha1").update(once).digest("hex");
+  for (const other of others) {
+    assert.deepEqual(await r.multi().add(other, 4).evalsha(onceSHA, 1, other, 5).exec(), [[null, 7], [null, 12]]);
+  }
   const { name, call, code } = library(tag);
   assert.equal(await r.function("LOAD", "REPLACE", code), name);
   for (const i of numbers(8)) assert.equal(await r.fcall(call, 1, key(`${tag}:f${i}`), i), i);

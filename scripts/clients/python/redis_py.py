@@ -1,5 +1,6 @@
 """Checks redis-py's plain client, and with a Cluster also its RedisCluster."""
 
+import hashlib
 import logging
 
 import redis
@@ -133,10 +134,13 @@ def scripts(r, tag):
     # A Script sends EVALSHA, and loads itself after NOSCRIPT.
     script = r.register_script(text + " never loaded before")
     expect(script(keys=[k], args=[2]), 7, "a Script object")
+    once = text + " evaluated once"
+    expect(r.eval(once, 1, k, 1), 8, "EVAL")
+    once_sha = hashlib.sha1(once.encode()).hexdigest()
     for i in range(8):  # on all nodes
         with r.pipeline(transaction=i % 2 == 0) as p:
             script(keys=[key(f"{tag}:script{i}")], args=[3], client=p)
-            p.evalsha(sha, 1, key(f"{tag}:script{i}"), 4)
+            p.evalsha(once_sha, 1, key(f"{tag}:script{i}"), 4)
             expect(p.execute(), [3, 7], "EVALSHA in a pipeline")
 
 
