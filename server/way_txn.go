@@ -17,7 +17,7 @@ type transaction struct {
 	n      int    // queued requests
 	sent   int    // those of them that are in bytes
 	kept   int    // bytes of the others
-	held   int    // bytes that berth holds for those in which it has a part
+	held   int    // bytes that berth holds for those in which it has a part, and for evals
 	slot   int    // of all their keys; noSlot, manySlots
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
@@ -40,7 +40,7 @@ type blob struct {
 	rules   bool   // changes what users may do
 	moved   []byte // the first redirection among the queued replies: nothing was executed
 	own     []ownInExec
-	held    int // bytes that berth holds for them
+	held    int // bytes that berth holds for them and for evals
 	scripts []scriptSHA
 	evals   []evalInExec
 	flushes bool
@@ -83,7 +83,7 @@ func (b *blob) end(r *request, reply []byte) {
 }
 
 // whole reports whether EXEC's reply has to be looked at.
-func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 }
+func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 || b.flushes }
 
 // again makes the transaction ready to be sent again.
 func (b *blob) again() bool {
