@@ -5,8 +5,8 @@ import "github.com/berth-proxy/berth/router"
 // NoSlot stands for the slot of a command without keys.
 const NoSlot = -1
 
-// ShardOf returns the shard that serves a slot. For NoSlot it is one of all shards, chosen by the
-// client's number. ok is false if no shard is known.
+// ShardOf returns the shard to which a request with this slot goes. For NoSlot it is one of all
+// shards, chosen by the client's number. ok is false if no shard is known.
 func ShardOf(t *router.Topology, slot int, client int64) (shard int, ok bool) {
 	shards := len(t.Shards())
 	switch {
@@ -15,6 +15,5 @@ func ShardOf(t *router.Topology, slot int, client int64) (shard int, ok bool) {
 	case slot == NoSlot:
 		return int(client % int64(shards)), true
 	}
-	shard = t.Shard(uint16(slot))
-	return shard, shard >= 0
+	return t.Home(uint16(slot)), true
 }

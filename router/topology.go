@@ -60,6 +60,17 @@ func Even(addrs []string) *Topology {
 // usable does.
 func (t *Topology) Shard(slot uint16) int { return int(t.owner[slot&(Slots-1)]) }
 
+// Home returns the shard to which a request with this slot goes: the owner's. When no owner is known
+// it is another one, whose node says who owns the slot now: a topology is older than any request. It
+// is -1 without shards.
+func (t *Topology) Home(slot uint16) int {
+	shard := t.Shard(slot)
+	if shard < 0 && len(t.shards) > 0 {
+		return int(slot) % len(t.shards)
+	}
+	return shard
+}
+
 // Primary returns the address of the slot's owner, "" when nobody usable owns it.
 func (t *Topology) Primary(slot uint16) string { return t.primary(t.owner[slot&(Slots-1)]) }
 

@@ -60,6 +60,24 @@ func TestAMovedSlotChangesACopyOnly(t *testing.T) {
 	}
 }
 
+func TestASlotWithoutAnOwnerHasAHomeThatIsAsked(t *testing.T) {
+	b := newTopologyBuilder()
+	if b.build().Home(7) != -1 {
+		t.Error("a topology without shards has a home for slot 7")
+	}
+	for i, addr := range []string{"a:1", "b:1"} {
+		if err := b.add(Shard{Primary: addr}, []slotRange{{i * 100, i*100 + 49}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	top := b.build()
+	for slot, want := range map[uint16]int{0: 0, 100: 1, 50: 0, 51: 1, 16383: 1} {
+		if got := top.Home(slot); got != want {
+			t.Errorf("slot %d has its home at %d, want %d", slot, got, want)
+		}
+	}
+}
+
 func TestChangesStayOneReadableLine(t *testing.T) {
 	before, after := Even([]string{"a:1"}), Even([]string{"a:1"})
 	for slot := uint16(0); slot < 400; slot += 2 {

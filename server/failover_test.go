@@ -271,6 +271,28 @@ func TestSlotThatNobodyServedIsServedSoonAfterSomebodyDoes(t *testing.T) {
 	eventually(t, "the slot to be served", func() bool { return c.Do("SET", "k", "1") == "OK" })
 }
 
+// What berth knows is older than the request: a node is asked, and says who serves the slot now.
+func TestSlotOfWhichBerthKnowsNoOwnerIsAskedFor(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
+	slot := router.Slot([]byte("k"))
+	for i := range 2 {
+		cluster.Node(i).Do(t, "CLUSTER", "DELSLOTS", slot)
+	}
+	clients := map[string]*redistest.Conn{}
+	for _, command := range []string{"SET k 1 → OK", "MSET k 1 other 2 → OK", "WATCH k → OK", "BLPOP none{k} 0.01 → <nil>"} {
+		clients[command] = dial(t, startBerth(t, clusterURL(cluster), "--topology-refresh-interval", "0").Addr())
+	}
+	cluster.Node(0).Do(t, "CLUSTER", "ADDSLOTS", slot)
+	eventually(t, "both nodes to know", func() bool {
+		text, _ := cluster.Node(1).Do(t, "GET", "k").(redistest.Error)
+		return strings.HasPrefix(string(text), "MOVED ")
+	})
+	for command, c := range clients {
+		script(t, c, command)
+	}
+}
+
 func TestReplicaTakesOverUnderLoad(t *testing.T) {
 	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 1, "--cluster-require-full-coverage", "no")

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"slices"
-
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -48,7 +46,7 @@ func (w *splitJob) slice() (done bool) {
 	if !w.find(&budget) {
 		return false
 	}
-	if w.sent == 0 && !w.served() {
+	if len(w.t.Shards()) == 0 {
 		w.refuse()
 		return true
 	}
@@ -83,11 +81,6 @@ func (w *splitJob) part(slot uint16) *part {
 		j.left++
 	}
 	return &j.parts[i]
-}
-
-// served reports whether nodes serve all slots.
-func (w *splitJob) served() bool {
-	return !slices.ContainsFunc(w.join.parts, func(p part) bool { return w.t.Shard(p.slot) < 0 })
 }
 
 // send sends parts. When enough parts of a long request are on their way, the job leaves the loop's
@@ -125,7 +118,7 @@ func (w *splitJob) enough() bool { return w.long && w.ahead() >= partsAhead }
 
 // put adds a part to what its shard gets next.
 func (w *splitJob) put(p *part) {
-	shard := w.t.Shard(p.slot)
+	shard := w.t.Home(p.slot)
 	next := &w.pieces[shard]
 	if len(next.bytes) > maxKeptBuf { // a long request is not in memory once more
 		w.flushShard(shard)
@@ -170,7 +163,7 @@ func (w *splitJob) flushShard(shard int) {
 	next.bytes, next.batch = next.bytes[:0], nil
 }
 
-// refuse answers a request with a key in a slot that no node serves.
+// refuse answers a request while no shard is known.
 func (w *splitJob) refuse() {
 	r, j, l := w.r, w.join, w.r.s.loop
 	l.splitter.dropJob(w)

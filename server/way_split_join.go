@@ -79,7 +79,7 @@ func (p *part) Lost(err *backend.LostError, sent []byte) {
 func (p *part) resend(sent []byte) bool {
 	s := p.join.r.s
 	t := s.loop.srv.nodes.Topology()
-	shard := t.Shard(p.slot)
+	shard := t.Home(p.slot)
 	if shard < 0 || s.closed || p.join.r.cmd.Way == router.FanOut {
 		return false
 	}

@@ -225,18 +225,20 @@ func (q *inquiry) checkStandalone() error {
 	return err
 }
 
-// askTopology asks which node owns which slot: by CLUSTER SHARDS, before Redis 7.0 by CLUSTER SLOTS.
+// askTopology asks which node owns which slot, by CLUSTER SLOTS, and which other nodes there are, by
+// CLUSTER NODES. CLUSTER SHARDS says both, but from Redis 7.2 to 8.0 it leaves out the slots of a shard
+// whose primary was replaced, for ever if it is dead: it is for a user who may not ask for the others.
 func (q *inquiry) askTopology() error {
 	state, err := q.Do("CLUSTER", "INFO")
 	if err != nil && !refused(err, "NOPERM") {
 		return err
 	}
 	q.found.stateOK = err != nil || infoFields(state.Text())["cluster_state"] == "ok"
-	parse, shards := router.ParseClusterShards, true
-	raw, err := q.DoRaw("CLUSTER", "SHARDS")
-	if refused(err, "ERR", "NOPERM") {
-		parse, shards = router.ParseClusterSlots, false
-		raw, err = q.DoRaw("CLUSTER", "SLOTS")
+	parse, shards := router.ParseClusterSlots, false
+	raw, err := q.DoRaw("CLUSTER", "SLOTS")
+	if refused(err, "NOPERM") {
+		parse, shards = router.ParseClusterShards, true
+		raw, err = q.DoRaw("CLUSTER", "SHARDS")
 	}
 	if err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -712,41 +711,72 @@ func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
 // A forged node must not end berth, and what it says of itself is not believed beyond the bounds.
 func TestForgedTopologyIsARoundThatFailed(t *testing.T) {
 	t.Parallel()
-	var forged atomic.Bool
-	shard := func(i int) string {
-		return fmt.Sprintf("*4\r\n$5\r\nslots\r\n*0\r\n$5\r\nnodes\r\n*1\r\n*4\r\n$8\r\nendpoint\r\n$%d\r\nh%d\r\n$4\r\nport\r\n:1\r\n",
-			1+len(strconv.Itoa(i)), i)
+	text := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+	for question, entry := range map[string]func(host string, to int) string{
+		"cluster slots": func(host string, to int) string {
+			return fmt.Sprintf("*3\r\n:0\r\n:%d\r\n*2\r\n%s:1\r\n", to, text(host))
+		},
+		"cluster shards": func(host string, to int) string {
+			return fmt.Sprintf("*4\r\n%s*2\r\n:0\r\n:%d\r\n%s*1\r\n*4\r\n%s%s%s:1\r\n",
+				text("slots"), to, text("nodes"), text("endpoint"), text(host), text("port"))
+		},
+	} {
+		t.Run(question, func(t *testing.T) {
+			var forged atomic.Bool
+			var many strings.Builder
+			for i := range 10_000 {
+				many.WriteString(entry(fmt.Sprint("h", i), 0))
+			}
+			s := startScriptedNode(t, func(command string) string {
+				switch {
+				case command == "ping":
+					return "+PONG\r\n"
+				case command == "info":
+					return bulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
+				case command == "cluster info":
+					return bulk("cluster_state:ok\r\n")
+				case command == question && forged.Load():
+					return "*10000\r\n" + many.String()
+				case command == question:
+					return "*1\r\n" + entry("127.0.0.1", 16383)
+				}
+				return "-NOPERM\r\n"
+			})
+			n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
+			before := n.Topology()
+			forged.Store(true)
+			n.Refresh()
+			redistest.Eventually(t, nodesPatience, "the forged round", func() bool { return n.Stats().Failures > 0 })
+			if err := n.Health().Err; !errors.Is(err, router.ErrNotTopology) {
+				t.Error(err)
+			}
+			if n.Topology() != before {
+				t.Errorf("the topology is %s", n.Topology())
+			}
+		})
 	}
-	var many strings.Builder
-	for i := range 10_000 {
-		many.WriteString(shard(i))
-	}
+}
+
+// From Redis 7.2 to 8.0 a shard whose primary was replaced is without slots in CLUSTER SHARDS, while CLUSTER SLOTS has them.
+func TestSlotsThatOneAnswerLeavesOutAreServed(t *testing.T) {
+	t.Parallel()
 	s := startScriptedNode(t, func(command string) string {
 		switch command {
-		case "ping":
-			return "+PONG\r\n"
 		case "info":
-			return bulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
+			return bulk("redis_version:7.2.5\r\nredis_mode:cluster\r\n")
 		case "cluster info":
 			return bulk("cluster_state:ok\r\n")
 		case "cluster shards":
-			if forged.Load() {
-				return "*10000\r\n" + many.String()
-			}
-			return "*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*4\r\n$8\r\nendpoint\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n:1\r\n"
+			return "*1\r\n*4\r\n+slots\r\n*0\r\n+nodes\r\n*1\r\n*4\r\n+endpoint\r\n+127.0.0.1\r\n+port\r\n:7000\r\n"
+		case "cluster slots":
+			return "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n+127.0.0.1\r\n:7000\r\n"
+		case "cluster nodes":
+			return bulk("a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\n")
 		}
-		return "-ERR unknown command\r\n"
+		return "+PONG\r\n"
 	})
-	n := connectNodes(t, "redis://"+s.addr(), quickRounds(time.Hour))
-	before := n.Topology()
-	forged.Store(true)
-	n.Refresh()
-	redistest.Eventually(t, nodesPatience, "the forged round", func() bool { return n.Stats().Failures > 0 })
-	if err := n.Health().Err; !errors.Is(err, router.ErrNotTopology) {
-		t.Error(err)
-	}
-	if n.Topology() != before {
-		t.Errorf("the topology is %s", n.Topology())
+	if n := connectNodes(t, "redis://"+s.addr(), Options{}); n.Topology().Primary(16383) != "127.0.0.1:7000" {
+		t.Errorf("%s", n.Topology())
 	}
 }
 

@@ -204,7 +204,7 @@ func (n *Nodes) adopt(found *finding) {
 	switch {
 	case found.blind:
 		complaint = "berth may not ask the node what it is; clients must give their own passwords, and if it is a cluster " +
-			"berth needs a user that may run INFO and CLUSTER SHARDS"
+			"berth needs a user that may run INFO, CLUSTER SLOTS and CLUSTER NODES"
 	case found.info.Kind == Standalone && found.info.Role == "slave":
 		complaint = "the node is a replica: it will refuse to write"
 	case !found.stateOK:
