@@ -131,7 +131,7 @@ func (k *checker) hear(conn *redistest.Conn, want string, args ...any) error {
 		return nil
 	case text == "[invalidate <nil>]": // a client that tracks over a Cluster may be told to forget all
 		return k.hear(conn, want, args...)
-	case strings.HasPrefix(text, "TRYAGAIN berth: it cannot be asked"):
+	case strings.Contains(text, "TRYAGAIN berth: it cannot be asked"): // also as the reason of an EXECABORT
 		return errAskedInVain
 	}
 	k.c.wrong.add("checker %s (%s) round %d: %.200q got %.200q (%d bytes), want %.200q (%d bytes)", k.prefix, k.user.name, k.round, args,
