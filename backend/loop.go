@@ -50,4 +50,5 @@ func (s *LinkSettings) DialTimeout() time.Duration { return time.Duration(s.dial
 type Places interface {
 	Topology() *router.Topology
 	Refresh() // asks the nodes for the topology again, soon
+	Lost()    // is Refresh after a connection was lost or refused: another node may be taking over
 }

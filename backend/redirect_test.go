@@ -14,6 +14,7 @@ type cluster struct {
 
 func (c *cluster) Topology() *router.Topology { return c.topology }
 func (c *cluster) Refresh()                   { c.asked = true }
+func (c *cluster) Lost()                      { c.asked = true }
 
 func TestRedirectIsFollowedToTheKnownNodeThatItNames(t *testing.T) {
 	const first, second, third, most = "10.0.0.1:7000", "10.0.0.2:7001", "10.0.0.3:7000", 5

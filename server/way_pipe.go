@@ -45,7 +45,7 @@ func (r *request) deliver(reply []byte) {
 // same client is unanswered, since the read would see it although it was asked before. Everything
 // else may have been executed, and the client is told so.
 func (r *request) Lost(err *backend.LostError, sent []byte) {
-	r.s.loop.srv.nodes.Refresh() // the node may have been replaced
+	r.s.loop.srv.nodes.Lost()
 	if r.streams {
 		r.lost(err)
 		return

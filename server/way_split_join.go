@@ -63,7 +63,7 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 // writes, other parts may have been executed: clients must not send the command again on their own.
 func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
-	r.s.loop.srv.nodes.Refresh()
+	r.s.loop.srv.nodes.Lost()
 	if !err.Sent && err.Refusal == "" && p.hops == 0 && p.resend(sent) {
 		return
 	}

@@ -241,6 +241,7 @@ func (st *stay) resend(r *request) {
 // LeaseLost says that the connection is gone, and with it all that it owed.
 func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	s := st.s
+	s.loop.srv.nodes.Lost()
 	tracks := st.tracks()
 	owed := st.lose()
 	if tracks {

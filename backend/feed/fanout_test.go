@@ -42,6 +42,7 @@ type onePlace struct{ t *router.Topology }
 
 func (p onePlace) Topology() *router.Topology { return p.t }
 func (onePlace) Refresh()                     {}
+func (onePlace) Lost()                        {}
 
 // upFeed returns a feed whose link is up, without a socket.
 func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {

@@ -101,6 +101,7 @@ func (p *fakePlaces) moved(t *testing.T, slot uint16, owner, others *looptest.No
 	p.t = topology
 }
 func (p *fakePlaces) Refresh() {}
+func (p *fakePlaces) Lost()    {}
 
 // feedLoop is a loop with feeds.
 type feedLoop struct {

@@ -412,7 +412,7 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 			}
 		}
 	}
-	s.feeds.nodes.Refresh()
+	s.feeds.nodes.Lost()
 	if again {
 		s.restore()
 	}

@@ -142,7 +142,7 @@ func loginRefused(err error) bool {
 func (ln *lane) failed(text string) {
 	g := ln.g
 	if ln.trouble != 0 && time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
-		g.ls.shared.Nodes.Refresh()
+		g.ls.shared.Nodes.Lost()
 		ln.rest()
 		return
 	}
@@ -314,7 +314,7 @@ func (ln *lane) LeaseLost(_ *pool.Lease, err error) {
 	waited := time.Duration(g.ls.loop.Now() - ln.sentAt)
 	ln.calm(waited)
 	doubt := lost.Begun || lost.Sent && waited < Doubt
-	g.ls.shared.Nodes.Refresh()
+	g.ls.shared.Nodes.Lost()
 	switch {
 	case ln.state == leaving:
 		ln.unblock.stop()

@@ -36,6 +36,8 @@ type Nodes struct {
 	info     atomic.Pointer[Info]
 	health   atomic.Pointer[Health]
 	demands  atomic.Bool // see AuthRequired
+	lost     instant     // the latest call of Lost
+	trouble  instant     // the latest change, or the first of the calls of Lost that came less than takeover after each other
 	onChange atomic.Pointer[func(old, new *router.Topology)]
 	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
 	stats    counters
@@ -68,8 +70,11 @@ type Options struct {
 const (
 	// refreshGap is the least time between two rounds that find no change.
 	refreshGap = time.Second
-	// changing is for how many gaps after a change the next one is looked for sooner.
-	changing = 3
+	// changing is for how many gaps after a change, or after a loss, the next change is looked for sooner.
+	changing = 3 // longer than pipes back off, so that a node that is wanted stays lost until it answers
+	// takeover is for how many gaps after the first of several losses the next owner is looked for
+	// sooner. Nodes with Redis' own settings call another one dead after 15 s, and then elect.
+	takeover = 30
 )
 
 // Health is how the latest round went.
@@ -188,9 +193,30 @@ func (n *Nodes) SetTopologyInterval(d time.Duration) {
 }
 
 // Refresh asks for a round and returns at once. However often it is called, there is one round at a
-// time, and rounds begin at least a second apart, or a tenth of that while rounds find changes. A
-// call during a round leads to one more round.
+// time, and rounds begin at least a second apart, or a tenth of that while rounds find changes or
+// after Lost. A call during a round leads to one more round.
 func (n *Nodes) Refresh() { offer(n.refreshWanted) }
+
+// Lost is Refresh after a connection to a node was lost or refused. In a Cluster another node may be
+// taking over, so rounds follow each other as closely as while they find changes. They do so for a
+// while only: a node that stays dead must not cost the others ten rounds a second for ever.
+func (n *Nodes) Lost() {
+	if !n.lost.within(takeover * n.gap) {
+		n.trouble.set()
+	}
+	n.lost.set()
+	n.Refresh()
+}
+
+// instant is a time that any goroutine may set.
+type instant struct{ nanoseconds atomic.Int64 } // unix; 0: never
+
+func (i *instant) set() { i.nanoseconds.Store(time.Now().UnixNano()) }
+
+// within reports whether the time was set no longer than d ago.
+func (i *instant) within(d time.Duration) bool {
+	return time.Since(time.Unix(0, i.nanoseconds.Load())) < d
+}
 
 // Suspect is called when a node has not answered for long. In a Cluster another node may know that it
 // was replaced, so Suspect asks for a round. Sentinels report a replaced primary by themselves. A

@@ -708,6 +708,61 @@ func TestOnlyAClusterIsAskedWhenANodeIsSilent(t *testing.T) {
 	}
 }
 
+// One loss is enough: requests for a node that is away wait, and ask for no more rounds.
+func TestALossIsFollowedByRoundsUntilAnotherNodeMayHaveTakenOver(t *testing.T) {
+	t.Parallel()
+	s := startScriptedNode(t, func(command string) string {
+		switch command {
+		case "info":
+			return bulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
+		case "cluster info":
+			return bulk("cluster_state:ok\r\n")
+		case "cluster slots":
+			return "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n+127.0.0.1\r\n:7000\r\n"
+		case "cluster nodes":
+			return bulk("a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\n")
+		}
+		return "+PONG\r\n"
+	})
+	settings := &Settings{}
+	settings.SetTopologyInterval(time.Hour)
+	n := connectNodes(t, "redis://"+s.addr(), Options{Settings: settings})
+	before := len(s.rounds())
+	n.Lost()
+	redistest.Eventually(t, nodesPatience, "three rounds more", func() bool { return len(s.rounds()) >= before+3 })
+}
+
+func TestLossesHurryRoundsForAWhileOnly(t *testing.T) {
+	t.Parallel()
+	const gap = time.Second
+	for _, test := range []struct {
+		kind         Kind
+		lost, before time.Duration // how long ago the latest loss was, and the first one or a change
+		awaits       bool
+	}{
+		{Cluster, 0, 0, true},
+		{Cluster, 2 * gap, 20 * gap, true},
+		{Cluster, 4 * gap, 4 * gap, false},
+		{Cluster, 0, 31 * gap, false},
+		{Standalone, 0, 0, false},
+	} {
+		n := newNodes(Target{}, &Settings{}, gap)
+		n.info.Store(&Info{Kind: test.kind})
+		n.lost.nanoseconds.Store(time.Now().Add(-test.lost).UnixNano())
+		n.trouble.nanoseconds.Store(time.Now().Add(-test.before).UnixNano())
+		if got := n.awaitsTakeover(); got != test.awaits {
+			t.Errorf("%+v: %v", test, got)
+		}
+		if n.Lost(); n.trouble.within(gap/2) != (test.before == 0) { // it goes on, or else it would never end
+			t.Errorf("%+v: the next loss begins another trouble", test)
+		}
+	}
+	n := newNodes(Target{}, &Settings{}, gap)
+	if n.Lost(); !n.trouble.within(gap / 2) {
+		t.Error("the first loss begins no trouble")
+	}
+}
+
 // A forged node must not end berth, and what it says of itself is not believed beyond the bounds.
 func TestForgedTopologyIsARoundThatFailed(t *testing.T) {
 	t.Parallel()

@@ -45,7 +45,7 @@ func (n *Nodes) pause() time.Duration {
 	if n.backOff > 0 {
 		return max(n.backOff, n.shortest())
 	}
-	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots { // a failover is under way, perhaps
+	if n.Info().Kind == Cluster && n.Topology().Served() < router.Slots || n.awaitsTakeover() {
 		return n.shortest()
 	}
 	interval := n.settings.TopologyInterval()
@@ -61,10 +61,16 @@ func (n *Nodes) shortest() time.Duration {
 	switch {
 	case n.Health().At.IsZero():
 		return n.backOff
-	case time.Since(n.changedAt) < changing*n.gap:
+	case time.Since(n.changedAt) < changing*n.gap, n.awaitsTakeover():
 		return n.gap / 10
 	}
 	return n.gap
+}
+
+// awaitsTakeover reports whether another node of the Cluster may be taking over from one that was
+// lost. Nodes do not announce it, and requests for the lost one wait while its pipe backs off.
+func (n *Nodes) awaitsTakeover() bool {
+	return n.Info().Kind == Cluster && n.lost.within(changing*n.gap) && n.trouble.within(takeover*n.gap)
 }
 
 // round asks for the topology, and logs and announces the outcome.
@@ -129,6 +135,7 @@ func (n *Nodes) announce() {
 		return
 	}
 	n.announced, n.changedAt = now, time.Now()
+	n.trouble.set() // who is lost next is replaced as soon
 	n.stats.changes.Add(1)
 	slog.Info("topology changed", "change", old.Changes(now), "now", now)
 	if f := n.onChange.Load(); f != nil {
