@@ -119,6 +119,8 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 	switch {
 	case err == nil:
 		ln.arm()
+	case errors.Is(err, pool.ErrClosed) && ln.moved():
+		ln.attach()
 	case g.serving() > 1: // the others do without it
 		g.width = max(1, g.serving()-1)
 		ln.end()
@@ -129,6 +131,13 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 		ln.failed(g.ls.shared.NoLease(ln.addr, err))
 	}
 	g.adjust()
+}
+
+// moved reports whether another node owns the slot by now.
+func (ln *lane) moved() bool {
+	t := ln.g.ls.shared.Nodes.Topology()
+	shard, ok := backend.ShardOf(t, ln.g.slot, ln.g.client)
+	return ok && ln.addr != t.Shards()[shard].Primary
 }
 
 // loginRefused reports whether there is no lease because the node accepts no password of the user's.
@@ -259,6 +268,9 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 		ln.target, ln.ask = to.Addr, to.Ask
 		ln.attach()
 		return true
+	}
+	if bytes.HasPrefix(reply, demoted) {
+		ln.lease.Mark(pool.DirtOther) // the node closes the connection: no other client may get it
 	}
 	if how == backend.UnknownNode || bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
 		if ln.trouble == 0 || time.Duration(g.ls.loop.Now()-ln.trouble) < trust {

@@ -2,7 +2,9 @@ package lane
 
 import (
 	"fmt"
+	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +21,21 @@ import (
 type homeLoop struct {
 	*looptest.Loop
 	pipes *pipe.Pipes
+	inbox *pool.Inbox
 }
 
 func (l homeLoop) Pipes() *pipe.Pipes { return l.pipes }
-func (l homeLoop) Inbox() *pool.Inbox { return nil }
+func (l homeLoop) Inbox() *pool.Inbox { return l.inbox }
+
+// places are nodes that own the slots evenly, until the test says otherwise.
+type places struct {
+	topology atomic.Pointer[router.Topology]
+}
+
+func (p *places) Topology() *router.Topology { return p.topology.Load() }
+func (p *places) Refresh()                   {}
+func (p *places) Lost()                      {}
+func (p *places) are(addrs ...string)        { p.topology.Store(router.Even(addrs)) }
 
 // startLanes makes lanes that know the nodes behind a URL.
 func startLanes(t *testing.T, url string) (homeLoop, *Lanes) {
@@ -36,15 +49,95 @@ func startLanes(t *testing.T, url string) (homeLoop, *Lanes) {
 		t.Fatal(err)
 	}
 	t.Cleanup(behind.Close)
+	return startLanesOver(t, behind)
+}
+
+// startLanesOver makes lanes that find their nodes at the places, and lease at most one connection of each.
+func startLanesOver(t *testing.T, at backend.Places) (homeLoop, *Lanes) {
+	t.Helper()
 	loop := homeLoop{Loop: looptest.Start(t)}
+	loop.inbox = pool.NewInbox(func() { loop.Post(loop.inbox.Drain) })
 	loop.pipes = pipe.New(loop, loop.Set)
 	loop.Flush = append(loop.Flush, loop.pipes.Flush)
-	t.Cleanup(func() { loop.Do(loop.pipes.Close) })
+	values := pool.DefaultValues()
+	values.MaxTotal, values.BlockingShare, values.WaitTimeout = 1, 100, 0
 	shared := &Shared{
-		Nodes:    behind,
+		Nodes:    at,
+		Pools:    pool.NewPools(pool.NewSettings(values), &loop.Set.Logins),
 		Settings: func() Settings { return Settings{MaxLanes: 1, Share: true, MaxRedirects: 5} },
+		AsUser:   func(id backend.Identity) backend.Identity { return id },
+		NoLease:  func(_ string, err error) string { return err.Error() },
 	}
-	return loop, New(loop, shared, func(router.Redirect) {})
+	lanes := New(loop, shared, func(router.Redirect) {})
+	t.Cleanup(func() {
+		loop.Do(lanes.Close)
+		shared.Pools.Close()
+		loop.Do(loop.pipes.Close)
+	})
+	return loop, lanes
+}
+
+// blockedClient keeps the reply that its command got.
+type blockedClient chan string
+
+func (c blockedClient) Answer(reply []byte) { c <- string(reply) }
+
+// blpop has a client wait for an element of a list.
+func (ls *Lanes) blpop(t *testing.T, id int64, list string) blockedClient {
+	t.Helper()
+	args := [][]byte{[]byte("BLPOP"), []byte(list), []byte("0")}
+	cmd, err := router.Builtin().Lookup(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := make(blockedClient, 1)
+	ls.loop.(homeLoop).Do(func() {
+		ls.NewWaiter(Asker{Client: c, ID: id, Identity: backend.Identity{RESP: 2}, Slot: int(router.Slot(args[1]))}, cmd, args).Join()
+	})
+	return c
+}
+
+// acceptBlpop is the node's end of the lease on which a client waits for the list.
+func acceptBlpop(t *testing.T, n *looptest.Node, list string) *looptest.NodeConn {
+	t.Helper()
+	c := looptest.Accept(t, n)
+	c.Expect(t, "*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
+	c.Say(t, ":7\r\n")
+	c.Expect(t, "*3\r\n$5\r\nBLPOP\r\n$1\r\n"+list+"\r\n$1\r\n0\r\n")
+	return c
+}
+
+// A node that has become a replica closes the connections on which clients were blocked.
+func TestConnectionOfADemotedNodeIsNoOtherClients(t *testing.T) {
+	node, at := looptest.StartNode(t), &places{}
+	at.are(node.Addr())
+	_, lanes := startLanesOver(t, at)
+	client := lanes.blpop(t, 1, "q")
+	first := acceptBlpop(t, node, "q")
+	looptest.Accept(t, node) // the pipe on which the client can be unblocked
+	first.Say(t, "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n")
+	if b, err := first.R.ReadByte(); err != io.EOF {
+		t.Fatalf("the connection is used again: %q, %v", b, err)
+	}
+	acceptBlpop(t, node, "q").Say(t, "*2\r\n$1\r\nq\r\n$1\r\na\r\n")
+	if got := <-client; got != "*2\r\n$1\r\nq\r\n$1\r\na\r\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestClientThatWaitsForAConnectionFollowsItsSlot(t *testing.T) {
+	old, heir, at := looptest.StartNode(t), looptest.StartNode(t), &places{}
+	at.are(old.Addr())
+	_, lanes := startLanesOver(t, at)
+	lanes.blpop(t, 1, "q")
+	acceptBlpop(t, old, "q") // it has the only connection
+	client := lanes.blpop(t, 2, "r")
+	at.are(heir.Addr())
+	lanes.shared.Pools.Retain(at.Topology().Serves)
+	acceptBlpop(t, heir, "r").Say(t, "*2\r\n$1\r\nr\r\n$1\r\na\r\n")
+	if got := <-client; got != "*2\r\n$1\r\nr\r\n$1\r\na\r\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestOrphanGoesBackToWhereItsSlotHasMoved(t *testing.T) {

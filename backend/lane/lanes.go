@@ -149,14 +149,9 @@ func (ls *Lanes) Each(visit func(h Holding)) {
 // TopologyChanged takes lanes along whose slot belongs to another node now: the old one may be
 // beyond saying so.
 func (ls *Lanes) TopologyChanged() {
-	t := ls.shared.Nodes.Topology()
 	for _, g := range ls.groups {
-		shard, ok := backend.ShardOf(t, g.slot, g.client)
-		if !ok {
-			continue
-		}
 		for _, ln := range slices.Clone(g.lanes) {
-			if ln.state == armed && ln.addr != t.Shards()[shard].Primary {
+			if ln.state == armed && ln.moved() {
 				ln.stray = true
 				ln.leave()
 			}
