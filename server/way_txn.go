@@ -187,7 +187,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	switch {
 	case t == nil:
 		return s.sayError(cmd, "ERR EXEC without MULTI")
-	case t.slot == manySlots || !t.spoilt && watching && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
+	case t.slot == manySlots || !t.spoilt && watching && !st.broken && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
 		s.endTransaction()
 		return s.sayError(cmd, errCrossSlot)
 	case t.spoilt:

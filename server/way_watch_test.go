@@ -79,6 +79,18 @@ func TestWhatAClientDoesAfterItsWatchWasTakenBack(t *testing.T) {
 	}
 }
 
+// What was watched is lost, so any slot may be watched next: EXEC answers nil, whatever its slot.
+func TestExecOfAnotherSlotAfterAWatchWasLost(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, clusterURL(sharedCluster(t)), "--watch-max-idle", "20")
+	c := dial(t, b.Addr())
+	script(t, c, "WATCH {lost}k → OK")
+	eventually(t, "the WATCH to be taken back", func() bool { return b.leases().Leased == 0 })
+	b.set("watch-max-idle", "60000")
+	script(t, c, "WATCH {another}k → OK", "MULTI → OK", "SET {another}k 1 → QUEUED", "EXEC → <nil>",
+		"WATCH {another}k → OK", "MULTI → OK", "SET {another}k 1 → QUEUED", "EXEC → [OK]")
+}
+
 func TestWatchThatIsUsedIsNotTakenBack(t *testing.T) {
 	parallel(t)
 	b := oneLease(t, redistest.Start(t).Addr())
