@@ -268,6 +268,11 @@ func TestSlotThatNobodyServedIsServedSoonAfterSomebodyDoes(t *testing.T) {
 	if got := c.Do("SET", "k", "1"); got != redistest.Error("CLUSTERDOWN Hash slot not served") {
 		t.Fatalf("before: %v", got)
 	}
+	// Not even the keys are written that somebody serves.
+	if got := pipelined(c, "MSET other 1 k 1", "MGET other third", "DEL k other", "GET other"); fmt.Sprint(got) !=
+		"[CLUSTERDOWN Hash slot not served [<nil> <nil>] CLUSTERDOWN Hash slot not served <nil>]" {
+		t.Errorf("before: %v", got)
+	}
 	cluster.Node(owner).Do(t, "CLUSTER", "ADDSLOTS", slot)
 	eventually(t, "the slot to be served", func() bool { return c.Do("SET", "k", "1") == "OK" })
 }

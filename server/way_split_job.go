@@ -10,13 +10,17 @@ import (
 //
 //	find: the keys, and a part for each slot ─▶ send
 //
+// Parts of slots without a known owner go first, alone: if no node serves one of them, the request
+// does nothing at all.
+//
 // Owned by the loop. It is a job.
 type splitJob struct {
 	r      *request
 	t      *router.Topology
 	join   *join
 	words  wordReader // of the request; find goes on at the next word
-	long   bool       // more than longKeys keys
+	long   bool       // more than longKeys keys, or not all at once: the client's next request waits
+	asked  int        // parts of slots without a known owner, which are first
 	name   int        // where the bulk of the command's name begins in the request
 	ends   []int      // where the name ends in the request, and each key with the words that belong to it
 	parts  []int32    // by slot, in join.parts: the part of the slot, if the part has that slot
@@ -50,7 +54,32 @@ func (w *splitJob) slice() (done bool) {
 		w.refuse()
 		return true
 	}
+	if w.sent == 0 {
+		w.askFirst()
+	}
 	return w.send(&budget)
+}
+
+// askFirst puts parts of slots without a known owner before the others.
+func (w *splitJob) askFirst() {
+	parts := w.join.parts
+	w.asked = 0
+	for i := range parts {
+		if w.t.Shard(parts[i].slot) >= 0 {
+			continue
+		}
+		parts[i], parts[w.asked] = parts[w.asked], parts[i]
+		parts[i].index, parts[w.asked].index = i, w.asked
+		w.asked++
+	}
+	if w.asked == len(parts) {
+		w.asked = 0
+	}
+	if w.asked > 0 && !w.long {
+		w.long = true
+		w.words.raw = w.r.s.give(w.words.raw)
+		w.r.s.pauseFor(pauseSplitting)
+	}
 }
 
 // find gives keys to their parts. It reports whether it has found all. budget is how many keys the
@@ -92,6 +121,11 @@ func (w *splitJob) send(budget *int) (done bool) {
 			w.flush()
 			return false
 		}
+		if w.sent == w.asked && j.failed != noPart {
+			s.resumeFrom(pauseSplitting)
+			w.abandon()
+			return true
+		}
 		if w.enough() {
 			w.flush()
 			if w.enough() { // no: some were lost at once
@@ -114,7 +148,9 @@ func (w *splitJob) send(budget *int) (done bool) {
 func (w *splitJob) ahead() int { return w.sent - (len(w.join.parts) - w.join.left) }
 
 // enough reports whether no more parts may be on their way.
-func (w *splitJob) enough() bool { return w.long && w.ahead() >= partsAhead }
+func (w *splitJob) enough() bool {
+	return w.long && w.ahead() >= partsAhead || w.asked > 0 && w.sent == w.asked && w.ahead() > 0
+}
 
 // put adds a part to what its shard gets next.
 func (w *splitJob) put(p *part) {
@@ -173,7 +209,8 @@ func (w *splitJob) refuse() {
 	l.splitter.dropJoin(j)
 }
 
-// abandon ends the job of a client that is gone: parts that were not sent never will be.
+// abandon ends the job of a client that is gone, or of one that gets an error: parts that were not
+// sent never will be.
 func (w *splitJob) abandon() {
 	unsent := w.join.parts[w.sent:]
 	w.r.s.loop.splitter.dropJob(w)
