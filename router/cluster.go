@@ -67,6 +67,9 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 			}
 		}
 		if s.Primary == "" {
+			if len(ranges) > 0 {
+				b.down++
+			}
 			continue
 		}
 		if err := b.add(s, ranges); err != nil {

@@ -25,6 +25,7 @@ type Topology struct {
 	owner  [Slots]int16 // index into shards, -1: nobody
 	nodes  []string     // addresses of all nodes, sorted: those without slots and those that are down as well
 	single bool         // one standalone node: slots mean nothing
+	down   int          // shards with slots and without a usable primary
 }
 
 // Bounds of what a node may say of its Cluster. Redis' own documents recommend at most 1,000 nodes.
@@ -82,6 +83,10 @@ func (t *Topology) Serves(addr string) bool {
 // Shards are all shards with a usable primary. Not to be changed.
 func (t *Topology) Shards() []Shard { return t.shards }
 
+// Down is how many shards have slots and keys, but no usable primary, so that Shards lacks them. Slots
+// that no shard was ever given do not count.
+func (t *Topology) Down() int { return t.down }
+
 // Served is how many slots have an owner: 16384 when all is well.
 func (t *Topology) Served() int {
 	n := 0
@@ -129,7 +134,7 @@ func sortedUnique(all []string) []string {
 
 // Equal reports whether both say the same, replicas and nodes without slots included.
 func (t *Topology) Equal(other *Topology) bool {
-	return t.owner == other.owner && slices.Equal(t.nodes, other.nodes) && slices.EqualFunc(t.shards, other.shards, func(a, b Shard) bool {
+	return t.owner == other.owner && t.down == other.down && slices.Equal(t.nodes, other.nodes) && slices.EqualFunc(t.shards, other.shards, func(a, b Shard) bool {
 		return a.Primary == b.Primary && slices.Equal(a.Replicas, b.Replicas)
 	})
 }
@@ -271,6 +276,7 @@ type topologyBuilder struct {
 	nodes    map[string]struct{} // addresses of all nodes
 	owner    [Slots]int16
 	given    int // slots that add was given, each time
+	down     int // shards with slots that have no usable primary
 }
 
 // replicaOf is a node as the replica of a shard.
@@ -348,7 +354,7 @@ func (b *topologyBuilder) build() *Topology {
 	slices.SortFunc(order, func(i, j int) int {
 		return cmp.Or(cmp.Compare(first[i], first[j]), strings.Compare(b.shards[i].Primary, b.shards[j].Primary))
 	})
-	t := &Topology{shards: make([]Shard, len(order)), nodes: slices.Sorted(maps.Keys(b.nodes))}
+	t := &Topology{shards: make([]Shard, len(order)), nodes: slices.Sorted(maps.Keys(b.nodes)), down: b.down}
 	place := make([]int16, len(order))
 	for to, from := range order {
 		t.shards[to] = Shard{b.shards[from].Primary, slices.Sorted(slices.Values(b.shards[from].Replicas))}

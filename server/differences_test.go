@@ -554,7 +554,7 @@ var clusterDifferences = []difference{
 	{"cluster|slots cluster|shards cluster|links", "berth shows itself as the one node", sameTree, false},
 	{"cluster|nodes cluster|info cluster|myid", "berth shows itself as the one node", sameType, false},
 	{"scan", "cursors name a shard, too", func(m met) bool {
-		return cursorAndList(m) || berthSays("-ERR berth: the shard of this cursor is gone")(m)
+		return cursorAndList(m) || berthSays("-ERR berth: this SCAN cursor is not remembered")(m)
 	}, false},
 	{"", "refused by design: it would change the cluster", func(m met) bool {
 		return m.cmd != nil && m.cmd.Way == router.Refused && bytes.HasPrefix(m.berth, []byte("-NOPERM"))

@@ -59,8 +59,9 @@ type loop struct {
 	spares      int
 	txns        []*transaction // free
 	scratch     []byte
-	keys        []int    // scratch of slotOf
-	splitter    splitter // cuts requests by slot, and joins the replies
+	keys        []int     // scratch of slotOf
+	splitter    splitter  // cuts requests by slot, and joins the replies
+	scans       scanOrder // of the latest topology that SCAN was sent by
 	scripts     scriptLoads
 
 	lanes *lane.Lanes // on which clients block together

@@ -60,6 +60,7 @@ type server struct {
 	lanes   lane.Shared
 	heavy   heavyReads
 	memory  memory
+	scans   scanMemory
 	gate    pauseGate
 	catalog atomic.Pointer[router.Catalog] // what COMMAND answers
 

@@ -747,6 +747,9 @@ func TestScanOverPrimariesFindsEveryKey(t *testing.T) {
 		}
 	}
 	same("two primaries are empty", scanned(), []string{"a"})
+	if got := fmt.Sprint(c.Do("SCAN", 0)); got != "[0 [a]]" {
+		t.Errorf("SCAN 0 of one key: %s", got)
+	}
 	var strings, lists []string
 	for i := range 500 {
 		strings, lists = append(strings, fmt.Sprintf("s%03d", i)), append(lists, fmt.Sprintf("l%03d", i))
