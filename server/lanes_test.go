@@ -267,7 +267,7 @@ func TestReaderFromTheEndOfAStreamThatIsNotThereYetGetsItsFirstEntry(t *testing.
 	}
 }
 
-// Neither a lost connection nor a node that is demoted and promoted is told to clients that only wait.
+// Neither a lost connection nor a node that starts again is told to clients that only wait.
 func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t, "--hz", "100")
@@ -277,15 +277,11 @@ func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 	c.Send("BLPOP", "out", "0")
 	reader.Send("XREAD", "BLOCK", "0", "STREAMS", "s", "$")
 	awaitBlocked(t, node, 2)
-	for _, trouble := range []string{"killed", "demoted", "restarted"} {
+	for _, trouble := range []string{"killed", "restarted"} {
 		eventually(t, "the clients to have waited for a while", func() bool { return time.Since(began) > 2*lane.Doubt })
 		switch trouble {
 		case "killed":
 			other.Do("CLIENT", "KILL", "TYPE", "normal")
-		case "demoted":
-			other.Do("REPLICAOF", "127.0.0.1", "1")
-			awaitBlocked(t, node, 1) // the reader stays
-			other.Do("REPLICAOF", "NO", "ONE")
 		case "restarted":
 			node.Kill()
 			node.Restart(t)
@@ -300,6 +296,53 @@ func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 		t.Error(got)
 	}
 	node.Kill() // the descriptors of its second process are none of berth's
+}
+
+// blockedWhenDemoted are blocking commands, all of which Redis ends when their node becomes a replica.
+var blockedWhenDemoted = []string{
+	"BLPOP q 0", "BLPOP q 0", "BLMOVE q r LEFT LEFT 0", "BZPOPMIN z 0", "XREAD BLOCK 0 STREAMS s $", "XREAD BLOCK 0 STREAMS s 0",
+	"XREADGROUP GROUP g me BLOCK 0 STREAMS sg >", "WAIT 5 0",
+}
+
+// No other node takes over from a single one, so blocked clients hear that it was demoted.
+func TestBlockedClientsHearThatASingleNodeIsDemoted(t *testing.T) {
+	parallel(t)
+	for _, pool := range []string{"1", "0"} {
+		node := redistest.Start(t, "--hz", "100")
+		b := startBerth(t, node.Addr(), "--loops", "2", "--private_conn_pool_enabled", pool)
+		direct := dial(t, node.Addr())
+		direct.Do("XGROUP", "CREATE", "sg", "g", "$", "MKSTREAM")
+		blocked := make([]*redistest.Conn, len(blockedWhenDemoted))
+		for i, command := range blockedWhenDemoted {
+			blocked[i] = dial(t, b.Addr())
+			blocked[i].Send(strings.Fields(command))
+		}
+		awaitBlocked(t, node, map[string]int{"1": len(blocked) - 1, "0": len(blocked)}[pool]) // two share a connection
+		if pool == "1" {
+			b.awaitWaiters(t, len(blocked)-1) // WAIT has no group
+		}
+		direct.Send("BLPOP", "q", "0")
+		awaitBlocked(t, node, map[string]int{"1": len(blocked), "0": len(blocked) + 1}[pool])
+		dial(t, node.Addr()).Do("REPLICAOF", "127.0.0.1", "1")
+		want := direct.RecvRaw()
+		if !strings.HasPrefix(want, "-UNBLOCKED force unblock") {
+			t.Fatalf("a direct client: %q", want)
+		}
+		for i, c := range blocked {
+			if got := c.RecvRaw(); got != want {
+				t.Errorf("%s: %q", blockedWhenDemoted[i], got)
+			}
+			if pool == "0" { // the client may have kept the connection, which the node closes
+				continue
+			}
+			if got := c.DoRaw("BLPOP", "q", "0"); !strings.HasPrefix(got, "-READONLY ") {
+				t.Errorf("after %s, BLPOP: %q", blockedWhenDemoted[i], got)
+			}
+		}
+		if pool == "1" {
+			b.awaitLeased(t, 0)
+		}
+	}
 }
 
 func TestNobodyMayUnblockAtTheNodeSoTheConnectionIsClosed(t *testing.T) {

@@ -64,6 +64,26 @@ func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
 	}
 }
 
+func TestBlockedClientsGoOnWhenSentinelsReplaceADemotedPrimary(t *testing.T) {
+	parallel(t)
+	old, current := redistest.Start(t, "--hz", "100"), redistest.Start(t, "--hz", "100")
+	o := redistest.StartOracle(t, old.Addr(), 1)
+	b := startBerth(t, "sentinel://"+o.Addr()+"/mymaster")
+	pop, read := dial(t, b.Addr()), dial(t, b.Addr())
+	pop.Send("BLPOP", "q", "0")
+	read.Send("XREAD", "BLOCK", "0", "STREAMS", "s", "0")
+	awaitBlocked(t, old, 2)
+	old.Do(t, "REPLICAOF", "127.0.0.1", "1")
+	o.Say(current.Addr(), 2)
+	b.srv.nodes.Refresh()
+	awaitBlocked(t, current, 2)
+	current.Do(t, "RPUSH", "q", "x")
+	current.Do(t, "XADD", "s", "1-1", "f", "v")
+	if got := fmt.Sprint(pop.Recv(), read.Recv()); got != "[q x] [[s [[1-1 [f v]]]]]" {
+		t.Error(got)
+	}
+}
+
 // The old primary goes on as one for a while: what is watched there is of no use any more.
 func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
 	parallel(t)

@@ -139,6 +139,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	srv.configure(cfg)
 	srv.lanes.Nodes, srv.lanes.Pools, srv.lanes.Settings = nodes, srv.pools, srv.laneSettings
 	srv.lanes.AsUser, srv.lanes.NoLease, srv.lanes.NotServed = srv.asUser, srv.noLease, errNotServed
+	srv.lanes.TakesOver = func() bool { return nodes.Topology().Sharded() || nodes.Target().Master != "" }
 	srv.lanes.Lost = func(err *backend.LostError) []byte { return appendLost(nil, err) }
 	settings.OnChange(srv.configure)
 	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })

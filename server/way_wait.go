@@ -163,7 +163,11 @@ func (p *replicaCountPart) LeaseReply(l *pool.Lease, reply []byte) {
 		reply = p.fresh
 	}
 	p.answer(reply)
-	l.Detach()
+	if lane.IsDemoted(reply) {
+		l.Close("node demoted")
+	} else {
+		l.Detach()
+	}
 	p.lease = nil
 }
 

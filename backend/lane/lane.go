@@ -262,6 +262,13 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 		ln.hops = 0
 	}
 	ln.calm(waited)
+	if IsDemoted(reply) && !g.ls.shared.TakesOver() {
+		ln.lease.Close("node demoted") // as the node does: nobody else may meet that
+		ln.lease = nil
+		ln.end()
+		g.answerAll(reply)
+		return true
+	}
 	to, how := g.ls.follow(reply, g.slot, &ln.hops)
 	if how == backend.Followed {
 		ln.detach()
@@ -269,10 +276,10 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 		ln.attach()
 		return true
 	}
-	if bytes.HasPrefix(reply, demoted) {
+	if IsDemoted(reply) {
 		ln.lease.Mark(pool.DirtOther) // the node closes the connection: no other client may get it
 	}
-	if how == backend.UnknownNode || bytes.HasPrefix(reply, demoted) || ln.trouble != 0 && passes(reply) {
+	if how == backend.UnknownNode || IsDemoted(reply) || ln.trouble != 0 && passes(reply) {
 		if ln.trouble == 0 || time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
 			g.ls.shared.Nodes.Refresh()
 			ln.detach()
@@ -289,9 +296,10 @@ func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	return false
 }
 
-// demoted is how a node that has become a replica ends what waits there. Other UNBLOCKED errors, of
-// a stream that was deleted, are the client's.
-var demoted = []byte("-UNBLOCKED force unblock")
+// IsDemoted reports whether a reply is how a node that has become a replica ends what waits there;
+// then it closes the connection. Other UNBLOCKED errors, of a stream that was deleted, are the
+// client's.
+func IsDemoted(reply []byte) bool { return bytes.HasPrefix(reply, []byte("-UNBLOCKED force unblock")) }
 
 // calm ends a trouble: the command has waited at a node for a while since.
 func (ln *lane) calm(waited time.Duration) {
