@@ -313,6 +313,10 @@ type evalInExec struct {
 	epoch int64
 }
 
+// maxScriptsNamed is for how many scripts of one request, or transaction, berth looks whether a node
+// has them.
+const maxScriptsNamed = 1 << 10
+
 // maxEvalPlace bounds how many of EXEC's replies are looked through for those of EVALs.
 const maxEvalPlace = 1 << 10
 
@@ -320,7 +324,7 @@ const maxEvalPlace = 1 << 10
 func (t *transaction) noteScript(book *scriptBook, cmd *router.Command, args [][]byte) {
 	switch {
 	case cmd.Is(router.BySHA):
-		if sha, ok := parseSHA(args[1]); ok && !slices.Contains(t.scripts[max(0, len(t.scripts)-8):], sha) {
+		if sha, ok := parseSHA(args[1]); ok && len(t.scripts) < maxScriptsNamed && !slices.Contains(t.scripts[max(0, len(t.scripts)-8):], sha) {
 			t.scripts = append(t.scripts, sha)
 		}
 	case cmd.Way == router.Script && t.sent < maxEvalPlace && len(args[1]) <= maxScript:
@@ -427,6 +431,9 @@ func (l *loop) scriptsFlushed(answers [][]byte) {
 // findScripts runs SCRIPT EXISTS. The nodes are given the scripts that berth knows before they are
 // asked: what is there for EVALSHA is there for SCRIPT EXISTS.
 func (s *session) findScripts(cmd *router.Command, raw []byte, args [][]byte) bool {
+	if len(args) > maxScriptsNamed {
+		return s.fanOut(cmd, raw, args)
+	}
 	var shas []scriptSHA
 	for _, word := range args[2:] {
 		if sha, ok := parseSHA(word); ok {
