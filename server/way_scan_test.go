@@ -72,7 +72,9 @@ func (c *scriptedShards) startNode(base uint64) *scriptedPrimary {
 			peer.WriteBulk("redis_version:7.0.15\r\nredis_mode:cluster\r\n")
 		case "CLUSTER INFO":
 			peer.WriteBulk("cluster_state:ok\r\n")
-		case "CLUSTER SHARDS":
+		case "CLUSTER SLOTS":
+			peer.WriteError("NOPERM this user has no permissions to run the 'cluster|slots' command")
+		case "CLUSTER SHARDS": // which tells who is down, too
 			c.writeShards(peer)
 		case "COMMAND ":
 			peer.WriteLen(0)

@@ -62,11 +62,12 @@ func startLanesOver(t *testing.T, at backend.Places) (homeLoop, *Lanes) {
 	values := pool.DefaultValues()
 	values.MaxTotal, values.BlockingShare, values.WaitTimeout = 1, 100, 0
 	shared := &Shared{
-		Nodes:    at,
-		Pools:    pool.NewPools(pool.NewSettings(values), &loop.Set.Logins),
-		Settings: func() Settings { return Settings{MaxLanes: 1, Share: true, MaxRedirects: 5} },
-		AsUser:   func(id backend.Identity) backend.Identity { return id },
-		NoLease:  func(_ string, err error) string { return err.Error() },
+		Nodes:     at,
+		Pools:     pool.NewPools(pool.NewSettings(values), &loop.Set.Logins),
+		Settings:  func() Settings { return Settings{MaxLanes: 1, Share: true, MaxRedirects: 5} },
+		TakesOver: func() bool { return true },
+		AsUser:    func(id backend.Identity) backend.Identity { return id },
+		NoLease:   func(_ string, err error) string { return err.Error() },
 	}
 	lanes := New(loop, shared, func(router.Redirect) {})
 	t.Cleanup(func() {
