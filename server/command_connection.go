@@ -324,24 +324,71 @@ func (s *session) named() *label {
 	return s.label
 }
 
-// appendHello writes the seven pairs of HELLO's reply.
+// appendHello writes HELLO's reply in the fields and the order of the node. What the connection is
+// berth says.
 func (s *session) appendHello(out []byte) []byte {
-	resp := s.resp()
-	out = codec.AppendMap(out, 7, resp)
-	out = codec.AppendBulkString(out, "server")
-	out = codec.AppendBulkString(out, "redis")
-	out = codec.AppendBulkString(out, "version")
-	out = codec.AppendBulkString(out, s.loop.srv.redisVersion())
-	out = codec.AppendBulkString(out, "proto")
-	out = codec.AppendInt(out, int64(resp))
-	out = codec.AppendBulkString(out, "id")
-	out = codec.AppendInt(out, s.id)
-	out = codec.AppendBulkString(out, "mode")
-	out = codec.AppendBulkString(out, s.loop.srv.mode())
-	out = codec.AppendBulkString(out, "role")
-	out = codec.AppendBulkString(out, "master")
-	out = codec.AppendBulkString(out, "modules")
-	return codec.AppendArray(out, 0)
+	resp, sharded := s.resp(), s.loop.srv.sharded()
+	said := s.loop.srv.nodes.Info().Hello
+	if said == nil {
+		said = s.loop.srv.plainHello()
+	}
+	var body []byte
+	n := 0
+	for i := 0; i+1 < len(said); i += 2 {
+		name := said[i].Text()
+		if name == "availability_zone" && sharded { // the nodes are in several
+			continue
+		}
+		n++
+		body = codec.AppendBulkString(body, name)
+		switch name {
+		case "proto":
+			body = codec.AppendInt(body, int64(resp))
+		case "id":
+			body = codec.AppendInt(body, s.id)
+		case "mode":
+			body = codec.AppendBulkString(body, s.loop.srv.mode())
+		case "role":
+			body = codec.AppendBulkString(body, "master")
+		case "modules":
+			body = appendModules(body, said[i+1].Elems, resp)
+		default:
+			body = codec.AppendBulkString(body, said[i+1].Text())
+		}
+	}
+	return append(codec.AppendMap(out, n, resp), body...)
+}
+
+// plainHello is the reply to HELLO of a node that has not given its own.
+func (srv *server) plainHello() (said []codec.Value) {
+	for _, text := range []string{
+		"server", "redis", "version", srv.redisVersion(), "proto", "", "id", "", "mode", "", "role", "", "modules", "",
+	} {
+		said = append(said, codec.Value{Type: '$', Str: []byte(text)})
+	}
+	return said
+}
+
+// appendModules writes the modules of HELLO's reply: of each one its name, ver, path and args.
+func appendModules(out []byte, modules []codec.Value, resp int) []byte {
+	out = codec.AppendArray(out, len(modules))
+	for _, module := range modules {
+		out = codec.AppendMap(out, len(module.Elems)/2, resp)
+		for _, field := range module.Elems {
+			switch field.Type {
+			case ':':
+				out = codec.AppendInt(out, field.Int)
+			case '*':
+				out = codec.AppendArray(out, len(field.Elems))
+				for _, arg := range field.Elems {
+					out = codec.AppendBulkString(out, arg.Text())
+				}
+			default:
+				out = codec.AppendBulkString(out, field.Text())
+			}
+		}
+	}
+	return out
 }
 
 // selectDB changes the database. Whether there is one of that number only a node knows: the pipe to

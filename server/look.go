@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,11 +19,12 @@ import (
 // loops no longer than snapshotWait: a late loop is shown with its previous figures. No loop may
 // call it, because it blocks.
 func (srv *server) look(pins int) *telemetry.Snapshot {
-	t := srv.nodes.Topology()
+	t, node := srv.nodes.Topology(), srv.nodes.Info()
 	snap := &telemetry.Snapshot{
 		At: time.Now(), Started: srv.started, Topology: t, Nodes: srv.nodes.Stats(), Commands: srv.table(),
 		Berth: telemetry.Berth{
 			RunID: runID, Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: srv.redisVersion(),
+			Server: node.Server, Modules: node.Modules, Listener: srv.listener(),
 			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
 			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
 			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,
@@ -54,6 +56,15 @@ func (srv *server) port() int {
 		return addr.Port
 	}
 	return srv.config().Port
+}
+
+// listener describes the first TCP listener in the form of INFO; "": there is none.
+func (srv *server) listener() string {
+	addr := srv.firstTCP()
+	if addr == nil {
+		return ""
+	}
+	return fmt.Sprintf("name=tcp,bind=%s,port=%d", strings.Join(srv.config().Bind, ",bind="), addr.Port)
 }
 
 // lookAtLoops asks every loop for its figures. A loop that does not answer in time is counted in

@@ -41,7 +41,14 @@ type Info struct {
 	AuthRequired bool   // a client that gave no password got NOAUTH; see Nodes.AuthRequired
 	MaxClients   int    // the node's maxclients; 0: it does not say
 	Commands     []byte // the node's raw reply to COMMAND in RESP2; nil: there is none
+
+	Server  []Field       // the node's section "Server" of INFO; nil: berth may not ask
+	Modules []Field       // the node's section "Modules" of INFO
+	Hello   []codec.Value // the names and values of the node's reply to HELLO; nil: the node has no HELLO
 }
+
+// Field is one "name:value" line of INFO.
+type Field struct{ Name, Value string }
 
 // Kind says which nodes berth has.
 type Kind string
@@ -113,11 +120,11 @@ func letsIn(err error) bool {
 
 // inform finds out what the node is.
 func (q *inquiry) inform() error {
-	fields, err := q.describe()
+	info := &q.found.info
+	fields, err := q.describe(info)
 	if err != nil {
 		return err
 	}
-	info := &q.found.info
 	info.Version = word(fields["redis_version"])
 	info.Mode = word(cmp.Or(fields["redis_mode"], fields["server_mode"]))
 	info.Role = word(fields["role"])
@@ -154,11 +161,11 @@ func word(text string) string {
 
 // described are the sections of INFO that say what a node is. berth does not ask for all of INFO:
 // errorstats has the first words of errors, of which a client's script can make any number.
-var described = [...]string{"server", "clients", "replication", "cluster"}
+var described = [...]string{"server", "clients", "replication", "cluster", "modules"}
 
-// describe returns fields of INFO. If berth's user may not run INFO, it makes them from HELLO, which
-// every user may run since Redis 6.0.
-func (q *inquiry) describe() (map[string]string, error) {
+// describe returns fields of INFO, and keeps in info what clients are told in the node's words. If
+// berth's user may not run INFO, it makes the fields from HELLO, which every user may run since Redis 6.0.
+func (q *inquiry) describe(info *Info) (map[string]string, error) {
 	fields := map[string]string{}
 	var err error
 	for _, section := range described {
@@ -167,14 +174,21 @@ func (q *inquiry) describe() (map[string]string, error) {
 			break
 		}
 		maps.Copy(fields, infoFields(v.Text()))
+		switch section {
+		case "server":
+			info.Server = sectionOf(v.Text(), "Server")
+		case "modules":
+			info.Modules = sectionOf(v.Text(), "Modules")
+		}
 	}
+	hello, errHello := q.Do("HELLO", "2")
+	info.Hello = hello.Elems
 	if err == nil {
-		return fields, nil
+		return fields, transport(errHello)
 	}
 	if !refused(err, "NOPERM") {
 		return nil, err
 	}
-	hello, errHello := q.Do("HELLO")
 	if errHello != nil {
 		return nil, err
 	}
@@ -284,12 +298,11 @@ func (q *inquiry) complete(known *Info) error {
 	info := &q.found.info
 	if known != nil && known.Commands != nil && known.Product == info.Product && known.Release == info.Release {
 		info.Commands = known.Commands
-	} else if raw, err := q.DoRaw("COMMAND"); err == nil {
-		info.Commands = raw
-	} else if _, ok := errors.AsType[*ReplyError](err); !ok {
-		return err
+		return nil
 	}
-	return nil
+	raw, err := q.DoRaw("COMMAND")
+	info.Commands = raw
+	return transport(err)
 }
 
 // guess takes a node that refuses berth's questions, for the reason why, for a standalone one, where
@@ -330,6 +343,30 @@ func seedHost(addr string) string {
 		return "127.0.0.1"
 	}
 	return host
+}
+
+// transport returns err, unless it is an error reply.
+func transport(err error) error {
+	if _, ok := errors.AsType[*ReplyError](err); ok {
+		return nil
+	}
+	return err
+}
+
+// sectionOf returns the lines of one section of INFO, in the node's order.
+func sectionOf(text, title string) (fields []Field) {
+	inside := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		if strings.HasPrefix(line, "#") {
+			inside = line == "# "+title
+			continue
+		}
+		if name, value, ok := strings.Cut(line, ":"); ok && inside {
+			fields = append(fields, Field{name, value})
+		}
+	}
+	return fields
 }
 
 // infoFields returns the "name:value" lines of a text.

@@ -414,7 +414,7 @@ func TestProductIsCalledByItsNameToAUserWithoutInfo(t *testing.T) {
 			switch command {
 			case "info":
 				return "-NOPERM this user has no permissions to run the 'info' command\r\n"
-			case "hello":
+			case "hello 2":
 				return hello
 			}
 			return "+PONG\r\n"

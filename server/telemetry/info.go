@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/server/build"
 )
@@ -30,7 +31,7 @@ var infoSections = []infoSection{
 	{title: "Stats", write: (*infoReport).stats},
 	{title: "Replication", write: (*infoReport).replication},
 	{title: "CPU", write: (*infoReport).cpu},
-	{title: "Modules", write: func(*infoReport) {}},
+	{title: "Modules", write: (*infoReport).modules},
 	{title: "Commandstats", rare: true, write: (*infoReport).commandStats},
 	{title: "Errorstats", write: (*infoReport).errorStats},
 	{title: "Cluster", write: (*infoReport).cluster},
@@ -96,29 +97,62 @@ func (r *infoReport) mode() string {
 	return "standalone"
 }
 
+// server writes the fields that the node has, in the node's order: what the product is the node
+// says, what the process is berth says. berth's own fields follow.
 func (r *infoReport) server() {
-	up := r.At.Sub(r.Started)
-	r.line("redis_version", r.Berth.RedisVersion)
-	r.line("redis_git_sha1", "00000000")
-	r.line("redis_git_dirty", 0)
-	r.line("redis_mode", r.mode())
+	own := r.process()
+	said := r.Berth.Server
+	if said == nil {
+		said = unsaid
+	}
+	for _, field := range said {
+		switch value, ok := own[field.Name]; {
+		case ok:
+			r.line(field.Name, value)
+		case !strings.HasPrefix(field.Name, "listener"):
+			r.line(field.Name, field.Value)
+		}
+	}
 	r.line("berth_version", build.Version)
 	r.line("berth_revision", build.Revision())
-	r.line("os", osName())
-	r.line("arch_bits", 32<<(^uint(0)>>63))
 	r.line("go_version", runtime.Version())
-	r.line("process_id", os.Getpid())
-	r.line("process_supervised", "no")
-	r.line("run_id", r.Berth.RunID)
-	r.line("tcp_port", r.Berth.Port)
-	r.line("server_time_usec", r.At.UnixMicro())
-	r.line("uptime_in_seconds", int64(up/time.Second))
-	r.line("uptime_in_days", int64(up/(24*time.Hour)))
-	r.line("hz", r.Berth.TicksPerSecond)
-	r.line("configured_hz", r.Berth.TicksPerSecond)
+}
+
+// unsaid is the section of a node that does not say one.
+var unsaid = []nodes.Field{
+	{Name: "redis_version"}, {Name: "redis_git_sha1", Value: "00000000"}, {Name: "redis_git_dirty", Value: "0"}, {Name: "redis_mode"},
+	{Name: "os"}, {Name: "arch_bits"}, {Name: "process_id"}, {Name: "process_supervised"}, {Name: "run_id"}, {Name: "tcp_port"},
+	{Name: "server_time_usec"}, {Name: "uptime_in_seconds"}, {Name: "uptime_in_days"}, {Name: "hz"}, {Name: "configured_hz"},
+	{Name: "executable"}, {Name: "config_file"},
+}
+
+// process returns the fields of the section "Server" that speak of this process.
+func (r *infoReport) process() map[string]any {
+	up := r.At.Sub(r.Started)
 	executable, _ := os.Executable() // unknown: empty
-	r.line("executable", executable)
-	r.line("config_file", r.Berth.ConfigFile)
+	own := map[string]any{
+		"redis_version": r.Berth.RedisVersion, "redis_mode": r.mode(), "server_mode": r.mode(),
+		"os": osName(), "arch_bits": 32 << (^uint(0) >> 63),
+		"process_id": os.Getpid(), "process_supervised": "no", "run_id": r.Berth.RunID, "tcp_port": r.Berth.Port,
+		"server_time_usec": r.At.UnixMicro(), "uptime_in_seconds": int64(up / time.Second),
+		"uptime_in_days": int64(up / (24 * time.Hour)), "lru_clock": r.At.Unix() & (1<<24 - 1),
+		"hz": r.Berth.TicksPerSecond, "configured_hz": r.Berth.TicksPerSecond, "clients_hz": r.Berth.TicksPerSecond,
+		"executable": executable, "config_file": r.Berth.ConfigFile,
+	}
+	if r.Berth.Listener != "" {
+		own["listener0"] = r.Berth.Listener
+	}
+	if r.Berth.Sharded { // the nodes are in several
+		own["availability_zone"] = ""
+	}
+	return own
+}
+
+// modules writes what the node says of its modules.
+func (r *infoReport) modules() {
+	for _, field := range r.Berth.Modules {
+		r.line(field.Name, field.Value)
+	}
 }
 
 func (r *infoReport) clients() {

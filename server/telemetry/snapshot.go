@@ -29,10 +29,13 @@ type Snapshot struct {
 // Berth is what the process knows without asking its loops.
 type Berth struct {
 	RunID          string
-	Backend        string // which nodes berth has, in words
-	Ready          error  // nil: clients are served
-	Sharded        bool   // clients see a cluster
-	RedisVersion   string // that clients are told
+	Backend        string        // which nodes berth has, in words
+	Ready          error         // nil: clients are served
+	Sharded        bool          // clients see a cluster
+	RedisVersion   string        // that clients are told
+	Server         []nodes.Field // what a node says it is; nil: no node says it
+	Modules        []nodes.Field // what a node says of its modules
+	Listener       string        // the first TCP listener, in the form of INFO; "": there is none
 	Port           int
 	ConfigFile     string // empty: none
 	TicksPerSecond int64
