@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"net"
@@ -9,8 +8,6 @@ import (
 	"strings"
 	"time"
 	"unsafe"
-
-	"github.com/bytedance/gopkg/util/gopool"
 
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/codec"
@@ -27,70 +24,24 @@ type clientLine struct {
 	text []byte
 }
 
-// clientList shows the clients of all loops, in the order in which they came, or those of the given
-// numbers in the given order. How many numbers there are, and how many clients, others decide: the
-// numbers are read off the loop, and the clients are visited in slices.
+// clientList shows the clients of all loops, in the order in which they came, or in Redis those of the
+// given numbers in the given order. How many clients there are others decide: they are visited in
+// slices.
 func clientList(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
-	var filter clientFilter
-	byID := false
-	switch words := args[2:]; {
-	case len(words) == 0:
-	case len(words) == 2 && strings.EqualFold(string(words[0]), "type"):
-		if refusal := filter.setKind(words[1]); refusal != "" {
-			return s.refuse(cmd, refusal)
-		}
-	case len(words) > 1 && strings.EqualFold(string(words[0]), "id"):
-		byID = true
-	default:
-		return s.refuse(cmd, errSyntax)
-	}
-	if s.waiting > 0 {
-		return s.hold(pauseDraining)
-	}
-	list := &listing{r: s.newRequest(cmd), filter: filter, own: sizesOf(args), resp: s.resp()}
-	s.pauseFor(pauseAnswering)
-	if !byID {
+	options, own, resp := &clientOptions{}, sizesOf(args), s.resp()
+	return options.read(s, cmd, raw, func(r *request) {
+		list := &listing{r: r, filter: options.filter, ids: options.order, own: own, resp: resp}
 		list.ask()
-		return true
-	}
-	words, home := newWordReader(bytes.Clone(raw)), s.loop
-	gopool.Go(func() {
-		ok := list.readIDs(words)
-		home.Post(func() {
-			if !ok {
-				list.r.done(codec.AppendError(nil, "ERR Invalid client ID"))
-				return
-			}
-			list.ask()
-		})
 	})
-	return true
 }
 
 // listing is a CLIENT LIST on its way.
 type listing struct {
 	r      *request
 	filter clientFilter
-	ids    []int64 // in the client's order; nil: all clients
-	sorted []int64
+	ids    []int64 // in the client's order, in which the lines are wanted; nil: the order of the clients
 	own    sizes
 	resp   int
-}
-
-// readIDs reads the numbers after CLIENT LIST ID. It reports whether all are numbers.
-func (list *listing) readIDs(words wordReader) bool {
-	for range 3 {
-		words.next()
-	}
-	for words.left() {
-		id, ok := parseInt(words.next())
-		if !ok {
-			return false
-		}
-		list.ids = append(list.ids, id)
-	}
-	list.sorted = slices.Sorted(slices.Values(list.ids))
-	return true
 }
 
 // ask has all loops write the lines of their clients.
@@ -99,11 +50,6 @@ func (list *listing) ask() {
 	askEverySession(list.r, func(c *session) (line clientLine, wanted bool) {
 		if !list.filter.admits(c) {
 			return line, false
-		}
-		if list.ids != nil {
-			if _, found := slices.BinarySearch(list.sorted, c.id); !found {
-				return line, false
-			}
 		}
 		asks := sizes{}
 		if c == s {
@@ -197,6 +143,14 @@ func (s *session) addresses() (remote, local string) {
 		return path.Name + ":0", path.Name + ":0"
 	}
 	return s.conn.RemoteAddr().String(), s.conn.LocalAddr().String()
+}
+
+// capabilities are the letters of CLIENT LIST for what the client has said with CLIENT CAPA.
+func (s *session) capabilities() string {
+	if s.redirects {
+		return "r"
+	}
+	return ""
 }
 
 // flags are the letters of CLIENT LIST for what the client is in the middle of.

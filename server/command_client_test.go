@@ -135,9 +135,6 @@ func TestClientTellsItsLibrary(t *testing.T) {
 		{[]any{"CLIENT", "SETINFO", "lib-name"}, redistest.Error("ERR wrong number of arguments for 'client|setinfo' command")},
 		{[]any{"CLIENT", "NO-TOUCH", "on"}, "OK"},
 		{[]any{"CLIENT", "NO-TOUCH", "x"}, redistest.Error("ERR syntax error")},
-		{[]any{"CLIENT", "KILL", "MAXAGE", "x"}, redistest.Error("ERR maxage is not an integer or out of range")},
-		{[]any{"CLIENT", "KILL", "MAXAGE", "0"}, redistest.Error("ERR maxage should be greater than 0")},
-		{[]any{"CLIENT", "KILL", "MAXAGE", "9223372036854775807"}, int64(0)},
 		{[]any{"CLIENT", "TRACKING", "ON", "REDIRECT", "1"}, redistest.Error("ERR berth: CLIENT TRACKING with REDIRECT is not available")},
 	} {
 		if got := c.Do(v.words...); got != v.want {

@@ -87,6 +87,7 @@ type session struct {
 	noEvict         bool     // CLIENT NO-EVICT
 	owesScript      bool     // an unanswered request may be the EVAL of a script that is not known yet
 	readonly        bool     // READONLY, over a Cluster
+	redirects       bool     // CLIENT CAPA redirect
 	lastCmd         *router.Command
 }
 

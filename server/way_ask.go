@@ -83,11 +83,18 @@ func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop,
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
+	r := s.newRequest(cmd)
+	s.pauseFor(pauseAnswering)
+	askLoopsFor(r, question, join)
+	return true
+}
+
+// askLoopsFor is askEveryLoop for a request that the client is paused for.
+func askLoopsFor[A any](r *request, question func(l *loop, answer func(A)), join func(answers []A) (reply []byte)) {
+	s := r.s
 	home := s.loop
 	loops := home.srv.eachLoop()
 	answers := make([]A, 0, len(loops)) // touched by home only
-	r := s.newRequest(cmd)
-	s.pauseFor(pauseAnswering)
 	for _, l := range loops {
 		l.Post(func() {
 			question(l, func(answer A) {
@@ -104,7 +111,6 @@ func askEveryLoop[A any](s *session, cmd *router.Command, question func(l *loop,
 			})
 		})
 	}
-	return true
 }
 
 // askEverySession has every loop make something of each of its sessions that are wanted, in slices,
