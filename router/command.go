@@ -90,7 +90,7 @@ type Command struct {
 	Join  Join
 	Traits
 	Undo  Undo
-	Since string // the Redis version that added it, when later than 7.0; "": an earlier one, or a learned command
+	Since string // the version of Redis or Valkey that added it, when later than 7.0; "": an earlier one, or a learned command
 
 	// First, Last and Step are the key positions as COMMAND reports them: 0 0 0 without keys; a
 	// negative Last counts from the end. They do not describe a command with MovableKeys. For

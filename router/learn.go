@@ -26,8 +26,7 @@ var ErrNotCommandReply = errors.New("not a COMMAND reply")
 //     channels) is not learned: on a shared connection it would act on other clients. For the same
 //     reason a new subcommand of a local or refused container is not learned.
 //   - A command that is newer than the node becomes unknown: berth must not queue, answer or refuse a
-//     command that the node does not have. Subcommands of CLIENT stay: client libraries send them to
-//     every server.
+//     command that the node does not have.
 func (t *Table) With(reply []byte) (*Table, error) {
 	v, err := codec.ParseValue(reply)
 	if err != nil {
@@ -95,8 +94,7 @@ func (l *learner) leaveOut(reply codec.Value) {
 	}
 	enter(reply.Elems)
 	for _, c := range l.commands {
-		ofClient := c.container != nil && c.container.Name == "client"
-		c.absent = whole && c.Since != "" && !ofClient && !named[c.Name]
+		c.absent = whole && c.Since != "" && !named[c.Name]
 	}
 }
 

@@ -35,8 +35,7 @@ func clientSetName(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendSimple(out, "OK")
 }
 
-// clientSetInfo keeps the name and version of the client's library. Redis has the command since
-// 7.2.
+// clientSetInfo keeps the name and version of the client's library.
 func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 	option := string(args[2])
 	var at *string
@@ -68,6 +67,22 @@ func clientSwitch(note func(s *session, on bool)) answerFunc {
 	}
 }
 
+// clientCapa keeps what the client says it can do. Words that are not known mean nothing, as in Valkey.
+func clientCapa(s *session, args [][]byte, out []byte) []byte {
+	for _, word := range args[2:] {
+		s.redirects = s.redirects || strings.EqualFold(string(word), "redirect")
+	}
+	return codec.AppendSimple(out, "OK")
+}
+
+// clientImportSource lets nobody see expired keys: a shared connection is not one client's to mark.
+func clientImportSource(_ *session, args [][]byte, out []byte) []byte {
+	if strings.EqualFold(string(args[2]), "off") {
+		return codec.AppendSimple(out, "OK")
+	}
+	return codec.AppendError(out, "ERR Server is not in import mode")
+}
+
 // clientReply switches the client's replies off and on. OFF and SKIP have no reply themselves.
 func clientReply(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	switch strings.ToLower(string(args[2])) {
@@ -91,16 +106,21 @@ func parseInt(b []byte) (n int64, ok bool) {
 	return n, err == nil && strconv.FormatInt(n, 10) == string(b)
 }
 
+// clientHelp is for the embedded backend. Nodes have help of their own.
 func clientHelp(_ *session, _ [][]byte, out []byte) []byte {
 	return appendHelp(out, "CLIENT",
 		"CACHING (YES|NO)",
 		"    Whether the keys of the next command are tracked.",
+		"CAPA <option> [<option> ...]",
+		"    What the client can do: REDIRECT. CLIENT LIST shows it.",
 		"GETNAME",
 		"    The name of this connection.",
 		"GETREDIR",
 		"    Where invalidations are redirected to: nowhere.",
 		"ID",
 		"    The ID of this connection. berth counts on its own, not as a node does.",
+		"IMPORT-SOURCE (ON|OFF)",
+		"    Refused: the node is not in import mode.",
 		"INFO",
 		"    One line about this connection.",
 		"KILL <ip:port>",

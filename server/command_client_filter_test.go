@@ -96,11 +96,7 @@ func answersOf(product map[string]string, more map[string]string) map[string]str
 
 func TestFiltersOfValkeyAdmitTheClientsTheyName(t *testing.T) {
 	parallel(t)
-	const allRight, badSyntax = "-ERR Unknown client type 'berth'\r\n", "-ERR syntax error\r\n"
 	b := startBerth(t, scriptedProduct(t, answersOf(valkey9, map[string]string{
-		"CLIENT SETNAME \n": badSyntax, "CLIENT SETINFO berth berth": badSyntax, "CLIENT NO-EVICT berth": badSyntax,
-		"MULTI": "+OK\r\n", "EXEC": "*0\r\n", "CLIENT ID": ":1\r\n",
-		"CLIENT LIST TYPE berth": allRight, "CLIENT KILL TYPE berth": allRight,
 		"CLIENT LIST user default TYPE berth": allRight, "CLIENT LIST db 0 TYPE berth": allRight, "CLIENT LIST not-db 0 TYPE berth": allRight,
 		"CLIENT LIST user nobody TYPE berth": "-ERR No such user 'nobody'\r\n",
 		"CLIENT LIST db 16 TYPE berth":       "-ERR DB number should be between 0 and 15\r\n",

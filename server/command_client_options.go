@@ -25,13 +25,12 @@ const (
 
 // clientOptions returns the set that the nodes have.
 func (srv *server) clientOptions() optionSet {
-	since := func(version string, major, minor int) bool { return !isVersionBefore(version, major, minor) }
 	switch info := srv.nodes.Info(); {
-	case info.Product == "valkey" && since(info.Release, 9, 0):
+	case srv.isValkeySince(9, 0):
 		return allOptions
-	case info.Product == "valkey" && since(info.Release, 8, 1):
+	case srv.isValkeySince(8, 1):
 		return sharedOptions
-	case info.Product == "valkey" && since(info.Release, 8, 0), info.Product != "valkey" && since(info.Version, 7, 4):
+	case srv.isValkeySince(8, 0), info.Product != "valkey" && !srv.isBefore(7, 4):
 		return agedOptions
 	}
 	return firstOptions
@@ -61,9 +60,8 @@ func (o *clientOptions) read(s *session, cmd *router.Command, raw []byte, then f
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
-	info := s.loop.srv.nodes.Info()
-	o.s, o.has = s, s.loop.srv.clientOptions()
-	o.primary = info.Product == "valkey" && o.has >= agedOptions
+	srv := s.loop.srv
+	o.s, o.has, o.primary = s, srv.clientOptions(), srv.isValkeySince(8, 0)
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
 	words, home := newWordReader(bytes.Clone(raw)), s.loop

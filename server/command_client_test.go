@@ -120,9 +120,10 @@ func TestAdministratorIsServedWithoutTheNodes(t *testing.T) {
 	}
 }
 
-// What Redis has later than 7.0, with its words of then.
+// What Redis and Valkey have later than 7.0, with their words of then.
 func TestClientTellsItsLibrary(t *testing.T) {
-	c := dial(t, startBerth(t, sharedNode(t).Addr()).Addr())
+	parallel(t)
+	c := dial(t, startBerth(t, scriptedProduct(t, valkey9)).Addr())
 	for _, v := range []struct {
 		words []any
 		want  any
@@ -135,13 +136,21 @@ func TestClientTellsItsLibrary(t *testing.T) {
 		{[]any{"CLIENT", "SETINFO", "lib-name"}, redistest.Error("ERR wrong number of arguments for 'client|setinfo' command")},
 		{[]any{"CLIENT", "NO-TOUCH", "on"}, "OK"},
 		{[]any{"CLIENT", "NO-TOUCH", "x"}, redistest.Error("ERR syntax error")},
+		{[]any{"CLIENT", "IMPORT-SOURCE", "on"}, redistest.Error("ERR Server is not in import mode")},
+		{[]any{"CLIENT", "IMPORT-SOURCE", "OFF"}, "OK"},
+		{[]any{"CLIENT", "CAPA"}, redistest.Error("ERR wrong number of arguments for 'client|capa' command")},
+		{[]any{"CLIENT", "CAPA", "x"}, "OK"},
+		{[]any{"CLIENT", "LIST", "CAPA", "r"}, ""},
+		{[]any{"CLIENT", "CAPA", "x", "REDIRECT"}, "OK"},
+		{[]any{"READONLY"}, "OK"},
+		{[]any{"ASKING"}, redistest.Error(errNoCluster)},
 		{[]any{"CLIENT", "TRACKING", "ON", "REDIRECT", "1"}, redistest.Error("ERR berth: CLIENT TRACKING with REDIRECT is not available")},
 	} {
 		if got := c.Do(v.words...); got != v.want {
 			t.Errorf("%v: got %v, want %v", v.words, got, v.want)
 		}
 	}
-	line := c.Do("CLIENT", "LIST").(string)
+	line := c.Do("CLIENT", "LIST", "CAPA", "r", "FLAGS", "r").(string)
 	if field(line, "lib-name") != "redis-py" || field(line, "lib-ver") != "5.0" {
 		t.Errorf("CLIENT LIST: %s", line)
 	}

@@ -102,13 +102,14 @@ func TestCommandWithoutTheNodesWordIsTheBuiltInTable(t *testing.T) {
 }
 
 func TestHelpNamesEverySubcommandThatAnswers(t *testing.T) {
-	c := dial(t, startBerth(t, clusterURL(sharedCluster(t))).Addr())
+	b := startBerth(t, clusterURL(sharedCluster(t)))
+	c := dial(t, b.Addr())
 	for _, container := range []string{"client", "cluster", "command", "config"} {
 		text := ""
 		for _, line := range c.Do(container, "help").([]any) {
 			text += line.(string) + "\n"
 		}
-		for _, cmd := range router.Builtin().Find(container).Subcommands() {
+		for _, cmd := range b.srv.table().Find(container).Subcommands() {
 			name := strings.ToUpper(cmd.Name[len(container)+1:])
 			known := strings.Contains(text, "\n"+name+" ") || strings.Contains(text, "\n"+name+"\n")
 			if answers := cmd.Way != router.Refused && name != "SLAVES"; known != answers {

@@ -45,17 +45,20 @@ func serverTime(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
 }
 
-// clusterMode answers READONLY, READWRITE and ASKING, of which CLIENT LIST at most shows something:
-// berth itself goes to the right node.
-func clusterMode(note func(s *session)) answerFunc {
+// readMode answers READONLY and READWRITE, of which CLIENT LIST alone shows something: berth itself
+// goes to the right node. A single node has them since Valkey 8.0.
+func readMode(readonly bool) answerFunc {
 	return func(s *session, _ [][]byte, out []byte) []byte {
-		if !s.loop.srv.sharded() {
+		if srv := s.loop.srv; !srv.sharded() && !srv.isValkeySince(8, 0) {
 			return codec.AppendError(out, errNoCluster)
 		}
-		note(s)
+		s.readonly = readonly
 		return codec.AppendSimple(out, "OK")
 	}
 }
+
+// asking is ASKING: berth itself goes to the right node.
+func asking(_ *session, _ [][]byte, out []byte) []byte { return codec.AppendSimple(out, "OK") }
 
 func quit(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.say(cmd, "OK")

@@ -309,14 +309,13 @@ func TestClientsTellWhatEachIsDoing(t *testing.T) {
 		"idle": {"PING"}, "blocked": {"BLPOP q 0"}, "subscribed": {"SUBSCRIBE a"}, "monitor": {"MONITOR"}, "multi": {"MULTI", "GET a", "GET b"},
 	} {
 		client := dial(t, b.Addr())
-		client.Do("CLIENT", "SETINFO", "LIB-NAME", "lib")
-		client.Do("CLIENT", "SETINFO", "LIB-VER", "1.2")
+		client.Do("CLIENT", "SETNAME", "me")
 		for _, r := range requests {
 			client.Send(words(r)...)
 		}
 		eventually(t, "a client to be "+state, func() bool {
 			r := only(t, proxy(t, c, "CLIENTS"), "addr", client.LocalAddr())
-			return r["state"] == state && r["library"] == "lib 1.2" && (state != "multi" || r["multi"] == int64(2))
+			return r["state"] == state && r["name"] == "me" && (state != "multi" || r["multi"] == int64(2))
 		})
 	}
 	ids := []int64{}

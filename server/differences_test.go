@@ -505,12 +505,10 @@ var differences = []difference{
 	{"client|info", "berth numbers its own clients", sameFields, false},
 	{"client|list info memory|stats memory|doctor memory|malloc-stats latency|doctor lolwut", "about the server itself", sameType, false},
 	{"slowlog|get latency|latest latency|history latency|histogram acl|log lastsave slowlog|len", "what the server has been through", sameType, false},
-	{"client|help command|help config|help cluster|help", "berth's own text", sameType, false},
+	{"command|help config|help cluster|help", "berth's own text", sameType, false},
 	{"config|get config|set", "berth's own settings", func(m met) bool {
 		return slices.ContainsFunc(m.words[2:], func(w string) bool { return config.IsOption(w) || glob.Is(w) })
 	}, false},
-	{"client|setinfo client|no-touch", "Redis has it since 7.2, clients send it to all", redisSays("-ERR unknown subcommand"), true},
-	{"client|kill", "which users there are the nodes know", both(berthSays(":0"), redisSays("-ERR No such user")), false},
 	{"time", "time", sameTree, false},
 	{"role", "a node counts its offset once a client has sent it SYNC, which berth refuses", sameTree, false},
 	{"scan sscan hscan zscan", "cursors name buckets of a hash table", func(m met) bool {

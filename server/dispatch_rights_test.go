@@ -66,9 +66,9 @@ var rightsLines = map[string]string{
 }
 
 // differsInWords lists commands to which berth says something else than one node of Redis: what changes from moment to
-// moment (how many listen, before those who left have gone), speaks of the server or of the connection, is of a later Redis (SETINFO), or is refused by every proxy.
+// moment (how many listen, before those who left have gone), speaks of the server or of the connection, or is refused by every proxy.
 var differsInWords = strings.Fields("client|id client|info client|list time info lastsave acl|genpass acl|log memory|stats memory|malloc-stats memory|doctor " +
-	"publish spublish slowlog|get slowlog|len latency|doctor latency|histogram hello client|setinfo client|help cluster|help config|help command|help command|docs command " +
+	"publish spublish slowlog|get slowlog|len latency|doctor latency|histogram hello cluster|help config|help command|help command|docs command " +
 	"command|list command|count command|info monitor object|idletime randomkey scan keys save role acl|list " +
 	"shutdown replicaof slaveof failover migrate module|load module|loadex module|unload psync sync replconf restore-asking debug")
 

@@ -35,6 +35,9 @@ type berthServer struct {
 	mark  mark     // what tells its goroutines and descriptors from those of others
 }
 
+// has reports whether clients find a command.
+func (b *berthServer) has(name string) bool { return b.srv.table().Find(name) != nil }
+
 // startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded one), with the defaults,
 // a port of its own and no admin listener, but for what args say ("--name", "value"). It stops with the test, and the test
 // fails when a goroutine or a descriptor stays behind: see mark. What clients and nodes sent is destroyed as soon as berth

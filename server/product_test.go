@@ -25,8 +25,19 @@ var valkey9 = map[string]string{
 	"HELLO 2": "*16\r\n+server\r\n+valkey\r\n+version\r\n+9.1.2\r\n+proto\r\n:2\r\n+id\r\n:4\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n" +
 		"+modules\r\n*1\r\n*8\r\n+name\r\n+lua\r\n+ver\r\n:1\r\n+path\r\n+lua\r\n+args\r\n*1\r\n+a\r\n+availability_zone\r\n+eu-1a\r\n",
 	"COMMAND":    "*0\r\n",
-	"INFO berth": "$0\r\n\r\n", // the question whether a user may run INFO
+	"INFO berth": "$0\r\n\r\n",
+
+	// The questions whether a user may run what berth answers.
+	"CLIENT SETINFO berth berth": badSyntax, "CLIENT NO-TOUCH berth": badSyntax, "CLIENT NO-EVICT berth": badSyntax,
+	"CLIENT CAPA berth": "+OK\r\n", "CLIENT IMPORT-SOURCE off": "+OK\r\n", "READONLY": "+OK\r\n", "READWRITE": "+OK\r\n",
+	"ASKING": "-" + errNoCluster + "\r\n", "CLIENT TRACKING berth": badSyntax, "CLIENT LIST TYPE berth": allRight,
+	"CLIENT SETNAME \n": badSyntax, "CLIENT ID": ":1\r\n", "MULTI": "+OK\r\n", "EXEC": "*0\r\n", "CLIENT KILL TYPE berth": allRight,
 }
+
+const (
+	badSyntax = "-ERR syntax error\r\n"
+	allRight  = "-ERR Unknown client type 'berth'\r\n" // to words before it that are right
+)
 
 func infoReply(lines ...string) string {
 	text := strings.Join(lines, "\r\n") + "\r\n"

@@ -55,7 +55,7 @@ const (
 
 // noMulti is what the nodes say to a command that is not allowed inside MULTI.
 func (srv *server) noMulti(cmd *router.Command) string {
-	if info := srv.nodes.Info(); info.Product == "valkey" && !isVersionBefore(info.Release, 9, 0) {
+	if srv.isValkeySince(9, 0) {
 		return "ERR Command '" + cmd.Name + "' not allowed inside a transaction"
 	}
 	return "ERR Command not allowed inside a transaction"

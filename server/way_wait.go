@@ -64,6 +64,12 @@ func (srv *server) isBefore(major, minor int) bool {
 	return isVersionBefore(srv.redisVersion(), major, minor)
 }
 
+// isValkeySince reports whether the nodes are a Valkey of a version or a later one.
+func (srv *server) isValkeySince(major, minor int) bool {
+	info := srv.nodes.Info()
+	return info.Product == "valkey" && !isVersionBefore(info.Release, major, minor)
+}
+
 func isVersionBefore(version string, major, minor int) bool {
 	first, rest, _ := strings.Cut(version, ".")
 	second, _, _ := strings.Cut(rest, ".")
