@@ -76,6 +76,9 @@ func (q *nodesInquiry) ask(s *session, wanted telemetry.Sections, then func()) {
 		if wanted["Stats"] {
 			q.send(pipe, askStats, func(text string) { w.Stats.Add(text, telemetry.Added) })
 		}
+		if wanted["Commandstats"] {
+			q.send(pipe, askCommandStats, w.Calls.Add)
+		}
 		if wanted["Persistence"] {
 			q.send(pipe, askPersistence, func(text string) { w.Saving.Add(text, telemetry.Greater) })
 		}
@@ -87,6 +90,8 @@ var (
 	askKeyspace = codec.AppendCommandString(nil, "INFO", "keyspace")
 	askMemory   = codec.AppendCommandString(nil, "INFO", "memory")
 	askSize     = codec.AppendCommandString(nil, "DBSIZE")
+
+	askCommandStats = codec.AppendCommandString(nil, "INFO", "commandstats")
 
 	askStats       = codec.AppendCommandString(nil, "INFO", "stats")
 	askPersistence = codec.AppendCommandString(nil, "INFO", "persistence")

@@ -169,6 +169,31 @@ func TestUserWhoMayNotRunInfoGetsTheNodesWord(t *testing.T) {
 	}
 }
 
+func TestCommandstatsHaveTheFormOfTheNode(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	for _, line := range []string{"SET k v", "LPUSH k v", "LPUSH k", "LPUSH k", "GET k", "GET k", "CLIENT ID"} {
+		c.Do(words(line)...)
+	}
+	node.Do(t, "GET", "k") // another client's: it counts for how long a call takes
+	ours, _ := infoOf(t, c, "commandstats")
+	theirs, _ := infoOf(t, dial(t, node.Addr()), "commandstats")
+	for name, want := range map[string]string{
+		"cmdstat_set": "1 0 0", "cmdstat_get": "2 0 0", "cmdstat_lpush": "1 2 1", "cmdstat_client|id": "1 0 0",
+	} {
+		f := regexp.MustCompile(`^calls=(\d+),usec=\d+,usec_per_call=\d+\.\d\d,rejected_calls=(\d+),failed_calls=(\d+)$`).FindStringSubmatch(ours[name])
+		if f == nil || strings.Join(f[1:], " ") != want {
+			t.Errorf("%s:%s, want %s", name, ours[name], want)
+		}
+	}
+	perCall := regexp.MustCompile(`usec_per_call=[^,]+`)
+	if got, want := perCall.FindString(ours["cmdstat_get"]), perCall.FindString(theirs["cmdstat_get"]); got != want {
+		t.Errorf("GET: %s, want %s", got, want)
+	}
+}
+
 func TestResetStatBeginsToCountAnew(t *testing.T) {
 	b, clients, _ := busyBerth(t)
 	for _, c := range clients {
@@ -176,7 +201,7 @@ func TestResetStatBeginsToCountAnew(t *testing.T) {
 		c.Do("NOTHING")
 	}
 	before, _ := infoOf(t, clients[0], "stats", "commandstats", "errorstats")
-	if before["cmdstat_get"] != "calls=16,failed_calls=0" || before["errorstat_ERR"] != "count=16" {
+	if !strings.HasPrefix(before["cmdstat_get"], "calls=16,usec=") || before["errorstat_ERR"] != "count=16" {
 		t.Errorf("before: %v", before)
 	}
 	if got := clients[0].Do("CONFIG", "RESETSTAT"); got != "OK" {

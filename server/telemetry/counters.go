@@ -22,8 +22,16 @@ type Counters struct {
 	Lag               Histogram
 }
 
-// commandStats is how often a command was answered.
-type commandStats struct{ ok, failed int64 }
+// commandStats is how often a command was answered. failed are all errors, rejected those of them that
+// came before the command ran.
+type commandStats struct{ ok, failed, rejected int64 }
+
+// add adds the figures of another loop.
+func (c *commandStats) add(o commandStats) {
+	c.ok += o.ok
+	c.failed += o.failed
+	c.rejected += o.rejected
+}
 
 // redirects is how often a node's MOVED and ASK were followed.
 type redirects struct{ moved, asked int64 }
@@ -73,8 +81,7 @@ func (st *Counters) allRedirects() (all redirects) {
 func (st *Counters) allCommands() commandStats {
 	all := st.unknown
 	for _, c := range st.commands {
-		all.ok += c.ok
-		all.failed += c.failed
+		all.add(c)
 	}
 	return all
 }
@@ -103,6 +110,9 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 		return
 	}
 	c.failed++
+	if isRejection(reply) {
+		c.rejected++
+	}
 	word, _, _ := bytes.Cut(bytes.TrimSuffix(reply[1:], []byte("\r\n")), []byte(" "))
 	if _, known := st.errors[string(word)]; !known && (len(st.errors) >= maxErrorWords || len(word) > maxErrorWord) {
 		word = []byte("other")
@@ -110,13 +120,29 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 	st.errors[string(word)]++
 }
 
+// rejections are how errors begin that are given before a command runs.
+var rejections = [...][]byte{
+	[]byte("-ERR wrong number of arguments "), []byte("-ERR berth:"), []byte("-ERR Can't execute "), []byte("-ERR Command "),
+	[]byte("-NOAUTH "), []byte("-NOPERM "), []byte("-OOM "), []byte("-MISCONF "), []byte("-READONLY "), []byte("-MASTERDOWN "),
+	[]byte("-LOADING "), []byte("-BUSY "), []byte("-NOREPLICAS "), []byte("-CLUSTERDOWN "), []byte("-CROSSSLOT "), []byte("-TRYAGAIN "),
+}
+
+// isRejection reports whether an error was given before the command ran.
+func isRejection(reply []byte) bool {
+	for _, begin := range rejections {
+		if bytes.HasPrefix(reply, begin) {
+			return true
+		}
+	}
+	return false
+}
+
 // Add adds another loop's counters to st.
 func (st *Counters) Add(o *Counters) {
 	st.Opened += o.Opened
 	st.BytesIn += o.BytesIn
 	st.BytesOut += o.BytesOut
-	st.unknown.ok += o.unknown.ok
-	st.unknown.failed += o.unknown.failed
+	st.unknown.add(o.unknown)
 	for reason, n := range o.closedBy {
 		st.closedBy[reason] += n
 	}
@@ -139,8 +165,7 @@ func (st *Counters) Add(o *Counters) {
 		st.commands = append(st.commands, make([]commandStats, len(o.commands)-len(st.commands))...)
 	}
 	for i, c := range o.commands {
-		st.commands[i].ok += c.ok
-		st.commands[i].failed += c.failed
+		st.commands[i].add(c)
 	}
 	for i := range st.durations {
 		st.durations[i].Add(&o.durations[i])

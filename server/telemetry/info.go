@@ -229,12 +229,13 @@ func (r *infoReport) cpu() {
 	r.line("used_cpu_user_children", "0.000000")
 }
 
-// commandStats writes no times: berth measures how long commands take by way, see the metrics.
+// commandStats writes how often berth has answered each command. How long a call takes the nodes say,
+// on average of all their clients.
 func (r *infoReport) commandStats() {
 	commands := r.Commands.Commands()
 	for id, c := range r.Total().Counters.commands {
 		if id < len(commands) && c.ok+c.failed > 0 {
-			r.line("cmdstat_"+commands[id].Name, fmt.Sprintf("calls=%d,failed_calls=%d", c.ok+c.failed, c.failed))
+			r.line("cmdstat_"+commands[id].Name, r.nodes.Calls.line(commands[id].Name, c))
 		}
 	}
 }

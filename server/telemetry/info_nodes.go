@@ -12,7 +12,57 @@ type NodesSaid struct {
 	keyspace map[int]*keyCount // by database
 	Stats    nodeFigures
 	Saving   nodeFigures
+	Calls    nodeCalls
 	policy   string
+}
+
+// nodeCalls is what the nodes say of the calls of commands, added up.
+type nodeCalls struct {
+	byName map[string]nodeCall
+	old    bool // the nodes do not tell rejected calls, as before Redis 6.2
+}
+
+// nodeCall is how often a command was called, and how long all the calls took.
+type nodeCall struct{ calls, usec int64 }
+
+// Add adds lines of the form "cmdstat_get:calls=2,usec=6,usec_per_call=3.00,rejected_calls=0,failed_calls=0".
+func (n *nodeCalls) Add(text string) {
+	for line := range strings.Lines(text) {
+		name, fields, ok := strings.Cut(strings.TrimSpace(line), ":")
+		name, isCommand := strings.CutPrefix(name, "cmdstat_")
+		if !ok || !isCommand {
+			continue
+		}
+		if n.byName == nil {
+			n.byName = map[string]nodeCall{}
+		}
+		call := n.byName[name]
+		for field := range strings.SplitSeq(fields, ",") {
+			what, text, _ := strings.Cut(field, "=")
+			value, _ := strconv.ParseInt(text, 10, 64)
+			switch what {
+			case "calls":
+				call.calls += value
+			case "usec":
+				call.usec += value
+			}
+		}
+		n.byName[name] = call
+		n.old = n.old || !strings.Contains(fields, "rejected_calls=")
+	}
+}
+
+// line returns the fields of a command that berth has answered so often, in the form of the nodes.
+func (n *nodeCalls) line(name string, c commandStats) string {
+	calls, perCall := c.ok+c.failed-c.rejected, 0.0
+	if call := n.byName[name]; call.calls > 0 && calls > 0 {
+		perCall = float64(call.usec) / float64(call.calls)
+	}
+	text := fmt.Sprintf("calls=%d,usec=%.0f,usec_per_call=%.2f", calls, perCall*float64(calls), perCall)
+	if n.old {
+		return text
+	}
+	return fmt.Sprintf("%s,rejected_calls=%d,failed_calls=%d", text, c.rejected, c.failed-c.rejected)
 }
 
 // policyOr returns the nodes' maxmemory_policy, or unknown if no node has said one.

@@ -27,3 +27,29 @@ func TestFiguresOfSeveralNodesBecomeOne(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestCallsOfSeveralNodesBecomeOneMean(t *testing.T) {
+	var n nodeCalls
+	n.Add("# Commandstats\r\ncmdstat_get:calls=2,usec=10,usec_per_call=5.00,rejected_calls=0,failed_calls=0\r\n")
+	n.Add("cmdstat_get:calls=2,usec=20,usec_per_call=10.00,rejected_calls=0,failed_calls=0\r\ncmdstat_set:calls=0,usec=0\r\n")
+	for _, v := range []struct {
+		old  bool
+		name string
+		of   commandStats
+		want string
+	}{
+		{false, "get", commandStats{ok: 3, failed: 3, rejected: 2}, "calls=4,usec=30,usec_per_call=7.50,rejected_calls=2,failed_calls=1"},
+		{false, "get", commandStats{failed: 2, rejected: 2}, "calls=0,usec=0,usec_per_call=0.00,rejected_calls=2,failed_calls=0"},
+		{false, "proxy|stats", commandStats{ok: 1}, "calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0"},
+		{true, "get", commandStats{ok: 2}, "calls=2,usec=15,usec_per_call=7.50"},
+	} {
+		n.old = v.old
+		if got := n.line(v.name, v.of); got != v.want {
+			t.Errorf("%s: %s, want %s", v.name, got, v.want)
+		}
+	}
+	var old nodeCalls
+	if old.Add("cmdstat_get:calls=2,usec=10,usec_per_call=5.00\r\n"); !old.old {
+		t.Error("a node before 6.2 is not known")
+	}
+}
