@@ -15,7 +15,7 @@ import (
 )
 
 func clientInfo(s *session, args [][]byte, out []byte) []byte {
-	return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil, sizesOf(args))), s.resp())
+	return codec.AppendVerbatim(out, "txt", string(s.appendLine(nil, s.loop.srv.lineFields(), sizesOf(args))), s.resp())
 }
 
 // clientLine is a client as CLIENT LIST shows it.
@@ -47,6 +47,7 @@ type listing struct {
 // ask has all loops write the lines of their clients.
 func (list *listing) ask() {
 	s := list.r.s
+	fields := s.loop.srv.lineFields()
 	askEverySession(list.r, func(c *session) (line clientLine, wanted bool) {
 		if !list.filter.admits(c) {
 			return line, false
@@ -55,7 +56,7 @@ func (list *listing) ask() {
 		if c == s {
 			asks = list.own
 		}
-		return clientLine{c.id, c.appendLine(nil, asks)}, true
+		return clientLine{c.id, c.appendLine(nil, fields, asks)}, true
 	}, list.reply)
 }
 
@@ -97,9 +98,29 @@ func sizesOf(args [][]byte) (z sizes) {
 	return z
 }
 
-// appendLine appends the client's line, in the fields of Redis 7.0 and, after them, the two of 7.2.
-// What a node would count and berth does not have is 0.
-func (s *session) appendLine(dst []byte, asks sizes) []byte {
+// lineFields says which fields a line has beyond those of Redis 7.0.
+type lineFields struct {
+	capa    bool // Valkey 8.1
+	watch   bool // Redis 7.4, Valkey 8.0
+	library bool // Redis 7.2
+	traffic bool // Valkey 8.0
+	thread  bool // Redis 8.0
+}
+
+// lineFields returns the fields that the nodes have.
+func (srv *server) lineFields() lineFields {
+	valkey := srv.nodes.Info().Product == "valkey"
+	return lineFields{
+		capa: srv.isValkeySince(8, 1), traffic: srv.isValkeySince(8, 0),
+		watch:   srv.clientOptions() >= agedOptions, // which came with it
+		library: srv.table().Find("client|setinfo") != nil,
+		thread:  !valkey && !srv.isBefore(8, 0),
+	}
+}
+
+// appendLine appends the client's line, in the fields of the nodes. What a node would count and berth
+// does not have is 0.
+func (s *session) appendLine(dst []byte, fields lineFields, asks sizes) []byte {
 	var name label
 	if s.label != nil {
 		name = *s.label
@@ -127,13 +148,29 @@ func (s *session) appendLine(dst []byte, asks sizes) []byte {
 	}
 	remote, local := s.addresses()
 	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out) + unread + queuedBytes
-	return fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d "+
-		"multi=%d qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
-		"cmd=%s user=%s redir=%d resp=%d lib-name=%s lib-ver=%s\n",
-		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.lastHeard)/int64(time.Second),
-		s.flags(), id.DB, s.subscriptions(feed.PlainChannel), s.subscriptions(feed.PatternChannel), s.subscriptions(feed.ShardChannel),
-		queued, asks.request+len(s.in)-s.inPos, cap(s.in)-len(s.in), asks.words, queuedBytes, cap(s.out), len(s.out), unread, unread, memory, events,
-		last, s.user(), redirect, id.RESP, name.libName, name.libVer)
+	dst = fmt.Appendf(dst, "id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s",
+		s.id, remote, local, s.conn.Fd(), name.name, (s.loop.clock-s.born)/int64(time.Second), (s.loop.clock-s.lastHeard)/int64(time.Second), s.flags())
+	if fields.capa {
+		dst = append(append(dst, " capa="...), s.capabilities()...)
+	}
+	dst = fmt.Appendf(dst, " db=%d sub=%d psub=%d ssub=%d multi=%d", id.DB, s.subscriptions(feed.PlainChannel),
+		s.subscriptions(feed.PatternChannel), s.subscriptions(feed.ShardChannel), queued)
+	if fields.watch {
+		dst = append(dst, " watch=0"...)
+	}
+	dst = fmt.Appendf(dst, " qbuf=%d qbuf-free=%d argv-mem=%d multi-mem=%d rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s "+
+		"cmd=%s user=%s redir=%d resp=%d", asks.request+len(s.in)-s.inPos, cap(s.in)-len(s.in), asks.words, queuedBytes,
+		cap(s.out), len(s.out), unread, unread, memory, events, last, s.user(), redirect, id.RESP)
+	if fields.library {
+		dst = fmt.Appendf(dst, " lib-name=%s lib-ver=%s", name.libName, name.libVer)
+	}
+	if fields.traffic {
+		dst = append(dst, " tot-net-in=0 tot-net-out=0 tot-cmds=0"...)
+	}
+	if fields.thread {
+		dst = append(dst, " io-thread=0"...)
+	}
+	return append(dst, '\n')
 }
 
 // addresses are both ends of the client's socket. On a unix socket only the listener's path has a
