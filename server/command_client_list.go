@@ -103,7 +103,7 @@ type lineFields struct {
 	capa    bool // Valkey 8.1
 	watch   bool // Redis 7.4, Valkey 8.0
 	library bool // Redis 7.2
-	traffic bool // Valkey 8.0
+	traffic bool // Valkey 8.0, whose clients share the buffer that a request is read into
 	thread  bool // Redis 8.0
 }
 
@@ -135,6 +135,9 @@ func (s *session) appendLine(dst []byte, fields lineFields, asks sizes) []byte {
 		queued, last = s.execReply.n, s.execReply.r.cmd.Name
 	case s.lastCmd != nil:
 		last = s.lastCmd.Name
+	}
+	if fields.traffic {
+		asks.request = 0
 	}
 	unread := s.conn.OutboundBuffered()
 	events := "r"
