@@ -44,9 +44,9 @@ func (s *LinkSettings) EndDials() {
 	s.ended = true
 }
 
-// A host that has gone without a word takes its connections with it. The kernel ends one whose bytes
-// are not acknowledged for hostPatience, and asks after hostQuiet whether the host of a silent one is
-// there. A node that is merely slow acknowledges.
+// A host that has gone without a word takes its connections with it. The kernel ends one whose
+// bytes are not acknowledged for hostPatience, and asks after hostQuiet whether the host of a
+// silent one is there. A node that is merely slow acknowledges.
 const (
 	hostPatience = 30 * time.Second
 	hostQuiet    = 10 * time.Second

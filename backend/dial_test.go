@@ -31,7 +31,8 @@ func (e *ending) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
-// endedLoop is a backend.Loop that gives sockets to a loop of gnet's and runs what is posted at once.
+// endedLoop is a backend.Loop that gives sockets to a loop of gnet's and runs what is posted at
+// once.
 type endedLoop struct {
 	backend.Loop
 	gnetLoop gnet.EventLoop
@@ -72,7 +73,8 @@ func TestDialIntoALoopThatHasEndedIsRefused(t *testing.T) {
 		t.Fatal("both sockets are on one loop")
 	}
 
-	// One loop is held, so gnet does not know yet that it is shut down when the other loop has ended.
+	// One loop is held, so gnet does not know yet that it is shut down when the other loop has
+	// ended.
 	held := make(chan struct{})
 	_ = loops[1].Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		<-held

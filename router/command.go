@@ -120,8 +120,8 @@ func (c *Command) Subcommands() []*Command { return c.subs }
 // Shard channels (SPUBLISH) count as keys here and in Keys: they are routed like keys.
 func (c *Command) Keyless() bool { return len(c.specs) == 0 && c.native == nil }
 
-// KeysUnknown reports whether the node alone knows which arguments are keys: it says that they are not
-// always at the same places, and does not say where.
+// KeysUnknown reports whether the node alone knows which arguments are keys: it says that they are
+// not always at the same places, and does not say where.
 func (c *Command) KeysUnknown() bool { return c.Flags.Has(MovableKeys) && c.Keyless() }
 
 // Channels reports whether Keys finds shard channels: they are routed like keys, but name no data.

@@ -64,8 +64,8 @@ func cloneCommands(from []*Command) []*Command {
 	return to
 }
 
-// maxCommands is how many commands a table has at most. Redis 8 with all its modules has some 700. A
-// table keeps what it has learned, and each loop counts for each command.
+// maxCommands is how many commands a table has at most. Redis 8 with all its modules has some 700.
+// A table keeps what it has learned, and each loop counts for each command.
 const maxCommands = 4 << 10
 
 type learner struct {

@@ -61,9 +61,9 @@ func Even(addrs []string) *Topology {
 // usable does.
 func (t *Topology) Shard(slot uint16) int { return int(t.owner[slot&(Slots-1)]) }
 
-// Home returns the shard to which a request with this slot goes: the owner's. When no owner is known
-// it is another one, whose node says who owns the slot now: a topology is older than any request. It
-// is -1 without shards.
+// Home returns the shard to which a request with this slot goes: the owner's. When no owner is
+// known it is another one, whose node says who owns the slot now: a topology is older than any
+// request. It is -1 without shards.
 func (t *Topology) Home(slot uint16) int {
 	shard := t.Shard(slot)
 	if shard < 0 && len(t.shards) > 0 {
@@ -83,8 +83,8 @@ func (t *Topology) Serves(addr string) bool {
 // Shards are all shards with a usable primary. Not to be changed.
 func (t *Topology) Shards() []Shard { return t.shards }
 
-// Down is how many shards have slots and keys, but no usable primary, so that Shards lacks them. Slots
-// that no shard was ever given do not count.
+// Down is how many shards have slots and keys, but no usable primary, so that Shards lacks them.
+// Slots that no shard was ever given do not count.
 func (t *Topology) Down() int { return t.down }
 
 // Served is how many slots have an owner: 16384 when all is well.

@@ -18,9 +18,9 @@ import (
 
 const module = "github.com/berth-proxy/berth"
 
-// allowed says what the code of a folder may import beyond the standard library: own packages by their
-// folder, others by the beginning of their path. Tests may import more. A folder without a row has no
-// business in the repository.
+// allowed says what the code of a folder may import beyond the standard library: own packages by
+// their folder, others by the beginning of their path. Tests may import more. A folder without a
+// row has no business in the repository.
 //
 //	codec     RESP on byte slices; knows nothing of ours
 //	router    pure decisions; never sees a socket
@@ -65,8 +65,8 @@ const (
 	xsys      = "golang.org/x/sys"
 )
 
-// pure are the folders that never see a socket, and pureNet is what they may use of package net: it only joins and
-// splits text.
+// pure are the folders that never see a socket, and pureNet is what they may use of package net: it
+// only joins and splits text.
 var (
 	pure    = []string{"codec", "router"}
 	pureNet = []string{"JoinHostPort", "SplitHostPort"}

@@ -197,7 +197,8 @@ func TestPasswordChangedWhileClientsAreConnected(t *testing.T) {
 	script(t, c, "GET k → 1") // as with Redis, who is in stays in
 	late := dial(t, b.Addr())
 	script(t, late, "AUTH writer wpass → "+wrongPass, "AUTH writer newpass → OK", "GET k → 1", "WATCH k → OK", "MULTI → OK", "EXEC → []")
-	// A user that is removed is thrown out by the node; berth's client hears of it in words, and is nobody else.
+	// A user that is removed is thrown out by the node; berth's client hears of it in words, and is
+	// nobody else.
 	node.Do(t, "ACL", "DELUSER", "writer")
 	for _, x := range []*redistest.Conn{c, late} {
 		if got, err := x.TryDo("GET", "k"); err == nil && (got == "1" || got == nil) {

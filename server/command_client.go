@@ -67,7 +67,8 @@ func clientSwitch(note func(s *session, on bool)) answerFunc {
 	}
 }
 
-// clientCapa keeps what the client says it can do. Words that are not known mean nothing, as in Valkey.
+// clientCapa keeps what the client says it can do. Words that are not known mean nothing, as in
+// Valkey.
 func clientCapa(s *session, args [][]byte, out []byte) []byte {
 	for _, word := range args[2:] {
 		s.redirects = s.redirects || strings.EqualFold(string(word), "redirect")

@@ -24,9 +24,9 @@ type clientLine struct {
 	text []byte
 }
 
-// clientList shows the clients of all loops, in the order in which they came, or in Redis those of the
-// given numbers in the given order. How many clients there are others decide: they are visited in
-// slices.
+// clientList shows the clients of all loops, in the order in which they came, or in Redis those of
+// the given numbers in the given order. How many clients there are others decide: they are visited
+// in slices.
 func clientList(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	options, own, resp := &clientOptions{}, sizesOf(args), s.resp()
 	return options.read(s, cmd, raw, func(r *request) {
@@ -118,8 +118,8 @@ func (srv *server) lineFields() lineFields {
 	}
 }
 
-// appendLine appends the client's line, in the fields of the nodes. What a node would count and berth
-// does not have is 0.
+// appendLine appends the client's line, in the fields of the nodes. What a node would count and
+// berth does not have is 0.
 func (s *session) appendLine(dst []byte, fields lineFields, asks sizes) []byte {
 	var name label
 	if s.label != nil {

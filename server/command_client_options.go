@@ -13,7 +13,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// optionSet says which options CLIENT LIST and CLIENT KILL have. Each set has those of the one before.
+// optionSet says which options CLIENT LIST and CLIENT KILL have. Each set has those of the one
+// before.
 type optionSet uint8
 
 const (
@@ -36,8 +37,8 @@ func (srv *server) clientOptions() optionSet {
 	return firstOptions
 }
 
-// clientOptions are the options after CLIENT LIST or CLIENT KILL being read, and the filter that they
-// make. How many there are the client decides: a goroutine reads them, and the loop has them
+// clientOptions are the options after CLIENT LIST or CLIENT KILL being read, and the filter that
+// they make. How many there are the client decides: a goroutine reads them, and the loop has them
 // afterwards.
 //
 //	loop: copy the request ──▶ goroutine: read ──▶ loop: a node judges users and databases ──▶ then
@@ -54,8 +55,8 @@ type clientOptions struct {
 	judged      [][]byte // options and values before a wrong word of which only a node knows whether they are right
 }
 
-// read reads the options off the loop, and calls then on the loop unless a word is wrong. As dispatch
-// does, it returns false when the request has to wait.
+// read reads the options off the loop, and calls then on the loop unless a word is wrong. As
+// dispatch does, it returns false when the request has to wait.
 func (o *clientOptions) read(s *session, cmd *router.Command, raw []byte, then func(r *request)) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -287,8 +288,8 @@ func (o *clientOptions) readSeconds(option string, value []byte, least func(time
 	return ""
 }
 
-// askNode has a node judge the users and databases, which only the nodes know. The type at the end is
-// none: what a node says to that means that all before it is right, and a node does nothing.
+// askNode has a node judge the users and databases, which only the nodes know. The type at the end
+// is none: what a node says to that means that all before it is right, and a node does nothing.
 func (o *clientOptions) askNode(r *request, then func(r *request)) {
 	s := r.s
 	if s.closed || len(o.judged) == 0 || !s.overNodes() {

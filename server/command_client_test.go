@@ -12,8 +12,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// asRedis sends commands, each a line of words, to berth and to a redis-server, in RESP2 and in RESP3, on one connection
-// each, and compares the answers byte by byte.
+// asRedis sends commands, each a line of words, to berth and to a redis-server, in RESP2 and in
+// RESP3, on one connection each, and compares the answers byte by byte.
 func asRedis(t *testing.T, b *berthServer, node *redistest.Server, lines ...string) {
 	t.Helper()
 	for _, resp := range []int{2, 3} {
@@ -477,7 +477,8 @@ func TestUnblockEndsABlockingCommandAsItsTimeoutWould(t *testing.T) {
 	})
 }
 
-// unblocked is what a client that blocks gets when another one unblocks it, and what it gets for the next command.
+// unblocked is what a client that blocks gets when another one unblocks it, and what it gets for
+// the next command.
 func unblocked(t *testing.T, addr string, resp int, line, reason string) string {
 	t.Helper()
 	c, other := dial(t, addr), dial(t, addr)
@@ -511,7 +512,8 @@ func TestUnblockedClientNoLongerTakesElements(t *testing.T) {
 	}
 }
 
-// The replies of WATCH and BLPOP come one after the other on one lease; the first must not pass for the second.
+// The replies of WATCH and BLPOP come one after the other on one lease; the first must not pass for
+// the second.
 func TestUnblockInsideAWatchKeepsTheWatch(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c, other := dial(t, b.Addr()), dial(t, b.Addr())
@@ -582,7 +584,8 @@ func TestUnblockedClientGoesOnTracking(t *testing.T) {
 	}
 }
 
-// A user who blocks but may not say so to the node, and a node that keeps its connections' numbers to itself, do no harm.
+// A user who blocks but may not say so to the node, and a node that keeps its connections' numbers
+// to itself, do no harm.
 func TestUnblockEndsWhatTheNodeWillNotEnd(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)

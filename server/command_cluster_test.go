@@ -37,7 +37,8 @@ func TestClusterCommandsOverAClusterAnswerAsRedis(t *testing.T) {
 		"readonly", "readwrite", "info cluster")
 }
 
-// A cluster of one real node, and berth, which looks like one: their answers differ in names, addresses and epochs only.
+// A cluster of one real node, and berth, which looks like one: their answers differ in names,
+// addresses and epochs only.
 func TestClusterLooksLikeOneNodeOfRedis(t *testing.T) {
 	parallel(t)
 	node := redistest.StartCluster(t, 1, 0)

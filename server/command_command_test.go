@@ -28,7 +28,8 @@ func TestCommandAnswersAsRedis(t *testing.T) {
 		"command getkeysandflags sort a store b", "command docs get", "command docs get nothing set", "command docs nothing")
 }
 
-// Rows, and subcommands within a row, come in the order of hash tables, which changes: only their parts can be compared.
+// Rows, and subcommands within a row, come in the order of hash tables, which changes: only their
+// parts can be compared.
 func TestCommandHasEveryRowOfRedis(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
@@ -119,7 +120,8 @@ func TestHelpNamesEverySubcommandThatAnswers(t *testing.T) {
 	}
 }
 
-// The first thing an interactive redis-cli asks is COMMAND DOCS; it aborts when it gets anything but documentation or an error.
+// The first thing an interactive redis-cli asks is COMMAND DOCS; it aborts when it gets anything
+// but documentation or an error.
 func TestInteractiveRedisCLIOnTheEmbeddedBackend(t *testing.T) {
 	parallel(t)
 	b := startBerth(t, "")

@@ -12,9 +12,9 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// pingsNode reports whether PING goes to the node. Health checks ask whether it serves: one node says
-// BUSY, LOADING or MASTERDOWN itself. Many nodes have no common answer. A subscriber's PING is about
-// its subscriptions.
+// pingsNode reports whether PING goes to the node. Health checks ask whether it serves: one node
+// says BUSY, LOADING or MASTERDOWN itself. Many nodes have no common answer. A subscriber's PING is
+// about its subscriptions.
 func pingsNode(s *session) bool {
 	return !s.loop.srv.sharded() && s.overNodes() && s.sub == nil
 }
@@ -170,9 +170,10 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// verification is an AUTH on its way to a node, on a connection that carries those of all clients. To
-// the node the connection is the user of the last one, and it goes when that user is deleted. That is
-// no matter of the others: their AUTHs, which change nothing at the node, are sent again, once.
+// verification is an AUTH on its way to a node, on a connection that carries those of all clients.
+// To the node the connection is the user of the last one, and it goes when that user is deleted.
+// That is no matter of the others: their AUTHs, which change nothing at the node, are sent again,
+// once.
 type verification struct {
 	*request
 	topology *router.Topology

@@ -141,7 +141,8 @@ func TestInfoSumsTheKeysOfAllShards(t *testing.T) {
 	}
 }
 
-// A node that is down must not take INFO away, by which people would find out, once berth knows who may run it.
+// A node that is down must not take INFO away, by which people would find out, once berth knows who
+// may run it.
 func TestInfoAnswersWithoutTheNodes(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)

@@ -25,8 +25,8 @@ type ownCommand struct {
 
 	// Who may run the command the nodes know. like names commands instead, for one that no node
 	// knows: who may run all of them. mayAsk is for a node that cannot be asked about a user: words
-	// that do nothing there, which the user says itself, commands apart by semicolons. mayAskOld are
-	// the words before Redis 7.0.
+	// that do nothing there, which the user says itself, commands apart by semicolons. mayAskOld
+	// are the words before Redis 7.0.
 	like, mayAsk, mayAskOld string
 
 	atNode func(s *session) bool // reports whether a node answers it nevertheless; nil: none does
@@ -154,8 +154,8 @@ func newOwnIndex(table *router.Table) ownIndex {
 	return index
 }
 
-// Who may use PROXY: whoever may look into a server as an administrator does. A user without @admin,
-// or without @dangerous, may run neither.
+// Who may use PROXY: whoever may look into a server as an administrator does. A user without
+// @admin, or without @dangerous, may run neither.
 const (
 	likeAdmin = "CONFIG GET berth; CLIENT LIST"
 	mayAdmin  = "CONFIG GET berth; CLIENT LIST TYPE berth"

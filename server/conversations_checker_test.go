@@ -78,8 +78,9 @@ func (c *conversations) dial() (*redistest.Conn, error) {
 	return conn, err
 }
 
-// errAskedInVain ends a conversation: no node has said in time whether the user may run the command,
-// which was not executed. It is no fault of berth's when nodes have little of a busy machine.
+// errAskedInVain ends a conversation: no node has said in time whether the user may run the
+// command, which was not executed. It is no fault of berth's when nodes have little of a busy
+// machine.
 var errAskedInVain = errors.New("asked in vain")
 
 // begin gives the checker keys that nothing was done to.
@@ -360,7 +361,8 @@ func (k *checker) script() error {
 	return k.converse()
 }
 
-// administer rules over the speakers until the crowd stops: it kills, unblocks, changes users and settings.
+// administer rules over the speakers until the crowd stops: it kills, unblocks, changes users and
+// settings.
 func (c *conversations) administer() {
 	r := rand.New(rand.NewPCG(soakSeed, 1<<50))
 	conn, err := redistest.TryDial(new(packageTB), c.addr)

@@ -31,7 +31,8 @@ type met struct {
 	input         string // of which the answers differ in number, else ""
 }
 
-// clientView is what the comparison knows of a client: which requests it has queued, and to which one a reply belongs.
+// clientView is what the comparison knows of a client: which requests it has queued, and to which
+// one a reply belongs.
 type clientView struct {
 	queued   [][]string
 	multi    bool
@@ -173,8 +174,8 @@ func (v clientView) owed(requests [][]string) (n int) {
 	}
 }
 
-// skipMuted takes away the requests that are not answered. The next reply, if there is one, tells whether a CLIENT REPLY
-// was refused.
+// skipMuted takes away the requests that are not answered. The next reply, if there is one, tells
+// whether a CLIENT REPLY was refused.
 func (v *clientView) skipMuted(requests *[][]string, next []byte) {
 	for len(*requests) > 0 {
 		words := (*requests)[0]
@@ -262,7 +263,8 @@ func (d *differ) explain(m met) *difference {
 	return nil
 }
 
-// commandOf is the row of a request, nil when there is none, and its words as the router takes them.
+// commandOf is the row of a request, nil when there is none, and its words as the router takes
+// them.
 func commandOf(words []string) (*router.Command, [][]byte) {
 	if len(words) == 0 {
 		return nil, nil
@@ -287,11 +289,12 @@ func split(reply []byte) (all [][]byte, err error) {
 // slotOfTag is the slot of all keys that begin with a hash tag.
 func slotOfTag(tag string) uint16 { return router.Slot([]byte(tag)) }
 
-// clockTime is what depends on when the server looked at its clock: seconds and milliseconds since 1970 in this decade and
-// the next, as such or in a stream's ID.
+// clockTime is what depends on when the server looked at its clock: seconds and milliseconds since
+// 1970 in this decade and the next, as such or in a stream's ID.
 var clockTime = regexp.MustCompile(`\b1[78]\d{8}(\d{3}){0,2}(-\d+)?\b`)
 
-// sameTime: the same but for times that are near each other. Those of streams differ in their sequence number, too.
+// sameTime: the same but for times that are near each other. Those of streams differ in their
+// sequence number, too.
 func sameTime(m met) bool {
 	mask := []byte("<time>")
 	if !bytes.Equal(clockTime.ReplaceAll(m.direct, mask), clockTime.ReplaceAll(m.berth, mask)) {
@@ -381,8 +384,8 @@ func ownNumber(m met) bool {
 
 var clientNumber = regexp.MustCompile(`(\$2\r\nid\r\n|^):[1-9]\d*\r`)
 
-// sameFields: a client's line that says the same of its state, but for a few of the flags: d is only known to the node, e and r
-// mean nothing at berth.
+// sameFields: a client's line that says the same of its state, but for a few of the flags: d is
+// only known to the node, e and r mean nothing at berth.
 func sameFields(m met) bool {
 	if len(m.direct) == 0 || len(m.berth) == 0 || m.direct[0] != m.berth[0] {
 		return false
@@ -412,7 +415,8 @@ func otherOrder(m met) bool {
 	return errA == nil && errB == nil && sorted(a, pairs) == sorted(b, pairs)
 }
 
-// sorted is a reply with the elements of each of its aggregates in order, by pairs in maps and where an array stands for one.
+// sorted is a reply with the elements of each of its aggregates in order, by pairs in maps and
+// where an array stands for one.
 func sorted(v codec.Value, pairs bool) string {
 	if len(v.Elems) == 0 {
 		return fmt.Sprintf("%+v", v)
@@ -450,7 +454,8 @@ func otherDump(m met) bool {
 	return stream || bytes.Equal(a, b)
 }
 
-// hears: berth's node knows of all channels that Redis knows of, and perhaps of some that are about to be given up.
+// hears: berth's node knows of all channels that Redis knows of, and perhaps of some that are about
+// to be given up.
 func hears(m met) bool {
 	a, errA := split(m.direct)
 	b, errB := split(m.berth)

@@ -10,7 +10,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// typicalRules are rules of users as people write them. needs is the first Redis that takes the rule; "": any.
+// typicalRules are rules of users as people write them. needs is the first Redis that takes the
+// rule; "": any.
 var typicalRules = []struct{ name, needs, rule string }{
 	{"all", "", "on >pw ~* &* +@all"},
 	{"getter", "", "on >pw ~* &* -@all +get"},
@@ -50,7 +51,8 @@ func setTypicalUsers(t *testing.T, b *berthServer, at ...*redistest.Server) (nam
 	return names
 }
 
-// rightsLines are the words after the names of commands that would stop, block or turn a server with plain ones.
+// rightsLines are the words after the names of commands that would stop, block or turn a server
+// with plain ones.
 var rightsLines = map[string]string{
 	"blpop": "KEY x", "brpop": "KEY x", "bzpopmin": "KEY x", "bzpopmax": "KEY x", "blmove": "KEY KEY left right x",
 	"brpoplpush": "KEY KEY x", "blmpop": "x 1 KEY left", "bzmpop": "x 1 KEY min", "wait": "0 x",
@@ -65,8 +67,9 @@ var rightsLines = map[string]string{
 	"expire": "KEY x", "pexpire": "KEY x", "expireat": "KEY x", "pexpireat": "KEY x", "setex": "KEY x 1", "psetex": "KEY x 1", "memory|usage": "KEY", "scan": "0",
 }
 
-// differsInWords lists commands to which berth says something else than one node of Redis: what changes from moment to
-// moment (how many listen, before those who left have gone), speaks of the server or of the connection, or is refused by every proxy.
+// differsInWords lists commands to which berth says something else than one node of Redis: what
+// changes from moment to moment (how many listen, before those who left have gone), speaks of the
+// server or of the connection, or is refused by every proxy.
 var differsInWords = strings.Fields("client|id client|info client|list time info lastsave acl|genpass acl|log memory|stats memory|malloc-stats memory|doctor " +
 	"publish spublish slowlog|get slowlog|len latency|doctor latency|histogram hello cluster|help config|help command|help command|docs command " +
 	"command|list command|count command|info monitor object|idletime randomkey scan keys save role acl|list " +
@@ -152,9 +155,10 @@ func isDenied(reply string) bool {
 	return strings.HasPrefix(reply, "-NOPERM") || strings.HasPrefix(reply, "-EXECABORT Transaction discarded because of: NOPERM")
 }
 
-// refusesLater reports whether berth does not know that the user may not run the command. Before Redis 7.0 no node can
-// be asked about a command that only a node runs: EXEC brings the refusal. Nor does berth ask about what it refuses to
-// everybody. HELLO needs a right before 6.2, and berth lets everybody say it.
+// refusesLater reports whether berth does not know that the user may not run the command. Before
+// Redis 7.0 no node can be asked about a command that only a node runs: EXEC brings the refusal.
+// Nor does berth ask about what it refuses to everybody. HELLO needs a right before 6.2, and berth
+// lets everybody say it.
 func (p *rightsPair) refusesLater(cmd *router.Command, where string) bool {
 	own := p.b.srv.own.of(cmd)
 	local := (own.answer != nil || own.run != nil) && (own.atNode == nil || cmd.Name == "ping" && p.b.srv.sharded()) && !cmd.Is(router.Watch)
@@ -164,7 +168,8 @@ func (p *rightsPair) refusesLater(cmd *router.Command, where string) bool {
 	return p.b.srv.isBefore(7, 0) && !local && (where == withinMulti || cmd.Way == router.Refused)
 }
 
-// differsOnServer reports whether berth answers the command in words of its own over this server, whoever asks.
+// differsOnServer reports whether berth answers the command in words of its own over this server,
+// whoever asks.
 func differsOnServer(b *berthServer, cmd *router.Command, where string) bool {
 	info := b.srv.nodes.Info()
 	valkey := info.Product == "valkey"
@@ -183,8 +188,8 @@ const withinMulti = " in MULTI"
 
 // compareAll compares all commands of the table, outside MULTI and inside, for all users.
 //
-// Each check compares a quarter of the commands for each user, so that each command is met by some; scripts/acceptance
-// compares all.
+// Each check compares a quarter of the commands for each user, so that each command is met by some;
+// scripts/acceptance compares all.
 func compareAll(t *testing.T, b *berthServer, direct *redistest.Server, users []string, clustered bool) {
 	known := map[string]bool{}
 	for _, row := range direct.Do(t, "COMMAND").([]any) {
@@ -216,8 +221,8 @@ func compareAll(t *testing.T, b *berthServer, direct *redistest.Server, users []
 	}
 }
 
-// Every command of the table, outside MULTI and inside, is answered by berth as by Redis, to users of all kinds. No
-// question of berth's closes a connection of the node.
+// Every command of the table, outside MULTI and inside, is answered by berth as by Redis, to users
+// of all kinds. No question of berth's closes a connection of the node.
 func TestRightsAreThoseOfRedisForEveryCommand(t *testing.T) {
 	parallel(t)
 	node, alone := redistest.Start(t), redistest.Start(t)
@@ -236,8 +241,8 @@ func TestRightsOverAClusterAreThoseOfRedis(t *testing.T) {
 	compareAll(t, b, alone, setTypicalUsers(t, b, cluster.Node(0), cluster.Node(1), alone), true)
 }
 
-// watchConnections connects a client and a replica to the node. The function it returns fails the test if one of them
-// has lost its connection.
+// watchConnections connects a client and a replica to the node. The function it returns fails the
+// test if one of them has lost its connection.
 func watchConnections(t *testing.T, node *redistest.Server) (check func()) {
 	t.Helper()
 	replica := redistest.Start(t)
@@ -349,8 +354,8 @@ func loggedIn(t *testing.T, addr, user string) *redistest.Conn {
 	return c
 }
 
-// While the node hangs, or is gone, a user of whom berth does not know it may do nothing that berth does itself. Who was
-// allowed before still may.
+// While the node hangs, or is gone, a user of whom berth does not know it may do nothing that berth
+// does itself. Who was allowed before still may.
 func TestNobodyGetsRightsFromASilentNode(t *testing.T) {
 	parallel(t)
 	for _, end := range []string{"hangs", "is gone"} {
@@ -399,7 +404,8 @@ func TestNobodyGetsRightsFromASilentNode(t *testing.T) {
 	}
 }
 
-// What an administrator changes through berth holds for the next request; on the node, within a second of use.
+// What an administrator changes through berth holds for the next request; on the node, within a
+// second of use.
 func TestChangedRightsHoldSoon(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
@@ -422,8 +428,8 @@ func TestChangedRightsHoldSoon(t *testing.T) {
 	})
 }
 
-// A client that would wait, or listen, with others of its user is judged by what the node says now, not by what it said to
-// the others.
+// A client that would wait, or listen, with others of its user is judged by what the node says now,
+// not by what it said to the others.
 func TestARightTakenAwayHoldsForAClientThatWouldJoinOthers(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
@@ -549,8 +555,8 @@ func TestQueuedCommandIsJudgedAgainWhenItRuns(t *testing.T) {
 	}
 }
 
-// A backend user that may not ask: the client's own user asks in harmless words, and what there are no words for is
-// refused.
+// A backend user that may not ask: the client's own user asks in harmless words, and what there are
+// no words for is refused.
 func TestRightsWithoutARightToAsk(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
@@ -593,7 +599,8 @@ func TestProxyIsForAdministrators(t *testing.T) {
 	}
 }
 
-// berth asks with the password of its URL, though no client has given it. There are no words for CLIENT UNPAUSE.
+// berth asks with the password of its URL, though no client has given it. There are no words for
+// CLIENT UNPAUSE.
 func TestRightsAreAskedForWithBerthsOwnPassword(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t, "--requirepass", "secret")

@@ -14,8 +14,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// bookkeeper writes on every shard and keeps books of what was acknowledged. Each client has one counter and one list
-// per shard; the counter shows writes that were lost or done twice, the list which ones.
+// bookkeeper writes on every shard and keeps books of what was acknowledged. Each client has one
+// counter and one list per shard; the counter shows writes that were lost or done twice, the list
+// which ones.
 type bookkeeper struct {
 	*crowd
 	tags    []string // a hash tag for each shard
@@ -52,7 +53,8 @@ func newBookkeeper(t testing.TB, addr string, cluster *redistest.Cluster, hurt i
 	return k
 }
 
-// tagOn is a hash tag whose slot is one of the lowest hundred that a shard began with: those redis-cli moves first.
+// tagOn is a hash tag whose slot is one of the lowest hundred that a shard began with: those
+// redis-cli moves first.
 func tagOn(cluster *redistest.Cluster, shard int) string {
 	for i := 0; ; i++ {
 		tag := fmt.Sprint("t", i)
@@ -159,7 +161,8 @@ func (k *bookkeeper) doubtful(shard int, e loadReply) bool {
 	return false
 }
 
-// check compares the books with the nodes, and fails the test for every client that was disconnected.
+// check compares the books with the nodes, and fails the test for every client that was
+// disconnected.
 func (k *bookkeeper) check(c *redistest.Conn) {
 	k.t.Helper()
 	k.lost.none(k.t, "clients that were disconnected or got no reply")
@@ -214,7 +217,8 @@ func (k *bookkeeper) audit(from func(*book) *redistest.Conn) {
 		k.acked.Load(), k.unknown.Load(), k.refused.Load(), k.words, lost+ghosts, doubled, miscounted, k.others.count.Load(), k.lost.count.Load())
 }
 
-// awaitServed waits until the shard has acknowledged a write that began after now, and returns how long that took.
+// awaitServed waits until the shard has acknowledged a write that began after now, and returns how
+// long that took.
 func (k *bookkeeper) awaitServed(shard int) time.Duration {
 	k.t.Helper()
 	begin := time.Now()
@@ -224,8 +228,8 @@ func (k *bookkeeper) awaitServed(shard int) time.Duration {
 	return time.Since(begin)
 }
 
-// durable are settings of a node that never forgets what it has acknowledged, in a cluster where one shard's loss is
-// that shard's alone.
+// durable are settings of a node that never forgets what it has acknowledged, in a cluster where
+// one shard's loss is that shard's alone.
 var durable = []string{"--appendonly", "yes", "--appendfsync", "always", "--cluster-require-full-coverage", "no"}
 
 func TestAcknowledgedWritesSurviveAPrimaryKilledUnderLoad(t *testing.T) {
@@ -344,7 +348,8 @@ func TestConnectionsResetByTheNodesUnderLoadLoseNothing(t *testing.T) {
 	}
 }
 
-// plainOrDoubt writes and reads one key. The only errors it takes are those that say what became of the command.
+// plainOrDoubt writes and reads one key. The only errors it takes are those that say what became of
+// the command.
 func (s *soak) plainOrDoubt(c *loadClient, i, round int) error {
 	key := fmt.Sprint("own:", i)
 	value := func(round int) string { return fmt.Sprint(key, " ", round) }

@@ -19,8 +19,9 @@ import (
 	"testing"
 )
 
-// floors are the families of this package's files, the highest first. A file belongs to the first family one of whose
-// prefixes its name begins with. It may use names of its own family and of those below.
+// floors are the families of this package's files, the highest first. A file belongs to the first
+// family one of whose prefixes its name begins with. It may use names of its own family and of
+// those below.
 var floors = []struct {
 	name     string
 	prefixes []string
@@ -39,8 +40,9 @@ var everywhere = []string{"server", "server.config", "server.table", "server.lim
 
 var updateFloors = flag.Bool("update-floors", false, "write testdata/floors.txt instead of checking it")
 
-// TestFamiliesUseWhatIsBelowThem holds what floors say. Names that are used from below their own floor are listed in
-// testdata/floors.txt. Add one only if there is no way around it; take those out that are used no more.
+// TestFamiliesUseWhatIsBelowThem holds what floors say. Names that are used from below their own
+// floor are listed in testdata/floors.txt. Add one only if there is no way around it; take those
+// out that are used no more.
 func TestFamiliesUseWhatIsBelowThem(t *testing.T) {
 	parallel(t)
 	const list = "testdata/floors.txt"
@@ -81,7 +83,8 @@ func floorOf(t *testing.T, file string) int {
 	return 0
 }
 
-// upwardNames lists "user family → name's family: name" for names of the package that are used from a lower floor.
+// upwardNames lists "user family → name's family: name" for names of the package that are used from
+// a lower floor.
 func upwardNames(t *testing.T) []string {
 	t.Helper()
 	fset := token.NewFileSet()
@@ -130,7 +133,8 @@ func upwardNames(t *testing.T) []string {
 	return found
 }
 
-// membersOf names the package's own declarations and the methods of its types. Fields count as their struct.
+// membersOf names the package's own declarations and the methods of its types. Fields count as
+// their struct.
 func membersOf(pkg *types.Package) map[types.Object]string {
 	members := map[types.Object]string{}
 	for _, name := range pkg.Scope().Names() {

@@ -38,10 +38,11 @@ type berthServer struct {
 // has reports whether clients find a command.
 func (b *berthServer) has(name string) bool { return b.srv.table().Find(name) != nil }
 
-// startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded one), with the defaults,
-// a port of its own and no admin listener, but for what args say ("--name", "value"). It stops with the test, and the test
-// fails when a goroutine or a descriptor stays behind: see mark. What clients and nodes sent is destroyed as soon as berth
-// has looked at it, as gnet would do with the next read.
+// startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded
+// one), with the defaults, a port of its own and no admin listener, but for what args say
+// ("--name", "value"). It stops with the test, and the test fails when a goroutine or a descriptor
+// stays behind: see mark. What clients and nodes sent is destroyed as soon as berth has looked at
+// it, as gnet would do with the next read.
 func startBerth(t testing.TB, backend string, args ...string) *berthServer {
 	t.Helper()
 	b := &berthServer{t: t}
@@ -161,8 +162,8 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	redistest.Eventually(t, 10*time.Second, what, cond)
 }
 
-// feed sends bytes and returns when berth has looked at them, or has closed the connection: what is fed next is another
-// read.
+// feed sends bytes and returns when berth has looked at them, or has closed the connection: what is
+// fed next is another read.
 func (b *berthServer) feed(c *redistest.Conn, bytes string) {
 	b.t.Helper()
 	seen := b.readsOf(c)
@@ -221,8 +222,8 @@ const goneFar = 1 << 60
 // poison is what the race detector checks at once, and not byte by byte.
 var poison = bytes.Repeat([]byte{'!'}, 64<<10)
 
-// poisoner overwrites gnet's read buffer when the handler has returned: a slice of it that somebody kept is then
-// garbage, always, and not only when the next client's bytes happen to land there.
+// poisoner overwrites gnet's read buffer when the handler has returned: a slice of it that somebody
+// kept is then garbage, always, and not only when the next client's bytes happen to land there.
 type poisoner struct {
 	gnet.EventHandler
 	b *berthServer
@@ -271,7 +272,8 @@ var uniques atomic.Int64
 // sharedNode is one redis-server for all tests that only need their own keys: see unique.
 func sharedNode(testing.TB) *redistest.Server { return shared.node() }
 
-// sharedCluster is one cluster of three primaries for all tests that leave its slots where they are.
+// sharedCluster is one cluster of three primaries for all tests that leave its slots where they
+// are.
 func sharedCluster(testing.TB) *redistest.Cluster { return shared.cluster() }
 
 // clusterURL is a cluster as berth's backend.

@@ -7,7 +7,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// In a Cluster each node has its own users. A password is replaced on one node after the other, and both are needed meanwhile.
+// In a Cluster each node has its own users. A password is replaced on one node after the other, and
+// both are needed meanwhile.
 func TestAPasswordIsReplacedOnOneNodeOfAClusterAfterTheOther(t *testing.T) {
 	parallel(t)
 	cluster := redistest.StartCluster(t, 3, 0)

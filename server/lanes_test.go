@@ -298,7 +298,8 @@ func TestBlockedClientsOutliveTheirConnection(t *testing.T) {
 	node.Kill() // the descriptors of its second process are none of berth's
 }
 
-// blockedWhenDemoted are blocking commands, all of which Redis ends when their node becomes a replica.
+// blockedWhenDemoted are blocking commands, all of which Redis ends when their node becomes a
+// replica.
 var blockedWhenDemoted = []string{
 	"BLPOP q 0", "BLPOP q 0", "BLMOVE q r LEFT LEFT 0", "BZPOPMIN z 0", "XREAD BLOCK 0 STREAMS s $", "XREAD BLOCK 0 STREAMS s 0",
 	"XREADGROUP GROUP g me BLOCK 0 STREAMS sg >", "WAIT 5 0",
@@ -384,7 +385,8 @@ func TestClientThatLeavesGivesItsConnectionBack(t *testing.T) {
 	}
 }
 
-// A primary that is killed, and one that stands still and says nothing: clients that wait follow their slot to the replica.
+// A primary that is killed, and one that stands still and says nothing: clients that wait follow
+// their slot to the replica.
 func TestBlockedClientsFollowTheirSlotToTheReplica(t *testing.T) {
 	parallel(t)
 	for _, how := range []string{"killed", "standing still"} {

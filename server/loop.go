@@ -70,7 +70,8 @@ type loop struct {
 	rates telemetry.Rates
 
 	// latest is the last figures the loop has told, nil before the first. The loop stores them. A
-	// report that the loop does not answer in time loads them: it may read figures that come too late.
+	// report that the loop does not answer in time loads them: it may read figures that come too
+	// late.
 	latest atomic.Pointer[telemetry.Loop]
 }
 

@@ -98,7 +98,8 @@ func TestClientThatLeavesWithinASlicedRequestLeavesNothing(t *testing.T) {
 	})
 }
 
-// A pipeline that waited in a client's input is not taken at one go, and every request of it is answered once.
+// A pipeline that waited in a client's input is not taken at one go, and every request of it is
+// answered once.
 func TestLongPipelineIsTakenInSlices(t *testing.T) {
 	node := redistest.Start(t, "--hz", "100")
 	b := startBerth(t, node.Addr(), "--loops", "1", "--client-pipeline-limit", "1000000")

@@ -8,10 +8,12 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// What a node says in trouble is for the client as it stands, from pipes, from EXEC and from leases alike.
+// What a node says in trouble is for the client as it stands, from pipes, from EXEC and from leases
+// alike.
 
-// sameFromBoth sends requests past berth and through it, and compares the replies. Between MULTI and EXEC berth queues what the
-// node would have refused at once; EXEC is then refused all the same.
+// sameFromBoth sends requests past berth and through it, and compares the replies. Between MULTI
+// and EXEC berth queues what the node would have refused at once; EXEC is then refused all the
+// same.
 func sameFromBoth(t *testing.T, b *berthServer, node *redistest.Server, prefix string, requests ...string) {
 	t.Helper()
 	direct, through := dial(t, node.Addr()), dial(t, b.Addr())

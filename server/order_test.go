@@ -68,7 +68,8 @@ func TestPlainBlockingAndWatchedCommandsOfOneWriteAreAnsweredInOrder(t *testing.
 	})
 }
 
-// A generator makes commands whose replies depend on nothing but the commands before them, all on keys with one prefix.
+// A generator makes commands whose replies depend on nothing but the commands before them, all on
+// keys with one prefix.
 type generator struct {
 	*rand.Rand
 	key    func(i int) string
@@ -160,8 +161,9 @@ func (g *generator) plain() []string {
 	}
 }
 
-// TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly has many clients send the same random commands to berth and to
-// a redis-server, each client under its own keys, in writes of random size.
+// TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly has many clients send the same random
+// commands to berth and to a redis-server, each client under its own keys, in writes of random
+// size.
 func TestPipelinesOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
 	parallel(t)
 	direct := redistest.Start(t)
@@ -221,8 +223,8 @@ func comparePipelines(t *testing.T, berth, direct string, g *generator, rounds i
 	}
 }
 
-// TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly is the same with keys all over the cluster, without
-// what cannot span slots.
+// TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly is the same with keys all over the
+// cluster, without what cannot span slots.
 func TestSplitCommandsOfManyClientsAreAnsweredAsByRedisDirectly(t *testing.T) {
 	parallel(t)
 	direct := redistest.Start(t)

@@ -34,8 +34,8 @@ func residentMB(t *testing.T, b *loadedBerth) int {
 	return pages * os.Getpagesize() >> 20
 }
 
-// holds is what clients make berth hold: all of them together, and the one that holds most. Requests count with the
-// replies that are expected.
+// holds is what clients make berth hold: all of them together, and the one that holds most.
+// Requests count with the replies that are expected.
 func holds(b *berthServer) (all, most int) {
 	type held struct{ all, most int }
 	loops, _ := askLoops(b.srv, func(l *loop) (h held) {
@@ -60,8 +60,9 @@ func owesNothing(t *testing.T, b *berthServer) {
 	})
 }
 
-// attacker sends a client's first bytes and then the same ones again and again, and does not read. stuck is closed
-// when nobody has taken anything from it for a while, or it is gone. One that sends untilClosed has no such patience.
+// attacker sends a client's first bytes and then the same ones again and again, and does not read.
+// stuck is closed when nobody has taken anything from it for a while, or it is gone. One that sends
+// untilClosed has no such patience.
 type attacker struct {
 	conn  net.Conn
 	stuck chan struct{}
@@ -100,8 +101,9 @@ func attack(t *testing.T, addr string, first, again []byte, times int) *attacker
 	return a
 }
 
-// TestAttackersOfMemoryLeaveTheBystanderAlone has clients ask for much and read nothing, or send much that cannot be
-// taken. What berth holds for each stays below a bound, and is given back when they have gone.
+// TestAttackersOfMemoryLeaveTheBystanderAlone has clients ask for much and read nothing, or send
+// much that cannot be taken. What berth holds for each stays below a bound, and is given back when
+// they have gone.
 func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 	if !loadFull {
 		parallel(t)
@@ -119,7 +121,8 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 		{"unauthenticated", sized(1, 6), nil, gets, untilClosed, password, 0},
 		{"do not read", sized(3, 50), nil, gets, sized(20, 1000), "", clientWindow + 512<<10},
 		{"large values", sized(3, 24), codec.AppendCommandString(nil, "GET", "press:large"), nil, 0, "",
-			// The first to ask, while berth does not know that the value is long, gets it over the pipe, which waits for nobody.
+			// The first to ask, while berth does not know that the value is long, gets it over the
+			// pipe, which waits for nobody.
 			sized(8<<20, 60<<20) + 4<<20},
 		{"blocked", 3, codec.AppendCommandString(nil, "BLPOP", "press:list", "0"),
 			bytes.Repeat(codec.AppendCommandString(nil, "SET", "press:x", strings.Repeat("x", 1000)), 1000), sized(20, 200), "", 4 << 20},
@@ -330,7 +333,8 @@ func TestBlockedClientThatIsNotReadAndLeavesIsMissedAtOnce(t *testing.T) {
 	awaitBlocked(t, node, 0)
 }
 
-// A client that has closed its sending side gets the replies to all that it has sent, however late it was read.
+// A client that has closed its sending side gets the replies to all that it has sent, however late
+// it was read.
 func TestClientThatIsNotReadAndClosesItsSendingSideGetsAllReplies(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	nc, err := net.Dial("tcp", b.Addr())
@@ -465,8 +469,8 @@ func TestQueuedCommandsOfBerthsOwnAreWeighed(t *testing.T) {
 	}
 }
 
-// An EXEC of very many commands that berth answers itself is put together in slices. Its reply is bounded as output is,
-// and a client that is closed in the midst of it owes nothing.
+// An EXEC of very many commands that berth answers itself is put together in slices. Its reply is
+// bounded as output is, and a client that is closed in the midst of it owes nothing.
 func TestExecOfManyOwnCommandsHoldsNoLoop(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
 	turns := func() int {

@@ -11,8 +11,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// valkey9 is what a Valkey 9.1 in another zone says of itself, with a module and commands that Redis
-// does not have.
+// valkey9 is what a Valkey 9.1 in another zone says of itself, with a module and commands that
+// Redis does not have.
 var valkey9 = map[string]string{
 	"PING": "+PONG\r\n",
 	"INFO server": infoReply("# Server", "redis_version:7.2.4", "server_name:valkey", "valkey_version:9.1.2", "valkey_release_stage:ga",

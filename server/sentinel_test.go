@@ -106,7 +106,8 @@ func TestWatchDoesNotOutliveThePrimary(t *testing.T) {
 	script(t, exec, "WATCH k → OK", "MULTI → OK", "SET k 1 → QUEUED", "EXEC → [OK]", "GET k → 1")
 }
 
-// A host that loses its power says nothing at all: what is under way to it must not wait for backend-timeout-ms.
+// A host that loses its power says nothing at all: what is under way to it must not wait for
+// backend-timeout-ms.
 func TestRequestsAtAReplacedPrimaryThatHangsAreGivenUpSoon(t *testing.T) {
 	parallel(t)
 	old, current := redistest.Start(t), redistest.Start(t)

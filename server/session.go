@@ -105,11 +105,12 @@ func (s *session) user() string {
 	return "default"
 }
 
-// stranger reports whether the client has given no password where a node wants one, as far as is known.
+// stranger reports whether the client has given no password where a node wants one, as far as is
+// known.
 func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.AuthRequired() }
 
-// loggedIn returns the client's identity as a user whose password a node has just accepted. From now
-// on berth logs in with that password as this user, for all its clients.
+// loggedIn returns the client's identity as a user whose password a node has just accepted. From
+// now on berth logs in with that password as this user, for all its clients.
 func (s *session) loggedIn(name, password string) backend.Identity {
 	id := s.pipes.Identity()
 	id.User = backend.UserNamed(name)

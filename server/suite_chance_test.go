@@ -10,9 +10,10 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// Conversations made by chance: some clients block on, push to, watch, move and remove the same few keys. How a redis-server
-// takes a line decides how the conversation goes on; then it is held with both sides. BERTH_DIFF_SEED is the differential
-// tests', BERTH_DIFF_TALKS says how many conversations.
+// Conversations made by chance: some clients block on, push to, watch, move and remove the same few
+// keys. How a redis-server takes a line decides how the conversation goes on; then it is held with
+// both sides. BERTH_DIFF_SEED is the differential tests', BERTH_DIFF_TALKS says how many
+// conversations.
 func TestSuiteOfChance(t *testing.T) {
 	parallel(t)
 	direct := redistest.Start(t, suiteServer...)
@@ -32,7 +33,8 @@ func TestSuiteOfChance(t *testing.T) {
 	if served < 2*n {
 		t.Errorf("in %d conversations only %d clients blocked and were served", n, served)
 	}
-	// Among clients that share a lane one that waits already is told when a key has become of another type. Alone it is not.
+	// Among clients that share a lane one that waits already is told when a key has become of
+	// another type. Alone it is not.
 	compareTalks(t, conversations, "--blocking-share", "no")
 }
 
@@ -116,7 +118,8 @@ func blockedAt(watcher *redistest.Conn, id any) bool {
 	return strings.Contains(field(watcher.Do("CLIENT", "LIST", "ID", id).(string), "flags"), "b")
 }
 
-// command is what a client says: about lists l, m, n, sorted sets y, z and streams r, s, seldom about another type's.
+// command is what a client says: about lists l, m, n, sorted sets y, z and streams r, s, seldom
+// about another type's.
 func (m *talkMaker) command(mayBlock bool) string {
 	key := func(of string) string {
 		if m.IntN(60) == 0 {

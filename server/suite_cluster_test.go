@@ -11,8 +11,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// TestSuiteCluster holds conversations over all slots of three primaries that are, to a client, one node of a Cluster. The keys a,
-// b and c lie on different primaries.
+// TestSuiteCluster holds conversations over all slots of three primaries that are, to a client, one
+// node of a Cluster. The keys a, b and c lie on different primaries.
 func TestSuiteCluster(t *testing.T) {
 	parallel(t)
 	alone, three := redistest.StartCluster(t, 1, 0, suiteServer...), redistest.StartCluster(t, 3, 0, suiteServer...)
@@ -707,8 +707,9 @@ var clusterTalks = []conversation{
 		a: DEL a`},
 }
 
-// TestScanOverPrimariesFindsEveryKey: those that are there all the time, once each while no hash table changes its size; also
-// when a primary has none, when there is none at all, and of a type or a pattern.
+// TestScanOverPrimariesFindsEveryKey: those that are there all the time, once each while no hash
+// table changes its size; also when a primary has none, when there is none at all, and of a type or
+// a pattern.
 func TestScanOverPrimariesFindsEveryKey(t *testing.T) {
 	parallel(t)
 	three := redistest.StartCluster(t, 3, 0, suiteServer...)

@@ -54,7 +54,8 @@ func awaitReplica(t testing.TB, replica, primary *redistest.Server) {
 	})
 }
 
-// kill ends the primary of a shard, and returns when one of the nodes left says that the replica owns its slots.
+// kill ends the primary of a shard, and returns when one of the nodes left says that the replica
+// owns its slots.
 func (p *pairs) kill(t testing.TB, shard int) (known time.Time) {
 	t.Helper()
 	var nodes []*redistest.Conn
@@ -192,7 +193,8 @@ func takeOverAsPlanned(t *testing.T, p *pairs, b *loadedBerth) {
 		swapped, s.conflicts.Load(), s.pops.Load(), z.woken.Load(), sum(m, "berth_redirects_total", "moved"))
 }
 
-// takeOverFromKilled kills primaries. What Redis itself loses of that shard is not counted: replication is asynchronous.
+// takeOverFromKilled kills primaries. What Redis itself loses of that shard is not counted:
+// replication is asynchronous.
 func takeOverFromKilled(t *testing.T, p *pairs, b *loadedBerth) {
 	const hurt = 2
 	k := newBookkeeper(t, b.Addr(), p.cluster, hurt)

@@ -12,8 +12,8 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 	own := s.own(cmd)
 	switch {
 	case !s.isOurs(own):
-		// A health check begins with PING. The user's rights are asked for with it: later there may be
-		// no node that says what an administrator may run.
+		// A health check begins with PING. The user's rights are asked for with it: later there may
+		// be no node that says what an administrator may run.
 		s.refreshRights(s.loop.srv.rights.of(s.user()))
 		return s.share(cmd, raw, args)
 	case own.run != nil:

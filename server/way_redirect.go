@@ -8,16 +8,16 @@ import (
 )
 
 // A node's MOVED or ASK sends a request to another node. What is believed of it stands at
-// backend.Follow. A request that is sent to a node of which berth has not heard from the nodes waits
-// for a round, and all later redirects of the same client after it:
+// backend.Follow. A request that is sent to a node of which berth has not heard from the nodes
+// waits for a round, and all later redirects of the same client after it:
 //
 //	reply ─▶ redirected ─┬─ no redirect, none to follow ─────────▶ the client
 //	                     ├─ known node ──────────────────────────▶ send
 //	                     └─ unknown ─▶ stranded ─tick─┬─ learned ─▶ send
 //	                                                  └─ too late ─▶ the client
 
-// redirected follows a redirect: words, which are mostly the reply itself. false: it is not followed.
-// Nothing but words, reply and sent is used after redirected has returned.
+// redirected follows a redirect: words, which are mostly the reply itself. false: it is not
+// followed. Nothing but words, reply and sent is used after redirected has returned.
 func (s *session) redirected(words, reply, sent []byte, d detour) bool {
 	if s.closed {
 		return false

@@ -23,7 +23,8 @@ import (
 // So every berth over the same Cluster reads the cursors of the others, and a berth those that it
 // gave before it was restarted. A node of Redis or Valkey numbers its cursors by buckets of hash
 // tables: cursors stay below 2^53, which even clients with floating-point numbers read, until a
-// shard has some 500 million keys. A cursor of a node that does not fit is remembered: see scanMemory.
+// shard has some 500 million keys. A cursor of a node that does not fit is remembered: see
+// scanMemory.
 //
 // A client may make a cursor up. It means some shard then, and that shard begins.
 type scanPlace struct {
@@ -46,8 +47,9 @@ const (
 
 // scanShard is a shard as cursors name it. The key depends neither on the slots nor on the list of
 // shards: it is the least hash of the addresses of the primary and its replicas. It stays when a
-// replica takes over; if the least address is that of a node that has failed it becomes greater, and
-// the shard is visited late or twice. Two shards of one hash, which are rare, get consecutive keys.
+// replica takes over; if the least address is that of a node that has failed it becomes greater,
+// and the shard is visited late or twice. Two shards of one hash, which are rare, get consecutive
+// keys.
 type scanShard struct {
 	key   uint64
 	check uint64 // of the primary's address: another primary has another hash table
@@ -106,9 +108,9 @@ func (o *scanOrder) find(at scanPlace) (scanShard, bool) {
 	return o.shards[i], true
 }
 
-// scanMemory remembers the places whose node's cursor has too many bits: kvrocks and ElastiCache use
-// all 64. Only the berth that gave such a cursor knows it, and not for ever: maxScansKept later ones
-// displace it. Every loop uses it.
+// scanMemory remembers the places whose node's cursor has too many bits: kvrocks and ElastiCache
+// use all 64. Only the berth that gave such a cursor knows it, and not for ever: maxScansKept later
+// ones displace it. Every loop uses it.
 type scanMemory struct {
 	mu     sync.Mutex // guards what follows; nothing blocks under it
 	kept   []keptScan // a ring, once it is full

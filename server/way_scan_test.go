@@ -17,8 +17,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// scriptedShards are primaries of a Cluster that know CLUSTER SHARDS, SCAN and little else. Their first shard owns the first
-// slots, and so on.
+// scriptedShards are primaries of a Cluster that know CLUSTER SHARDS, SCAN and little else. Their
+// first shard owns the first slots, and so on.
 type scriptedShards struct {
 	t     *testing.T
 	nodes []*scriptedPrimary
@@ -186,7 +186,8 @@ func (c *scriptedShards) all() (keys []string) {
 	return keys
 }
 
-// scanAll scans to the end and calls between after each call but the last. It returns each key once.
+// scanAll scans to the end and calls between after each call but the last. It returns each key
+// once.
 func scanAll(t *testing.T, c *redistest.Conn, between func(calls int, cursor string), words ...any) (keys []string, calls int) {
 	t.Helper()
 	met := map[string]bool{}

@@ -12,17 +12,17 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// A node knows the scripts that were sent to it, and a Cluster has many nodes. berth makes them look
-// like one Redis: it remembers the scripts that nodes have accepted, and gives a node that lacks one
-// the script before it sends the EVALSHA, or the transaction in which the EVALSHA stands:
+// A node knows the scripts that were sent to it, and a Cluster has many nodes. berth makes them
+// look like one Redis: it remembers the scripts that nodes have accepted, and gives a node that
+// lacks one the script before it sends the EVALSHA, or the transaction in which the EVALSHA stands:
 //
 //	EVALSHA ─▶ in the book? ─┬─ no ─────────────────────────────────────────────────────▶ node
 //	                         └─ yes ─▶ at the node? ─┬─ yes ────────────────────────────▶ node
 //	                                                 └─ no ─▶ SCRIPT LOAD, hold ··· answer ─▶ node
 //
-// No request is sent a second time because of NOSCRIPT, for a script chooses the words of its errors:
-// one that has run and says NOSCRIPT would run twice. A NOSCRIPT goes to the client as it is. It only
-// has berth load the script anew before the next EVALSHA.
+// No request is sent a second time because of NOSCRIPT, for a script chooses the words of its
+// errors: one that has run and says NOSCRIPT would run twice. A NOSCRIPT goes to the client as it
+// is. It only has berth load the script anew before the next EVALSHA.
 //
 // A node is believed to have a script from its SCRIPT LOAD or EVAL on, until a pipe to it is lost.
 //
@@ -104,8 +104,8 @@ func (e *evaluation) accepted(r *request) {
 	}
 }
 
-// haveScripts reports whether a request may be sent that needs these scripts at a node: the node has
-// those that berth knows, or cannot be given them. Otherwise the session is on hold.
+// haveScripts reports whether a request may be sent that needs these scripts at a node: the node
+// has those that berth knows, or cannot be given them. Otherwise the session is on hold.
 func (s *session) haveScripts(addr string, shas ...scriptSHA) (ready bool) {
 	last, unknown := s.bringScripts(addr, shas)
 	switch {
@@ -246,9 +246,10 @@ func (load *scriptLoad) end() {
 	load.waiting = nil
 }
 
-// sendScripts puts the scripts that a request needs on a pipe on which the request comes next: it was
-// redirected, or is sent again after a loss, and must not wait, because later ones of the same client
-// would overtake it. They are loaded as the client's user, and if that may not, the node says NOSCRIPT.
+// sendScripts puts the scripts that a request needs on a pipe on which the request comes next: it
+// was redirected, or is sent again after a loss, and must not wait, because later ones of the same
+// client would overtake it. They are loaded as the client's user, and if that may not, the node
+// says NOSCRIPT.
 func (r *request) sendScripts(to *pipe.Pipe, sent []byte) {
 	book := r.s.loop.srv.scripts
 	for _, sha := range r.scriptsIn(sent) {
@@ -295,8 +296,8 @@ func (r *request) scriptsIn(sent []byte) []scriptSHA {
 // noScript begins the error of a node that lacks the script, and perhaps that of a script.
 var noScript = []byte("-NOSCRIPT")
 
-// doubtScript takes an error that is no redirect. After NOSCRIPT the node is not believed to have the
-// script any more.
+// doubtScript takes an error that is no redirect. After NOSCRIPT the node is not believed to have
+// the script any more.
 func (r *request) doubtScript(reply, sent []byte) {
 	if !bytes.HasPrefix(reply, noScript) {
 		return
@@ -313,8 +314,8 @@ type evalInExec struct {
 	epoch int64
 }
 
-// maxScriptsNamed is for how many scripts of one request, or transaction, berth looks whether a node
-// has them.
+// maxScriptsNamed is for how many scripts of one request, or transaction, berth looks whether a
+// node has them.
 const maxScriptsNamed = 1 << 10
 
 // maxEvalPlace bounds how many of EXEC's replies are looked through for those of EVALs.

@@ -259,7 +259,8 @@ func TestLimitedUserRunsScriptsOfOthers(t *testing.T) {
 		wantReply(t, "runner", runner.Do("EVALSHA", sha, 1, key), "ran")
 		refusal(nothing, "EVALSHA", sha, 1, key)
 	}
-	// The user of the backend's URL may load nothing: then the client's own does, or the node says what it lacks.
+	// The user of the backend's URL may load nothing: then the client's own does, or the node says
+	// what it lacks.
 	for i := range cluster.Primaries() {
 		cluster.Node(i).Do(t, "ACL", "SETUSER", "boss", "on", ">p", "~*", "+@all")
 		cluster.Node(i).Do(t, "ACL", "SETUSER", "default", "-script")

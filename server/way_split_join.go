@@ -59,8 +59,9 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 	p.arrived(reply)
 }
 
-// Lost says that one part gets no reply. A part that was not sent is sent again, once. If the command
-// writes, other parts may have been executed: clients must not send the command again on their own.
+// Lost says that one part gets no reply. A part that was not sent is sent again, once. If the
+// command writes, other parts may have been executed: clients must not send the command again on
+// their own.
 func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
 	r.s.loop.srv.nodes.Lost()

@@ -46,8 +46,8 @@ func (j *join) whole(dst []byte) []byte {
 	return dst
 }
 
-// anyDone is the reply to SCRIPT KILL and FUNCTION KILL: a success, else the error of a node that has
-// something to end, else NOTBUSY.
+// anyDone is the reply to SCRIPT KILL and FUNCTION KILL: a success, else the error of a node that
+// has something to end, else NOTBUSY.
 func (j *join) anyDone() []byte {
 	reply := j.reply(0)
 	for i := range j.parts {
@@ -61,8 +61,9 @@ func (j *join) anyDone() []byte {
 	return reply
 }
 
-// oneFailed is the error of a command that every primary was to run. If all nodes answer with the same
-// error, it is that. Else it names the primary that failed first, and says on how many the command ran.
+// oneFailed is the error of a command that every primary was to run. If all nodes answer with the
+// same error, it is that. Else it names the primary that failed first, and says on how many the
+// command ran.
 func (j *join) oneFailed(dst []byte) []byte {
 	failed, ran, same := j.reply(j.failed), 0, true
 	for i := range j.parts {

@@ -63,8 +63,8 @@ func (s *session) pauseForExec(b *blob) {
 //
 //	queue: EXEC ◀─ CLIENT LIST … its reply is parked ─▶ into EXEC's, and on to the next place
 //
-// A client may queue a million commands with long replies: they are run in slices, and what they have
-// answered counts as output.
+// A client may queue a million commands with long replies: they are run in slices, and what they
+// have answered counts as output.
 //
 // Owned by the session's loop. The session takes no request until the reply is complete.
 type execReply struct {

@@ -11,7 +11,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// A play is what some clients do one after the other, "a: GET k". Keys are k, j and l, under a tag of the run's own.
+// A play is what some clients do one after the other, "a: GET k". Keys are k, j and l, under a tag
+// of the run's own.
 type play struct {
 	name  string
 	lines string
@@ -105,7 +106,8 @@ func TestTransactionsDoWhatRedisDoes(t *testing.T) {
 	}
 }
 
-// script sends commands one by one and compares each reply, as fmt.Sprint shows it, with what stands behind "→".
+// script sends commands one by one and compares each reply, as fmt.Sprint shows it, with what
+// stands behind "→".
 func script(t *testing.T, c *redistest.Conn, lines ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -139,8 +141,9 @@ func movable(t *testing.T) (*redistest.Cluster, *berthServer) {
 
 func TestTransactionsFollowTheirSlot(t *testing.T) {
 	cluster, b := movable(t)
-	// Each case has a slot of its own: what berth has learnt about one says nothing about the next. All move the same way:
-	// nodes that give slots to each other within a second may disagree about them for longer.
+	// Each case has a slot of its own: what berth has learnt about one says nothing about the next.
+	// All move the same way: nodes that give slots to each other within a second may disagree about
+	// them for longer.
 	const from, to = 0, 1
 	home := func(tag string) int {
 		slot := int(router.Slot([]byte(tag)))

@@ -43,9 +43,10 @@ type replicaCountPart struct {
 	fresh  []byte // the answer to the command before it
 }
 
-// propagated is a command that a shard's replicas see and that changes nothing. From 7.2 on only such
-// a one moves the offset of a connection; before, each command does, and PING is enough. Over a
-// Cluster the channel must be one of the shard's own. A shard without slots has none, and no writes.
+// propagated is a command that a shard's replicas see and that changes nothing. From 7.2 on only
+// such a one moves the offset of a connection; before, each command does, and PING is enough. Over
+// a Cluster the channel must be one of the shard's own. A shard without slots has none, and no
+// writes.
 func propagated(t *router.Topology, shard int) []byte {
 	channel := "berth:wait"
 	for i := 0; t.Sharded() && t.Shard(router.Slot([]byte(channel))) != shard; i++ {
@@ -101,8 +102,9 @@ func waitForReplicas(s *session, cmd *router.Command, _ []byte, args [][]byte) b
 	s.pauseFor(pauseBlocked)
 	id := s.pipes.Identity()
 	if srv := s.loop.srv; !srv.rights.of(s.user()).free.Load() {
-		// WAIT is what the user may run, by the node's word. The command before it the user perhaps may not.
-		// All that the client has written is answered, so the count is the same on any connection.
+		// WAIT is what the user may run, by the node's word. The command before it the user perhaps
+		// may not. All that the client has written is answered, so the count is the same on any
+		// connection.
 		id = srv.asker(id.DB)
 	}
 	for i := range t.Shards() {

@@ -71,7 +71,8 @@ func TestWaitSaysThatTheBackendsUserLacksARight(t *testing.T) {
 		": the backend's user gets NOPERM this user has no permissions to run the 'ping' command")
 }
 
-// What WAIT sends in front from Redis 7.2 on moves the offset of its connection, though it changes nothing.
+// What WAIT sends in front from Redis 7.2 on moves the offset of its connection, though it changes
+// nothing.
 func TestWhatIsSentBeforeWaitIsSeenByReplicas(t *testing.T) {
 	node, _ := withReplica(t)
 	offset := func() string {

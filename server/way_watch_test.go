@@ -34,7 +34,8 @@ func TestIdleWatchGivesItsConnectionToOneWhoWaits(t *testing.T) {
 	}
 }
 
-// A node that refuses WATCH watches nothing: there is nothing to undo, which the user may not do either.
+// A node that refuses WATCH watches nothing: there is nothing to undo, which the user may not do
+// either.
 func TestARefusedWatchHoldsNoConnection(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)

@@ -118,7 +118,8 @@ func TestEmbeddedBackendPublishesOnAllShards(t *testing.T) {
 				t.Errorf("PUBLISH: %v", got)
 			}
 		}
-		// What a transaction publishes is delivered when it is executed, not before, and not when it is discarded.
+		// What a transaction publishes is delivered when it is executed, not before, and not when
+		// it is discarded.
 		c.Do("MULTI")
 		c.Do("PUBLISH", "news", "discarded")
 		c.Do("DISCARD")

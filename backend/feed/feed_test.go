@@ -14,7 +14,8 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// feedListener notes what it is told, one line for each call. It joins every channel that is confirmed.
+// feedListener notes what it is told, one line for each call. It joins every channel that is
+// confirmed.
 type feedListener struct {
 	*looptest.Receiver
 	subs map[string]*Subscription // of the loop
@@ -221,7 +222,8 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 	if said := wrong.Wait(t, 1); !strings.Contains(said[0], "WRONGPASS") {
 		t.Fatal(said)
 	}
-	// The node closes a connection that has lost the right to a channel, and refuses the channel after that.
+	// The node closes a connection that has lost the right to a channel, and refuses the channel
+	// after that.
 	node.Do(t, "ACL", "SETUSER", "half", "resetchannels", "&a2")
 	if said := half.Wait(t, 3); !strings.HasPrefix(said[2], "cut NOPERM") {
 		t.Fatal(said)

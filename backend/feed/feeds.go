@@ -162,9 +162,9 @@ func (fs *Feeds) Count(counts map[string]Count) {
 // Set is the feeds and channels of one user, one feed for each node. Owned by the loop.
 //
 // Plain channels and patterns are all on one feed, home, because a node of a Cluster delivers what
-// is published on any other. A shard channel is on the feed to the owner of its slot. A channel that
-// has lost its feed, or whose slot has moved, is in lost until it is subscribed to again. Messages
-// published meanwhile never arrive, as with a client of Redis that has to connect again.
+// is published on any other. A shard channel is on the feed to the owner of its slot. A channel
+// that has lost its feed, or whose slot has moved, is in lost until it is subscribed to again.
+// Messages published meanwhile never arrive, as with a client of Redis that has to connect again.
 type Set struct {
 	feeds    *Feeds
 	identity backend.Identity
@@ -330,8 +330,8 @@ type held struct {
 	since int64              // unix nanoseconds
 }
 
-// redirected gives an order to the node that another one has named. If berth has not learned of that
-// node from the nodes themselves, the order waits for a round.
+// redirected gives an order to the node that another one has named. If berth has not learned of
+// that node from the nodes themselves, the order waits for a round.
 func (s *Set) redirected(o *order, to router.Redirect, why *backend.LostError) {
 	if s.feeds.nodes.Topology().Primary(to.Slot) != to.Addr {
 		s.feeds.nodes.Refresh()
@@ -391,8 +391,8 @@ func (ch *Channel) cut(why *backend.LostError) {
 	}
 }
 
-// lostFeed takes the channels of a feed that has lost its connection, to subscribe to them again: at
-// once if again is true, else after the back-off.
+// lostFeed takes the channels of a feed that has lost its connection, to subscribe to them again:
+// at once if again is true, else after the back-off.
 func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	if s.home == f {
 		s.home = nil
@@ -418,8 +418,8 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	}
 }
 
-// follow moves channels to the feeds on which they belong by a new topology. Each is asked for there
-// before it is given up here.
+// follow moves channels to the feeds on which they belong by a new topology. Each is asked for
+// there before it is given up here.
 func (s *Set) follow(t *router.Topology) {
 	if s.home != nil && !t.Serves(s.home.Addr()) {
 		s.home = nil

@@ -140,7 +140,8 @@ func (ln *lane) moved() bool {
 	return ok && ln.addr != t.Shards()[shard].Primary
 }
 
-// loginRefused reports whether there is no lease because the node accepts no password of the user's.
+// loginRefused reports whether there is no lease because the node accepts no password of the
+// user's.
 func loginRefused(err error) bool {
 	lost, ok := errors.AsType[*backend.LostError](err)
 	return ok && lost.Login
@@ -254,8 +255,8 @@ func (ln *lane) proceed() {
 	ln.end()
 }
 
-// refused takes an error. false: it is for a client, and the lane may go on. The words are the node's
-// own: a blocking command runs no script.
+// refused takes an error. false: it is for a client, and the lane may go on. The words are the
+// node's own: a blocking command runs no script.
 func (ln *lane) refused(reply []byte, waited time.Duration) bool {
 	g := ln.g
 	if waited > Rested {

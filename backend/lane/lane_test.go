@@ -52,7 +52,8 @@ func startLanes(t *testing.T, url string) (homeLoop, *Lanes) {
 	return startLanesOver(t, behind)
 }
 
-// startLanesOver makes lanes that find their nodes at the places, and lease at most one connection of each.
+// startLanesOver makes lanes that find their nodes at the places, and lease at most one connection
+// of each.
 func startLanesOver(t *testing.T, at backend.Places) (homeLoop, *Lanes) {
 	t.Helper()
 	loop := homeLoop{Loop: looptest.Start(t)}

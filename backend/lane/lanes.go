@@ -41,8 +41,8 @@ type Shared struct {
 	Pools    *pool.Pools
 	Settings func() Settings
 
-	// TakesOver reports whether another node becomes the primary when one is demoted: blocked clients
-	// go on there.
+	// TakesOver reports whether another node becomes the primary when one is demoted: blocked
+	// clients go on there.
 	TakesOver func() bool
 
 	// AsUser returns the identity for berth's own questions in a user's name.

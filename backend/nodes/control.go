@@ -24,9 +24,9 @@ type Control struct {
 	ctx     context.Context
 }
 
-// Bounds of what a node may answer. A Value takes some 100 bytes for each element of a reply, so the
-// number of lines is bounded as well; codec bounds how deep elements lie. Nothing that is asked for
-// has a client's words in it, so no client can make a node's answer longer.
+// Bounds of what a node may answer. A Value takes some 100 bytes for each element of a reply, so
+// the number of lines is bounded as well; codec bounds how deep elements lie. Nothing that is asked
+// for has a client's words in it, so no client can make a node's answer longer.
 const (
 	maxControlReply = 1 << 20  // bytes
 	maxLongReply    = 16 << 20 // of CLUSTER SHARDS, SLOTS and NODES, and of COMMAND
@@ -117,8 +117,8 @@ func (c *Control) ask(most int, args []string) ([]byte, error) {
 	return raw, nil
 }
 
-// Await returns the next message on a channel that was subscribed to. Two messages in one read are an
-// error, after which the caller has to ask instead.
+// Await returns the next message on a channel that was subscribed to. Two messages in one read are
+// an error, after which the caller has to ask instead.
 func (c *Control) Await(within time.Duration) (codec.Value, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return codec.Value{}, c.fail("a message", err)

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -67,8 +68,7 @@ func (e *ConfigError) Error() string { return e.Why }
 // errNoSlots is the error of a cluster node that knows no slot with an owner.
 var errNoSlots = errors.New("the cluster serves no slot")
 
-// inquire asks the node at addr what it is. known is what was known before: COMMAND is asked for
-// again only if the version differs.
+// inquire asks the node at addr what it is. known is what was known before: see complete.
 func inquire(ctx context.Context, target Target, addr string, settings *Settings, known *Info) (finding, error) {
 	c, err := DialControl(ctx, addr, settings.DialTimeout())
 	if err != nil {
@@ -164,7 +164,8 @@ func word(text string) string {
 var described = [...]string{"server", "clients", "replication", "cluster", "modules"}
 
 // describe returns fields of INFO, and keeps in info what clients are told in the node's words. If
-// berth's user may not run INFO, it makes the fields from HELLO, which every user may run since Redis 6.0.
+// berth's user may not run INFO, it makes the fields from HELLO, which every user may run since
+// Redis 6.0.
 func (q *inquiry) describe(info *Info) (map[string]string, error) {
 	fields := map[string]string{}
 	var err error
@@ -239,9 +240,10 @@ func (q *inquiry) checkStandalone() error {
 	return err
 }
 
-// askTopology asks which node owns which slot, by CLUSTER SLOTS, and which other nodes there are, by
-// CLUSTER NODES. CLUSTER SHARDS says both, but from Redis 7.2 to 8.0 it leaves out the slots of a shard
-// whose primary was replaced, for ever if it is dead: it is for a user who may not ask for the others.
+// askTopology asks which node owns which slot, by CLUSTER SLOTS, and which other nodes there are,
+// by CLUSTER NODES. CLUSTER SHARDS says both, but from Redis 7.2 to 8.0 it leaves out the slots of
+// a shard whose primary was replaced, for ever if it is dead: it is for a user who may not ask for
+// the others.
 func (q *inquiry) askTopology() error {
 	state, err := q.Do("CLUSTER", "INFO")
 	if err != nil && !refused(err, "NOPERM") {
@@ -293,22 +295,46 @@ func (q *inquiry) askNodes() error {
 	return nil
 }
 
-// complete adds the reply to COMMAND, which is asked for once for each version.
+// complete adds the reply to COMMAND, which is asked for again when the server is another one, or has
+// more or fewer commands: somebody has loaded a module.
 func (q *inquiry) complete(known *Info) error {
 	info := &q.found.info
-	if known != nil && known.Commands != nil && known.Product == info.Product && known.Release == info.Release {
-		info.Commands = known.Commands
-		return nil
+	if known != nil && known.Commands != nil && known.sameServer(info) {
+		count, err := q.Do("COMMAND", "COUNT")
+		if failed := transport(err); failed != nil {
+			return failed
+		}
+		if err != nil || bytes.HasPrefix(known.Commands, fmt.Appendf(nil, "*%d\r\n", count.Int)) {
+			info.Commands = known.Commands
+			return nil
+		}
 	}
 	raw, err := q.DoRaw("COMMAND")
 	info.Commands = raw
 	return transport(err)
 }
 
-// guess takes a node that refuses berth's questions, for the reason why, for a standalone one, where
-// clients give their own passwords. If it is a cluster node after all, its MOVED errors go to clients:
-// berth may not ask which nodes are to be believed. With several addresses, or a node known to be of a
-// Cluster, there is no guess.
+// sameServer reports whether other is the same server, as far as its commands go. The nodes of a
+// Cluster are of one version; a single node that has begun anew may have other modules.
+func (i *Info) sameServer(other *Info) bool {
+	return i.Product == other.Product && i.Release == other.Release &&
+		(other.Kind == Cluster || i.serverField("run_id") == other.serverField("run_id"))
+}
+
+// serverField returns a field of the node's section "Server", "" if there is none.
+func (i *Info) serverField(name string) string {
+	for _, f := range i.Server {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// guess takes a node that refuses berth's questions, for the reason why, for a standalone one,
+// where clients give their own passwords. If it is a cluster node after all, its MOVED errors go to
+// clients: berth may not ask which nodes are to be believed. With several addresses, or a node
+// known to be of a Cluster, there is no guess.
 func (q *inquiry) guess(why error) error {
 	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
 		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+

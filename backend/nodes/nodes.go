@@ -70,7 +70,8 @@ type Options struct {
 const (
 	// refreshGap is the least time between two rounds that find no change.
 	refreshGap = time.Second
-	// changing is for how many gaps after a change, or after a loss, the next change is looked for sooner.
+	// changing is for how many gaps after a change, or after a loss, the next change is looked for
+	// sooner.
 	changing = 3 // longer than pipes back off, so that a node that is wanted stays lost until it answers
 	// takeover is for how many gaps after the first of several losses the next owner is looked for
 	// sooner. Nodes with Redis' own settings call another one dead after 15 s, and then elect.
@@ -93,8 +94,8 @@ type Stats struct {
 	Changes  int64 // rounds that found another topology
 }
 
-// Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any case,
-// other errors only without Wait.
+// Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any
+// case, other errors only without Wait.
 func Connect(ctx context.Context, target Target, options Options) (*Nodes, error) {
 	if options.Settings == nil {
 		options.Settings = &Settings{}
@@ -177,9 +178,9 @@ func (n *Nodes) Stats() Stats {
 	return Stats{Rounds: s.rounds.Load(), Failures: s.failures.Load(), Changes: s.changes.Load()}
 }
 
-// OnChange makes Nodes call f after each change of the topology, with the topology of the call before
-// and the present one. There is one call at a time, on run's goroutine. f must not block for long,
-// because no round happens meanwhile.
+// OnChange makes Nodes call f after each change of the topology, with the topology of the call
+// before and the present one. There is one call at a time, on run's goroutine. f must not block for
+// long, because no round happens meanwhile.
 func (n *Nodes) OnChange(f func(old, new *router.Topology)) { n.onChange.Store(&f) }
 
 // SetDialTimeout changes how long connecting to a node may take, and each answer to a question of
@@ -197,9 +198,9 @@ func (n *Nodes) SetTopologyInterval(d time.Duration) {
 // after Lost. A call during a round leads to one more round.
 func (n *Nodes) Refresh() { offer(n.refreshWanted) }
 
-// Lost is Refresh after a connection to a node was lost or refused. In a Cluster another node may be
-// taking over, so rounds follow each other as closely as while they find changes. They do so for a
-// while only: a node that stays dead must not cost the others ten rounds a second for ever.
+// Lost is Refresh after a connection to a node was lost or refused. In a Cluster another node may
+// be taking over, so rounds follow each other as closely as while they find changes. They do so for
+// a while only: a node that stays dead must not cost the others ten rounds a second for ever.
 func (n *Nodes) Lost() {
 	if !n.lost.within(takeover * n.gap) {
 		n.trouble.set()
@@ -218,9 +219,9 @@ func (i *instant) within(d time.Duration) bool {
 	return time.Since(time.Unix(0, i.nanoseconds.Load())) < d
 }
 
-// Suspect is called when a node has not answered for long. In a Cluster another node may know that it
-// was replaced, so Suspect asks for a round. Sentinels report a replaced primary by themselves. A
-// single node may run a long script, and asking it would only make it seem gone.
+// Suspect is called when a node has not answered for long. In a Cluster another node may know that
+// it was replaced, so Suspect asks for a round. Sentinels report a replaced primary by themselves.
+// A single node may run a long script, and asking it would only make it seem gone.
 func (n *Nodes) Suspect() {
 	if t := n.Topology(); t.Sharded() && len(t.Shards()) > 1 {
 		n.Refresh()

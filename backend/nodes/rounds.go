@@ -40,7 +40,8 @@ func (n *Nodes) run(ctx context.Context) {
 	}
 }
 
-// pause returns the time from the beginning of this round to the next one, unless Refresh is called.
+// pause returns the time from the beginning of this round to the next one, unless Refresh is
+// called.
 func (n *Nodes) pause() time.Duration {
 	if n.backOff > 0 {
 		return max(n.backOff, n.shortest())
@@ -55,8 +56,8 @@ func (n *Nodes) pause() time.Duration {
 // shortest returns the time from the beginning of this round to the next one if Refresh is called.
 // Until a node has answered, only the back-off counts, so that berth is ready soon after its nodes.
 // After a round that has found a change, more may change soon: slots are being moved, and until a
-// round says so their requests take a detour. A client's script can ask for rounds by a MOVED of its
-// own, but it cannot make one find a change.
+// round says so their requests take a detour. A client's script can ask for rounds by a MOVED of
+// its own, but it cannot make one find a change.
 func (n *Nodes) shortest() time.Duration {
 	switch {
 	case n.Health().At.IsZero():
@@ -111,8 +112,8 @@ const (
 	retryMax = 5 * time.Second
 )
 
-// finishRound records how a round went, and sets the back-off: doubled by each failure, with a random
-// half taken off.
+// finishRound records how a round went, and sets the back-off: doubled by each failure, with a
+// random half taken off.
 func (n *Nodes) finishRound(err error) {
 	n.stats.rounds.Add(1)
 	if err == nil {
@@ -168,14 +169,14 @@ func (n *Nodes) discover(ctx context.Context) error {
 	return &roundError{reasons}
 }
 
-// maxCandidates is how many primaries, and how many replicas, one round asks at most: a node may have
-// named thousands that do not exist.
+// maxCandidates is how many primaries, and how many replicas, one round asks at most: a node may
+// have named thousands that do not exist.
 const maxCandidates = 16
 
-// candidates returns the addresses to ask. With Sentinels, it is what they say is the primary; errors
-// of Sentinels are added to reasons. Otherwise it is some primaries, some replicas, then the seeds.
-// The order of the former two is random, so that a node that hangs does not cost every round its
-// timeout.
+// candidates returns the addresses to ask. With Sentinels, it is what they say is the primary;
+// errors of Sentinels are added to reasons. Otherwise it is some primaries, some replicas, then the
+// seeds. The order of the former two is random, so that a node that hangs does not cost every round
+// its timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
 		return n.sentinelPrimaries(ctx, reasons)

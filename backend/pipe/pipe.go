@@ -297,8 +297,8 @@ func (p *Pipe) answer(reply []byte) error {
 	return nil
 }
 
-// shaken takes one reply of the handshake, and goes on with it. After the last one it writes what has
-// queued.
+// shaken takes one reply of the handshake, and goes on with it. After the last one it writes what
+// has queued.
 func (p *Pipe) shaken(reply []byte) error {
 	next, err := p.link.Shaken(reply, p.set.pipes.loop.Now())
 	switch {

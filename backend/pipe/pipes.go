@@ -9,12 +9,12 @@ import (
 
 // Pipes are all shared connections of one event loop, by identity and node. Owned by that loop.
 type Pipes struct {
-	// OnRefused is called when a node accepts no password that is known for a set's user and none of
-	// the set's pipes is connected. nil: it does not matter.
+	// OnRefused is called when a node accepts no password that is known for a set's user and none
+	// of the set's pipes is connected. nil: it does not matter.
 	OnRefused func(set *Set, why *backend.LostError)
 
-	// OnLost is called when a connection that carried commands of clients has ended, before what it owes
-	// is lost. nil: it does not matter.
+	// OnLost is called when a connection that carried commands of clients has ended, before what it
+	// owes is lost. nil: it does not matter.
 	OnLost func(addr string)
 
 	loop     backend.Loop

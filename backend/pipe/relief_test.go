@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// stopUp sends A on a pipe and lets its reply be overdue. It returns the connection, and the second one, on which the
-// node has been asked PING.
+// stopUp sends A on a pipe and lets its reply be overdue. It returns the connection, and the second
+// one, on which the node has been asked PING.
 func stopUp(t *testing.T, l *pipeLoop, n *looptest.Node, r *looptest.Receiver) (first, second *looptest.NodeConn) {
 	t.Helper()
 	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")

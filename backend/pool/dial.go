@@ -23,7 +23,8 @@ func (p *Pool) mayDial(s *Values) bool {
 	return !p.shut.Load() && (s.DialConcurrency == 0 || p.dialing < s.DialConcurrency)
 }
 
-// startDial begins a dial on behalf of w, or for MinIdle if w is nil. Called with nodeLimit.mu locked.
+// startDial begins a dial on behalf of w, or for MinIdle if w is nil. Called with nodeLimit.mu
+// locked.
 func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	p.dialing++
 	p.total.Add(1)
@@ -92,8 +93,8 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time. nodeID is the node's number of the connection, 0 if
-// the node does not say (an ACL, an old version).
+// shake runs the handshake within the dial's time. nodeID is the node's number of the connection, 0
+// if the node does not say (an ACL, an old version).
 func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -158,8 +159,8 @@ func (p *Pool) dialFailed(err error) error {
 	return fmt.Errorf("dial %s: %w", p.addr, err)
 }
 
-// duplicate returns a second descriptor of the connection's socket, owned by the caller. Package net
-// keeps its own until Close.
+// duplicate returns a second descriptor of the connection's socket, owned by the caller. Package
+// net keeps its own until Close.
 func duplicate(nc net.Conn) (fd int, err error) {
 	raw, err := nc.(syscall.Conn).SyscallConn()
 	if err != nil {

@@ -70,8 +70,8 @@ func (w byteWaiter) Read(b []byte) (int, error) {
 	return w.net.Read(b)
 }
 
-// SetTimeout sets how long a write may take, and how long a read waits for the next byte. The default
-// is Patience of ten seconds.
+// SetTimeout sets how long a write may take, and how long a read waits for the next byte. The
+// default is Patience of ten seconds.
 func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
 // LocalAddr returns the local address, which the server's CLIENT LIST shows as addr=.

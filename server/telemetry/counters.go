@@ -22,8 +22,8 @@ type Counters struct {
 	Lag               Histogram
 }
 
-// commandStats is how often a command was answered. failed are all errors, rejected those of them that
-// came before the command ran.
+// commandStats is how often a command was answered. failed are all errors, rejected those of them
+// that came before the command ran.
 type commandStats struct{ ok, failed, rejected int64 }
 
 // add adds the figures of another loop.

@@ -229,8 +229,8 @@ func (r *infoReport) cpu() {
 	r.line("used_cpu_user_children", "0.000000")
 }
 
-// commandStats writes how often berth has answered each command. How long a call takes the nodes say,
-// on average of all their clients.
+// commandStats writes how often berth has answered each command. How long a call takes the nodes
+// say, on average of all their clients.
 func (r *infoReport) commandStats() {
 	commands := r.Commands.Commands()
 	for id, c := range r.Total().Counters.commands {

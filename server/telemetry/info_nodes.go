@@ -25,7 +25,8 @@ type nodeCalls struct {
 // nodeCall is how often a command was called, and how long all the calls took.
 type nodeCall struct{ calls, usec int64 }
 
-// Add adds lines of the form "cmdstat_get:calls=2,usec=6,usec_per_call=3.00,rejected_calls=0,failed_calls=0".
+// Add adds lines of the form
+// "cmdstat_get:calls=2,usec=6,usec_per_call=3.00,rejected_calls=0,failed_calls=0".
 func (n *nodeCalls) Add(text string) {
 	for line := range strings.Lines(text) {
 		name, fields, ok := strings.Cut(strings.TrimSpace(line), ":")
