@@ -68,7 +68,7 @@ func (r *request) resend(sent []byte) bool {
 	if text != "" {
 		return false
 	}
-	to := s.pipes.Shard(t, shard)
+	to := s.pipes.Since(s.pipeTurns, s.pipes.Shard(t, shard))
 	r.sendScripts(to, sent)
 	return to.Send(sent, r.replies(), r) == nil
 }

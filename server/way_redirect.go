@@ -83,7 +83,7 @@ func slotOfRedirected(s *session, r *request, sent []byte) int {
 
 // sendTo sends a request on the pipe to the node of a redirect.
 func (s *session) sendTo(to router.Redirect, raw []byte, replies int, receiver backend.Receiver) *backend.LostError {
-	pipe := s.pipes.Node(to.Addr)
+	pipe := s.pipes.Since(s.pipeTurns, s.pipes.Node(to.Addr))
 	if r, ok := receiver.(*request); ok {
 		r.sendScripts(pipe, raw)
 	}

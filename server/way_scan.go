@@ -21,7 +21,7 @@ import (
 //
 // There are two exceptions. SCAN may leave a key out if the key's slot moves in mid-scan to a shard
 // that has ended; a client that scans node after node leaves it out as well. SCAN may leave a shard
-// out if the shard gets a new replica in mid-scan, and by that an earlier name.
+// out if the shard gets a replica in mid-scan, or gets one back, and by that an earlier name.
 //
 // SCAN is refused while a shard has no primary.
 //

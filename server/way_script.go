@@ -110,7 +110,7 @@ func (s *session) haveScripts(addr string, shas ...scriptSHA) (ready bool) {
 	last, unknown := s.bringScripts(addr, shas)
 	switch {
 	case last != nil:
-		last.waiting = append(last.waiting, s)
+		last.wait(s)
 		return s.hold(pauseLoading)
 	case unknown && s.owesScript && s.waiting > 0:
 		return s.hold(pauseDraining)
@@ -188,6 +188,15 @@ func (s *session) loadScript(sc *knownScript, addr string) *scriptLoad {
 	}
 	w.underWay[place] = load
 	return load
+}
+
+// wait has a session go on when the load ends. Those that have closed meanwhile are dropped before
+// more memory is taken for them: a node that stands still must not gather them.
+func (load *scriptLoad) wait(s *session) {
+	if len(load.waiting) == cap(load.waiting) {
+		load.waiting = slices.DeleteFunc(load.waiting, func(s *session) bool { return s.closed })
+	}
+	load.waiting = append(load.waiting, s)
 }
 
 // send reports whether an answer will come.

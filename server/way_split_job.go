@@ -193,7 +193,8 @@ func (w *splitJob) flush() {
 func (w *splitJob) flushShard(shard int) {
 	next := &w.pieces[shard]
 	b := next.batch
-	if err := w.r.s.pipes.Shard(w.t, shard).Send(next.bytes, len(b.parts), b); err != nil {
+	s := w.r.s
+	if err := s.pipes.Since(s.pipeTurns, s.pipes.Shard(w.t, shard)).Send(next.bytes, len(b.parts), b); err != nil {
 		b.Lost(err, next.bytes)
 	}
 	next.bytes, next.batch = next.bytes[:0], nil

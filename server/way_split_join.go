@@ -85,7 +85,7 @@ func (p *part) resend(sent []byte) bool {
 		return false
 	}
 	p.hops++
-	return s.pipes.Shard(t, shard).Send(sent, 1, p) == nil
+	return s.pipes.Since(s.pipeTurns, s.pipes.Shard(t, shard)).Send(sent, 1, p) == nil
 }
 
 // redirect follows -MOVED and -ASK for one part.

@@ -47,9 +47,23 @@ func TestPipeThatIsStoppedUpIsPassedByWhenTheNodeAnswersElsewhere(t *testing.T) 
 	second.Expect(t, "C\r\n")
 	second.Say(t, "+c\r\n")
 	looptest.WantLines(t, r.Wait(t, 1), "+c for C, 0 more")
+	former := func(turns uint32) (is bool) {
+		l.Do(func() {
+			set := l.pipes.Attach(plainIdentity)
+			defer set.Detach()
+			is = set.Since(turns, set.Node(n.Addr())) != set.Node(n.Addr())
+		})
+		return is
+	}
+	if !former(0) || former(1) {
+		t.Error("who is owed replies by the first one goes on there, and nobody else")
+	}
 	first.Say(t, "+a\r\n+b\r\n")
 	looptest.WantLines(t, r.Wait(t, 3)[1:], "+a for A, 0 more", "+b for B, 0 more")
 
+	if former(0) {
+		t.Error("the first one owes nothing any more")
+	}
 	l.send(t, n.Addr(), plainIdentity, r, 1, "D\r\n")
 	second.Expect(t, "D\r\n") // it stays the current one
 	l.tickLater(stoppedAfter)

@@ -24,6 +24,15 @@ func (s *Set) Identity() backend.Identity { return s.identity }
 // replies since before then must not send on: the node would run what comes later first.
 func (s *Set) Turns() uint32 { return s.turns }
 
+// Since returns what to send on instead of a current pipe, for somebody who is owed replies since Turns
+// was turns: the pipe that was passed by meanwhile, as long as it owes replies.
+func (s *Set) Since(turns uint32, p *Pipe) *Pipe {
+	if turns != s.turns && !p.probing && p.second != nil && p.second.owed.Len() > 0 {
+		return p.second
+	}
+	return p
+}
+
 // Detach is the opposite of Pipes.Attach.
 func (s *Set) Detach() { s.sessions-- }
 
