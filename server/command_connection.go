@@ -378,8 +378,9 @@ func (srv *server) plainHello() (said []codec.Value) {
 func appendModules(out []byte, modules []codec.Value, resp int) []byte {
 	out = codec.AppendArray(out, len(modules))
 	for _, module := range modules {
-		out = codec.AppendMap(out, len(module.Elems)/2, resp)
-		for _, field := range module.Elems {
+		pairs := len(module.Elems) / 2 // a node may say a name without a value
+		out = codec.AppendMap(out, pairs, resp)
+		for _, field := range module.Elems[:2*pairs] {
 			switch field.Type {
 			case ':':
 				out = codec.AppendInt(out, field.Int)

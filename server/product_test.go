@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -96,6 +97,17 @@ func TestHelloIsThatOfTheProduct(t *testing.T) {
 		if got != want {
 			t.Errorf("RESP%d:\n got %q\nwant %q", resp, got, want)
 		}
+	}
+}
+
+// What a node says of its modules does not decide where a reply ends.
+func TestModuleFieldWithoutAValueDoesNotBreakHello(t *testing.T) {
+	parallel(t)
+	says := maps.Clone(valkey9)
+	says["HELLO 2"] = "*2\r\n" + bulks("modules") + "*1\r\n*3\r\n" + bulks("name", "lua", "odd")
+	c := dial(t, startBerth(t, scriptedProduct(t, says)).Addr())
+	if got, want := c.DoRaw("HELLO", 2), "*2\r\n"+bulks("modules")+"*1\r\n*2\r\n"+bulks("name", "lua"); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
