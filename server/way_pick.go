@@ -27,7 +27,7 @@ func (s *session) pick(cmd *router.Command, raw []byte) bool {
 			return
 		}
 		asked++
-		if err := s.pipes.Shard(t, (first+asked-1)%shards).Send(raw, 1, r); err != nil {
+		if err := s.pipes.Since(s.pipeTurns, s.pipes.Shard(t, (first+asked-1)%shards)).Send(raw, 1, r); err != nil {
 			r.lost(err)
 		}
 	})

@@ -85,7 +85,8 @@ func (w *scanWalk) ask(r *request, shard scanShard) {
 	b = codec.AppendBulkString(b, strconv.FormatUint(w.at.node, 10))
 	b = append(b, w.tail...)
 	l.scratch = b
-	if err := w.s.pipes.Shard(w.topology, shard.index).Send(b, 1, r); err != nil {
+	pipes := w.s.pipes
+	if err := pipes.Since(w.s.pipeTurns, pipes.Shard(w.topology, shard.index)).Send(b, 1, r); err != nil {
 		r.lost(err)
 	}
 }
