@@ -109,6 +109,7 @@ func TestModuleFieldWithoutAValueDoesNotBreakHello(t *testing.T) {
 	if got, want := c.DoRaw("HELLO", 2), "*2\r\n"+bulks("modules")+"*1\r\n*2\r\n"+bulks("name", "lua"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	script(t, c, "ECHO next → next")
 }
 
 // bulks writes words as bulk strings.
