@@ -196,10 +196,10 @@ func TestNoClientHearsAnother(t *testing.T) {
 			b := startLoaded(t, "redis://"+rootUser.name+":"+rootUser.password+"@"+strings.Join(conversationNodes(t, over), ","),
 				"--private_conn_idle_time_sec", "1")
 			c := &conversations{crowd: newCrowd(t, b.Addr()), over: over}
-			c.run(int64(sized(30, 1000)), 0)
+			c.run(int64(sized(20, 1000)), 0)
 			before, residentBefore := c.settle(t, b), residentMB(t, b)
 			warm := b.metrics()
-			c.run(int64(sized(50, 20000)), soakFor)
+			c.run(int64(sized(25, 20000)), soakFor)
 			after := c.settle(t, b)
 			figure(t, "%s, seed %d: %d clients, %d requests, %d replies (%d MB), administrator's commands %d", over, soakSeed,
 				c.speakers.Load(), c.requests.Load(), c.replies.Load(), c.heard.Load()>>20, c.ruled.Load())

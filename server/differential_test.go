@@ -24,12 +24,12 @@ import (
 // The differential tests send the same bytes to a redis-server and to berth in front of another one, and compare what comes
 // back and whether the connection is left open.
 //
-//	BERTH_DIFF_INPUTS  how many inputs each test sends (300); scripts/check --nightly: 5000
+//	BERTH_DIFF_INPUTS  how many inputs each test sends (150); scripts/check --nightly: 5000
 //	BERTH_DIFF_SEED    from which they are made (1)
 //	BERTH_DIFF_FIRST   the number of the first session (0): to look at one again
 //	BERTH_DIFF_SHOW    yes: how often each explained difference was met
 const (
-	diffInputs = 300
+	diffInputs = 150
 	diffSeed   = 1
 	diffShown  = 12 // after so many unexplained differences of different kinds a run ends
 )

@@ -37,6 +37,9 @@ func sized[T any](small, full T) T {
 	return small
 }
 
+// chosen reports whether a case of many is run: one of n by chance, another choice each time, or all with LOAD_SIZE=full.
+func chosen(n int) bool { return loadFull || rand.IntN(n) == 0 }
+
 // figure prints a line that scripts/acceptance shows.
 func figure(t testing.TB, format string, args ...any) {
 	t.Helper()

@@ -133,6 +133,9 @@ func TestElementThatIsPoppedWhileItsClientLeavesGoesBack(t *testing.T) {
 	for _, resp := range []int{2, 3} {
 		for _, pop := range pops {
 			for _, how := range []string{"FIN", "RST"} {
+				if !chosen(2) {
+					continue
+				}
 				direct.Do("FLUSHALL")
 				before, arm := onceUnblocked(func() { node.Do(t, strings.Fields(pop.push)) })
 				b := startBerth(t, startGate(t, node.Addr(), before).addr)
