@@ -26,10 +26,9 @@ const (
 	pourPauseMax = 32 * time.Millisecond
 )
 
-// hasRoom reports whether the client has read most of what it was sent. One that has closed its
-// sending side gets all in one piece.
+// hasRoom reports whether the client has read most of what it was sent.
 func (s *session) hasRoom() bool {
-	return s.halfClosed != nil || len(s.out)+s.conn.OutboundBuffered() < maxUnread
+	return len(s.out)+s.conn.OutboundBuffered() < maxUnread
 }
 
 // wait has a lease that was held go on when its client has read.

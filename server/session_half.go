@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/bytedance/gopkg/util/gopool"
@@ -16,37 +17,85 @@ import (
 
 // halfClosed is the socket of a client that has closed its sending side (printf 'GET a\r\n' | nc -N
 // …) while replies are on their way. Redis would have answered before it saw the end; a proxy sees
-// the end first. gnet closes a socket it reads the end of, so we keep a duplicate, and write all
-// that is still to come in one piece at the end.
+// the end first. gnet closes a socket it reads the end of, so we keep a duplicate, and a goroutine
+// writes to it what comes.
 type halfClosed struct {
 	gnet.Conn     // gone: nothing but what is overridden here may be called
 	fd            int
 	file          *os.File
 	local, remote net.Addr
+
+	mu     sync.Mutex
+	unsent [][]byte // what the goroutine has not begun to write
+	size   int      // bytes that are not written
+	writes bool     // the goroutine runs
+	ends   bool     // nothing more comes
+	failed bool     // the client has gone, or does not read
 }
 
-func (h *halfClosed) LocalAddr() net.Addr   { return h.local }
-func (h *halfClosed) RemoteAddr() net.Addr  { return h.remote }
-func (h *halfClosed) OutboundBuffered() int { return 0 }
-func (h *halfClosed) Fd() int               { return h.fd }
+func (h *halfClosed) LocalAddr() net.Addr  { return h.local }
+func (h *halfClosed) RemoteAddr() net.Addr { return h.remote }
+func (h *halfClosed) Fd() int              { return h.fd }
 
-// halfCloseWrite bounds how long the last replies may take to go out.
+func (h *halfClosed) OutboundBuffered() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.size
+}
+
+// halfCloseWrite bounds how long the client may take to read what was written at once.
 const halfCloseWrite = 10 * time.Second
 
-// send writes the last bytes and closes the socket, off the loop.
-func (h *halfClosed) send(last []byte) {
-	gopool.Go(func() {
-		defer h.file.Close()
-		conn, err := net.FileConn(h.file)
-		if err != nil {
+// send has b written, off the loop. It returns false if the client gets nothing more.
+func (h *halfClosed) send(b []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(b) > 0 && !h.failed {
+		h.unsent = append(h.unsent, b)
+		h.size += len(b)
+		if !h.writes {
+			h.writes = true
+			gopool.Go(h.write)
+		}
+	}
+	return !h.failed
+}
+
+// end closes the socket after the last byte.
+func (h *halfClosed) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ends = true
+	if !h.writes {
+		_ = h.file.Close()
+	}
+}
+
+// write writes all that was sent. The socket is closed by its end, or after the last byte.
+func (h *halfClosed) write() {
+	for {
+		h.mu.Lock()
+		if len(h.unsent) == 0 {
+			h.writes = false
+			if h.ends {
+				_ = h.file.Close()
+			}
+			h.mu.Unlock()
 			return
 		}
-		defer conn.Close()
-		_ = conn.SetWriteDeadline(time.Now().Add(halfCloseWrite))
-		if _, err := conn.Write(last); err != nil {
+		b := h.unsent[0]
+		h.unsent = h.unsent[1:]
+		h.mu.Unlock()
+
+		_ = h.file.SetWriteDeadline(time.Now().Add(halfCloseWrite))
+		_, err := h.file.Write(b)
+		h.mu.Lock()
+		if h.size -= len(b); err != nil {
+			h.unsent, h.size, h.failed = nil, 0, true
 			slog.Debug("half-closed client left", "why", err)
 		}
-	})
+		h.mu.Unlock()
+	}
 }
 
 // mayLinger reports whether a session whose client has closed its sending side is owed something
@@ -78,14 +127,20 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 	return true
 }
 
-// flushHalf ends the session when nothing more is to come.
+// flushHalf writes the output, and ends the session when nothing more is to come.
 func (s *session) flushHalf() {
+	out := s.out
+	s.out = nil
+	goesOn := s.halfClosed.send(out)
+	buffered := s.halfClosed.OutboundBuffered()
+	s.grew(max(0, buffered-s.unread))
+	s.unread = buffered
 	waits := s.head != nil || !s.closing && (s.pause != pauseNone || s.isReady)
-	if waits && s.pause != pauseBlocked && len(s.out) < s.loop.srv.outputLimit(s).Hard {
+	limit := s.loop.srv.outputLimit(s).Hard
+	if goesOn && waits && s.pause != pauseBlocked && (limit == 0 || buffered < limit) {
 		return
 	}
-	s.halfClosed.send(s.out)
-	s.out = nil
+	s.halfClosed.end()
 	if !s.closing {
 		s.reason = telemetry.ClientClosed
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,4 +118,28 @@ func TestSocketThatGnetHasClosedIsNotSteered(t *testing.T) {
 		}
 		b.awaitClients(t, 0)
 	}
+}
+
+// What has come does not wait for what is still to come: replies of a client that has left for good
+// would gather.
+func TestClientThatClosedItsSendingSideGetsEachReplyAsItComes(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	isRead := make(chan struct{})
+	open := sync.OnceFunc(func() { close(isRead) })
+	defer open()
+	berth := startBerth(t, startGate(t, node.Addr(), func(words string) {
+		if words == "get second" {
+			<-isRead
+		}
+	}).addr)
+	c := dial(t, berth.Addr())
+	berth.feed(c, "GET first\r\nGET second\r\n")
+	c.CloseWrite()
+	c.ReadUntil("$-1\r\n")
+	open()
+	if got := c.ReadAll(); got != "$-1\r\n" {
+		t.Errorf("the second reply is %q", got)
+	}
+	berth.awaitClients(t, 0)
 }

@@ -69,12 +69,8 @@ func (s *session) holdFull() (taken bool) {
 	return false
 }
 
-// notTaken is what the client is owed and what it has not read. One that has closed its sending
-// side gets all in one piece, after the last reply.
+// notTaken is what the client is owed and what it has not read.
 func (s *session) notTaken() int {
-	if s.halfClosed != nil {
-		return s.owed
-	}
 	return s.owed + s.unread + len(s.out)
 }
 
