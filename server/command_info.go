@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// info asks the nodes for what only they know, if it is wanted. Then a goroutine looks at the
+// info asks the nodes for what they know, in the client's words. Then a goroutine looks at the
 // server: a loop cannot wait for the other loops.
 //
 //	loop: ask the nodes ──▶ goroutine: look, write ──▶ loop: reply
@@ -24,7 +24,7 @@ func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
 	asked := &nodesInquiry{}
-	asked.ask(s, wanted, func() {
+	asked.ask(s, args, func() {
 		switch {
 		case s.closed:
 			r.done(nil)
@@ -51,51 +51,26 @@ type nodesInquiry struct {
 	then func()
 }
 
-// ask asks for what the wanted sections need. It calls then when all answers have come, perhaps
+// ask asks all primaries what the client asks. It calls then when all answers have come, perhaps
 // before it returns.
-func (q *nodesInquiry) ask(s *session, wanted telemetry.Sections, then func()) {
+func (q *nodesInquiry) ask(s *session, args [][]byte, then func()) {
 	q.then = then
-	w := &q.word
 	q.left = 1 // until all questions are sent: the first answers may come at once
 	t := s.loop.srv.nodes.Topology()
-	embedded := s.loop.srv.nodes.Info().Kind == nodes.Embedded
-	for shard := range t.Shards() {
-		pipe := s.pipes.Shard(t, shard)
-		switch {
-		case wanted["Keyspace"] && embedded:
-			q.send(pipe, askSize, w.AddSize)
-		case wanted["Keyspace"]:
-			q.send(pipe, askKeyspace, w.AddKeyspace)
-		}
-		if embedded {
-			continue
-		}
-		if wanted["Memory"] && shard == 0 {
-			q.send(pipe, askMemory, w.TakePolicy)
-		}
-		if wanted["Stats"] {
-			q.send(pipe, askStats, func(text string) { w.Stats.Add(text, telemetry.Added) })
-		}
-		if wanted["Commandstats"] {
-			q.send(pipe, askCommandStats, w.Calls.Add)
-		}
-		if wanted["Persistence"] {
-			q.send(pipe, askPersistence, func(text string) { w.Saving.Add(text, telemetry.Greater) })
+	q.word.Embedded = s.loop.srv.nodes.Info().Kind == nodes.Embedded
+	question, take := codec.AppendCommand(nil, args...), q.word.Take
+	if q.word.Embedded {
+		question, take = askSize, q.word.TakeSize
+	}
+	if telemetry.AskNodes(args[1:]) {
+		for shard := range t.Shards() {
+			q.send(s.pipes.Shard(t, shard), question, take)
 		}
 	}
 	q.arrived()
 }
 
-var (
-	askKeyspace = codec.AppendCommandString(nil, "INFO", "keyspace")
-	askMemory   = codec.AppendCommandString(nil, "INFO", "memory")
-	askSize     = codec.AppendCommandString(nil, "DBSIZE")
-
-	askCommandStats = codec.AppendCommandString(nil, "INFO", "commandstats")
-
-	askStats       = codec.AppendCommandString(nil, "INFO", "stats")
-	askPersistence = codec.AppendCommandString(nil, "INFO", "persistence")
-)
+var askSize = codec.AppendCommandString(nil, "DBSIZE")
 
 func (q *nodesInquiry) send(pipe *pipe.Pipe, question []byte, take func(text string)) {
 	q.left++
@@ -111,19 +86,33 @@ func (q *nodesInquiry) arrived() {
 	}
 }
 
-// nodeAnswer waits for one node's answer. It is a backend.Receiver.
+// nodeAnswer waits for one node's answer. It is a backend.Streamer.
 type nodeAnswer struct {
 	of   *nodesInquiry
 	take func(text string)
+	long bool // more than maxNodeInfo has come: none of it is kept
+}
+
+// maxNodeInfo is how many bytes a node may say to INFO. It has a line for each first word of an
+// error, and scripts make those up.
+const maxNodeInfo = 4 << 20
+
+// Part drops an answer that is too long.
+func (a *nodeAnswer) Part(part, _ []byte, left int) bool {
+	a.long = a.long || len(part)+left > maxNodeInfo
+	return a.long
 }
 
 // Reply takes the answer.
 func (a *nodeAnswer) Reply(reply, _ []byte, _ int) {
-	switch v, err := codec.ParseValue(reply); {
-	case bytes.HasPrefix(reply, []byte("-NO")): // NOPERM, NOAUTH
+	switch {
+	case a.long:
+	case reply[0] == '-':
 		a.of.refusal = bytes.Clone(reply)
-	case err == nil && !v.IsError():
-		a.take(v.Text())
+	default:
+		if v, err := codec.ParseValue(reply); err == nil {
+			a.take(v.Text())
+		}
 	}
 	a.of.arrived()
 }

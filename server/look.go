@@ -24,7 +24,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 		At: time.Now(), Started: srv.started, Topology: t, Nodes: srv.nodes.Stats(), Commands: srv.table(),
 		Berth: telemetry.Berth{
 			RunID: runID, Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: srv.redisVersion(),
-			Server: node.Server, Modules: node.Modules, Listener: srv.listener(),
+			Server: node.Server, Listener: srv.listener(),
 			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
 			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
 			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,

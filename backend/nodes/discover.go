@@ -43,9 +43,8 @@ type Info struct {
 	MaxClients   int    // the node's maxclients; 0: it does not say
 	Commands     []byte // the node's raw reply to COMMAND in RESP2; nil: there is none
 
-	Server  []Field       // the node's section "Server" of INFO; nil: berth may not ask
-	Modules []Field       // the node's section "Modules" of INFO
-	Hello   []codec.Value // the names and values of the node's reply to HELLO; nil: the node has no HELLO
+	Server []Field       // the node's section "Server" of INFO; nil: berth may not ask
+	Hello  []codec.Value // the names and values of the node's reply to HELLO; nil: the node has no HELLO
 }
 
 // Field is one "name:value" line of INFO.
@@ -161,7 +160,7 @@ func word(text string) string {
 
 // described are the sections of INFO that say what a node is. berth does not ask for all of INFO:
 // errorstats has the first words of errors, of which a client's script can make any number.
-var described = [...]string{"server", "clients", "replication", "cluster", "modules"}
+var described = [...]string{"server", "clients", "replication", "cluster"}
 
 // describe returns fields of INFO, and keeps in info what clients are told in the node's words. If
 // berth's user may not run INFO, it makes the fields from HELLO, which every user may run since
@@ -175,11 +174,8 @@ func (q *inquiry) describe(info *Info) (map[string]string, error) {
 			break
 		}
 		maps.Copy(fields, infoFields(v.Text()))
-		switch section {
-		case "server":
+		if section == "server" {
 			info.Server = sectionOf(v.Text(), "Server")
-		case "modules":
-			info.Modules = sectionOf(v.Text(), "Modules")
 		}
 	}
 	hello, errHello := q.Do("HELLO", "2")

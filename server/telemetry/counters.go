@@ -16,6 +16,7 @@ type Counters struct {
 	unknown           commandStats
 	durations         [numWays]Histogram
 	errors            map[string]int64      // by first word
+	ownErrors         map[string]int64      // those of berth's own
 	LimitHits         [numLimits]int64      // how often clients ran into each limit
 	revoked           [numRevocations]int64 // WATCHes that lost their lease
 	redirects         map[string]redirects  // by the node they lead to
@@ -23,14 +24,15 @@ type Counters struct {
 }
 
 // commandStats is how often a command was answered. failed are all errors, rejected those of them
-// that came before the command ran.
-type commandStats struct{ ok, failed, rejected int64 }
+// that came before the command ran, refused those that berth gave itself.
+type commandStats struct{ ok, failed, rejected, refused int64 }
 
 // add adds the figures of another loop.
 func (c *commandStats) add(o commandStats) {
 	c.ok += o.ok
 	c.failed += o.failed
 	c.rejected += o.rejected
+	c.refused += o.refused
 }
 
 // redirects is how often a node's MOVED and ASK were followed.
@@ -41,7 +43,7 @@ const numWays = int(router.Refused) + 1
 
 // Init makes empty counters ready for use.
 func (st *Counters) Init() {
-	st.errors, st.redirects = map[string]int64{}, map[string]redirects{}
+	st.errors, st.ownErrors, st.redirects = map[string]int64{}, map[string]int64{}, map[string]redirects{}
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
@@ -118,6 +120,10 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 		word = []byte("other")
 	}
 	st.errors[string(word)]++
+	if took == 0 || bytes.Contains(reply[:min(len(reply), maxErrorWord)], []byte(" berth: ")) {
+		c.refused++
+		st.ownErrors[string(word)]++
+	}
 }
 
 // rejections are how errors begin that are given before a command runs.
@@ -148,6 +154,9 @@ func (st *Counters) Add(o *Counters) {
 	}
 	for word, n := range o.errors {
 		st.errors[word] += n
+	}
+	for word, n := range o.ownErrors {
+		st.ownErrors[word] += n
 	}
 	for limit, n := range o.LimitHits {
 		st.LimitHits[limit] += n

@@ -2,27 +2,32 @@ package telemetry
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// infoSection is one section of INFO.
+// infoSection is a section of INFO in which berth has a word.
 type infoSection struct {
 	title string // its name in lower case asks for it
 	rare  bool   // only when asked for, by name or by all
+	ours  bool   // no node has it
 	write func(r *infoReport)
 }
 
-// infoSections are all sections, in the order of Redis, berth's own after them.
+// infoSections are the sections that there are without a node, in the order of Redis, berth's own
+// after them. A node may have more, and another order.
 var infoSections = []infoSection{
 	{title: "Server", write: (*infoReport).server},
 	{title: "Clients", write: (*infoReport).clients},
@@ -36,14 +41,14 @@ var infoSections = []infoSection{
 	{title: "Errorstats", write: (*infoReport).errorStats},
 	{title: "Cluster", write: (*infoReport).cluster},
 	{title: "Keyspace", write: (*infoReport).keyspace},
-	{title: "Proxy", write: (*infoReport).proxy},
-	{title: "Pools", write: (*infoReport).pools},
+	{title: "Proxy", ours: true, write: (*infoReport).proxy},
+	{title: "Pools", ours: true, write: (*infoReport).pools},
 }
 
-// Sections are the titles of the sections that a client has asked for.
+// Sections are the titles of the sections that a client has asked for, of those that berth knows.
 type Sections map[string]bool
 
-// ReadSections reads the words after INFO. A name of no section asks for nothing.
+// ReadSections reads the words after INFO.
 func ReadSections(words [][]byte) Sections {
 	wanted := Sections{}
 	if len(words) == 0 {
@@ -61,6 +66,14 @@ func ReadSections(words [][]byte) Sections {
 	return wanted
 }
 
+// AskNodes reports whether the words may ask for a section that nodes have.
+func AskNodes(words [][]byte) bool {
+	return len(words) == 0 || slices.ContainsFunc(words, func(word []byte) bool {
+		name := string(bytes.ToLower(word))
+		return name != "proxy" && name != "pools"
+	})
+}
+
 // infoReport is one INFO reply being written.
 type infoReport struct {
 	*Snapshot
@@ -68,25 +81,77 @@ type infoReport struct {
 	text  strings.Builder
 }
 
-// Info returns the wanted sections of INFO. said is what the nodes have said.
+// Info returns INFO: the sections that the nodes have said, or without a node the wanted ones, and
+// those of berth's own that are wanted.
 func (s *Snapshot) Info(wanted Sections, said *NodesSaid) string {
 	r := &infoReport{Snapshot: s, nodes: said}
+	known := map[string]infoSection{}
 	for _, section := range infoSections {
-		if !wanted[section.title] {
-			continue
+		known[section.title] = section
+	}
+	if !said.Embedded {
+		for _, title := range said.titles {
+			if !known[title].ours {
+				r.section(title, known[title].write)
+			}
 		}
-		if r.text.Len() > 0 {
-			r.text.WriteString("\r\n")
+	}
+	answered := said.sections != nil && !said.Embedded
+	for _, section := range infoSections {
+		if wanted[section.title] && (section.ours || !answered) {
+			r.section(section.title, section.write)
 		}
-		r.text.WriteString("# " + section.title + "\r\n")
-		section.write(r)
 	}
 	return r.text.String()
+}
+
+// section writes a section. write nil: it is the nodes' alone.
+func (r *infoReport) section(title string, write func(r *infoReport)) {
+	if r.text.Len() > 0 {
+		r.text.WriteString("\r\n")
+	}
+	r.text.WriteString("# " + title + "\r\n")
+	if write == nil {
+		r.merge(title)
+		return
+	}
+	write(r)
 }
 
 // line writes "name:value".
 func (r *infoReport) line(name string, value any) {
 	fmt.Fprintf(&r.text, "%s:%v\r\n", name, value)
+}
+
+// figure is a line that berth writes itself.
+type figure struct {
+	name  string
+	value any
+}
+
+// merge writes the nodes' lines, but berth's own figures instead of the nodes' of the same name, and
+// then the own figures that no node has.
+func (r *infoReport) merge(title string, own ...figure) {
+	said := r.nodes.section(title)
+	if said == nil {
+		said = &nodeFigures{}
+	}
+	named := func(name string) int { return slices.IndexFunc(own, func(f figure) bool { return f.name == name }) }
+	for _, name := range said.names {
+		switch i := named(name); {
+		case i >= 0:
+			r.line(name, own[i].value)
+		case strings.Contains(name, ":"): // the whole line
+			r.text.WriteString(name + "\r\n")
+		default:
+			r.line(name, said.values[name])
+		}
+	}
+	for _, f := range own {
+		if _, has := said.values[f.name]; !has {
+			r.line(f.name, f.value)
+		}
+	}
 }
 
 // mode returns what berth is to its clients, in Redis' word.
@@ -100,7 +165,7 @@ func (r *infoReport) mode() string {
 // server writes the fields that the node has, in the node's order: what the product is the node
 // says, what the process is berth says. berth's own fields follow.
 func (r *infoReport) server() {
-	own := r.process()
+	own := r.identity()
 	said := r.Berth.Server
 	if said == nil {
 		said = unsaid
@@ -126,8 +191,8 @@ var unsaid = []nodes.Field{
 	{Name: "executable"}, {Name: "config_file"},
 }
 
-// process returns the fields of the section "Server" that speak of this process.
-func (r *infoReport) process() map[string]any {
+// identity returns the fields of the section "Server" that speak of this process.
+func (r *infoReport) identity() map[string]any {
 	up := r.At.Sub(r.Started)
 	executable, _ := os.Executable() // unknown: empty
 	own := map[string]any{
@@ -148,103 +213,152 @@ func (r *infoReport) process() map[string]any {
 	return own
 }
 
-// modules writes what the node says of its modules.
+// modules writes what the nodes say of their modules.
 func (r *infoReport) modules() {
-	for _, field := range r.Berth.Modules {
-		r.line(field.Name, field.Value)
-	}
+	r.merge("Modules")
 }
 
+// clients writes the clients of berth.
 func (r *infoReport) clients() {
 	sum := r.Total()
-	r.line("connected_clients", r.Berth.Clients)
-	r.line("cluster_connections", 0)
-	r.line("maxclients", r.Berth.ClientsLimit)
-	r.line("client_input_bytes", sum.InputBytes)
-	r.line("client_output_bytes", sum.OutputBytes)
-	r.line("blocked_clients", sum.Blocked)
-	r.line("tracking_clients", sum.Tracking)
-	r.line("pinned_clients", sum.Pinned)
+	own := []figure{
+		{"connected_clients", r.Berth.Clients}, {"cluster_connections", 0}, {"maxclients", r.Berth.ClientsLimit},
+		{"client_input_bytes", sum.InputBytes}, {"client_output_bytes", sum.OutputBytes}, {"blocked_clients", sum.Blocked},
+		{"tracking_clients", sum.Tracking}, {"pinned_clients", sum.Pinned},
+	}
+	if r.nodes.section("Clients").value("pubsub_clients") != "" {
+		own = append(own, figure{"pubsub_clients", sum.Subscribed})
+	}
+	r.merge("Clients", own...)
 }
 
-// memory writes the memory of this process. Only the policy is the nodes', because clients judge
-// the store by it.
+// memory writes the memory of the nodes. That of this process is in the section of berth's own,
+// unless it is the store as well.
 func (r *infoReport) memory() {
-	m := readMemory()
-	size := func(name string, n uint64) {
-		r.line(name, n)
-		r.line(name+"_human", humanBytes(n))
+	var own []figure
+	if r.nodes.Embedded {
+		m := readMemory()
+		own = []figure{
+			{"used_memory", m.used}, {"used_memory_human", humanBytes(m.used)}, {"used_memory_rss", m.resident},
+			{"used_memory_rss_human", humanBytes(m.resident)}, {"used_memory_peak", m.peak}, {"used_memory_peak_human", humanBytes(m.peak)},
+			{"total_system_memory", m.system}, {"total_system_memory_human", humanBytes(m.system)},
+			{"maxmemory", 0}, {"maxmemory_human", "0B"}, {"maxmemory_policy", "noeviction"}, {"mem_allocator", "go"},
+		}
 	}
-	size("used_memory", m.used)
-	size("used_memory_rss", m.resident)
-	size("used_memory_peak", m.peak)
-	size("total_system_memory", m.system)
-	size("maxmemory", 0)
-	r.line("maxmemory_policy", r.nodes.policyOr("noeviction"))
-	r.line("mem_allocator", "go")
+	r.merge("Memory", own...)
 }
 
 // persistence writes what the nodes say. Clients wait for loading:0, so it is always there.
 func (r *infoReport) persistence() {
-	r.linesOf(r.nodes.Saving, r.text.Len()-1)
-	for _, name := range []string{"loading", "async_loading"} {
-		if r.nodes.Saving.values[name] == "" {
-			r.line(name, 0)
-		}
+	if r.nodes.section("Persistence").value("loading") == "" {
+		r.merge("Persistence", figure{"loading", 0})
+		return
 	}
+	r.merge("Persistence")
 }
 
-// stats writes what berth counts itself, then what only the nodes can count: keyspace_hits,
-// expired_keys, evicted_keys …
+// stats writes the nodes' figures. Clients connect to berth, so connections are berth's own. What
+// berth has refused no node has counted.
 func (r *infoReport) stats() {
-	begin := r.text.Len() - 1
 	st := &r.Total().Counters
 	all := st.allCommands()
-	r.line("total_connections_received", r.Berth.Accepted)
-	r.line("total_commands_processed", all.ok+all.failed)
-	r.line("total_net_input_bytes", st.BytesIn)
-	r.line("total_net_output_bytes", st.BytesOut)
-	r.line("rejected_connections", r.Berth.Refused)
-	r.line("total_error_replies", all.failed)
-	r.linesOf(r.nodes.Stats, begin)
+	own := []figure{{"total_connections_received", r.Berth.Accepted}, {"rejected_connections", r.Berth.Refused}}
+	if r.nodes.Embedded {
+		own = append(own, figure{"total_commands_processed", all.ok + all.failed}, figure{"total_net_input_bytes", st.BytesIn},
+			figure{"total_net_output_bytes", st.BytesOut}, figure{"total_error_replies", all.failed})
+	}
+	if n, err := strconv.ParseInt(r.nodes.section("Stats").value("total_error_replies"), 10, 64); err == nil {
+		own = append(own, figure{"total_error_replies", n + all.refused})
+	}
+	r.merge("Stats", own...)
 }
 
-// replication shows a primary without replicas: berth takes writes, and a client need not know
-// where they go.
+// replication shows one node as it is. Over several, and without one, it shows a primary without
+// replicas: a client need not know where its writes go.
 func (r *infoReport) replication() {
-	r.line("role", "master")
-	r.line("connected_slaves", 0)
-	r.line("master_failover_state", "no-failover")
-	r.line("master_replid", r.Berth.RunID)
-	r.line("master_replid2", strings.Repeat("0", len(r.Berth.RunID)))
-	r.line("master_repl_offset", 0)
-	r.line("second_repl_offset", -1)
+	said := r.nodes.section("Replication")
+	if said != nil && !r.Berth.Sharded {
+		r.merge("Replication")
+		return
+	}
+	if said != nil {
+		said.names = slices.DeleteFunc(said.names, isReplica)
+	}
+	r.merge("Replication", figure{"role", "master"}, figure{"connected_slaves", cmp.Or(said.value("connected_slaves"), "0")},
+		figure{"master_failover_state", "no-failover"}, figure{"master_replid", r.Berth.RunID},
+		figure{"master_replid2", strings.Repeat("0", len(r.Berth.RunID))},
+		figure{"master_repl_offset", cmp.Or(said.value("master_repl_offset"), "0")}, figure{"second_repl_offset", -1})
+}
+
+// isReplica reports whether a line is about one replica of a node: slave0.
+func isReplica(name string) bool {
+	number, ok := strings.CutPrefix(name, "slave")
+	_, err := strconv.Atoi(number)
+	return ok && err == nil
 }
 
 func (r *infoReport) cpu() {
+	if !r.nodes.Embedded {
+		r.merge("CPU")
+		return
+	}
 	system, user := cpuTime()
-	r.line("used_cpu_sys", fmt.Sprintf("%.6f", system.Seconds()))
-	r.line("used_cpu_user", fmt.Sprintf("%.6f", user.Seconds()))
+	r.line("used_cpu_sys", seconds(system))
+	r.line("used_cpu_user", seconds(user))
 	r.line("used_cpu_sys_children", "0.000000")
 	r.line("used_cpu_user_children", "0.000000")
 }
 
-// commandStats writes how often berth has answered each command. How long a call takes the nodes
-// say, on average of all their clients.
+// seconds writes a time as INFO does.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.6f", d.Seconds()) }
+
+// commandStats writes the nodes' lines: they count what is inside EXEC and a script as well. What
+// berth answers itself berth counts, and so what it has refused.
 func (r *infoReport) commandStats() {
-	commands := r.Commands.Commands()
-	for id, c := range r.Total().Counters.commands {
-		if id < len(commands) && c.ok+c.failed > 0 {
-			r.line("cmdstat_"+commands[id].Name, r.nodes.Calls.line(commands[id].Name, c))
+	said := r.nodes.section("Commandstats")
+	old := said != nil && len(said.names) > 0 && !strings.Contains(said.values[said.names[0]], "rejected_calls=")
+	counted := r.Total().Counters.commands
+	var own []figure
+	for id, cmd := range r.Commands.Commands() {
+		var c commandStats
+		if id < len(counted) {
+			c = counted[id]
+		}
+		name := "cmdstat_" + cmd.Name
+		call := readCall(said.value(name))
+		if cmd.Way == router.Local || cmd.Way == router.Txn || r.nodes.Embedded {
+			call = call.instead(c)
+		} else {
+			call.rejected += c.refused
+		}
+		switch {
+		case call != (nodeCall{}):
+			own = append(own, figure{name, call.fields(old)})
+		case said != nil: // berth's own question, or undoing
+			said.names = slices.DeleteFunc(said.names, func(n string) bool { return n == name })
 		}
 	}
+	r.merge("Commandstats", own...)
 }
 
+// errorStats writes the errors that the nodes have counted, and those of berth's own.
 func (r *infoReport) errorStats() {
-	errors := r.Total().Counters.errors
-	for _, word := range slices.Sorted(maps.Keys(errors)) {
-		r.line("errorstat_"+word, fmt.Sprintf("count=%d", errors[word]))
+	st := &r.Total().Counters
+	errors := st.ownErrors
+	if r.nodes.Embedded {
+		errors = st.errors
 	}
+	said := r.nodes.section("Errorstats")
+	var own []figure
+	for _, word := range slices.Sorted(maps.Keys(errors)) {
+		name := "errorstat_" + word
+		line := fmt.Sprintf("count=%d", errors[word])
+		if before := said.value(name); before != "" {
+			line = joinPairs(before, line, sum)
+		}
+		own = append(own, figure{name, line})
+	}
+	r.merge("Errorstats", own...)
 }
 
 func (r *infoReport) cluster() {
@@ -252,13 +366,11 @@ func (r *infoReport) cluster() {
 	if r.Berth.Sharded {
 		enabled = 1
 	}
-	r.line("cluster_enabled", enabled)
+	r.merge("Cluster", figure{"cluster_enabled", enabled})
 }
 
 func (r *infoReport) keyspace() {
-	for _, db := range slices.Sorted(maps.Keys(r.nodes.keyspace)) {
-		r.line(fmt.Sprintf("db%d", db), r.nodes.keyspace[db])
-	}
+	r.merge("Keyspace")
 }
 
 func (r *infoReport) proxy() {
@@ -271,6 +383,7 @@ func (r *infoReport) proxy() {
 	for _, c := range sum.Pipes {
 		pipes.Add(c)
 	}
+	r.process()
 	r.line("ready", ready)
 	r.line("backend", r.Berth.Backend)
 	r.line("loops", len(r.Loops))
@@ -286,6 +399,23 @@ func (r *infoReport) proxy() {
 	r.line("pipes_lost", sum.PipeStats.Lost)
 	r.line("pipes_pending_replies", pipes.Owed)
 	r.line("pipes_buffered_bytes", pipes.Buffered)
+}
+
+// process writes what this process takes and has done. The nodes have lines of the same meaning in
+// other sections, and programs throw all sections together.
+func (r *infoReport) process() {
+	m, st := readMemory(), &r.Total().Counters
+	all := st.allCommands()
+	system, user := cpuTime()
+	r.line("proxy_used_memory", m.used)
+	r.line("proxy_used_memory_rss", m.resident)
+	r.line("proxy_used_memory_peak", m.peak)
+	r.line("proxy_used_cpu_sys", seconds(system))
+	r.line("proxy_used_cpu_user", seconds(user))
+	r.line("proxy_total_commands_processed", all.ok+all.failed)
+	r.line("proxy_total_error_replies", all.failed)
+	r.line("proxy_total_net_input_bytes", st.BytesIn)
+	r.line("proxy_total_net_output_bytes", st.BytesOut)
 }
 
 // pools writes a line for each node and user, in an order that does not change from one INFO to the

@@ -2,54 +2,145 @@ package telemetry
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 )
 
-func TestKeyspaceLinesAreAdded(t *testing.T) {
-	var w NodesSaid
-	w.AddKeyspace("# Keyspace\r\ndb0:keys=10,expires=1,avg_ttl=1000,subexpiry=2\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n")
-	w.AddKeyspace("# Keyspace\r\ndb0:keys=5,expires=3,avg_ttl=5000,subexpiry=1\r\n")
-	w.AddKeyspace("# Keyspace\r\n")
-	if got := w.keyspace[0].String(); got != "keys=15,expires=4,avg_ttl=4000,subexpiry=3" {
-		t.Errorf("db0: %s", got)
+// said returns what nodes have said to INFO.
+func said(texts ...string) *NodesSaid {
+	n := &NodesSaid{}
+	for _, text := range texts {
+		n.Take(strings.ReplaceAll(text, "\n", "\r\n"))
 	}
-	if got := w.keyspace[3].String(); got != "keys=1,expires=0,avg_ttl=0" || len(w.keyspace) != 2 {
-		t.Errorf("db3: %s, %d databases", got, len(w.keyspace))
-	}
+	return n
 }
 
-func TestFiguresOfSeveralNodesBecomeOne(t *testing.T) {
-	var f nodeFigures
-	f.Add("# Persistence\r\na:1\r\nstatus:ok\r\nshare:0.50\r\nb:7\r\n", Greater)
-	f.Add("# Persistence\r\na:0\r\nstatus:err\r\nshare:0.75\r\nb:9\r\nc:1\r\n", Greater)
-	f.Add("a:0\r\nstatus:ok\r\n", Greater)
-	if got := fmt.Sprint(f.names, f.values); got != "[a status share b c] map[a:1 b:9 c:1 share:0.50 status:err]" {
-		t.Error(got)
-	}
-}
+func TestLinesOfSeveralNodesBecomeOne(t *testing.T) {
+	n := said(`# Memory
+used_memory:1024
+used_memory_human:1.00K
+used_memory_peak_perc:97.50%
+mem_fragmentation_ratio:1.25
+mem_allocator:jemalloc-5.3.0
 
-func TestCallsOfSeveralNodesBecomeOneMean(t *testing.T) {
-	var n nodeCalls
-	n.Add("# Commandstats\r\ncmdstat_get:calls=2,usec=10,usec_per_call=5.00,rejected_calls=0,failed_calls=0\r\n")
-	n.Add("cmdstat_get:calls=2,usec=20,usec_per_call=10.00,rejected_calls=0,failed_calls=0\r\ncmdstat_set:calls=0,usec=0\r\n")
-	for _, v := range []struct {
-		old  bool
-		name string
-		of   commandStats
-		want string
-	}{
-		{false, "get", commandStats{ok: 3, failed: 3, rejected: 2}, "calls=4,usec=30,usec_per_call=7.50,rejected_calls=2,failed_calls=1"},
-		{false, "get", commandStats{failed: 2, rejected: 2}, "calls=0,usec=0,usec_per_call=0.00,rejected_calls=2,failed_calls=0"},
-		{false, "proxy|stats", commandStats{ok: 1}, "calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0"},
-		{true, "get", commandStats{ok: 2}, "calls=2,usec=15,usec_per_call=7.50"},
+# CPU
+used_cpu_sys:0.250000
+
+# Persistence
+loading:0
+rdb_last_save_time:100
+rdb_last_bgsave_status:ok
+rdb_changes_since_last_save:7
+
+# Keyspace
+db0:keys=10,expires=1,avg_ttl=1000
+db3:keys=1,expires=0,avg_ttl=0
+
+# Commandstats
+cmdstat_get:calls=2,usec=10,usec_per_call=5.00,rejected_calls=0,failed_calls=1
+
+# Latencystats
+latency_percentiles_usec_get:p50=1.003,p99=9.023
+
+# Modules
+module:name=a,ver=1
+module:name=b,ver=1
+`, `# Memory
+used_memory:2048
+used_memory_human:2.00K
+used_memory_peak_perc:99.00%
+mem_fragmentation_ratio:0.90
+mem_allocator:libc
+
+# CPU
+used_cpu_sys:0.500000
+
+# Persistence
+loading:1
+rdb_last_save_time:90
+rdb_last_bgsave_status:err
+rdb_changes_since_last_save:3
+
+# Keyspace
+db0:keys=5,expires=3,avg_ttl=5000
+
+# Commandstats
+cmdstat_get:calls=2,usec=20,usec_per_call=10.00,rejected_calls=0,failed_calls=0
+
+# Latencystats
+latency_percentiles_usec_get:p50=2.007,p99=3.007
+
+# Modules
+module:name=a,ver=1
+module:name=b,ver=1
+`)
+	for _, want := range []string{
+		"Memory used_memory:3072 used_memory_human:3.00K used_memory_peak_perc:99.00% mem_fragmentation_ratio:1.25 mem_allocator:jemalloc-5.3.0",
+		"CPU used_cpu_sys:0.750000",
+		"Persistence loading:1 rdb_last_save_time:90 rdb_last_bgsave_status:err rdb_changes_since_last_save:10",
+		"Keyspace db0:keys=15,expires=4,avg_ttl=4000 db3:keys=1,expires=0,avg_ttl=0",
+		"Commandstats cmdstat_get:calls=4,usec=30,usec_per_call=7.50,rejected_calls=0,failed_calls=1",
+		"Latencystats latency_percentiles_usec_get:p50=2.007,p99=9.023",
+		"Modules module:name=a,ver=1 module:name=b,ver=1",
 	} {
-		n.old = v.old
-		if got := n.line(v.name, v.of); got != v.want {
-			t.Errorf("%s: %s, want %s", v.name, got, v.want)
+		title, lines, _ := strings.Cut(want, " ")
+		r := &infoReport{nodes: n}
+		r.merge(title)
+		if got := strings.TrimSpace(strings.ReplaceAll(r.text.String(), "\r\n", " ")); got != lines {
+			t.Errorf("%s has %s, want %s", title, got, lines)
 		}
 	}
-	var old nodeCalls
-	if old.Add("cmdstat_get:calls=2,usec=10,usec_per_call=5.00\r\n"); !old.old {
-		t.Error("a node before 6.2 is not known")
+}
+
+// Clients find the lines of both sections in one heap, so berth's own must have names of their own.
+func TestLinesOfTheProxyHaveNamesThatNoNodeHas(t *testing.T) {
+	snap := filledSnapshot(t)
+	text := snap.Info(Sections{"Proxy": true, "Pools": true}, said("# Proxy\nready:no\n"))
+	seen := map[string]bool{}
+	for line := range strings.Lines(text) {
+		name, _, isField := strings.Cut(line, ":")
+		if isField && (seen[name] || slices.Contains([]string{"used_memory", "used_cpu_sys", "total_commands_processed"}, name)) {
+			t.Errorf("%q is in %s", line, text)
+		}
+		seen[name] = true
+	}
+	if !seen["proxy_used_memory"] || strings.Contains(text, "ready:no") {
+		t.Error(text)
+	}
+}
+
+func TestWhatNodesSayIsBounded(t *testing.T) {
+	var long, many strings.Builder
+	long.WriteString("# Errorstats\n")
+	for i := range 2 * maxFigures {
+		fmt.Fprintf(&long, "errorstat_%d:count=1\n", i)
+		fmt.Fprintf(&many, "# %d\na:1\n", i)
+	}
+	n := said(long.String()+"# Keyspace\ndb0:keys=1,expires=0,avg_ttl=0\n", many.String(), strings.ReplaceAll(long.String(), "_", "__"))
+	if got := len(n.section("Errorstats").names); got != maxFigures || len(n.titles) != maxSections {
+		t.Errorf("%d lines, %d sections", got, len(n.titles))
+	}
+	if n.section("Keyspace").value("db0") == "" {
+		t.Error("the section after many lines is lost")
+	}
+}
+
+func TestCallsThatBerthCountsHaveTheNodesDuration(t *testing.T) {
+	call := readCall("calls=4,usec=30,usec_per_call=7.50,rejected_calls=9,failed_calls=9")
+	for _, v := range []struct {
+		old  bool
+		of   nodeCall
+		want string
+	}{
+		{false, call, "calls=4,usec=30,usec_per_call=7.50,rejected_calls=9,failed_calls=9"},
+		{false, call.instead(commandStats{ok: 3, failed: 3, rejected: 2}), "calls=4,usec=30,usec_per_call=7.50,rejected_calls=2,failed_calls=1"},
+		{false, call.instead(commandStats{failed: 2, rejected: 2}), "calls=0,usec=0,usec_per_call=0.00,rejected_calls=2,failed_calls=0"},
+		{false, nodeCall{}.instead(commandStats{ok: 1}), "calls=1,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0"},
+		{true, call.instead(commandStats{ok: 2}), "calls=2,usec=15,usec_per_call=7.50"},
+	} {
+		if got := v.of.fields(v.old); got != v.want {
+			t.Errorf("%+v: %s, want %s", v.of, got, v.want)
+		}
 	}
 }

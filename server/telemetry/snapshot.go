@@ -34,7 +34,6 @@ type Berth struct {
 	Sharded        bool          // clients see a cluster
 	RedisVersion   string        // that clients are told
 	Server         []nodes.Field // what a node says it is; nil: no node says it
-	Modules        []nodes.Field // what a node says of its modules
 	Listener       string        // the first TCP listener, in the form of INFO; "": there is none
 	Port           int
 	ConfigFile     string // empty: none
