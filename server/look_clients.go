@@ -63,7 +63,7 @@ func (s *session) stateWord() string {
 		return "waiting"
 	case s.pause == pauseGated:
 		return "paused"
-	case s.sub != nil && s.sub.monitor:
+	case s.monitors():
 		return "monitor"
 	case s.subscribed():
 		return "subscribed"
@@ -111,7 +111,7 @@ func (s *session) eachHolding(visit func(h holding)) {
 	}
 	if b := s.sub; b != nil && b.own != nil && b.own.lease != nil {
 		reason := "subscribe"
-		if b.monitor {
+		if b.monitor != nil {
 			reason = "monitor"
 		}
 		visit(holding{s: s, lease: b.own.lease, reason: reason, held: b.own.lease.Held()})

@@ -57,12 +57,13 @@ type server struct {
 	refused   atomic.Int64
 	stopping  atomic.Bool
 
-	lanes   lane.Shared
-	heavy   heavyReads
-	memory  memory
-	scans   scanMemory
-	gate    pauseGate
-	catalog atomic.Pointer[router.Catalog] // what COMMAND answers
+	lanes    lane.Shared
+	heavy    heavyReads
+	memory   memory
+	scans    scanMemory
+	monitors monitors
+	gate     pauseGate
+	catalog  atomic.Pointer[router.Catalog] // what COMMAND answers
 
 	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
 

@@ -9,6 +9,14 @@ import (
 
 // local runs a command of berth's own. One without a row goes to a node.
 func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
+	if !s.runOwn(cmd, raw, args) {
+		return false
+	}
+	s.monitored(cmd, args)
+	return true
+}
+
+func (s *session) runOwn(cmd *router.Command, raw []byte, args [][]byte) bool {
 	own := s.own(cmd)
 	switch {
 	case !s.isOurs(own):

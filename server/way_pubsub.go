@@ -28,7 +28,7 @@ type subscriber struct {
 	joined  int // subscriptions so far, to tell which is older
 	feeds   []feedUse
 	own     *ownFeed
-	monitor bool
+	monitor *monitor // nil: not in MONITOR
 
 	underWay []*subscriptionChange // on feeds, the oldest first
 	request  *request              // under way on the pin
@@ -64,7 +64,7 @@ func kindOf(cmd *router.Command) feed.ChannelKind {
 func (s *session) subscribed() bool { return s.sub != nil && s.sub.total() > 0 }
 
 // monitors reports whether the client is in MONITOR.
-func (s *session) monitors() bool { return s.sub != nil && s.sub.monitor }
+func (s *session) monitors() bool { return s.sub != nil && s.sub.monitor != nil }
 
 // subscriptions is how many the client has of a kind.
 func (s *session) subscriptions(kind feed.ChannelKind) int {
@@ -151,7 +151,7 @@ func (b *subscriber) finish(reply []byte) {
 
 // end takes a subscriber that listens to nothing from its client.
 func (b *subscriber) end() {
-	if s := b.s; s.sub == b && b.total() == 0 && !b.monitor && len(b.underWay) == 0 {
+	if s := b.s; s.sub == b && b.total() == 0 && b.monitor == nil && len(b.underWay) == 0 {
 		b.own.close("unsubscribed")
 		s.sub = nil
 	}
@@ -309,7 +309,10 @@ func (s *session) unlisten(why string) {
 		return
 	}
 	s.sub = nil
-	b.monitor = false
+	if b.monitor != nil {
+		s.loop.srv.monitors.remove(b.monitor)
+		b.monitor = nil
+	}
 	b.own.close(why)
 	b.own = nil
 	s.loop.addJob(leaving{b})

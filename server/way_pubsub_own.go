@@ -92,6 +92,7 @@ func (p *ownFeed) LeaseReply(_ *pool.Lease, reply []byte) {
 	s := b.s
 	reply = inProtocol(reply, s.resp())
 	switch {
+	case b.request == nil && b.monitor != nil && reply[0] == '+' && s.loop.srv.hides(reply, p.lease.LocalHost()):
 	case !p.confirms(reply):
 		s.write(reply)
 	case reply[0] != '-' && p.confirm > 1:
@@ -125,7 +126,9 @@ func (p *ownFeed) confirms(reply []byte) bool {
 	}
 	cmd := b.request.cmd
 	if cmd.Is(router.Monitor) {
-		b.monitor = reply[0] == '+'
+		if reply[0] == '+' && b.monitor == nil {
+			b.monitor = b.s.loop.srv.monitors.add(b.s)
+		}
 		return true
 	}
 	if reply[0] == '-' {

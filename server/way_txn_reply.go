@@ -182,13 +182,16 @@ func (p *execReply) local(c *ownInExec) bool {
 	case c.cmd.Is(router.Monitor):
 		return p.say(codec.AppendError(out, "ERR MONITOR isn't allowed for DENY BLOCKING client"))
 	case c.cmd.Way == router.Refused || s.own(c.cmd).answer != nil:
-		return p.say(s.runLocal(c.cmd, c.args, out))
+		out = s.runLocal(c.cmd, c.args, out)
+		s.monitored(c.cmd, c.args)
+		return p.say(out)
 	default:
 		s.muteThis = p.mute
 		s.beginAssembly()
 		if p.begun = p.start(c); !p.begun {
 			return false
 		}
+		s.monitored(c.cmd, c.args)
 		p.mute = p.mute && s.muteThis || s.muteAll // CLIENT REPLY has changed them
 		s.muteNext = min(s.muteNext, 1)            // EXEC comes after it, too
 	}

@@ -43,14 +43,17 @@ type replicaCountPart struct {
 	fresh  []byte // the answer to the command before it
 }
 
+// waitChannel is where what propagated returns is published, or the beginning of it.
+const waitChannel = "berth:wait"
+
 // propagated is a command that a shard's replicas see and that changes nothing. From 7.2 on only
 // such a one moves the offset of a connection; before, each command does, and PING is enough. Over
 // a Cluster the channel must be one of the shard's own. A shard without slots has none, and no
 // writes.
 func propagated(t *router.Topology, shard int) []byte {
-	channel := "berth:wait"
+	channel := waitChannel
 	for i := 0; t.Sharded() && t.Shard(router.Slot([]byte(channel))) != shard; i++ {
-		if channel = "berth:wait:" + strconv.Itoa(i); i == 1<<18 {
+		if channel = waitChannel + ":" + strconv.Itoa(i); i == 1<<18 {
 			return pingCommand
 		}
 	}

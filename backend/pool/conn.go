@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ var errIdle = errors.New("the node sent bytes on an idle connection")
 type conn struct {
 	pool   *Pool
 	wire   wire
-	nodeID int64 // the node's number for the connection; 0: the node did not say
+	nodeID int64      // the node's number for the connection; 0: the node did not say
+	local  netip.Addr // where the connection comes from; invalid: a unix socket
 
 	// While the connection is idle, state is raced for: a Get takes the connection (idle → held);
 	// the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns the

@@ -84,7 +84,7 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
-	c := &conn{pool: p, nodeID: nodeID, ledger: ledger{db: id.DB, resp: id.RESP}}
+	c := &conn{pool: p, nodeID: nodeID, local: backend.HostOf(nc.LocalAddr()), ledger: ledger{db: id.DB, resp: id.RESP}}
 	c.alarm.value = c
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)

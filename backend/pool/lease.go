@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -80,6 +81,9 @@ func (l *Lease) Addr() string { return l.conn.pool.addr }
 
 // NodeID is the node's number for the connection (CLIENT UNBLOCK); 0: the node did not say.
 func (l *Lease) NodeID() int64 { return l.conn.nodeID }
+
+// LocalHost is where the connection comes from; invalid: it is a unix socket.
+func (l *Lease) LocalHost() netip.Addr { return l.conn.local }
 
 // Owed is how many replies the node still owes to the holder's commands.
 func (l *Lease) Owed() int { return l.owed }

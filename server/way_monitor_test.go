@@ -1,0 +1,75 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+)
+
+func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, redistest.Start(t).Addr())
+	watcher, c := dial(t, b.Addr()), dial(t, b.Addr())
+	if got := watcher.Do("MONITOR"); got != "OK" {
+		t.Fatal(got)
+	}
+	for _, line := range []string{"HELLO 3 AUTH default x", "SELECT 3", "PING", "ECHO \"\n\xff", "CLIENT LIST", "MULTI", "CLIENT ID", "GET a", "EXEC",
+		"WATCH w", "UNWATCH", "SUBSCRIBE ch", "UNSUBSCRIBE ch", "GET end", "ECHO end"} {
+		c.Do(anys(strings.Split(line, " "))...)
+	}
+	var ours, nodes []string
+	for !slices.Contains(ours, `3 "ECHO" "end"`) || !slices.Contains(nodes, `"GET" "end"`) {
+		line, ok := watcher.Recv().(string)
+		_, line, isLine := strings.Cut(line, " [")
+		from, command, _ := strings.Cut(line, "] ")
+		db, addr, _ := strings.Cut(from, " ")
+		switch {
+		case !ok || !isLine:
+			t.Fatalf("%q", line)
+		case addr == c.LocalAddr():
+			ours = append(ours, db+" "+command)
+		default:
+			nodes = append(nodes, command)
+		}
+	}
+	if got, want := strings.Join(ours, "\n"), strings.Join([]string{
+		`0 "HELLO" "3" "AUTH" "(redacted)" "(redacted)"`, `3 "SELECT" "3"`, `3 "PING"`, `3 "ECHO" "\"\n\xff"`, `3 "CLIENT" "ID"`, `3 "UNWATCH"`,
+		`3 "ECHO" "end"`,
+	}, "\n"); strings.ReplaceAll(got, `0 "SELECT"`, `3 "SELECT"`) != want {
+		t.Errorf("of the client\n%s, want\n%s", got, want)
+	}
+	if got, want := strings.Join(nodes, " "), `"MULTI" "GET" "a" "EXEC" "WATCH" "w" "SUBSCRIBE" "ch" "UNSUBSCRIBE" "ch" "GET" "end"`; got != want {
+		t.Errorf("of the node %s, want %s", got, want)
+	}
+	watcher.Close()
+	eventually(t, "the monitor to be forgotten", func() bool { return b.srv.monitors.n.Load() == 0 })
+}
+
+func TestMonitorHidesOnlyWhatIsBerthsOwn(t *testing.T) {
+	srv := &server{}
+	srv.commands.Store(router.Builtin())
+	here := netip.MustParseAddr("10.0.0.1")
+	for line, want := range map[string]bool{
+		`+1.5 [0 10.0.0.1:7] "PING"`:                                true,
+		`+1.5 [3 10.0.0.1:7] "client" "ID"`:                         true,
+		`+1.5 [0 10.0.0.1:7] "SPUBLISH" "berth:wait:7" ""`:          true,
+		`+1.5 [0 10.0.0.1:7] "SPUBLISH" "berth" ""`:                 false,
+		`+1.5 [0 10.0.0.2:7] "PING"`:                                false,
+		`+1.5 [0 10.0.0.1:7] "GET" "] \"PING"`:                      false,
+		`+1.5 [0 lua] "ping"`:                                       false,
+		`+1.5 [0 unix:/s] "PING"`:                                   false,
+		`+1.5 [0 10.0.0.1:7] "NOTHING"`:                             false,
+		`+PING`:                                                     false,
+		`+1.5 [0 10.0.0.1:7] `:                                      false,
+		`+1.5 [0 10.0.0.1:7] "`:                                     false,
+		`+1.5 [0 10.0.0.1:7] "CLIENT" "LIST" "` + `x" "` + `y" "z"`: true,
+	} {
+		if got := srv.hides([]byte(line+"\r\n"), here); got != want {
+			t.Errorf("%s: hidden %t", line, got)
+		}
+	}
+}
