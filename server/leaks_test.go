@@ -169,6 +169,21 @@ func TestConnectionOfAnotherUserIsNotRecycled(t *testing.T) {
 	})
 }
 
+func TestAbandonedWatchIsUndoneBeforeTheConnectionIsUsedAgain(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := oneLease(t, node.Addr())
+	c := dial(t, b.Addr())
+	script(t, c, "WATCH mine → OK")
+	leave(t, b, c, "FIN")
+	eventually(t, "the node to forget what was watched", func() bool {
+		return strings.Contains(fmt.Sprint(node.Do(t, "INFO", "commandstats")), "cmdstat_unwatch:calls=1,")
+	})
+	if got := b.leases(); got.Idle != 1 {
+		t.Errorf("%d idle", got.Idle)
+	}
+}
+
 // A user may WATCH and may not UNWATCH: what is left of one client is not the next one's trouble, and no connection that
 // anything is left of is used for long.
 func TestWatchThatCannotBeUndoneCostsTheNextClientNoError(t *testing.T) {

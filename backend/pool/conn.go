@@ -118,9 +118,14 @@ func (c *conn) attach(l *Lease, posted bool) bool {
 		return false
 	}
 	c.lease, c.posted = l, posted
-	if c.probe.sent != 0 { // the reply to the PING comes before all that the holder will be owed
+	if c.probe.sent != 0 { // its reply comes before all that the holder will be owed
 		c.probe.sent = 0
-		l.skip, l.probed = 1, true
+		l.skip = 1
+		if c.probe.undoes {
+			l.undoing = 1
+		} else {
+			l.probed = true
+		}
 	}
 	return true
 }

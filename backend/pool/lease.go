@@ -134,7 +134,7 @@ func (l *Lease) prepare() {
 	b, switched := g.prepare(b, l.db, l.resp)
 	l.out.b = b
 	l.skip += undone + switched
-	l.undoing = undone
+	l.undoing += undone
 	if switched > 0 {
 		l.write()
 		l.gated = true
@@ -334,6 +334,13 @@ func (l *Lease) reply(reply []byte) error {
 	return nil
 }
 
+// refusedToUndo learns from an error whether the user may not undo anything. BUSY passes.
+func (p *Pool) refusedToUndo(reply []byte) {
+	if bytes.HasPrefix(reply, []byte("-NOPERM")) {
+		p.cannotUndo.Store(true)
+	}
+}
+
 // skipped takes a reply to one of the pool's own commands. What cannot be undone is not the holder's
 // fault: its commands go on, and the connection ends with the lease.
 func (l *Lease) skipped(reply []byte) error {
@@ -345,9 +352,7 @@ func (l *Lease) skipped(reply []byte) error {
 		l.undoing--
 		if refused {
 			l.Mark(dirtInherited)
-			if bytes.HasPrefix(reply, []byte("-NOPERM")) { // and not BUSY, which passes
-				l.conn.pool.cannotUndo.Store(true)
-			}
+			l.conn.pool.refusedToUndo(reply)
 		}
 	case refused:
 		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,31 +239,52 @@ func (p *Pool) stackOne(t *testing.T, h *poolHolder) {
 	}
 }
 
-func TestUnwatchTravelsInTheSameWriteAsTheNextCommand(t *testing.T) {
-	writes := make(chan string, 8)
+func TestConnectionThatBecomesIdleIsToldToUnwatch(t *testing.T) {
+	heard := make(chan string, 8)
+	var refuses atomic.Bool
 	node := newScripted(t, func(c *scriptedConn) {
-		buf := make([]byte, 4096)
 		for {
-			n, err := c.Conn.Read(buf)
-			if err != nil {
+			command := c.read()
+			if command == "" {
 				return
 			}
-			writes <- string(buf[:n])
-			c.say(strings.Repeat("+OK\r\n", strings.Count(string(buf[:n]), "*")))
+			heard <- command
+			if command == "UNWATCH" && refuses.Load() {
+				c.say("-NOPERM no\r\n")
+			} else {
+				c.say("+OK\r\n")
+			}
 		}
 	})
 	p, _ := newTestPool(t, node.addr, nil)
 	h := newPoolHolder(t, newPoolLoop(t))
+	watch := func() {
+		l := h.attach(p, backend.Identity{})
+		h.loop.do(func() { l.Mark(DirtWatch) })
+		h.call(l, "WATCH", "k")
+		receive(t, heard, "WATCH")
+		h.detach(l)
+	}
+	watch()
+	if got := receive(t, heard, "UNWATCH"); got != "UNWATCH" {
+		t.Fatal(got)
+	}
 	l := h.attach(p, backend.Identity{})
-	h.loop.do(func() { l.Mark(DirtWatch) })
-	h.call(l, "WATCH", "k")
+	if got := h.call(l, "GET", "k"); got != "+OK\r\n" || receive(t, heard, "GET") != "GET k" {
+		t.Fatalf("GET got %q", got)
+	}
 	h.detach(l)
-	h.detach(h.attach(p, backend.Identity{})) // a holder that sends nothing in between must not make it forgotten
-	h.call(h.attach(p, backend.Identity{}), "GET", "k")
-	receive(t, writes, "WATCH")
-	want := string(codec.AppendCommandString(codec.AppendCommandString(nil, "UNWATCH"), "GET", "k"))
-	if got := receive(t, writes, "GET"); got != want {
-		t.Fatalf("the node got %q in one write, want %q", got, want)
+	if n := p.Stats().Dials; n != 1 {
+		t.Fatalf("%d dials", n)
+	}
+
+	refuses.Store(true)
+	watch()
+	receive(t, heard, "UNWATCH")
+	redistest.Eventually(t, patience, "the connection to be closed", func() bool { return p.Stats().Idle == 0 })
+	watch()
+	if n := p.Stats().Idle; n != 0 || len(heard) != 0 {
+		t.Errorf("%d idle, %d more commands, of a user who may not UNWATCH", n, len(heard))
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 type Dirt uint16
 
 const (
-	// Known dirt: the pool undoes it before the next holder's first command.
+	// Known dirt: the pool undoes it, WATCH as soon as the connection is idle, else before the next
+	// holder's first command.
 
 	DirtWatch Dirt = 1 << iota // WATCH without EXEC, DISCARD or UNWATCH
 	DirtName                   // CLIENT SETNAME
@@ -69,7 +70,7 @@ func (g *ledger) unfit(undoes bool) string {
 // The node refuses them to a user who may WATCH and may not UNWATCH.
 func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
 	if g.inherited&DirtWatch != 0 {
-		dst = codec.AppendCommandString(dst, "UNWATCH")
+		dst = append(dst, unwatchCommand...)
 		replies++
 	}
 	if g.inherited&DirtName != 0 {

@@ -181,6 +181,7 @@ func (p *Pool) put(c *conn) {
 		p.discard(c, why)
 		return
 	}
+	c.unwatch()
 	c.idleSince.Store(int64(clock()))
 	p.evictor.watch(c)
 	c.move(connHeld, connIdle)

@@ -27,8 +27,11 @@ import (
 // HealthCheck: so hosts and links that died silently are found. If the node has closed or reset the
 // connection, the socket knows, perhaps earlier than netpoll: unsound looks there, without waiting.
 // In both cases the dead connection is closed with nothing sent, and the holder gets the next one.
+//
+// An UNWATCH that a connection is sent when it becomes idle is such a probe, too.
 type probe struct {
 	sent   time.Duration // clock() when the PING was sent that is not answered; 0: there is none
+	undoes bool          // it is UNWATCH: an error leaves the connection as it was
 	proven time.Duration // clock() when a PING was answered last
 }
 
@@ -38,7 +41,10 @@ const (
 	peekAfter     = 50 * time.Millisecond  // how long one must be idle to be looked at: netpoll is not that late
 )
 
-var probeCommand = codec.AppendCommandString(nil, "PING")
+var (
+	probeCommand   = codec.AppendCommandString(nil, "PING")
+	unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
+)
 
 // prove sends a PING on an idle connection if it is time. It returns when to look again. alive is
 // false if a PING was not answered in time.
@@ -55,14 +61,30 @@ func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool)
 	if next := max(time.Duration(c.idleSince.Load()), c.probe.proven) + every; next > now {
 		return next, true
 	}
-	c.probe.sent = now
+	c.probe.sent, c.probe.undoes = now, false
 	c.wire.write(probeCommand) // under c.mu, so that the next attach knows that the reply is owed
 	return now + probePatience, true
 }
 
+// unwatch has the node forget at once what an abandoned WATCH watches: the next holder may come late.
+// The connection is its owner's, on its way to the idle ones.
+func (c *conn) unwatch() {
+	if c.ledger.inherited&DirtWatch == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil || c.probe.sent != 0 {
+		return
+	}
+	c.ledger.inherited &^= DirtWatch
+	c.probe.sent, c.probe.undoes = clock(), true
+	c.wire.write(unwatchCommand)
+}
+
 // probeAnswered takes bytes that came on a connection without a lease. It returns false if they do
-// not answer the PING. Any single line is an answer, an error as well, because a node sent it. Called
-// with c.mu locked.
+// not answer the PING. Any single line is an answer, an error as well, because a node sent it. An
+// error that answers UNWATCH costs the connection. Called with c.mu locked.
 func (c *conn) probeAnswered(b []byte) bool {
 	if c.probe.sent == 0 || c.lost != nil {
 		return false
@@ -79,6 +101,10 @@ func (c *conn) probeAnswered(b []byte) bool {
 	case -1: // the rest of the line comes later, perhaps when there is a lease
 		return len(line) <= backend.MaxHandshake
 	case len(line) - 1:
+		if c.probe.undoes && line[0] == '-' {
+			c.pool.refusedToUndo(line)
+			return false
+		}
 		c.in.free()
 		c.in = nil
 		c.probe.sent, c.probe.proven = 0, clock()
