@@ -99,11 +99,24 @@ func (h *halfClosed) write() {
 }
 
 // mayLinger reports whether a session whose client has closed its sending side is owed something
-// that the client can still get. A blocked client has left, as for Redis. If gnet could not write
-// everything before, the bytes after it must not be written either.
+// that the client can still get. If gnet could not write everything before, the bytes after it must
+// not be written either.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
-	return errors.Is(err, io.EOF) && s.halfClosed == nil && s.sub == nil && (s.waiting > 0 || s.mayGoOn()) &&
-		s.pause != pauseBlocked && c.OutboundBuffered() == 0
+	return errors.Is(err, io.EOF) && s.halfClosed == nil && (len(s.out) > 0 || s.mayHear()) && c.OutboundBuffered() == 0
+}
+
+// mayHear reports whether more replies may come to a client that has closed its sending side. A
+// blocked client has left, as for Redis: it gets only what comes before the reply it blocks for.
+func (s *session) mayHear() bool {
+	switch {
+	case s.pause == pauseBlocked:
+		return s.head != s.tail
+	case s.head != nil:
+		return true
+	case s.halfClosed == nil:
+		return s.mayGoOn()
+	}
+	return !s.closing && (s.pause != pauseNone || s.isReady)
 }
 
 // mayGoOn reports whether the session has input that it may come to take.
@@ -124,6 +137,8 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 	s.conn = s.halfClosed
 	s.unread = 0
 	s.loop.gone = append(s.loop.gone, c)
+	s.touch()
+	s.loop.wakeIfBusy() // as in gone
 	return true
 }
 
@@ -135,9 +150,8 @@ func (s *session) flushHalf() {
 	buffered := s.halfClosed.OutboundBuffered()
 	s.grew(max(0, buffered-s.unread))
 	s.unread = buffered
-	waits := s.head != nil || !s.closing && (s.pause != pauseNone || s.isReady)
 	limit := s.loop.srv.outputLimit(s).Hard
-	if goesOn && waits && s.pause != pauseBlocked && (limit == 0 || buffered < limit) {
+	if goesOn && s.mayHear() && (limit == 0 || buffered < limit) {
 		return
 	}
 	s.halfClosed.end()

@@ -48,6 +48,13 @@ func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
 		"GET big\r\nQUIT\r\nPING\r\n":                      "$300000\r\n" + big + "\r\n+OK\r\n",
 		"GET nothing\r\n*1\r\nno\r\n":                      "$-1\r\n-ERR Protocol error: expected '$', got 'n'\r\n",
 		"SET b 1\r\nGET":                                   "+OK\r\n", // the rest never comes
+		"PING\r\nBLPOP none 0\r\nPING\r\n":                 "+PONG\r\n",
+		"ECHO a\r\nBLPOP none 0\r\nPING\r\n":               "$1\r\na\r\n",
+		"WATCH w\r\nBLPOP none 0\r\nPING\r\n":              "+OK\r\n",
+		"GET nothing\r\nSUBSCRIBE c\r\n*x\r\n": "$-1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n" +
+			"-ERR Protocol error: invalid multibulk length\r\n",
+		"SUBSCRIBE c\r\nUNSUBSCRIBE c\r\nPING\r\n": "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n+PONG\r\n",
+		"PING\r\nMONITOR\r\n":                      "+PONG\r\n+OK\r\n",
 	} {
 		for range 20 {
 			if got := halfClose(t, berth.Addr(), text); got != want {
