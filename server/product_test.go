@@ -19,10 +19,10 @@ var valkey9 = map[string]string{
 	"INFO server": infoReply("# Server", "redis_version:7.2.4", "server_name:valkey", "valkey_version:9.1.2", "valkey_release_stage:ga",
 		"redis_build_id:9108e8f1788612b", "server_mode:standalone", "process_id:1", "run_id:node", "tcp_port:1", "executable:node",
 		"io_threads_active:0", "availability_zone:eu-1a", "listener0:name=tcp,bind=10.0.0.1,port=1"),
-	"INFO clients":     infoReply("# Clients", "maxclients:1000"),
-	"INFO replication": infoReply("# Replication", "role:master"),
-	"INFO cluster":     infoReply("# Cluster", "cluster_enabled:0"),
-	"INFO modules":     infoReply("# Modules", "module:name=lua,ver=1,api=1", "module:name=other,ver=2,api=1"),
+	"INFO clients": infoReply("# Clients", "maxclients:1000"),
+	"INFO clients replication cluster": infoReply("# Clients", "maxclients:1000", "", "# Replication", "role:master", "", "# Cluster",
+		"cluster_enabled:0"),
+	"INFO modules": infoReply("# Modules", "module:name=lua,ver=1,api=1", "module:name=other,ver=2,api=1"),
 	"HELLO 2": "*16\r\n+server\r\n+valkey\r\n+version\r\n+9.1.2\r\n+proto\r\n:2\r\n+id\r\n:4\r\n+mode\r\n+standalone\r\n+role\r\n+master\r\n" +
 		"+modules\r\n*1\r\n*8\r\n+name\r\n+lua\r\n+ver\r\n:1\r\n+path\r\n+lua\r\n+args\r\n*1\r\n+a\r\n+availability_zone\r\n+eu-1a\r\n",
 	"COMMAND":    "*0\r\n",
@@ -97,6 +97,19 @@ func TestHelloIsThatOfTheProduct(t *testing.T) {
 		if got != want {
 			t.Errorf("RESP%d:\n got %q\nwant %q", resp, got, want)
 		}
+	}
+}
+
+// Before Redis 7.0 a node takes one section of INFO, and refuses several.
+func TestNodeThatTakesOneSectionOfInfoIsAskedForEach(t *testing.T) {
+	parallel(t)
+	says := maps.Clone(valkey9)
+	delete(says, "INFO clients replication cluster")
+	says["INFO replication"] = infoReply("# Replication", "role:odd")
+	says["INFO cluster"] = infoReply("# Cluster", "cluster_enabled:0")
+	b := startBerth(t, scriptedProduct(t, says))
+	if got := b.srv.nodes.Info(); got.MaxClients != 1000 || got.Role != "odd" {
+		t.Errorf("%d clients, role %s", got.MaxClients, got.Role)
 	}
 }
 

@@ -160,22 +160,36 @@ func word(text string) string {
 
 // described are the sections of INFO that say what a node is. berth does not ask for all of INFO:
 // errorstats has the first words of errors, of which a client's script can make any number.
-var described = [...]string{"server", "clients", "replication", "cluster"}
+var described = []string{"server", "clients", "replication", "cluster"}
+
+// askSections returns the fields of sections of INFO. It asks for all together, to be in the node's
+// SLOWLOG once, and for one after the other where INFO takes one word, as before Redis 7.0.
+func (q *inquiry) askSections(sections []string) (map[string]string, error) {
+	v, err := q.Do(append([]string{"INFO"}, sections...)...)
+	if err == nil || len(sections) == 1 || !refused(err, "ERR") {
+		return infoFields(v.Text()), err
+	}
+	fields := map[string]string{}
+	for _, section := range sections {
+		some, err := q.askSections([]string{section})
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(fields, some)
+	}
+	return fields, nil
+}
 
 // describe returns fields of INFO, and keeps in info what clients are told in the node's words. If
 // berth's user may not run INFO, it makes the fields from HELLO, which every user may run since
 // Redis 6.0.
 func (q *inquiry) describe(info *Info) (map[string]string, error) {
-	fields := map[string]string{}
-	var err error
-	for _, section := range described {
-		var v codec.Value
-		if v, err = q.Do("INFO", section); err != nil {
-			break
-		}
-		maps.Copy(fields, infoFields(v.Text()))
-		if section == "server" {
-			info.Server = sectionOf(v.Text(), "Server")
+	var fields map[string]string
+	v, err := q.Do("INFO", described[0])
+	if err == nil {
+		info.Server = sectionOf(v.Text(), "Server")
+		if fields, err = q.askSections(described[1:]); err == nil {
+			maps.Copy(fields, infoFields(v.Text()))
 		}
 	}
 	hello, errHello := q.Do("HELLO", "2")
