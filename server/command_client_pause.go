@@ -33,6 +33,14 @@ func (g *pauseGate) stops(s *session, cmd *router.Command) bool {
 	return p != nil && (!p.writesOnly || s.mayReplicate(cmd))
 }
 
+// left returns for how long the gate stops requests, 0 if it is open.
+func (g *pauseGate) left() time.Duration {
+	if p := g.closed.Load(); p != nil {
+		return max(0, time.Until(p.until))
+	}
+	return 0
+}
+
 // pauseClients closes the gate. A second pause makes the first one longer and wider, never shorter
 // or narrower.
 func (srv *server) pauseClients(d time.Duration, writesOnly bool) {

@@ -26,7 +26,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 			RunID: runID, Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: srv.redisVersion(),
 			Server: node.Server, Listener: srv.listener(),
 			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
-			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),
+			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(), WritesPaused: srv.gate.left(),
 			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,
 		},
 		Limits: map[string]telemetry.PoolLimit{},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // said returns what nodes have said to INFO.
@@ -141,6 +142,21 @@ func TestCallsThatBerthCountsHaveTheNodesDuration(t *testing.T) {
 	} {
 		if got := v.of.fields(v.old); got != v.want {
 			t.Errorf("%+v: %s, want %s", v.of, got, v.want)
+		}
+	}
+}
+
+// CLIENT PAUSE is berth's, where a node has lines about it. One that stops all commands stops INFO.
+func TestInfoHasThePauseOfBerth(t *testing.T) {
+	snap := filledSnapshot(t)
+	snap.Berth.WritesPaused = 3 * time.Second
+	for said, want := range map[*NodesSaid]bool{
+		said("# Clients\npaused_reason:none\npaused_actions:none\npaused_timeout_milliseconds:0\n"): true,
+		said("# Clients\nconnected_clients:7\n"):                                                    false,
+	} {
+		text := snap.Info(Sections{}, said)
+		if strings.Contains(text, "paused_reason:client_pause\r\npaused_actions:write\r\npaused_timeout_milliseconds:3000\r\n") != want {
+			t.Error(text)
 		}
 	}
 }

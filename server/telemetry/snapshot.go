@@ -42,6 +42,7 @@ type Berth struct {
 	ClientsLimit   int64
 	Accepted       int64
 	Refused        int64
+	WritesPaused   time.Duration // what is left of CLIENT PAUSE WRITE; 0: there is none
 	PoolEnabled    bool
 	PoolMaxTotal   int
 }
