@@ -61,7 +61,7 @@ func TestInfoHasWhatFrameworksRead(t *testing.T) {
 		}
 	}
 	for name, pattern := range map[string]string{
-		"used_memory": `[1-9]\d+`, "used_memory_human": `\d+\.\d\dM`, "used_memory_rss": `[1-9]\d+`, "os": `\S+ \S+ \S+`,
+		"used_memory": `[1-9]\d+`, "used_memory_human": `\d+\.\d\d[KM]`, "used_memory_rss": `[1-9]\d+`, "os": `\S+ \S+ \S+`,
 		"run_id": `[0-9a-f]{40}`, "uptime_in_seconds": `\d+`, "total_connections_received": `[1-9]\d*`,
 		"total_commands_processed": `[1-9]\d*`, "used_cpu_user": `\d+\.\d{6}`, "db2": `keys=2,expires=1,avg_ttl=\d+`,
 		"loops": `[1-9]\d*`, "pool0": "node=" + regexp.QuoteMeta(node.Addr()) + ",user=default,idle=0,leased=1,.*",
