@@ -176,8 +176,7 @@ func TestProxyIsForThoseWhoMayListClients(t *testing.T) {
 			continue
 		}
 		c.Do("AUTH", "reader", "pw")
-		if got := c.Do("PROXY", name); got != redistest.Error(
-			"NOPERM this user has no permissions to run the 'proxy|"+name+"' command") {
+		if got := c.Do("PROXY", name); got != redistest.Error(b.noCommand("reader", "proxy|"+name)) {
 			t.Errorf("%s without permission: %v", name, got)
 		}
 		c.Do("AUTH", "secret")

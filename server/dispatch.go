@@ -28,7 +28,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, err.Error())
 	}
 	if cmd.Is(router.Protected) && !s.debugs(cmd) {
-		return s.refuse(cmd, cmd.Refusal())
+		return s.refuseProtected(cmd)
 	}
 	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
 		switch s.vet() {
@@ -60,6 +60,20 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.queue(cmd, raw, args)
 	}
 	return s.travel(cmd, raw, args)
+}
+
+// refuseProtected refuses what a server allows only if its configuration says so. Since Valkey 9.1
+// strangers are turned away first.
+func (s *session) refuseProtected(cmd *router.Command) bool {
+	if !s.authenticated && s.loop.srv.isValkeySince(9, 1) {
+		switch s.vet() {
+		case turnedAway:
+			return s.refuse(cmd, errNoAuth)
+		case knocking:
+			return false
+		}
+	}
+	return s.refuse(cmd, cmd.Refusal())
 }
 
 // travel takes a request that may run on the way of its command.

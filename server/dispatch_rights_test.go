@@ -411,15 +411,14 @@ func TestChangedRightsHoldSoon(t *testing.T) {
 	node := redistest.Start(t)
 	setUsers(t, node, "u on >pw ~* &* +@all", "v on >pw ~* &* +@all -flushall")
 	b := startBerth(t, node.Addr())
-	const noPing = "NOPERM this user has no permissions to run the 'ping' command"
 	admin, u, v := dial(t, b.Addr()), loggedIn(t, b.Addr(), "u"), loggedIn(t, b.Addr(), "v")
 	script(t, u, "PING → PONG")
 	script(t, v, "PING → PONG")
 	script(t, admin, "ACL SETUSER u -ping → OK")
-	script(t, u, "PING → "+noPing)
+	script(t, u, "PING → "+b.noCommand("u", "ping"))
 	script(t, admin, "ACL SETUSER u +ping → OK")
-	script(t, u, "PING → PONG", "MULTI → OK", "ACL SETUSER u -ping → QUEUED", "EXEC → [OK]", "PING → "+noPing)
-	if got := pipelined(v, "PING", "ACL SETUSER v -ping", "PING", "ECHO x"); fmt.Sprint(got) != "[PONG OK "+noPing+" x]" {
+	script(t, u, "PING → PONG", "MULTI → OK", "ACL SETUSER u -ping → QUEUED", "EXEC → [OK]", "PING → "+b.noCommand("u", "ping"))
+	if got := pipelined(v, "PING", "ACL SETUSER v -ping", "PING", "ECHO x"); fmt.Sprint(got) != "[PONG OK "+b.noCommand("v", "ping")+" x]" {
 		t.Errorf("in a pipeline: %v", got)
 	}
 	node.Do(t, "ACL", "SETUSER", "v", "+ping", "-echo")
@@ -592,7 +591,7 @@ func TestProxyIsForAdministrators(t *testing.T) {
 		c := loggedIn(t, b.Addr(), name)
 		for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "slots", "stats"} {
 			got := c.DoRaw("PROXY", sub)
-			if want := "-NOPERM this user has no permissions to run the 'proxy|" + sub + "' command\r\n"; may == (got == want) || strings.HasPrefix(got, "-") == may {
+			if want := "-" + b.noCommand(name, "proxy|"+sub) + "\r\n"; may == (got == want) || strings.HasPrefix(got, "-") == may {
 				t.Errorf("%s, %s: %.200q", rule, sub, got)
 			}
 		}
@@ -609,7 +608,7 @@ func TestRightsAreAskedForWithBerthsOwnPassword(t *testing.T) {
 	for _, login := range []string{":secret", "control:ctl"} {
 		b := startBerth(t, "redis://"+login+"@"+node.Addr())
 		script(t, loggedIn(t, b.Addr(), "operator"), "CLIENT UNPAUSE → OK")
-		script(t, loggedIn(t, b.Addr(), "mallory"), "CLIENT UNPAUSE → NOPERM this user has no permissions to run the 'client|unpause' command")
+		script(t, loggedIn(t, b.Addr(), "mallory"), "CLIENT UNPAUSE → "+b.noCommand("mallory", "client|unpause"))
 		script(t, dial(t, b.Addr()), "PING → "+noAuth, "CLIENT UNPAUSE → "+noAuth, "GET k → "+noAuth)
 	}
 }
@@ -627,13 +626,17 @@ func TestSharedWaitIsJudgedForEachClient(t *testing.T) {
 			return strings.Contains(node.Do(t, "INFO", "clients").(string), "blocked_clients:1")
 		})
 		script(t, admin, "ACL SETUSER u -blpop → OK")
-		script(t, loggedIn(t, b.Addr(), "u"), "BLPOP q 0 → NOPERM this user has no permissions to run the 'blpop' command")
+		script(t, loggedIn(t, b.Addr(), "u"), "BLPOP q 0 → "+b.noCommand("u", "blpop"))
 		script(t, admin, "ACL SETUSER u +blpop resetkeys ~x* → OK")
 		other := loggedIn(t, b.Addr(), "u")
-		script(t, other, "BLPOP q 0 → NOPERM this user has no permissions to access one of the keys used as arguments")
+		script(t, other, "BLPOP q 0 → "+b.noKey())
 		other.Send("BLPOP", "x", "0")
 		script(t, admin, "RPUSH q a → 1", "RPUSH x b → 1")
-		if got := fmt.Sprint(first.Recv(), other.Recv()); got != "[q a] [x b]" {
+		popped := "[q a]"
+		if !b.srv.isBefore(7, 2) { // which judges a client again when it is served
+			popped = b.noKey()
+		}
+		if got := fmt.Sprint(first.Recv(), " ", other.Recv()); got != popped+" [x b]" {
 			t.Errorf("%q: %s", login, got)
 		}
 	}

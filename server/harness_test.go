@@ -38,6 +38,23 @@ type berthServer struct {
 // has reports whether clients find a command.
 func (b *berthServer) has(name string) bool { return b.srv.table().Find(name) != nil }
 
+// noCommand is what the node says to a user who may not run a command. It names the user since 7.2.
+func (b *berthServer) noCommand(user, command string) string {
+	who := "User " + user
+	if b.srv.isBefore(7, 2) {
+		who = "this user"
+	}
+	return "NOPERM " + who + " has no permissions to run the '" + command + "' command"
+}
+
+// noKey is what the node says to a user who may not touch a key.
+func (b *berthServer) noKey() string {
+	if b.srv.isBefore(7, 2) {
+		return "NOPERM this user has no permissions to access one of the keys used as arguments"
+	}
+	return "NOPERM No permissions to access a key"
+}
+
 // startBerth runs berth in front of backend ("redis://host:port", "host:port"; "" is the embedded
 // one), with the defaults, a port of its own and no admin listener, but for what args say
 // ("--name", "value"). It stops with the test, and the test fails when a goroutine or a descriptor

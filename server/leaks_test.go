@@ -36,6 +36,12 @@ func leave(t *testing.T, b *berthServer, c *redistest.Conn, how string) {
 
 var waysToLeave = []string{"QUIT", "FIN", "RST"}
 
+// outsideMulti reports whether a connection, as CLIENT LIST of the node shows it, is in no
+// transaction. Since Valkey 9.1 multi stays 0 after EXEC.
+func (b *berthServer) outsideMulti(line map[string]string) bool {
+	return line["multi"] == "-1" || b.srv.isValkeySince(9, 1) && line["multi"] == "0" && !strings.Contains(line["flags"], "x")
+}
+
 // mustBePristine is the next client: what it does on its lease must not show that there was another. victim is a key the
 // client before may have watched.
 func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag string) {
@@ -57,11 +63,14 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 		t.Fatalf("%d connections watch at the node: %v", len(mine), mine)
 	}
 	for field, want := range map[string]string{
-		"db": "0", "name": "", "resp": "2", "multi": "-1", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N", "redir": "-1",
+		"db": "0", "name": "", "resp": "2", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N", "redir": "-1",
 	} {
 		if got := mine[0][field]; got != want {
 			t.Errorf("the node says of the lease %s=%s, want %q", field, got, want)
 		}
+	}
+	if !b.outsideMulti(mine[0]) {
+		t.Errorf("the node says of the lease multi=%s flags=%s", mine[0]["multi"], mine[0]["flags"])
 	}
 	direct := dial(t, node.Addr())
 	defer direct.Close()

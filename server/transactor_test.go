@@ -22,7 +22,7 @@ func TestUserWithoutMultiIsToldSoAtMulti(t *testing.T) {
 		c := dial(t, b.Addr())
 		c.Do("AUTH", "u", "pw")
 		got := pipelined(c, "MULTI", "SET k 1", "GET k")
-		if !refusedFor(got[0], "NOPERM this user has no permissions to run the 'multi' command") || got[1] != "OK" || got[2] != "1" {
+		if !refusedFor(got[0], b.noCommand("u", "multi")) || got[1] != "OK" || got[2] != "1" {
 			t.Fatalf("got %v", got)
 		}
 	}

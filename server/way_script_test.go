@@ -9,7 +9,13 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-const errNoScript = "NOSCRIPT No matching script. Please use EVAL."
+// noScript is what the node says when it does not know a script.
+func (b *berthServer) noScript() string {
+	if b.srv.isValkeySince(8, 0) {
+		return "NOSCRIPT No matching script."
+	}
+	return "NOSCRIPT No matching script. Please use EVAL."
+}
 
 // shaOf is the SHA1 of a script.
 func shaOf(body string) string { return fmt.Sprintf("%x", sha1.Sum([]byte(body))) }
@@ -43,7 +49,7 @@ func TestScriptOfOneNodeRunsOnAllNodes(t *testing.T) {
 		body := "return {KEYS[1], '" + way + unique("s") + "'}"
 		sha := shaOf(body)
 		first, second := dial(t, b.Addr()), dial(t, b.Addr())
-		wantReply(t, "unknown", second.Do("EVALSHA", sha, 1, keys[0]), errNoScript)
+		wantReply(t, "unknown", second.Do("EVALSHA", sha, 1, keys[0]), b.noScript())
 		if way == "SCRIPT LOAD" {
 			wantReply(t, way, first.Do("SCRIPT", "LOAD", body), sha)
 		} else {
@@ -127,9 +133,9 @@ func TestScriptOfATransactionRunsOnAllNodes(t *testing.T) {
 		for range requests {
 			got = append(got, fmt.Sprint(c.Recv()))
 		}
-		want := []string{"[1 [2]]", "[1 [2]]", errNoScript} // a script that failed is not remembered
+		want := []string{"[1 [2]]", "[1 [2]]", b.noScript()} // a script that failed is not remembered
 		if first == "DBSIZE" {
-			want = []string{errNoScript, errNoScript, errNoScript}
+			want = []string{b.noScript(), b.noScript(), b.noScript()}
 		} else if !strings.Contains(got[4], " ERR ") || !strings.HasSuffix(got[4], " [1 [2]]]") {
 			t.Errorf("EXEC: %s", got[4])
 		}
@@ -157,7 +163,7 @@ func TestScriptThatSaysNoScriptRunsOnce(t *testing.T) {
 	cluster := sharedCluster(t)
 	b := startBerth(t, clusterURL(cluster))
 	keys := keysOfNodes(cluster, unique("liar"))
-	for _, words := range []string{"{err='" + errNoScript + "'}", "redis.error_reply('NOSCRIPT x')", "redis.error_reply('NOSCRIPT No matching script.')"} {
+	for _, words := range []string{"{err='" + b.noScript() + "'}", "redis.error_reply('NOSCRIPT x')", "redis.error_reply('NOSCRIPT No matching script.')"} {
 		body, sha := newScript(words)
 		c := dial(t, b.Addr())
 		c.Do("SCRIPT", "LOAD", body)
@@ -183,7 +189,7 @@ func TestScriptThatANodeHasLostIsLoadedAgain(t *testing.T) {
 	c := dial(t, b.Addr())
 	wantReply(t, "SCRIPT LOAD", c.Do("SCRIPT", "LOAD", body), sha)
 	cluster.Node(1).Do(t, "SCRIPT", "FLUSH")
-	wantReply(t, "what Redis says then", c.Do("EVALSHA", sha, 1, key), errNoScript)
+	wantReply(t, "what Redis says then", c.Do("EVALSHA", sha, 1, key), b.noScript())
 	wantReply(t, "after it", c.Do("EVALSHA", sha, 1, key), "ran")
 	cluster.Node(1).Do(t, "SCRIPT", "FLUSH")
 	exec := func() any {
@@ -191,7 +197,7 @@ func TestScriptThatANodeHasLostIsLoadedAgain(t *testing.T) {
 		c.Do("EVALSHA", sha, 1, key)
 		return c.Do("EXEC")
 	}
-	wantReply(t, "EXEC", exec(), "["+errNoScript+"]")
+	wantReply(t, "EXEC", exec(), "["+b.noScript()+"]")
 	wantReply(t, "EXEC", exec(), "[ran]")
 }
 
@@ -209,7 +215,7 @@ func TestScriptFlushForgetsOnAllNodes(t *testing.T) {
 	c.Send("SCRIPT", "EXISTS", sha)
 	wantReply(t, "SCRIPT FLUSH", c.Recv(), "OK")
 	for range keys {
-		wantReply(t, "EVALSHA", c.Recv(), errNoScript)
+		wantReply(t, "EVALSHA", c.Recv(), b.noScript())
 	}
 	wantReply(t, "SCRIPT EXISTS", c.Recv(), "[0]")
 }
@@ -251,7 +257,7 @@ func TestLimitedUserRunsScriptsOfOthers(t *testing.T) {
 	refusal(runner, "EVAL", body, 1, keys[0])
 	refusal(runner, "SCRIPT", "LOAD", body)
 	refusal(runner, "SCRIPT", "FLUSH")
-	wantReply(t, "what it may not load", runner.Do("EVALSHA", sha, 1, keys[0]), errNoScript)
+	wantReply(t, "what it may not load", runner.Do("EVALSHA", sha, 1, keys[0]), b.noScript())
 	owner.Do("EVAL", body, 1, keys[0])
 	refusal(runner, "SCRIPT", "FLUSH")
 	refusal(runner, "SCRIPT", "EXISTS", sha)
@@ -269,7 +275,7 @@ func TestLimitedUserRunsScriptsOfOthers(t *testing.T) {
 	boss := dial(t, b.Addr())
 	boss.Do("AUTH", "boss", "p")
 	boss.Do("EVAL", body, 1, keys[0])
-	wantReply(t, "runner", runner.Do("EVALSHA", sha, 1, keys[1]), errNoScript)
+	wantReply(t, "runner", runner.Do("EVALSHA", sha, 1, keys[1]), b.noScript())
 	wantReply(t, "boss", boss.Do("EVALSHA", sha, 1, keys[1]), "ran")
 	wantReply(t, "runner", runner.Do("EVALSHA", sha, 1, keys[1]), "ran")
 }
