@@ -16,7 +16,8 @@ import (
 //	named user:  ─────────────────┴▶ AUTH (latest password)┤ accepted
 //	                                  └─ refused ─▶ AUTH (the one before) … ─▶ none is left: LostError.Login
 //
-// HELLO and SELECT travel after each attempt, so that a login that succeeds costs one round trip.
+// HELLO and SELECT travel after each attempt, so that a login that succeeds costs one round trip. A
+// user who may not SELECT is escorted.
 type Handshake struct {
 	AsksNodeID bool  // the node is asked for its number of the connection
 	NodeID     int64 // that number; 0: the node does not say
@@ -30,6 +31,8 @@ type Handshake struct {
 	owed     int      // replies to the attempt
 	judged   bool     // the reply that decides it has come
 	refused  string   // why the node does not let the attempt in; "": it does
+	noSelect string   // why the user may not SELECT; "": it may
+	escort   *Escort
 }
 
 // attempt is how a handshake tries to be let in.
@@ -39,6 +42,7 @@ const (
 	attemptNothing attempt = iota
 	attemptPing            // as the default user, without a password: PING, or what else there is to ask
 	attemptAuth
+	attemptEscort // let in already: by way of a user who may SELECT
 )
 
 // Handshake returns one for a connection to a node. It has not begun.
@@ -81,7 +85,7 @@ func (h *Handshake) next() ([]byte, error) {
 
 // try returns the commands of an attempt.
 func (h *Handshake) try(a attempt) (b []byte) {
-	h.attempt, h.judged, h.owed, h.refused = a, false, 0, ""
+	h.attempt, h.judged, h.owed, h.refused, h.noSelect = a, false, 0, "", ""
 	add := func(words ...string) {
 		b = codec.AppendCommandString(b, words...)
 		h.owed++
@@ -117,10 +121,21 @@ func AppendAuth(b []byte, user, password string) []byte {
 // Reply takes one reply of the node, and returns what to write next. An error ends the connection.
 func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 	h.owed--
+	if h.attempt == attemptEscort {
+		if h.escort.Reply(reply) {
+			return nil, h.refusal(h.escort.Why)
+		}
+		return nil, nil
+	}
 	if err := h.take(reply); err != nil {
 		return nil, err
 	}
-	if h.owed > 0 || h.refused == "" {
+	switch {
+	case h.owed > 0:
+		return nil, nil
+	case h.refused == "" && h.noSelect != "":
+		return h.bring()
+	case h.refused == "":
 		return nil, nil
 	}
 	if h.attempt == attemptPing {
@@ -130,6 +145,15 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 		h.logins.refuse(h.id.User, h.addr, h.refused)
 	}
 	return h.next()
+}
+
+// bring has a connection that is let in escorted to its database.
+func (h *Handshake) bring() (commands []byte, err error) {
+	if h.escort, commands = h.logins.Escort(h.id.User, h.id.DB, h.noSelect); h.escort == nil {
+		return nil, h.refusal(h.noSelect)
+	}
+	h.attempt, h.owed = attemptEscort, h.escort.Owed()
+	return commands, nil
 }
 
 // take reads one reply. The first one decides whether the node lets the attempt in.
@@ -162,6 +186,8 @@ func (h *Handshake) take(reply []byte) error {
 		if reply[0] == ':' {
 			h.NodeID, _ = strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 		}
+	case h.id.DB > 0 && strings.HasPrefix(text, "NOPERM "): // SELECT's: everybody may HELLO
+		h.noSelect = text
 	case text != "":
 		return h.refusal(text)
 	}

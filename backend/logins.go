@@ -21,9 +21,10 @@ type Logins struct {
 	// nil: it does not matter.
 	OnDemand func(wanted bool)
 
-	mu    sync.Mutex // guards what follows; OnFree alone is called under it
-	users map[string]*login
-	own   map[string]string // berth's own passwords, by user: tried last
+	mu       sync.Mutex // guards what follows; OnFree alone is called under it
+	users    map[string]*login
+	own      map[string]string // berth's own passwords, by user: tried last
+	demanded bool              // a node has said last that it wants a password
 }
 
 // login is what is known of one user.
@@ -181,6 +182,9 @@ func (l *Logins) refuse(user, addr, text string) {
 
 // demands records whether a node wants a password.
 func (l *Logins) demands(wanted bool) {
+	l.mu.Lock()
+	l.demanded = wanted
+	l.mu.Unlock()
 	if l.OnDemand != nil {
 		l.OnDemand(wanted)
 	}

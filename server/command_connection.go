@@ -397,9 +397,9 @@ func appendModules(out []byte, modules []codec.Value, resp int) []byte {
 	return out
 }
 
-// selectDB changes the database. Whether there is one of that number only a node knows: the pipe to
-// it is made first.
-func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+// selectDB changes the database. Whether there is one of that number only a node knows, and whether
+// the user may go there: the client's SELECT travels on the pipe of that database.
+func selectDB(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	n, ok := parseInt(args[1])
 	switch {
 	case !ok:
@@ -422,12 +422,14 @@ func selectDB(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	id.DB = int(n)
 	set := s.loop.pipes.Attach(id)
 	r := s.newRequest(cmd)
-	r.ends = settle(func(r *request, _ []byte) {
-		s.become(id)
-		r.done(okReply)
+	r.ends = settle(func(r *request, reply []byte) {
+		if reply[0] == '+' {
+			s.become(id)
+		}
+		r.done(reply)
 	})
 	s.pauseFor(pauseAnswering)
-	if err := set.Shard(t, 0).Send(pingCommand, 1, r); err != nil {
+	if err := set.Shard(t, 0).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}
 	set.Detach()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -57,15 +58,16 @@ type Lease struct {
 	taken      int     // bytes of conn.in that have been delivered
 	lent       *buffer // conn.in, if the lease ended while scan ran: the holder may still read it
 
-	owed     int  // replies to the holder's commands
-	unsent   int  // of them, those whose commands are in out
-	skip     int  // replies to the pool's own commands; they come before all of owed
-	undoing  int  // how many of skip, from the first on, answer the undoing of what is inherited
-	probed   bool // the first reply to skip answers a PING to the idle connection
-	prepared bool // the commands that make the connection what the holder wants were sent
-	paused   bool // nothing is delivered until Resume
-	gated    bool // out must wait for the replies to skip: they tell which database is selected
-	over     bool // Detach or Close was called, or the connection was lost
+	owed     int             // replies to the holder's commands
+	unsent   int             // of them, those whose commands are in out
+	skip     int             // replies to the pool's own commands; they come before all of owed
+	undoing  int             // how many of skip, from the first on, answer the undoing of what is inherited
+	probed   bool            // the first reply to skip answers a PING to the idle connection
+	prepared bool            // the commands that make the connection what the holder wants were sent
+	paused   bool            // nothing is delivered until Resume
+	gated    bool            // out must wait for the replies to skip: they tell which database is selected
+	escort   *backend.Escort // the latest of the replies to skip answer its commands; nil: none do
+	over     bool            // Detach or Close was called, or the connection was lost
 }
 
 func newLease(c *conn, h Holder, in *Inbox, want backend.Identity, reason Reason) *Lease {
@@ -354,8 +356,14 @@ func (l *Lease) skipped(reply []byte) error {
 			l.Mark(dirtInherited)
 			l.conn.pool.refusedToUndo(reply)
 		}
+	case l.escort != nil:
+		if l.escort.Reply(reply) {
+			return l.refusal(l.escort.Why)
+		}
 	case refused:
-		return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: string(reply[1 : len(reply)-2])}
+		if why := string(reply[1 : len(reply)-2]); !l.escorted(why) {
+			return l.refusal(why)
+		}
 	}
 	l.skip--
 	if l.skip == 0 && l.gated {
@@ -363,6 +371,28 @@ func (l *Lease) skipped(reply []byte) error {
 		l.Flush()
 	}
 	return nil
+}
+
+// refusal is the error for a lease whose connection the node does not want to be what it shall be.
+func (l *Lease) refusal(why string) error {
+	return &backend.LostError{Addr: l.Addr(), Sent: l.owed > l.unsent, Refusal: why}
+}
+
+// escorted has the connection brought to its database, if why says that the user may not SELECT it.
+// Nothing of the holder's is written before.
+func (l *Lease) escorted(why string) bool {
+	if !l.gated || l.skip > 1 || !strings.HasPrefix(why, "NOPERM ") {
+		return false
+	}
+	p := l.conn.pool
+	escort, commands := p.logins.Escort(p.user, l.db, why)
+	if escort == nil {
+		return false
+	}
+	l.escort = escort
+	l.skip += escort.Owed()
+	l.conn.wire.write(commands)
+	return true
 }
 
 // consume drops the bytes that scan has delivered, of the viewed ones, and sets the hint: how many
