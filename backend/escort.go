@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 //
 //	SELECT ─▶ NOPERM ─▶ AUTH another, SELECT … AUTH the user ─▶ there, or refused
 type Escort struct {
-	Why string // what the node has said to the user's own SELECT
+	Why string // what the node has said to SELECT, above all to the user's own
 
 	owed  int  // replies to its commands
 	auth  bool // the next reply answers an AUTH
@@ -61,8 +62,12 @@ func (e *Escort) Owed() int { return e.owed }
 func (e *Escort) Reply(reply []byte) (refused bool) {
 	e.owed--
 	ok := reply[0] == '+'
-	if !e.auth && ok {
+	switch {
+	case e.auth:
+	case ok:
 		e.there = true
+	case !bytes.HasPrefix(reply, []byte("-NOPERM ")): // BUSY
+		e.Why = string(reply[1 : len(reply)-2])
 	}
 	e.auth = !e.auth
 	return e.owed == 0 && !(ok && e.there)

@@ -86,22 +86,10 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 		}
 	})
 	t.Run("BUSY after a script on the shared connection", func(t *testing.T) {
-		node := redistest.Start(t, "--busy-reply-threshold", "1")
-		b := startBerth(t, node.Addr(), "--loops", "1")
-		runner, other := dial(t, b.Addr()), dial(t, b.Addr())
-		other.Do("ECHO", "x")
-		runner.Send("EVAL", "while true do end", "0")
-		eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
-		runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
-		sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "PING", "MULTI", "PING", "DISCARD", "FCALL f 0")
-		script(t, other, "SCRIPT KILL → OK")
-		if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
-			t.Errorf("the script: %q", got)
-		}
-		if got := runner.RecvRaw(); got != "+OK\r\n" {
-			t.Errorf("SET after the script: %q", got)
-		}
-		script(t, other, "GET ne:k → v")
+		busyAfterScript(t, "/0")
+	})
+	t.Run("BUSY after a script in another database, which is not selected meanwhile", func(t *testing.T) {
+		busyAfterScript(t, "/1")
 	})
 	t.Run("NOSCRIPT", func(t *testing.T) {
 		node := redistest.Start(t)
@@ -109,6 +97,27 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 		sameFromBoth(t, startBerth(t, node.Addr()), node, "NOSCRIPT", "EVALSHA "+sha+" 0", "EVALSHA "+sha+" 1 {ne}k",
 			"MULTI", "EVALSHA "+sha+" 1 {ne}k", "EXEC", "EVALSHA_RO "+sha+" 0")
 	})
+}
+
+// busyAfterScript has a client run a script without end on the connection that others share, in the
+// database of the path.
+func busyAfterScript(t *testing.T, path string) {
+	node := redistest.Start(t, "--busy-reply-threshold", "1")
+	b := startBerth(t, "redis://"+node.Addr()+path, "--loops", "1")
+	runner, other := dial(t, b.Addr()), dial(t, b.Addr())
+	other.Do("ECHO", "x")
+	runner.Send("EVAL", "while true do end", "0")
+	eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
+	runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
+	sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "PING", "MULTI", "PING", "DISCARD", "FCALL f 0")
+	script(t, other, "SCRIPT KILL → OK")
+	if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
+		t.Errorf("the script: %q", got)
+	}
+	if got := runner.RecvRaw(); got != "+OK\r\n" {
+		t.Errorf("SET after the script: %q", got)
+	}
+	script(t, other, "GET ne:k → v")
 }
 
 func TestErrorsThatBerthWordsItselfAreRedis(t *testing.T) {

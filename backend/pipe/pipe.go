@@ -58,6 +58,9 @@ func (p *Pipe) Set() *Set { return p.set }
 // of the loop's turn. An error means that nothing was queued and Lost will not be called.
 func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.LostError {
 	if p.link.State() == backend.Down {
+		if q := p.wellAgain(); q != nil {
+			return q.Send(request, replies, to)
+		}
 		if !p.link.MayBegin(p.set.pipes.loop.Now()) {
 			err, _ := p.link.Err()
 			return err

@@ -3,6 +3,7 @@ package pipe
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -14,6 +15,10 @@ import (
 // with an error, the second pipe takes what is sent from then on:
 //
 //	current ──stopped──▶ PING on the second one ──any reply──▶ the second one is current
+//
+// A node that is busy with a script refuses the SELECT of the second one. That is an answer, too: the
+// second one is current, what is sent on it is answered with the node's words, and it gives way as
+// soon as the first one is not stopped up any more.
 //
 // Both change places again when the second one is stopped up and the first one owes nothing. There
 // is no third one: what stops both up is the node itself, or clients that would stop up any number.
@@ -53,22 +58,50 @@ func (p *Pipe) relieve() {
 // probe is a current pipe as the Receiver of what the node says on the second one.
 type probe Pipe
 
-// Reply has the two pipes change places, unless the current one is well again.
+// Reply learns that the node reads the second one.
 func (b *probe) Reply(_, _ []byte, _ int) {
-	p := (*Pipe)(b)
+	(*Pipe)(b).passBy()
+}
+
+// Lost learns that the node refuses the second one because it is busy. Anything else leaves all as it
+// is, and the next tick asks again.
+func (b *probe) Lost(err *backend.LostError, _ []byte) {
+	b.probing = false
+	if strings.HasPrefix(err.Refusal, "BUSY ") {
+		(*Pipe)(b).passBy()
+	}
+}
+
+// passBy has the two pipes change places, unless the current one is well again.
+func (p *Pipe) passBy() {
 	p.probing = false
 	ps := p.set.pipes
 	if now := ps.loop.Now(); p.set.byAddr[p.Addr()] == p && p.stopped(now) {
 		slog.Debug("pipe passed by", "node", p.Addr(), "owed", p.owed.Len(), "oldest_ms", (now-p.owed.At(0).queuedAt)/int64(time.Millisecond))
-		p.set.byAddr[p.Addr()] = p.second
-		p.set.forget()
-		p.set.turns++
 		ps.stats.Passed++
+		p.giveWay()
 	}
 }
 
-// Lost leaves everything as it is. The next tick asks again.
-func (b *probe) Lost(*backend.LostError, []byte) { b.probing = false }
+// wellAgain returns the pipe that was passed by, if it is well again while p, which took its place, is
+// down. It is the current one again then.
+func (p *Pipe) wellAgain() *Pipe {
+	q := p.second
+	if q == nil || q.link.State() != backend.Up || q.stopped(p.set.pipes.loop.Now()) {
+		return nil
+	}
+	if p.set.byAddr[p.Addr()] == p {
+		p.giveWay()
+	}
+	return q
+}
+
+// giveWay makes the second pipe the current one.
+func (p *Pipe) giveWay() {
+	p.set.byAddr[p.Addr()] = p.second
+	p.set.forget()
+	p.set.turns++
+}
 
 // tickSecond gives up a PING that is not answered, and what is owed to nobody on a pipe that was
 // passed by. A second pipe that has been idle for long is closed.

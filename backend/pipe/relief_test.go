@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/looptest"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
@@ -147,3 +148,31 @@ func TestPipeThatWasPassedByIsClosedWhenAllItOwesIsGivenUp(t *testing.T) {
 type partsReceiver struct{ *looptest.Receiver }
 
 func (partsReceiver) Part(_, _ []byte, _ int) bool { return true }
+
+// A node that is busy refuses SELECT: that is what it says to everything then.
+func TestNodeThatIsBusySaysSoInAnotherDatabaseToo(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	id := backend.Identity{DB: 1, RESP: 2}
+	l.send(t, n.Addr(), id, r, 1, "A\r\n")
+	first := looptest.Accept(t, n)
+	const hello = "*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n"
+	first.Expect(t, hello)
+	first.Say(t, "+OK\r\n")
+	first.Expect(t, "A\r\n")
+	l.tickLater(stoppedAfter)
+	second := looptest.Accept(t, n)
+	second.Expect(t, hello)
+	second.Say(t, "-BUSY x\r\n")
+	l.passed(t, 1)
+	l.Do(func() {
+		set := l.pipes.Attach(id)
+		defer set.Detach()
+		if err := set.Node(n.Addr()).Send([]byte("B\r\n"), 1, r); err == nil || err.Refusal != "BUSY x" {
+			t.Errorf("B: %v", err)
+		}
+	})
+	first.Say(t, "+a\r\n")
+	r.Wait(t, 1)
+	l.send(t, n.Addr(), id, r, 1, "C\r\n")
+	first.Expect(t, "C\r\n")
+}
