@@ -412,12 +412,16 @@ func selectDB(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case int(n) == id.DB:
 		return s.say(cmd, "OK")
-	case t.Sharded():
+	case t.Sharded() && !s.loop.srv.isValkeySince(9, 0): // of which a Cluster may have several
 		return s.refuse(cmd, "ERR SELECT is not allowed in cluster mode")
 	case n < 0:
 		return s.refuse(cmd, "ERR DB index is out of range")
 	case s.waiting > 0:
 		return s.hold(pauseDraining)
+	}
+	shard, text := shardOf(t, noSlot, s.id)
+	if text != "" {
+		return s.refuse(cmd, text)
 	}
 	id.DB = int(n)
 	set := s.loop.pipes.Attach(id)
@@ -429,7 +433,7 @@ func selectDB(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 		r.done(reply)
 	})
 	s.pauseFor(pauseAnswering)
-	if err := set.Shard(t, 0).Send(raw, 1, r); err != nil {
+	if err := set.Shard(t, shard).Send(raw, 1, r); err != nil {
 		r.lost(err)
 	}
 	set.Detach()

@@ -221,10 +221,7 @@ func (q *inquiry) describe(info *Info) (map[string]string, error) {
 
 // checkCluster refuses a configuration that does not fit a Cluster.
 func (q *inquiry) checkCluster() error {
-	if q.target.DB != 0 {
-		return &ConfigError{fmt.Sprintf("%s is a Redis Cluster, which has database 0 only, not %d", q.addr, q.target.DB)}
-	}
-	return nil
+	return q.checkDB("is a Redis Cluster that has no database")
 }
 
 // checkStandalone refuses a configuration that does not fit a single node, and a replica that
@@ -237,13 +234,18 @@ func (q *inquiry) checkStandalone() error {
 		return &ConfigError{fmt.Sprintf("%s is no cluster node; several addresses are taken for seeds of one Redis "+
 			"Cluster: give berth one address", q.addr)}
 	}
+	return q.checkDB("has no database")
+}
+
+// checkDB refuses a database that the node does not have; lacks says so after its address.
+func (q *inquiry) checkDB(lacks string) error {
 	if q.target.DB == 0 {
 		return nil
 	}
 	_, err := q.Do("SELECT", strconv.Itoa(q.target.DB))
 	switch {
 	case refused(err, "ERR"):
-		return &ConfigError{fmt.Sprintf("%s has no database %d", q.addr, q.target.DB)}
+		return &ConfigError{fmt.Sprintf("%s %s %d", q.addr, lacks, q.target.DB)}
 	case refused(err, "NOPERM"): // clients may be other users
 		return nil
 	}

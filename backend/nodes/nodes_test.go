@@ -279,7 +279,7 @@ func TestMistakesInTheConfigurationAreNotWaitedFor(t *testing.T) {
 	for _, test := range []struct{ url, words string }{
 		{"redis://" + a.Addr() + "," + b.Addr(), "give berth one address"},
 		{"redis://" + a.Addr() + "/16", "has no database 16"},
-		{"redis://" + c.Node(0).Addr() + "/1", "has database 0 only, not 1"},
+		{"redis://" + c.Node(0).Addr() + "/1", "is a Redis Cluster that has no database 1"},
 		{"redis://" + sentinel.addr(), "is a Sentinel"},
 		{"redis://" + valkey.addr(), "is a Sentinel"},
 	} {
