@@ -330,20 +330,51 @@ const maxScriptsNamed = 1 << 10
 // maxEvalPlace bounds how many of EXEC's replies are looked through for those of EVALs.
 const maxEvalPlace = 1 << 10
 
+// takesScript reports whether the next queued request is about scripts, and may go to the node of the
+// transaction alone: berth gives the others what was loaded there when it is needed, as after EVAL.
+func (t *transaction) takesScript(cmd *router.Command, args [][]byte) bool {
+	switch {
+	case cmd.Is(router.LoadsScript):
+		return t.sent < maxEvalPlace && len(args[2]) <= maxScript
+	case cmd.Is(router.FindsScripts):
+		return len(t.scripts)+len(args[2:]) <= maxScriptsNamed
+	}
+	return false
+}
+
 // noteScript notes what the next queued request has to do with scripts.
 func (t *transaction) noteScript(book *scriptBook, cmd *router.Command, args [][]byte) {
 	switch {
 	case cmd.Is(router.BySHA):
-		if sha, ok := parseSHA(args[1]); ok && len(t.scripts) < maxScriptsNamed && !slices.Contains(t.scripts[max(0, len(t.scripts)-8):], sha) {
-			t.scripts = append(t.scripts, sha)
+		t.needScript(args[1])
+	case cmd.Is(router.FindsScripts):
+		for _, word := range args[2:] {
+			t.needScript(word)
 		}
-	case cmd.Way == router.Script && t.sent < maxEvalPlace && len(args[1]) <= maxScript:
-		if sc, _ := book.same(args[1], ""); sc == nil {
-			t.evals = append(t.evals, evalInExec{t.sent, bytes.Clone(args[1]), book.epoch()})
-			t.held += len(args[1])
-		}
+	case cmd.Is(router.LoadsScript):
+		t.noteEval(book, args[2])
+	case cmd.Way == router.Script:
+		t.noteEval(book, args[1])
 	case cmd.Is(router.FlushesScripts):
 		t.flushes = true
+	}
+}
+
+// needScript notes that the node needs a script before EXEC.
+func (t *transaction) needScript(word []byte) {
+	if sha, ok := parseSHA(word); ok && len(t.scripts) < maxScriptsNamed && !slices.Contains(t.scripts[max(0, len(t.scripts)-8):], sha) {
+		t.scripts = append(t.scripts, sha)
+	}
+}
+
+// noteEval notes that the next queued request gives the node a script.
+func (t *transaction) noteEval(book *scriptBook, body []byte) {
+	if t.sent >= maxEvalPlace || len(body) > maxScript {
+		return
+	}
+	if sc, _ := book.same(body, ""); sc == nil {
+		t.evals = append(t.evals, evalInExec{t.sent, bytes.Clone(body), book.epoch()})
+		t.held += len(body)
 	}
 }
 

@@ -143,6 +143,38 @@ func TestScriptOfATransactionRunsOnAllNodes(t *testing.T) {
 	}
 }
 
+// SCRIPT LOAD and EXISTS go to the node of the transaction, as part of it.
+func TestScriptIsLoadedInATransaction(t *testing.T) {
+	cluster := sharedCluster(t)
+	b := startBerth(t, clusterURL(cluster))
+	for _, watch := range []bool{false, true} {
+		keys := keysOfNodes(cluster, unique("load"))
+		body, sha := newScript("'loaded'")
+		_, unknown := newScript("'unknown'")
+		c := dial(t, b.Addr())
+		if watch {
+			c.Do("WATCH", keys[0])
+		}
+		c.Do("MULTI")
+		for _, args := range [][]any{{"SCRIPT", "EXISTS", sha}, {"SCRIPT", "LOAD", body}, {"SCRIPT", "LOAD", "return ("}, {"EVALSHA", sha, 1, keys[0]}, {"SCRIPT", "EXISTS", sha, unknown}} {
+			wantReply(t, fmt.Sprint(args), c.Do(args...), "QUEUED")
+		}
+		got := fmt.Sprint(c.Do("EXEC"))
+		if !strings.HasPrefix(got, "[[0] "+sha+" ERR ") || !strings.HasSuffix(got, " loaded [1 0]]") {
+			t.Errorf("EXEC: %s", got)
+		}
+		for _, key := range keys {
+			wantReply(t, "EVALSHA", c.Do("EVALSHA", sha, 1, key), "loaded")
+			c.Do("MULTI")
+			c.Do("SCRIPT", "EXISTS", sha)
+			c.Do("GET", key)
+			if got := fmt.Sprint(c.Do("EXEC")); !strings.HasPrefix(got, "[[1] ") {
+				t.Errorf("EXEC: %s", got)
+			}
+		}
+	}
+}
+
 func TestNodeThatWasRestartedIsGivenItsScripts(t *testing.T) {
 	node := redistest.Start(t)
 	b := startBerth(t, node.Addr())

@@ -133,7 +133,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case cmd.Way == router.Refused && !s.debugs(cmd) && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
 		return s.refuse(cmd, s.refusal(cmd))
-	case cmd.Way == router.FanOut && topology.Sharded():
+	case cmd.Way == router.FanOut && topology.Sharded() && !t.takesScript(cmd, args):
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
 	case t.n >= cfg.TransactionMaxCommands:
 		s.loop.stats.Limit(telemetry.LimitTransactionCommands)
