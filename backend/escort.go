@@ -14,19 +14,22 @@ import (
 // connection is that of a user who may for a moment, and of its own user again before the first
 // command of a client is sent.
 //
-//	SELECT ─▶ NOPERM ─▶ AUTH another, SELECT … AUTH the user ─▶ there, or refused
+//	SELECT ─▶ NOPERM ─▶ AUTH another ─▶ SELECT ··· the next one ─▶ AUTH the user ─▶ there, or refused
+//
+// Each command waits for the reply to the one before, because some nodes leave out the refusal of an
+// AUTH that is sent together with others: see package pipe.
 type Escort struct {
 	Why string // what the node has said to SELECT, above all to the user's own
 
-	owed  int  // replies to its commands
-	auth  bool // the next reply answers an AUTH
-	there bool // a SELECT has succeeded
+	left  [][]byte // commands that are not sent yet: the last one is the AUTH of the user
+	auth  bool     // the reply that is owed answers an AUTH
+	there bool     // a SELECT has succeeded
 }
 
-// Escort returns one for a user, and its commands; nil: there is nobody to do it. Those who may be able
-// to are the users with whose password berth itself logs in, and the default user. why is what the
-// node has said to the user's own SELECT.
-func (l *Logins) Escort(user string, db int, why string) (e *Escort, commands []byte) {
+// Escort returns one for a user, and its first command; nil: there is nobody to do it. Those who may
+// be able to are the users with whose password berth itself logs in, and the default user. why is
+// what the node has said to the user's own SELECT.
+func (l *Logins) Escort(user string, db int, why string) (e *Escort, first []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	others := maps.Clone(l.own)
@@ -43,24 +46,21 @@ func (l *Logins) Escort(user string, db int, why string) (e *Escort, commands []
 	if len(others) == 0 {
 		return nil, nil
 	}
+	e = &Escort{Why: why, auth: true}
 	for _, name := range slices.Sorted(maps.Keys(others)) {
-		commands = appendNamedAuth(commands, name, others[name])
-		commands = codec.AppendCommandString(commands, "SELECT", strconv.Itoa(db))
+		e.left = append(e.left, namedAuth(name, others[name]), codec.AppendCommandString(nil, "SELECT", strconv.Itoa(db)))
 	}
 	password := l.own[user] // "" is anyPassword
 	if u := l.users[user]; u != nil && len(u.passwords) > 0 {
 		password = u.passwords[0]
 	}
-	return &Escort{Why: why, owed: 2*len(others) + 1, auth: true}, appendNamedAuth(commands, user, password)
+	first, e.left = e.left[0], append(e.left[1:], namedAuth(user, password))
+	return e, first
 }
 
-// Owed is how many replies are to come.
-func (e *Escort) Owed() int { return e.owed }
-
-// Reply takes one reply. refused is true if the connection has not become what it shall be: then it
-// must end.
-func (e *Escort) Reply(reply []byte) (refused bool) {
-	e.owed--
+// Reply takes a reply, and returns what to write next; nil after the last one. refused is true then
+// if the connection has not become what it shall be, and must end.
+func (e *Escort) Reply(reply []byte) (next []byte, refused bool) {
 	ok := reply[0] == '+'
 	switch {
 	case e.auth:
@@ -70,17 +70,21 @@ func (e *Escort) Reply(reply []byte) (refused bool) {
 		e.Why = string(reply[1 : len(reply)-2])
 	}
 	e.auth = !e.auth
-	return e.owed == 0 && !(ok && e.there)
+	if len(e.left) == 0 {
+		return nil, !ok || !e.there
+	}
+	next, e.left = e.left[0], e.left[1:]
+	return next, false
 }
 
 // anyPassword is for a default user of whom no password is wanted, who takes any. It is nobody's.
 const anyPassword = ""
 
-// appendNamedAuth appends an AUTH that names the default user as well: without its name a node that
-// wants no password refuses one.
-func appendNamedAuth(b []byte, user, password string) []byte {
+// namedAuth returns an AUTH that names the default user as well: without its name a node that wants no
+// password refuses one.
+func namedAuth(user, password string) []byte {
 	if user == "" {
 		user = "default"
 	}
-	return codec.AppendCommandString(b, "AUTH", user, password)
+	return codec.AppendCommandString(nil, "AUTH", user, password)
 }

@@ -122,10 +122,14 @@ func AppendAuth(b []byte, user, password string) []byte {
 func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 	h.owed--
 	if h.attempt == attemptEscort {
-		if h.escort.Reply(reply) {
+		next, refused := h.escort.Reply(reply)
+		switch {
+		case refused:
 			return nil, h.refusal(h.escort.Why)
+		case next != nil:
+			h.owed++
 		}
-		return nil, nil
+		return next, nil
 	}
 	if err := h.take(reply); err != nil {
 		return nil, err
@@ -152,7 +156,7 @@ func (h *Handshake) bring() (commands []byte, err error) {
 	if h.escort, commands = h.logins.Escort(h.id.User, h.id.DB, h.noSelect); h.escort == nil {
 		return nil, h.refusal(h.noSelect)
 	}
-	h.attempt, h.owed = attemptEscort, h.escort.Owed()
+	h.attempt, h.owed = attemptEscort, 1
 	return commands, nil
 }
 

@@ -74,6 +74,31 @@ func TestAWrongPasswordLeavesTheClientWhoItWas(t *testing.T) {
 	script(t, c, "RESET → RESET", "GET k → "+noAuth, "AUTH secret → OK", "ACL WHOAMI → default")
 }
 
+// Some nodes leave out the refusal of an AUTH that comes together with others. The next reply must not
+// be taken for it.
+func TestWrongPasswordsAmongRightOnesLetNobodyIn(t *testing.T) {
+	parallel(t)
+	node := withUsers(t)
+	b := startBerth(t, "redis://:secret@"+node.Addr(), "--loops", "1")
+	var clients []*redistest.Conn
+	for range 40 {
+		clients = append(clients, dial(t, b.Addr()))
+	}
+	for range 3 {
+		for i, c := range clients {
+			c.Send("AUTH", "default", []string{"nope", "secret"}[i%2])
+			c.Send("GET", "k")
+			c.Send("RESET")
+		}
+		for i, c := range clients {
+			got := fmt.Sprint(c.Recv(), " ", c.Recv(), " ", c.Recv())
+			if want := []string{wrongPass + " " + noAuth + " RESET", "OK <nil> RESET"}[i%2]; got != want {
+				t.Fatalf("client %d: %s, want %s", i, got, want)
+			}
+		}
+	}
+}
+
 func TestPasswordWhereNoneIsNeeded(t *testing.T) {
 	node := sharedNode(t)
 	b := startBerth(t, node.Addr())

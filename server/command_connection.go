@@ -170,10 +170,10 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// verification is an AUTH on its way to a node, on a connection that carries those of all clients.
-// To the node the connection is the user of the last one, and it goes when that user is deleted.
-// That is no matter of the others: their AUTHs, which change nothing at the node, are sent again,
-// once.
+// verification is an AUTH on its way to a node, on a connection that carries those of other clients,
+// too, one after the other. To the node the connection is the user of the last one, and it goes when
+// that user is deleted. That is no matter of the others: their AUTHs, which change nothing at the
+// node, are sent again, once.
 type verification struct {
 	*request
 	topology *router.Topology
@@ -182,7 +182,7 @@ type verification struct {
 }
 
 func (v *verification) send(auth []byte) {
-	if err := v.s.loop.pipes.Verifier().Shard(v.topology, v.shard).Send(auth, 1, v); err != nil {
+	if err := v.s.loop.pipes.Verify(v.topology.Shards()[v.shard].Primary, auth, v); err != nil {
 		v.lost(err)
 	}
 }

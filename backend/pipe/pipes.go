@@ -20,14 +20,15 @@ type Pipes struct {
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
-	dirty    []*Pipe  // for the next Flush
-	iov      [][]byte // scratch of Pipe.flush
+	waiting  map[string]*backend.Ring[waitingAuth] // by node: see Verify
+	dirty    []*Pipe                               // for the next Flush
+	iov      [][]byte                              // scratch of Pipe.flush
 	stats    Stats
 }
 
 // New returns the pipes of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
-	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}}
+	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*backend.Ring[waitingAuth]{}}
 }
 
 // Attach returns the identity's set for one more session; Detach gives it back.
@@ -41,14 +42,6 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 	set.sessions++
 	return set
 }
-
-// verifier is the identity of the pipes that carry the AUTH commands of clients and nothing else.
-// A reply to AUTH depends on that AUTH alone, so all clients can share one connection. No other
-// command must run on it: it would run as the user of the latest AUTH.
-var verifier = backend.Identity{DB: -1}
-
-// Verifier returns the set on which an AUTH may be sent, to find out whether the node accepts it.
-func (ps *Pipes) Verifier() *Set { return ps.unattached(verifier) }
 
 // stranger is the identity of the pipes that carry PING and nothing else. They never authenticate.
 var stranger = backend.Identity{DB: -2}
@@ -158,6 +151,9 @@ func (p *Pipe) tick(now int64) (slow bool) {
 
 // Close ends every pipe and tells every receiver that is owed a reply.
 func (ps *Pipes) Close() {
+	for addr := range ps.waiting {
+		ps.loseWaiting(addr, &backend.LostError{Addr: addr, Err: backend.ErrShutdown})
+	}
 	for _, set := range ps.sets {
 		for _, p := range set.byAddr {
 			p.dropSecond(backend.ErrShutdown)

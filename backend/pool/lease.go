@@ -66,7 +66,7 @@ type Lease struct {
 	prepared bool            // the commands that make the connection what the holder wants were sent
 	paused   bool            // nothing is delivered until Resume
 	gated    bool            // out must wait for the replies to skip: they tell which database is selected
-	escort   *backend.Escort // the latest of the replies to skip answer its commands; nil: none do
+	escort   *backend.Escort // the replies to skip answer its commands; nil: none do
 	over     bool            // Detach or Close was called, or the connection was lost
 }
 
@@ -357,8 +357,13 @@ func (l *Lease) skipped(reply []byte) error {
 			l.conn.pool.refusedToUndo(reply)
 		}
 	case l.escort != nil:
-		if l.escort.Reply(reply) {
+		next, lost := l.escort.Reply(reply)
+		switch {
+		case lost:
 			return l.refusal(l.escort.Why)
+		case next != nil:
+			l.skip++
+			l.conn.wire.write(next)
 		}
 	case refused:
 		if why := string(reply[1 : len(reply)-2]); !l.escorted(why) {
@@ -385,13 +390,13 @@ func (l *Lease) escorted(why string) bool {
 		return false
 	}
 	p := l.conn.pool
-	escort, commands := p.logins.Escort(p.user, l.db, why)
+	escort, first := p.logins.Escort(p.user, l.db, why)
 	if escort == nil {
 		return false
 	}
 	l.escort = escort
-	l.skip += escort.Owed()
-	l.conn.wire.write(commands)
+	l.skip++
+	l.conn.wire.write(first)
 	return true
 }
 
