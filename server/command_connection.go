@@ -217,8 +217,7 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if h.wrong == "" && !s.authenticated && !h.withAuth {
 		switch s.vet() {
 		case turnedAway:
-			h.wrong = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO " +
-				"AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+			h.wrong = s.loop.srv.strangersHello()
 		case knocking:
 			return false
 		}
@@ -240,6 +239,16 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	}
 	s.answer(cmd, finish())
 	return true
+}
+
+// strangersHello is what the nodes say to a HELLO that gives no password where one is wanted.
+func (srv *server) strangersHello() string {
+	words := "HELLO <proto> AUTH"
+	if srv.isBefore(7, 2) {
+		words = "HELLO AUTH"
+	}
+	return "NOAUTH HELLO must be called with the client already authenticated, otherwise the " + words + " <user> <pass> option " +
+		"can be used to authenticate the client and select the RESP protocol version at the same time"
 }
 
 // helloWords is what a HELLO asks for.

@@ -11,7 +11,7 @@ import (
 // the user of the latest AUTH.
 //
 // Such a connection carries one AUTH at a time. A node that refuses an AUTH while the reply before is
-// not written yet leaves the refusal out (Redis 7.2 to 8.0, Valkey before 9.0). Everybody after it
+// not written yet leaves the refusal out (seen of Redis 8.0, Valkey 8.0 and 8.1). Everybody after it
 // would get the reply of the next one, and a wrong password would be let in. So what comes meanwhile
 // takes another connection, and waits when there are maxVerifiers:
 //
