@@ -96,16 +96,16 @@ func (s *session) monitored(cmd *router.Command, args [][]byte) {
 	micros := s.loop.clock / 1000
 	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", micros/1e6, micros%1e6, s.pipes.Identity().DB, from)
 	secret := 0
-	for i, word := range args {
-		switch {
-		case secret > 0:
+	for _, word := range args {
+		if secret > 0 {
 			secret--
 			line = append(line, ` "(redacted)"`...)
-			continue
-		case i > 0 && cmd.Name == "hello" && strings.EqualFold(string(word), "auth"):
+		} else {
+			line = appendQuoted(append(line, ' '), word[:min(len(word), maxMonitored)])
+		}
+		if cmd.Flags.Has(router.NoAuth) && strings.EqualFold(string(word), "auth") { // AUTH, or HELLO's
 			secret = 2
 		}
-		line = appendQuoted(append(line, ' '), word[:min(len(word), maxMonitored)])
 	}
 	all.tell(append(line, "\r\n"...))
 }

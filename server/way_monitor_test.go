@@ -17,7 +17,7 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 	if got := watcher.Do("MONITOR"); got != "OK" {
 		t.Fatal(got)
 	}
-	for _, line := range []string{"HELLO 3 AUTH default x", "SELECT 3", "PING", "ECHO \"\n\xff", "CLIENT LIST", "MULTI", "CLIENT ID", "GET a", "EXEC",
+	for _, line := range []string{"HELLO 3 AUTH default x", "AUTH x", "AUTH default x", "HELLO 3 SETNAME auth AUTH default x", "SELECT 3", "PING", "ECHO \"\n\xff", "CLIENT LIST", "MULTI", "CLIENT ID", "GET a", "EXEC",
 		"WATCH w", "UNWATCH", "SUBSCRIBE ch", "UNSUBSCRIBE ch", "GET end", "ECHO end"} {
 		c.Do(anys(strings.Split(line, " "))...)
 	}
@@ -37,7 +37,8 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 		}
 	}
 	if got, want := strings.Join(ours, "\n"), strings.Join([]string{
-		`0 "HELLO" "3" "AUTH" "(redacted)" "(redacted)"`, `3 "SELECT" "3"`, `3 "PING"`, `3 "ECHO" "\"\n\xff"`, `3 "CLIENT" "ID"`, `3 "UNWATCH"`,
+		`0 "HELLO" "3" "AUTH" "(redacted)" "(redacted)"`, `0 "AUTH" "(redacted)"`, `0 "AUTH" "(redacted)" "(redacted)"`,
+		`0 "HELLO" "3" "SETNAME" "auth" "(redacted)" "(redacted)" "(redacted)"`, `3 "SELECT" "3"`, `3 "PING"`, `3 "ECHO" "\"\n\xff"`, `3 "CLIENT" "ID"`, `3 "UNWATCH"`,
 		`3 "ECHO" "end"`,
 	}, "\n"); strings.ReplaceAll(got, `0 "SELECT"`, `3 "SELECT"`) != want {
 		t.Errorf("of the client\n%s, want\n%s", got, want)
