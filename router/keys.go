@@ -97,7 +97,7 @@ func (c *Command) Keys(args [][]byte, at []int) ([]int, error) {
 func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err error) {
 	keys, err = c.Keys(args, at)
 	if err != nil || len(keys) == 0 {
-		return -1, keys, err
+		return c.slotWithoutKeys(), keys, err
 	}
 	first := Slot(args[keys[0]])
 	for _, k := range keys[1:] {
@@ -106,6 +106,17 @@ func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err err
 		}
 	}
 	return int(first), keys, nil
+}
+
+// ChannelSlot stands for the slot of a command about plain channels or patterns, which have no slot.
+const ChannelSlot = -4
+
+// slotWithoutKeys is ChannelSlot or -1.
+func (c *Command) slotWithoutKeys() int {
+	if c.Is(Echoes) || c.Is(Subscribes) {
+		return ChannelSlot
+	}
+	return -1
 }
 
 // find appends the positions of the keys that s describes. It returns false when the arguments do

@@ -72,6 +72,12 @@ func (t *Topology) Home(slot uint16) int {
 	return shard
 }
 
+// ChannelHome is the shard, an index into Shards, to which all messages of plain channels are
+// published, and where plain channels and patterns are subscribed to. A Cluster passes such a
+// message to all its nodes, but keeps no order between those that different nodes were given, and
+// counts no subscribers of other nodes. Every berth over the Cluster chooses the same shard.
+const ChannelHome = 0
+
 // Primary returns the address of the slot's owner, "" when nobody usable owns it.
 func (t *Topology) Primary(slot uint16) string { return t.primary(t.owner[slot&(Slots-1)]) }
 

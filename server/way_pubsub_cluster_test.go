@@ -129,3 +129,39 @@ func TestSubscribersGoToAnotherNodeWhenTheirsDies(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestClusterKeepsTheOrderOfWhatSeveralClientsPublish(t *testing.T) {
+	c := sharedCluster(t)
+	b := startBerth(t, clusterURL(c), "--loops", "2")
+	subs := []*redistest.Conn{dial(t, b.Addr()), dial(t, b.Addr())}
+	if got := fmt.Sprint(subs[0].Do("PSUBSCRIBE", "order:*")); got != "[psubscribe order:* 1]" {
+		t.Fatal(got)
+	}
+	subs[1].Send("SUBSCRIBE", "order:0", "order:1", "order:2", "order:3")
+	for range 4 {
+		subs[1].Recv()
+	}
+	var publishers []*redistest.Conn
+	for range 4 {
+		publishers = append(publishers, dial(t, b.Addr()))
+	}
+	const messages = 200
+	for i := range messages {
+		p, channel := publishers[i%len(publishers)], fmt.Sprint("order:", i/3%4)
+		if i%5 < 4 {
+			p.Do("PUBLISH", channel, i)
+		} else {
+			p.Do("MULTI")
+			p.Do("PUBLISH", channel, i)
+			p.Do("EXEC")
+		}
+	}
+	for _, sub := range subs {
+		for i := range messages {
+			heard := sub.Recv().([]any)
+			if got := fmt.Sprint(heard[len(heard)-1]); got != fmt.Sprint(i) {
+				t.Fatalf("message %s came as number %d", got, i)
+			}
+		}
+	}
+}

@@ -8,7 +8,8 @@ import (
 )
 
 // slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so
-// malformed that the node must say why; manySlots when they lie in several.
+// malformed that the node must say why; router.ChannelSlot when it is about plain channels; manySlots
+// when the keys lie in several.
 func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
 	if cmd.Way == router.Refused { // which only DEBUG can get past
 		return debugSlot(args)
@@ -31,8 +32,8 @@ const (
 	manySlots = -2
 )
 
-// place finds the shard for a request: by its slot; any shard for a request without keys. When it
-// cannot, it says why in Redis' words.
+// place finds the shard for a request: by its slot; the home of the channels for one about plain
+// channels; any shard for another one without keys. When it cannot, it says why in Redis' words.
 func (s *session) place(t *router.Topology, cmd *router.Command, args [][]byte) (shard int, text string) {
 	if !t.Sharded() {
 		return shardOf(t, 0, s.id)

@@ -18,7 +18,7 @@ type transaction struct {
 	sent   int    // those of them that are in bytes
 	kept   int    // bytes of the others
 	held   int    // bytes that berth holds for those in which it has a part, and for evals
-	slot   int    // of all their keys; noSlot, manySlots
+	slot   int    // of all their keys; noSlot, manySlots; router.ChannelSlot: no keys, but it publishes
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
 	rules  bool   // one of them changes what users may do
@@ -161,9 +161,9 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		case slot == manySlots: // by itself: EXEC need not come to see it
 			return s.refuse(cmd, errCrossSlot)
 		case t.spoilt:
-		case slot != noSlot && t.slot == noSlot:
+		case slot != noSlot && t.slot == noSlot, slot >= 0 && t.slot == router.ChannelSlot:
 			t.slot = slot
-		case slot != noSlot && slot != t.slot:
+		case slot >= 0 && slot != t.slot:
 			t.slot = manySlots
 		}
 	}
@@ -187,7 +187,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	switch {
 	case t == nil:
 		return s.sayError(cmd, "ERR EXEC without MULTI")
-	case t.slot == manySlots || !t.spoilt && watching && !st.broken && t.slot != noSlot && t.slot != st.slot && st.slot != noSlot:
+	case t.slot == manySlots || !t.spoilt && watching && !st.broken && t.slot >= 0 && t.slot != st.slot && st.slot != noSlot:
 		s.endTransaction()
 		return s.sayError(cmd, errCrossSlot)
 	case t.spoilt:

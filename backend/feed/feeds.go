@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"math/rand/v2"
 	"slices"
 
 	"github.com/berth-proxy/berth/backend"
@@ -95,6 +94,7 @@ func (fs *Feeds) Tick() {
 				}
 			}
 		}
+		s.goHome(fs.nodes.Topology())
 		if len(s.held) > 0 {
 			s.releaseHeld()
 		}
@@ -162,7 +162,8 @@ func (fs *Feeds) Count(counts map[string]Count) {
 // Set is the feeds and channels of one user, one feed for each node. Owned by the loop.
 //
 // Plain channels and patterns are all on one feed, home, because a node of a Cluster delivers what
-// is published on any other. A shard channel is on the feed to the owner of its slot. A channel
+// is published on any other: the node where all berths publish, router.ChannelHome, or another one
+// while that cannot be reached. A shard channel is on the feed to the owner of its slot. A channel
 // that has lost its feed, or whose slot has moved, is in lost until it is subscribed to again.
 // Messages published meanwhile never arrive, as with a client of Redis that has to connect again.
 type Set struct {
@@ -253,8 +254,8 @@ func (s *Set) feedFor(ch *Channel) (*Feed, *backend.LostError) {
 
 var errNoOwner = &backend.LostError{Refusal: "CLUSTERDOWN Hash slot not served"}
 
-// chooseHome returns the home. If the home may not be asked now, any primary that may be asked
-// becomes the home.
+// chooseHome returns the home. If the home may not be asked now, the first primary that may be asked
+// becomes the home, beginning with router.ChannelHome.
 func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 	if s.home != nil && s.home.ready() {
 		return s.home, nil
@@ -263,10 +264,9 @@ func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 	if len(shards) == 0 {
 		return nil, errNoOwner
 	}
-	first := rand.N(len(shards))
 	var err *backend.LostError
 	for i := range shards {
-		f := s.node(shards[(first+i)%len(shards)].Primary)
+		f := s.node(shards[(router.ChannelHome+i)%len(shards)].Primary)
 		if f.ready() {
 			s.home = f
 			return f, nil
@@ -282,6 +282,22 @@ func (s *Set) Home() *Feed {
 		return nil
 	}
 	return s.home
+}
+
+// goHome moves plain channels and patterns to router.ChannelHome from the node that had to stand in
+// for it, as soon as there is a connection.
+func (s *Set) goHome(t *router.Topology) {
+	shards := t.Shards()
+	if s.home == nil || len(shards) == 0 || s.home.Addr() == shards[router.ChannelHome].Primary {
+		return
+	}
+	switch f := s.node(shards[router.ChannelHome].Primary); {
+	case f.Up():
+		s.home = f
+		s.follow(t)
+	case f.link.State() == backend.Down && f.ready():
+		f.Sync(nil)
+	}
 }
 
 // node returns the feed to an address.
