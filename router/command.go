@@ -36,10 +36,11 @@ const (
 	JoinAny                // one success is enough, else the first error but NOTBUSY (SCRIPT KILL)
 	JoinPick               // one shard at random, then the next as long as the reply is nil (RANDOMKEY)
 	JoinCursor             // one shard after the other; the cursor carries the shard (SCAN)
+	JoinMost               // integers, the largest (PUBSUB NUMPAT)
 	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); +OK of all parts is +OK
 )
 
-var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "newest"}
+var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "most", "newest"}
 
 func (j Join) String() string { return joinNames[j] }
 

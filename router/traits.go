@@ -26,13 +26,15 @@ const (
 	LoadsScript                        // gives a script to the nodes
 	FindsScripts                       // asks whether the nodes have scripts
 	FlushesScripts                     // has the nodes forget all scripts
+	Listeners                          // tells who listens: nodes count berth's feeds in place of its clients
+	Sharded                            // is about shard channels
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "listeners", "sharded",
 }
 
 // Is reports whether the command has all of these traits.

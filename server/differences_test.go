@@ -546,7 +546,6 @@ var passwordDifferences = []difference{
 
 // channelDifferences are those of subscribers, besides.
 var channelDifferences = []difference{
-	{"publish spublish pubsub|numsub pubsub|shardnumsub pubsub|numpat", "nodes count berth's connections, not its clients", sameTree, false},
 	{"pubsub|channels pubsub|shardchannels", "berth ends its subscriptions when it finds the time", hears, false},
 	{"unsubscribe punsubscribe sunsubscribe", "hash tables have their own order in each process", func(m met) bool { return len(m.words) == 1 && sameTree(m) }, false},
 }

@@ -89,7 +89,7 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
 	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = pipe.New(l, &srv.pipeSettings)
-	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes)
+	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes, srv.audience)
 	l.lanes = lane.New(l, &srv.lanes, l.stats.Redirected)
 	l.stats.Init()
 	return l

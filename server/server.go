@@ -16,6 +16,7 @@ import (
 	"github.com/panjf2000/gnet/v2/pkg/logging"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pipe"
@@ -24,6 +25,7 @@ import (
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/glob"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -56,6 +58,8 @@ type server struct {
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
+
+	audience *feed.Audience // who listens to what
 
 	lanes    lane.Shared
 	heavy    heavyReads
@@ -118,7 +122,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
-		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts),
+		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), audience: feed.NewAudience(glob.MatchChannel),
 	}
 	srv.heavy.seed = maphash.MakeSeed()
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)

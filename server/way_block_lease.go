@@ -142,7 +142,7 @@ func (s *session) blockAlone(cmd *router.Command, raw []byte, args [][]byte) boo
 		s.stay.leaseWait = nil
 		raw = withTimeLeft(cmd, raw, args, time.Duration(s.loop.clock-w.since), w.ids)
 	}
-	s.sendOnStay(cmd, raw, 1)
+	s.sendOnStay(cmd, raw, args)
 	s.pauseFor(pauseBlocked)
 	return true
 }

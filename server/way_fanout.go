@@ -24,7 +24,9 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if len(t.Shards()) == 0 {
 		return s.refuse(cmd, errNotServed)
 	}
-	j := s.loop.splitter.join(s.newRequest(cmd), len(t.Shards()))
+	r := s.newRequest(cmd)
+	s.countClients(r, args, "")
+	j := s.loop.splitter.join(r, len(t.Shards()))
 	if cmd.Join == router.JoinNewest {
 		j.most = mostEntries(args)
 	}

@@ -13,7 +13,7 @@ import (
 func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
 	addr := t.Shards()[shard].Primary
 	if st := s.stay; st != nil && st.watching && !st.goesOnLease(addr) || !s.loop.srv.config().PoolEnabled {
-		return s.sharePiped(cmd, t, shard, raw)
+		return s.sharePiped(cmd, t, shard, raw, args)
 	}
 	if !s.turnTo(onLease, t) {
 		return false
@@ -23,7 +23,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 		s.stay.giveUpAsking()
 		if s.loop.load <= loopWindow {
 			s.expect = clientWindow // so that no other long one comes beside it
-			return s.sharePiped(cmd, t, shard, raw)
+			return s.sharePiped(cmd, t, shard, raw, args)
 		}
 		answer = s.stayAt(addr, pool.ReasonLarge) // asks again
 	}
@@ -35,7 +35,7 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	}
 	s.stay.track()
 	r := s.newRequest(cmd)
-	s.answerAfterOwnMessage(r)
+	s.countClients(r, args, addr)
 	r.parts = s.partsOf(raw)
 	for _, part := range r.parts {
 		s.charge(r, len(part))

@@ -133,20 +133,20 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case s.large != nil, len(raw) > maxOnPipe, s.heavy(cmd, args):
 		return s.shareLarge(cmd, t, shard, raw, args)
 	case s.tracking != nil && (st == nil || !st.watching || st.addr == addr && st.lease != nil):
-		return s.shareTracked(cmd, raw, t, addr)
+		return s.shareTracked(cmd, raw, args, t, addr)
 	case st.goesOnLease(addr):
-		return s.sendOnStay(cmd, raw, 1)
+		return s.sendOnStay(cmd, raw, args)
 	}
-	return s.sharePiped(cmd, t, shard, raw)
+	return s.sharePiped(cmd, t, shard, raw, args)
 }
 
 // sharePiped sends the request on a pipe.
-func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte) bool {
+func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
 	if !s.turnTo(onPipes, t) {
 		return false
 	}
 	r := s.newRequest(cmd)
-	s.answerAfterOwnMessage(r)
+	s.countClients(r, args, t.Shards()[shard].Primary)
 	if s.large != nil {
 		raw = bytes.Join(s.large.parts(), nil)
 	}

@@ -52,7 +52,7 @@ type subscription struct {
 // kindOf says which channels a command is about.
 func kindOf(cmd *router.Command) feed.ChannelKind {
 	switch {
-	case cmd.Channels():
+	case cmd.Channels() || cmd.Is(router.Sharded):
 		return feed.ShardChannel
 	case cmd.Is(router.Patterns):
 		return feed.PatternChannel
@@ -244,26 +244,6 @@ func pingInOrder(s *session, cmd *router.Command, raw []byte, args [][]byte) boo
 	r := s.newRequest(cmd)
 	afterAll(feeds, func() { r.done(reply) })
 	return true
-}
-
-// answerAfterOwnMessage has a subscriber's own PUBLISH answered after the message that it
-// publishes, in the order that Redis has.
-func (s *session) answerAfterOwnMessage(r *request) {
-	if !s.subscribed() || !r.cmd.Is(router.Echoes) {
-		return
-	}
-	r.ends = settle(func(r *request, reply []byte) {
-		var feeds []*feed.Feed
-		if s.sub != nil {
-			feeds = s.sub.talking()
-		}
-		if len(feeds) == 0 {
-			r.done(reply)
-			return
-		}
-		reply = slices.Clone(reply)
-		afterAll(feeds, func() { r.done(reply) })
-	})
 }
 
 // Message adds a message to the output.

@@ -136,7 +136,11 @@ func (j *join) answer() {
 		l.addJob(newMGetJob(j))
 	default:
 		l.scratch = j.whole(l.scratch[:0])
-		j.end(l.scratch)
+		reply := l.scratch
+		if c, ok := r.ends.(counted); ok {
+			reply = c.clients(l.srv, reply, false)
+		}
+		j.end(reply)
 	}
 }
 

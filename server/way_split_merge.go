@@ -25,6 +25,8 @@ func (j *join) whole(dst []byte) []byte {
 	switch kind {
 	case router.JoinSum:
 		dst, err = j.sum(dst)
+	case router.JoinMost:
+		dst, err = j.largest(dst)
 	case router.JoinConcat:
 		dst, err = j.concat(dst)
 	case router.JoinUnion:
@@ -136,6 +138,18 @@ func (j *join) sum(dst []byte) ([]byte, error) {
 		sum += n
 	}
 	return codec.AppendInt(dst, sum), nil
+}
+
+func (j *join) largest(dst []byte) ([]byte, error) {
+	var most int64
+	for i := range j.parts {
+		n, err := integer(j.reply(i))
+		if err != nil {
+			return dst, err
+		}
+		most = max(most, n)
+	}
+	return codec.AppendInt(dst, most), nil
 }
 
 func (j *join) concat(dst []byte) ([]byte, error) {

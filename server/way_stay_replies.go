@@ -52,15 +52,15 @@ func (st *stay) flush() {
 }
 
 // sendOnStay sends a request on the session's lease, in its turn.
-func (s *session) sendOnStay(cmd *router.Command, raw []byte, replies int) bool {
+func (s *session) sendOnStay(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if !s.turnTo(onLease, s.topology) {
 		return false
 	}
 	r := s.newRequest(cmd)
 	r.sent = append([]byte(nil), raw...)
 	s.charge(r, len(raw))
-	s.answerAfterOwnMessage(r)
-	s.stay.send(r, raw, replies)
+	s.countClients(r, args, s.stay.addr)
+	s.stay.send(r, raw, 1)
 	return true
 }
 

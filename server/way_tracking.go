@@ -170,14 +170,14 @@ func (st *stay) forget() {
 }
 
 // shareTracked sends an ordinary command on the client's own connection to a node.
-func (s *session) shareTracked(cmd *router.Command, raw []byte, t *router.Topology, addr string) bool {
+func (s *session) shareTracked(cmd *router.Command, raw []byte, args [][]byte, t *router.Topology, addr string) bool {
 	if !s.turnTo(onLease, t) {
 		return false
 	}
 	if ready, taken := s.attachTo(cmd, addr, pool.ReasonPin); !ready {
 		return taken
 	}
-	return s.sendOnStay(cmd, raw, 1)
+	return s.sendOnStay(cmd, raw, args)
 }
 
 // withForgetAll appends an invalidation of all keys to a reply that did not come over the client's

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -27,6 +28,8 @@ type transaction struct {
 	scripts []scriptSHA  // what its EVALSHAs name
 	evals   []evalInExec // its EVALs of unknown scripts
 	flushes bool         // one of them has the node forget all scripts
+
+	counted []countedInExec
 }
 
 // blob is a transaction on its way: MULTI, sent requests, EXEC. The node answers sent+2 times and
@@ -44,6 +47,7 @@ type blob struct {
 	scripts []scriptSHA
 	evals   []evalInExec
 	flushes bool
+	counted []countedInExec
 }
 
 var (
@@ -79,11 +83,13 @@ func (b *blob) end(r *request, reply []byte) {
 		r.s.loop.srv.rights.forget()
 	}
 	b.learnScripts(r.s.loop.srv.scripts, reply)
-	b.assemble(r, reply)
+	b.assemble(r, b.countClients(r, reply))
 }
 
 // whole reports whether EXEC's reply has to be looked at.
-func (b *blob) whole() bool { return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 || b.flushes }
+func (b *blob) whole() bool {
+	return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 || b.flushes || len(b.counted) > 0
+}
 
 // again makes the transaction ready to be sent again.
 func (b *blob) again() bool {
@@ -169,6 +175,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	if !t.spoilt { // otherwise nothing of it will run
 		t.noteScript(s.loop.srv.scripts, cmd, args)
+		t.noteCount(cmd, raw, args)
 		t.bytes = append(t.bytes, raw...)
 		s.grew(len(raw))
 		t.n++
@@ -221,7 +228,7 @@ func (s *session) exec(cmd *router.Command) bool {
 		return false
 	}
 	r := s.newRequest(cmd)
-	b := t.blob()
+	b := t.blob(s.loop.srv.audience, topology.Shards()[shard].Primary)
 	r.ends = b
 	s.txn = nil
 	s.pauseForExec(b)
@@ -247,7 +254,7 @@ func (s *session) execApart(cmd *router.Command, topology *router.Topology, shar
 	t, st := s.txn, s.stay
 	st.unwatchNode()
 	r := s.newRequest(cmd)
-	b := t.blob()
+	b := t.blob(s.loop.srv.audience, st.addr)
 	r.ends = b
 	r.parts = [][]byte{append(t.bytes, execCommand...)}
 	s.charge(r, len(t.bytes))
@@ -275,7 +282,7 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 		return s.hold(pauseDraining)
 	}
 	r := s.newRequest(cmd)
-	b := t.blob()
+	b := t.blob(s.loop.srv.audience, st.addr)
 	b.watched = st.watching
 	r.ends = b
 	s.txn = nil
@@ -289,9 +296,13 @@ func (s *session) execOnLease(cmd *router.Command) bool {
 	return true
 }
 
-func (t *transaction) blob() *blob {
+// blob is the transaction as it is sent to the node at addr.
+func (t *transaction) blob(a *feed.Audience, addr string) *blob {
+	for _, c := range t.counted {
+		c.look(a, addr)
+	}
 	return &blob{n: t.n, sent: t.sent, slot: t.slot, turns: t.turns, rules: t.rules, own: t.locals, held: t.held,
-		scripts: t.scripts, evals: t.evals, flushes: t.flushes}
+		scripts: t.scripts, evals: t.evals, flushes: t.flushes, counted: t.counted}
 }
 
 // dirt is what a lease has to be marked with that carries the blob.

@@ -49,6 +49,7 @@ type Channel struct {
 	kind ChannelKind
 	name string
 
+	heard   *heard          // the audience of the name
 	places  []*Subscription // one for each listener; their order means nothing
 	claims  int             // requests for it that are being prepared, or not answered yet
 	feed    *Feed           // where it is subscribed to, or about to be; nil: nowhere
@@ -70,6 +71,7 @@ type Subscription struct {
 func (ch *Channel) Join(to Listener) *Subscription {
 	sub := &Subscription{channel: ch, to: to, index: len(ch.places)}
 	ch.places = append(ch.places, sub)
+	ch.heard.listeners.Add(1)
 	to.Moves(nil, ch.feed)
 	return sub
 }
@@ -88,6 +90,7 @@ func (sub *Subscription) Leave() {
 	}
 	ch.places[last] = nil
 	ch.places = ch.places[:last]
+	ch.heard.listeners.Add(-1)
 	sub.to.Moves(ch.feed, nil)
 	ch.release()
 }
@@ -114,6 +117,7 @@ func (ch *Channel) release() {
 	}
 	delete(ch.set.channels[ch.kind], ch.name)
 	ch.moveTo(nil)
+	ch.set.feeds.audience.leave(ch.kind, ch.name, ch.heard)
 }
 
 // moveTo makes f, which may be nil, the channel's feed, and tells the node of the feed before.
@@ -129,7 +133,16 @@ func (ch *Channel) moveTo(f *Feed) {
 }
 
 // away records that the channel's feed is not, or no longer, subscribed to it.
-func (ch *Channel) away() { ch.enter(nil) }
+func (ch *Channel) away() {
+	old := ch.feed
+	ch.enter(nil)
+	if old != nil {
+		old.unseat(ch)
+	}
+}
+
+// unseat records that the node of the feed no longer counts the feed for the channel.
+func (f *Feed) unseat(ch *Channel) { f.set.feeds.audience.seat(ch, f.Addr(), -1) }
 
 // enter makes f, which may be nil, the channel's feed. It is the only write of feed and live, but
 // for the confirmation.
@@ -140,6 +153,7 @@ func (ch *Channel) enter(f *Feed) {
 	}
 	if f != nil {
 		f.channels++
+		f.set.feeds.audience.seat(ch, f.Addr(), 1)
 	}
 	ch.feed, ch.live = f, false
 	for _, sub := range ch.places {

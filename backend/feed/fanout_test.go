@@ -47,7 +47,7 @@ func (onePlace) Lost()                        {}
 // upFeed returns a feed whose link is up, without a socket.
 func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	loop := &noLoop{posted: make(chan func(), 1)}
-	fs := New(loop, &backend.LinkSettings{}, onePlace{router.Single("node:1")})
+	fs := New(loop, &backend.LinkSettings{}, onePlace{router.Single("node:1")}, NewAudience(nil))
 	set := fs.Of(backend.Identity{})
 	f := set.node("node:1")
 	f.link.Begin()
@@ -55,8 +55,7 @@ func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	set.home = f
 	byName := map[string]*Channel{}
 	for _, name := range channels {
-		ch := &Channel{set: set, name: name, claims: 1} // somebody is about to listen: it stays
-		set.channels[PlainChannel][name] = ch
+		ch := set.Claim(PlainChannel, []byte(name)) // somebody is about to listen: it stays
 		ch.moveTo(f)
 		byName[name] = ch
 	}

@@ -134,9 +134,11 @@ func (f *Feed) write(word string, channels []*Channel) {
 
 // unsubscribe tells the node that a channel is no longer wanted here, if there is a connection.
 func (f *Feed) unsubscribe(ch *Channel) {
-	if f.link.State() != backend.Down && f.ended == nil {
-		f.ask(&order{verb: orderOff, kind: ch.kind, channels: []*Channel{ch}})
+	if f.link.State() == backend.Down || f.ended != nil {
+		f.unseat(ch)
+		return
 	}
+	f.ask(&order{verb: orderOff, kind: ch.kind, channels: []*Channel{ch}})
 }
 
 // dial begins a connection.
@@ -330,6 +332,8 @@ func (f *Feed) answered(o *order) {
 	ch := o.channels[o.confirmed]
 	if o.verb == orderOn {
 		f.confirm(ch)
+	} else {
+		f.unseat(ch)
 	}
 	o.confirmed++
 	last := o.confirmed == len(o.channels)
@@ -384,6 +388,7 @@ func (f *Feed) refused(reply []byte) {
 		o.synced()
 		return
 	case orderOff:
+		f.unseat(o.channels[0])
 		return
 	}
 	for _, ch := range o.channels { // a channel that was live before stays, and so does one that has moved on
@@ -493,7 +498,9 @@ func (f *Feed) lost(err error) {
 		switch o := queue.Pop(); {
 		case o.verb == orderPing:
 			o.synced() // nothing comes before it any more
-		case o.verb == orderOff || o.to == nil:
+		case o.verb == orderOff:
+			f.unseat(o.channels[0])
+		case o.to == nil:
 		case refused.Refusal != "" || given || o.tries >= maxOrderTries:
 			o.refuse(refused)
 		default:

@@ -114,7 +114,7 @@ type feedLoop struct {
 func startFeeds(t *testing.T, places backend.Places) *feedLoop {
 	t.Helper()
 	l := looptest.Start(t)
-	feeds := New(l, l.Set, places)
+	feeds := New(l, l.Set, places, NewAudience(nil))
 	l.Flush = append(l.Flush, feeds.Flush)
 	t.Cleanup(func() { l.Do(feeds.Close) })
 	return &feedLoop{l, feeds}
@@ -465,4 +465,63 @@ func TestANodeThatSaysNonsenseLosesItsFeed(t *testing.T) {
 		d.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
 		looptest.WantLines(t, x.Wait(t, 1), "subscribed a")
 	}
+}
+
+func TestFeedCountsUntilItsNodeHasConfirmedTheEnd(t *testing.T) {
+	node := looptest.StartNode(t)
+	l := startFeeds(t, onePlace{router.Single(node.Addr())})
+	want := func(listeners, feeds int) {
+		t.Helper()
+		if n, f := l.feeds.audience.Of(PlainChannel, []byte("a")); n != listeners || f != feeds {
+			t.Errorf("%d listeners and %d feeds, want %d and %d", n, f, listeners, feeds)
+		}
+	}
+	want(0, 0)
+	x := newFeedListener()
+	l.subscribe(t, backend.Identity{}, PlainChannel, x, "a")
+	c := looptest.Accept(t, node)
+	c.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	want(0, 1)
+	c.Say(t, confirmation("subscribe", "a", 1))
+	x.Wait(t, 1)
+	want(1, 1)
+	l.Do(func() { x.subs["a"].Leave() })
+	c.Expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
+	want(0, 1)
+
+	y := newFeedListener()
+	l.subscribe(t, backend.Identity{}, PlainChannel, y, "a")
+	c.Say(t, confirmation("unsubscribe", "a", 0)+confirmation("subscribe", "a", 1))
+	y.Wait(t, 1)
+	want(1, 1)
+	c.Close()
+	looptest.Accept(t, node).Expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	want(1, 1)
+	l.Do(func() { y.subs["a"].Leave() })
+	want(0, 1)
+	l.Do(l.feeds.Close)
+	want(0, 0)
+	if !l.feeds.audience.Empty(PlainChannel) {
+		t.Error("something is left of the channel")
+	}
+}
+
+func TestPlainChannelsGoToTheirHomeWhenItAnswers(t *testing.T) {
+	home, other := looptest.StartNode(t), looptest.StartNode(t)
+	places := &fakePlaces{}
+	places.moved(t, 0, home, other)
+	l := startFeeds(t, places)
+	x := newFeedListener()
+	l.subscribe(t, backend.Identity{}, PlainChannel, x, "a")
+	looptest.Accept(t, home).Close()
+	at := looptest.Accept(t, other)
+	at.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	at.Say(t, confirmation("subscribe", "a", 1))
+	x.Wait(t, 1)
+	l.Do(func() { l.Ahead += feedIdle / 2; l.feeds.Tick() })
+	c := looptest.Accept(t, home)
+	c.Expect(t, pingBytes)
+	l.Do(l.feeds.Tick)
+	c.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
+	at.Expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
 }

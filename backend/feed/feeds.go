@@ -12,6 +12,7 @@ type Feeds struct {
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	nodes    backend.Places
+	audience *Audience // of all loops
 	sets     map[backend.Identity]*Set
 	dirty    []*Feed // for the next Flush
 	fanOut
@@ -45,8 +46,8 @@ func (s *Stats) Add(o Stats) {
 }
 
 // New returns the feeds of a loop: there are none yet.
-func New(loop backend.Loop, settings *backend.LinkSettings, nodes backend.Places) *Feeds {
-	return &Feeds{loop: loop, settings: settings, nodes: nodes, sets: map[backend.Identity]*Set{}}
+func New(loop backend.Loop, settings *backend.LinkSettings, nodes backend.Places, audience *Audience) *Feeds {
+	return &Feeds{loop: loop, settings: settings, nodes: nodes, audience: audience, sets: map[backend.Identity]*Set{}}
 }
 
 // Of returns the set of the identity's user, made when first asked for. The identity's database and
@@ -192,10 +193,16 @@ func (s *Set) channelCount() int {
 func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 	ch := s.channels[kind][string(name)]
 	if ch == nil {
-		ch = &Channel{set: s, kind: kind, name: string(name)}
-		s.channels[kind][ch.name] = ch
+		ch = s.add(kind, string(name))
 	}
 	ch.claims++
+	return ch
+}
+
+// add makes the channel of a name.
+func (s *Set) add(kind ChannelKind, name string) *Channel {
+	ch := &Channel{set: s, kind: kind, name: name, heard: s.feeds.audience.enter(kind, name)}
+	s.channels[kind][name] = ch
 	return ch
 }
 

@@ -87,3 +87,26 @@ func TestMatchingDoesNotDependOnThePatternsLength(t *testing.T) {
 		t.Errorf("%d elements", len(stars.elements))
 	}
 }
+
+func TestChannelsMatchAsInRedis(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"", "", true}, {"", "a", false}, {"*", "", true}, {"**", "ab", true}, {"a", "a", true}, {"a", "A", false},
+		{"a*c", "abcbc", true}, {"a*c", "abcb", false}, {"?", "", false}, {"a?", "ab", true},
+		{"[a-c]", "b", true}, {"[c-a]", "b", true}, {"[^a-c]", "b", false}, {"[^a-c]", "d", true}, {"[a", "a", true},
+		{"[]", "a", false}, {"[^]", "a", true}, {"[\\]]", "]", true}, {"\\*", "*", true}, {"\\*", "a", false}, {"a\\", "a\\", true},
+		{"[a-]", "-", false}, {"[a-]", "^", true}, {"x[yz]*", "xz", true}, {"x[yz]*", "xZ", false},
+	} {
+		steps := 1000
+		if got := MatchChannel(c.pattern, []byte(c.name), &steps); got != c.want {
+			t.Errorf("%q and %q: %v", c.pattern, c.name, got)
+		}
+	}
+	steps := 1 << 16
+	MatchChannel(strings.Repeat("*a", 1000)+"b", []byte(strings.Repeat("a", 1<<20)), &steps)
+	if steps > 0 {
+		t.Error("the costly pattern did not use up the steps")
+	}
+}
