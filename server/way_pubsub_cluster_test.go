@@ -165,3 +165,62 @@ func TestClusterKeepsTheOrderOfWhatSeveralClientsPublish(t *testing.T) {
 		}
 	}
 }
+
+// heard is how many messages a subscriber gets before the answer to a PING.
+func heard(sub *redistest.Conn) (n int) {
+	sub.Send("PING")
+	for fmt.Sprint(sub.Recv()) != "[pong ]" {
+		n++
+	}
+	return n
+}
+
+func TestKeyEventsComeFromAllPrimaries(t *testing.T) {
+	parallel(t)
+	c := redistest.StartCluster(t, 3, 0, "--notify-keyspace-events", "KEA")
+	b := startBerth(t, clusterURL(c), "--loops", "2")
+	var subs []*redistest.Conn
+	for _, words := range [][]any{
+		{"PSUBSCRIBE", "__keyevent@0__:s*"}, {"SUBSCRIBE", "__keyevent@0__:set"}, {"PSUBSCRIBE", "*"},
+		{"SUBSCRIBE", "__keyspace@0__:k0", "__keyspace@0__:k1", "__keyspace@0__:k2", "__keyspace@0__:k3"},
+	} {
+		sub := dial(t, b.Addr())
+		sub.Send(words...)
+		for range len(words) - 1 {
+			sub.Recv()
+		}
+		subs = append(subs, sub)
+	}
+	client := dial(t, b.Addr())
+	const keys = 12
+	for i := range keys {
+		client.Do("SET", fmt.Sprint("k", i), "v")
+	}
+	if got := client.Do("PUBLISH", "last", "once"); got != int64(1) {
+		t.Errorf("%v hear what is published to all", got)
+	}
+	if got := fmt.Sprint(client.Do("PUBSUB", "NUMSUB", "__keyevent@0__:set"), client.Do("PUBSUB", "NUMPAT")); got != "[__keyevent@0__:set 1] 2" {
+		t.Error(got)
+	}
+	for i, want := range []int{keys, keys, 2*keys + 1, 4} {
+		if got := heard(subs[i]); got != want {
+			t.Errorf("subscriber %d heard %d messages, want %d", i, got, want)
+		}
+	}
+
+	const moving = "{moving}key"
+	slot, joined := int(router.Slot([]byte(moving))), c.Join(t)
+	c.MoveSlot(t, slot, c.Owner(slot), joined)
+	eventually(t, "the events of a primary that has come later", func() bool {
+		client.Do("SET", moving, "v")
+		return heard(subs[0]) == 1 && fmt.Sprint(c.Node(joined).Do(t, "PUBSUB", "NUMPAT")) == "2"
+	})
+	for _, sub := range subs {
+		sub.Close()
+	}
+	for i := range c.Len() {
+		eventually(t, "no node to be subscribed to", func() bool {
+			return fmt.Sprint(c.Node(i).Do(t, "PUBSUB", "NUMPAT"), c.Node(i).Do(t, "PUBSUB", "CHANNELS")) == "0 []"
+		})
+	}
+}

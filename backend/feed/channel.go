@@ -49,12 +49,14 @@ type Channel struct {
 	kind ChannelKind
 	name string
 
-	heard   *heard          // the audience of the name
-	places  []*Subscription // one for each listener; their order means nothing
-	claims  int             // requests for it that are being prepared, or not answered yet
-	feed    *Feed           // where it is subscribed to, or about to be; nil: nowhere
-	live    bool            // the feed's node has confirmed it
-	pending int             // how many places, the first ones, have not got the message being delivered
+	heard      *heard          // the audience of the name
+	places     []*Subscription // one for each listener; their order means nothing
+	claims     int             // requests for it that are being prepared, or not answered yet
+	feed       *Feed           // where it is subscribed to, or about to be; nil: nowhere
+	live       bool            // the feed's node has confirmed it
+	also       []also          // feeds that have the channel besides, for key events
+	everywhere bool            // key events may come on it
+	pending    int             // how many places, the first ones, have not got the message being delivered
 }
 
 // Name is the name of the channel, or the pattern.
@@ -73,6 +75,9 @@ func (ch *Channel) Join(to Listener) *Subscription {
 	ch.places = append(ch.places, sub)
 	ch.heard.listeners.Add(1)
 	to.Moves(nil, ch.feed)
+	for _, a := range ch.also {
+		to.Moves(nil, a.feed)
+	}
 	return sub
 }
 
@@ -92,6 +97,9 @@ func (sub *Subscription) Leave() {
 	ch.places = ch.places[:last]
 	ch.heard.listeners.Add(-1)
 	sub.to.Moves(ch.feed, nil)
+	for _, a := range ch.also {
+		sub.to.Moves(a.feed, nil)
+	}
 	ch.release()
 }
 
@@ -117,17 +125,25 @@ func (ch *Channel) release() {
 	}
 	delete(ch.set.channels[ch.kind], ch.name)
 	ch.moveTo(nil)
+	for len(ch.also) > 0 {
+		ch.giveUpAlso(ch.also[0].feed)
+	}
 	ch.set.feeds.audience.leave(ch.kind, ch.name, ch.heard)
 }
 
 // moveTo makes f, which may be nil, the channel's feed, and tells the node of the feed before.
 func (ch *Channel) moveTo(f *Feed) {
-	old := ch.feed
+	old, live := ch.feed, ch.live
 	if old == f {
 		return
 	}
 	ch.enter(f)
-	if old != nil {
+	switch {
+	case old == nil:
+	case ch.everywhere && live && ch.wanted() && old.Up() && ch.set.feeds.nodes.Topology().Serves(old.Addr()):
+		ch.enterAlso(old, true)
+		old.unseat(ch)
+	default:
 		old.unsubscribe(ch)
 	}
 }
@@ -147,6 +163,9 @@ func (f *Feed) unseat(ch *Channel) { f.set.feeds.audience.seat(ch, f.Addr(), -1)
 // enter makes f, which may be nil, the channel's feed. It is the only write of feed and live, but
 // for the confirmation.
 func (ch *Channel) enter(f *Feed) {
+	if f != nil && ch.leaveAlso(f) {
+		f.unseat(ch)
+	}
 	old := ch.feed
 	if old != nil {
 		old.channels--

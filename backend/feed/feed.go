@@ -56,6 +56,7 @@ type orderVerb uint8
 
 const (
 	orderOn   orderVerb = iota // SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE
+	orderAlso                  // the same at another node than the channels' own
 	orderOff                   // UNSUBSCRIBE, …
 	orderPing                  // PING
 )
@@ -68,7 +69,7 @@ type order struct {
 	request   []byte     // the listener's own command; nil: it is made of the channels
 	confirmed int        // how many channels the node has confirmed
 	to        Subscriber // hears the confirmations; nil: the order brings back channels that were lost
-	done      func()     // called at the reply to a PING; or nil
+	done      func()     // called at the reply to a PING, and at the end of an orderAlso; or nil
 	tries     uint8      // connections lost and redirects followed
 	askedAt   int64      // unix nanoseconds
 }
@@ -109,6 +110,11 @@ func (f *Feed) ask(o *order) {
 		}
 		for _, ch := range o.channels {
 			ch.moveTo(f)
+		}
+	case orderAlso:
+		f.write(subscribeWords[o.kind], o.channels)
+		for _, ch := range o.channels {
+			ch.enterAlso(f, false)
 		}
 	case orderOff:
 		f.write(unsubscribeWords[o.kind], o.channels)
@@ -253,7 +259,7 @@ func (f *Feed) handle(reply []byte) bool {
 		f.set.feeds.stats.Messages++
 		ch := f.set.channels[r.channel][string(r.name)]
 		switch {
-		case ch == nil, ch.feed != f && ch.kind != ShardChannel: // moved to a feed that gets the message as well
+		case ch == nil, ch.feed != f && !ch.takesFrom(f, reply, &r):
 		case ch.pending > 0:
 			f.set.feeds.stats.Messages--
 			return false
@@ -285,7 +291,7 @@ func (f *Feed) first(verb orderVerb) *order {
 	return *f.owed.At(0)
 }
 
-// synced is for a PING whose place in the stream of messages has been reached.
+// synced is for an order whose place in the stream of messages has been reached.
 func (o *order) synced() {
 	if o.done != nil {
 		o.done()
@@ -311,11 +317,13 @@ func errorText(reply []byte) string { return string(reply[1 : len(reply)-2]) }
 
 // confirmed handles a confirmation: a subscription begins here, or has ended.
 func (f *Feed) confirmed(r *nodeReply) {
-	verb := orderOn
-	if r.kind == replyOff {
-		verb = orderOff
+	o := f.first(orderOn)
+	switch {
+	case r.kind == replyOff:
+		o = f.first(orderOff)
+	case o == nil:
+		o = f.first(orderAlso)
 	}
-	o := f.first(verb)
 	if o == nil || o.kind != r.channel || o.channels[o.confirmed].name != string(r.name) {
 		if r.kind == replyOff && r.channel == ShardChannel { // the node has lost the slot
 			f.dropped(r.name)
@@ -330,9 +338,12 @@ func (f *Feed) confirmed(r *nodeReply) {
 // answered records that the oldest order is confirmed for its next channel.
 func (f *Feed) answered(o *order) {
 	ch := o.channels[o.confirmed]
-	if o.verb == orderOn {
+	switch o.verb {
+	case orderOn:
 		f.confirm(ch)
-	} else {
+	case orderAlso:
+		f.alsoAnswered(ch)
+	default:
 		f.unseat(ch)
 	}
 	o.confirmed++
@@ -343,6 +354,9 @@ func (f *Feed) answered(o *order) {
 	if o.to != nil {
 		o.to.Subscribed(ch, last)
 		ch.disclaim()
+	}
+	if last {
+		o.synced()
 	}
 }
 
@@ -389,6 +403,9 @@ func (f *Feed) refused(reply []byte) {
 		return
 	case orderOff:
 		f.unseat(o.channels[0])
+		return
+	case orderAlso:
+		o.alsoRefused(f)
 		return
 	}
 	for _, ch := range o.channels { // a channel that was live before stays, and so does one that has moved on
@@ -496,7 +513,7 @@ func (f *Feed) lost(err error) {
 	f.set.lostFeed(f, refused, again && !given)
 	for queue.Len() > 0 {
 		switch o := queue.Pop(); {
-		case o.verb == orderPing:
+		case o.verb == orderPing, o.verb == orderAlso:
 			o.synced() // nothing comes before it any more
 		case o.verb == orderOff:
 			f.unseat(o.channels[0])

@@ -525,3 +525,39 @@ func TestPlainChannelsGoToTheirHomeWhenItAnswers(t *testing.T) {
 	c.Expect(t, subscribeRequest("SUBSCRIBE", "a"))
 	at.Expect(t, subscribeRequest("UNSUBSCRIBE", "a"))
 }
+
+func TestPrimaryThatRefusesKeyEventsIsAskedAgain(t *testing.T) {
+	home, other := looptest.StartNode(t), looptest.StartNode(t)
+	places := &fakePlaces{}
+	places.moved(t, 0, home, other)
+	l := startFeeds(t, places)
+	x := newFeedListener()
+	l.subscribe(t, backend.Identity{}, PatternChannel, x, "*")
+	request := subscribeRequest("PSUBSCRIBE", "*")
+	d := looptest.Accept(t, other)
+	d.Expect(t, request)
+	d.Say(t, "-LOADING not yet\r\n")
+	c := looptest.Accept(t, home)
+	c.Expect(t, request)
+	c.Say(t, confirmation("psubscribe", "*", 1))
+	x.Wait(t, 1)
+	l.Do(func() { l.Ahead += feedIdle / 2; l.feeds.Tick() })
+	d.Expect(t, request)
+	const event, news = "*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$18\r\n__keyevent@0__:set\r\n$1\r\nk\r\n", "*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$4\r\nnews\r\n$1\r\nk\r\n"
+	d.Say(t, confirmation("psubscribe", "*", 1)+news+event)
+	looptest.WantLines(t, x.Wait(t, 2)[1:], "*4 $8 pmessage $1 * $18 __keyevent@0__:set $1 k")
+	if n, feeds := l.feeds.audience.Of(PatternChannel, []byte("*")); n != 1 || feeds != 2 {
+		t.Errorf("%d listeners and %d feeds, want 1 and 2", n, feeds)
+	}
+
+	// The other becomes the home, and the home a primary like any other; then it is none any more.
+	places.moved(t, 0, other, home)
+	l.Do(func() { l.feeds.TopologyChanged(); l.feeds.Tick() })
+	d.Expect(t, request)
+	c.Say(t, news+event)
+	looptest.WantLines(t, x.Wait(t, 3)[2:], "*4 $8 pmessage $1 * $18 __keyevent@0__:set $1 k")
+	places.moved(t, 0, other, other)
+	l.Do(l.feeds.TopologyChanged)
+	c.Expect(t, subscribeRequest("PUNSUBSCRIBE", "*"))
+	x.checkFeeds(t, l)
+}

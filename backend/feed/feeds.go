@@ -96,6 +96,9 @@ func (fs *Feeds) Tick() {
 			}
 		}
 		s.goHome(fs.nodes.Topology())
+		if s.uneven && s.unevenBackOff.Over(now) {
+			s.spread(fs.nodes.Topology())
+		}
 		if len(s.held) > 0 {
 			s.releaseHeld()
 		}
@@ -177,6 +180,9 @@ type Set struct {
 	held    []held          // orders that were redirected to a node that is not known yet
 	lost    []*Channel      // channels with listeners and without a feed; some may have a feed again
 	backOff backend.BackOff // before lost is asked for again
+
+	uneven        bool            // key events of some primary do not come on all channels that want them
+	unevenBackOff backend.BackOff // before that primary is asked again
 }
 
 // channelCount returns how many channels there are, of all kinds.
@@ -201,7 +207,8 @@ func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 
 // add makes the channel of a name.
 func (s *Set) add(kind ChannelKind, name string) *Channel {
-	ch := &Channel{set: s, kind: kind, name: name, heard: s.feeds.audience.enter(kind, name)}
+	ch := &Channel{set: s, kind: kind, name: name, heard: s.feeds.audience.enter(kind, name),
+		everywhere: hearsKeyEvents(kind, name)}
 	s.channels[kind][name] = ch
 	return ch
 }
@@ -225,6 +232,14 @@ const disclaimSlice = 1 << 10
 // asked and neither will be called. The set owns channels and request from now on.
 func (s *Set) Subscribe(channels []*Channel, request []byte, to Subscriber) *backend.LostError {
 	o := &order{verb: orderOn, kind: channels[0].kind, channels: channels, request: request, to: to}
+	placeLate := func() {
+		if err := s.place(o); err != nil {
+			o.refuse(err)
+		}
+	}
+	if s.askOthers(channels, placeLate) {
+		return nil
+	}
 	err := s.place(o)
 	if err != nil {
 		s.Disclaim(channels)
@@ -422,6 +437,7 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	}
 	for _, channels := range s.channels {
 		for _, ch := range channels {
+			ch.lostAlso(f)
 			if ch.feed != f {
 				continue
 			}
@@ -466,4 +482,5 @@ func (s *Set) follow(t *router.Topology) {
 			}
 		}
 	}
+	s.spread(t)
 }

@@ -69,6 +69,20 @@ func parseReply(reply []byte) nodeReply {
 	return nodeReply{}
 }
 
+// published returns the channel of a message, which for a pattern is not the name.
+func (r *nodeReply) published(message []byte) []byte {
+	if r.channel != PatternChannel {
+		return r.name
+	}
+	rest := message[len("*4\r\n$8\r\npmessage\r\n$"):]
+	rest = rest[bytes.IndexByte(rest, '\n')+1+len(r.name):]
+	if len(rest) < len("\r\n$") {
+		return nil
+	}
+	channel, _ := bulkBody(rest[len("\r\n$"):])
+	return channel
+}
+
 // bulkBody returns the body of a bulk string from what follows its '$': "3\r\nabc\r\n".
 func bulkBody(b []byte) ([]byte, bool) {
 	end := bytes.IndexByte(b, '\r')
