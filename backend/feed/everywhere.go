@@ -177,10 +177,11 @@ func (ch *Channel) lostAlso(f *Feed) {
 }
 
 // takesFrom reports whether a message is to be delivered that has come on a feed which is not the
-// channel's own.
+// channel's own. A shard channel has moved to its own feed: what comes on the old one counts until
+// the new node has confirmed the channel. A primary that has become a replica goes on delivering.
 func (ch *Channel) takesFrom(f *Feed, reply []byte, r *nodeReply) bool {
 	if ch.kind == ShardChannel {
-		return true
+		return !ch.live
 	}
 	return ch.alsoAt(f) >= 0 && isKeyEvent(string(r.published(reply))) && ch.set.feeds.nodes.Topology().Serves(f.Addr())
 }

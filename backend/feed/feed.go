@@ -46,6 +46,7 @@ type Feed struct {
 	ended      error    // why the socket is gone, while what has arrived is still being delivered; else nil
 	losses     int      // connections that this feed has lost
 	proven     bool     // this connection has confirmed a subscription
+	stuck      bool     // the node keeps a subscription that berth has wanted to end
 
 	lastRead int64 // when the node sent bytes last, unix nanoseconds
 	lastUse  int64 // when the node was asked last, unix nanoseconds
@@ -403,6 +404,7 @@ func (f *Feed) refused(reply []byte) {
 		return
 	case orderOff:
 		f.unseat(o.channels[0])
+		f.stuck = f.stuck || moved // a replica serves the channel, but does not let it go
 		return
 	case orderAlso:
 		o.alsoRefused(f)
@@ -497,7 +499,7 @@ func (f *Feed) lost(err error) {
 		f.delivering.pending = 0
 	}
 	f.conn, f.out, f.in, f.inPos, f.delivering, f.ended = nil, nil, nil, 0, nil, nil
-	f.scanner, f.proven = codec.ReplyScanner{}, false
+	f.scanner, f.proven, f.stuck = codec.ReplyScanner{}, false, false
 	f.losses++
 	switch {
 	case given:
@@ -531,7 +533,7 @@ func (f *Feed) lost(err error) {
 // dead node would look like a quiet channel.
 const feedSilence = 10 * time.Second
 
-// feedIdle is how long a feed outlives its last channel.
+// feedIdle is how long a feed outlives its last channel, unless it is stuck.
 const feedIdle = 5 * time.Second
 
 // tick ends a feed whose node does not answer, or that has no channel. It returns true if the feed is
@@ -543,7 +545,7 @@ func (f *Feed) tick(now int64, timeout time.Duration) bool {
 	case timeout > 0 && f.owed.Len() > 0 && !f.queued && now-max((*f.owed.At(0)).askedAt, f.lastRead) > int64(timeout):
 		fs.stats.Timeouts++
 		f.end(backend.ErrTimeout)
-	case f.channels == 0 && f.owed.Len() == 0 && now-f.lastUse > int64(feedIdle):
+	case f.channels == 0 && f.owed.Len() == 0 && (f.stuck || now-f.lastUse > int64(feedIdle)):
 		if f.link.State() != backend.Down {
 			f.end(backend.ErrRetired)
 		}

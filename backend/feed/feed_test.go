@@ -561,3 +561,36 @@ func TestPrimaryThatRefusesKeyEventsIsAskedAgain(t *testing.T) {
 	c.Expect(t, subscribeRequest("PUNSUBSCRIBE", "*"))
 	x.checkFeeds(t, l)
 }
+
+func TestShardMessagesOfADemotedPrimaryAreDropped(t *testing.T) {
+	old, next := looptest.StartNode(t), looptest.StartNode(t)
+	places := &fakePlaces{}
+	places.moved(t, 0, old, old)
+	l := startFeeds(t, places)
+	x := newFeedListener()
+	l.subscribe(t, backend.Identity{}, ShardChannel, x, "a")
+	c := looptest.Accept(t, old)
+	c.Expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	c.Say(t, confirmation("ssubscribe", "a", 1))
+	x.Wait(t, 1)
+
+	places.moved(t, 0, next, next)
+	l.Do(l.feeds.TopologyChanged)
+	c.Expect(t, subscribeRequest("SUNSUBSCRIBE", "a"))
+	d := looptest.Accept(t, next)
+	d.Expect(t, subscribeRequest("SSUBSCRIBE", "a"))
+	message := func(text string) string { return "*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$1\r\n" + text + "\r\n" }
+	c.Say(t, message("1"))
+	x.Wait(t, 2)
+	d.Say(t, confirmation("ssubscribe", "a", 1)+message("2"))
+	x.Wait(t, 3)
+	c.Say(t, message("2")+fmt.Sprintf("-MOVED %d %s\r\n", router.Slot([]byte("a")), next.Addr()))
+	l.Do(func() { l.Ahead -= time.Hour }) // it does not end because it is idle
+	redistest.Eventually(t, 10*time.Second, "the feed to the old primary to end", func() bool {
+		feeds := 0
+		l.Do(func() { l.feeds.Tick(); feeds = len(l.feeds.Of(backend.Identity{}).byAddr) })
+		return feeds == 1
+	})
+	d.Say(t, message("3"))
+	looptest.WantLines(t, x.Wait(t, 4)[1:], "*3 $8 smessage $1 a $1 1", "*3 $8 smessage $1 a $1 2", "*3 $8 smessage $1 a $1 3")
+}
