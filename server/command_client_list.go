@@ -147,7 +147,7 @@ func (s *session) appendLine(dst []byte, fields lineFields, asks sizes) []byte {
 	id := s.pipes.Identity()
 	redirect := -1
 	if s.tracking != nil {
-		redirect = 0
+		redirect = int(s.tracking.redirect)
 	}
 	remote, local := s.addresses()
 	memory := int(unsafe.Sizeof(*s)) + cap(s.in) + cap(s.out) + unread + queuedBytes
@@ -206,6 +206,7 @@ func (s *session) flags() string {
 		{'x', s.txn != nil || s.execReply != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseGated},
 		{'t', s.tracking != nil},
+		{'R', s.tracking != nil && s.tracking.broken},
 		{'B', s.tracking != nil && s.tracking.bcast},
 		{'d', s.stay != nil && s.stay.broken},
 		{'c', s.closing},

@@ -143,7 +143,7 @@ func TestClientTellsItsLibrary(t *testing.T) {
 		{[]any{"CLIENT", "CAPA", "x", "REDIRECT"}, "OK"},
 		{[]any{"READONLY"}, "OK"},
 		{[]any{"ASKING"}, redistest.Error(errNoCluster)},
-		{[]any{"CLIENT", "TRACKING", "ON", "REDIRECT", "1"}, redistest.Error("ERR berth: CLIENT TRACKING with REDIRECT is not available")},
+		{[]any{"CLIENT", "TRACKING", "ON", "REDIRECT", "999"}, redistest.Error(errNoTarget)},
 	} {
 		if got := c.Do(v.words...); got != v.want {
 			t.Errorf("%v: got %v, want %v", v.words, got, v.want)

@@ -79,10 +79,10 @@ func ownCommands() []ownCommand {
 		{name: "client|pause", run: pauseCommand, mayAsk: "CLIENT PAUSE never"},
 		{name: "client|unpause", run: unpauseCommand, mayAskOld: "CLIENT UNPAUSE berth"},
 		{name: "client|unblock", run: clientUnblock, mayAsk: "CLIENT UNBLOCK berth"},
-		{name: "client|tracking", run: clientTracking, refusal: (*session).trackingRefusal, inExec: turnedTracking, mayAsk: "CLIENT TRACKING berth"},
+		{name: "client|tracking", run: clientTracking, refusal: (*session).trackingRefusalInExec, inExec: turnedTracking, mayAsk: "CLIENT TRACKING berth"},
 		{name: "client|caching", answer: clientCaching, inExec: passOn, mayAsk: "CLIENT CACHING berth"},
-		{name: "client|trackinginfo", run: askTracking, nodeInExec: true, mayAsk: "CLIENT TRACKINGINFO"},
-		{name: "client|getredir", run: askTracking, nodeInExec: true, mayAsk: "CLIENT GETREDIR"},
+		{name: "client|trackinginfo", run: askTracking, refusal: (*session).askTrackingRefusal, nodeInExec: true, mayAsk: "CLIENT TRACKINGINFO"},
+		{name: "client|getredir", run: askTracking, refusal: (*session).askTrackingRefusal, nodeInExec: true, mayAsk: "CLIENT GETREDIR"},
 		{name: "acl|whoami", answer: aclWhoAmI, mayAsk: "ACL WHOAMI"},
 
 		{name: "cluster|slots", answer: clusterOnly(clusterSlots), mayAsk: "CLUSTER SLOTS"},

@@ -97,7 +97,13 @@ func (s *session) eachHolding(visit func(h holding)) {
 	if st := s.stay; st != nil && st.lease != nil {
 		visit(holding{s: s, lease: st.lease, reason: st.holdReason(), held: st.lease.Held()})
 	}
+	if st := s.stay; st != nil && st.ear != nil && st.ear.lease != nil {
+		visit(holding{s: s, lease: st.ear.lease, reason: "tracking", held: st.ear.lease.Held()})
+	}
 	for _, st := range s.kept {
+		if e := st.ear; e != nil && e.lease != nil {
+			visit(holding{s: s, lease: e.lease, reason: "tracking", held: e.lease.Held()})
+		}
 		if st.lease != nil {
 			visit(holding{s: s, lease: st.lease, reason: "kept", held: st.lease.Held()})
 		}

@@ -519,7 +519,7 @@ func TestRepeatedTrackingIsKeptOnce(t *testing.T) {
 		c.Do("CLIENT", "TRACKING", "ON", "NOLOOP", "NOLOOP")
 	}
 	if n := b.count(func(s *session) bool {
-		return s.tracking != nil && s.tracking.told == 1 && len(s.tracking.commands) < 100
+		return s.tracking != nil && len(s.tracking.commands) == 1 && s.tracking.kept < 100
 	}); n != 1 {
 		t.Error("the words of before are kept")
 	}

@@ -60,6 +60,8 @@ type session struct {
 	sub  *subscriber
 
 	tracking *tracking
+	mailbox  *mailbox        // of one that others redirect their invalidations to
+	wanted   *redirectTarget // of the current CLIENT TRACKING, once the loops have been asked
 
 	replicaCount *replicaCount // WAIT, while it waits
 	execReply    *execReply    // EXEC's reply, while it is put together
@@ -167,8 +169,10 @@ func (s *session) close() {
 	_ = s.loop.el.Close(s.conn)
 }
 
-// giveBack ends the session's subscriptions, and gives back its leases.
+// giveBack ends the session's subscriptions, gives back its leases, and hears no invalidations for
+// others any more.
 func (s *session) giveBack() {
+	s.mailbox.close()
 	s.unlisten("client left")
 	s.leaveStay("client left")
 }

@@ -118,7 +118,7 @@ func (s *session) trackingKept() int {
 	if s.tracking == nil {
 		return 0
 	}
-	return len(s.tracking.commands)
+	return s.tracking.kept
 }
 
 // reading is what gnet is told to do with the client's socket.

@@ -123,6 +123,9 @@ func (r *request) done(reply []byte) {
 			e.accepted(r)
 		}
 		s.learn(clientWindow)
+		if s.mailbox != nil {
+			l.Post(s.mailbox.deliver)
+		}
 		l.stats.Answered(r.cmd, l.clock-r.start, nil) // what begins the last part says nothing
 	} else {
 		s.learn(len(reply))
@@ -161,7 +164,7 @@ func (r *request) Part(part, sent []byte, left int) bool {
 	case r.mute:
 		r.streams = true
 		return true
-	case s.head != r || s.sub != nil || s.tracking != nil: // a push would come in the midst of it
+	case s.head != r || s.sub != nil || s.tracking != nil || s.mailbox != nil: // a push would come in the midst of it
 		return false
 	}
 	if !r.streams && len(part)+left > maxOnPipe && r.parts == nil && r.cmd.Flags.Has(router.Readonly) {

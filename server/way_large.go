@@ -33,7 +33,9 @@ func (s *session) shareLarge(cmd *router.Command, t *router.Topology, shard int,
 	case leaseBusy:
 		return s.hold(pauseDraining)
 	}
-	s.stay.track()
+	if ready, taken := s.track(cmd); !ready {
+		return taken
+	}
 	r := s.newRequest(cmd)
 	s.countClients(r, args, addr)
 	r.parts = s.partsOf(raw)

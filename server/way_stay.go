@@ -39,6 +39,8 @@ type stay struct {
 	dirty      bool       // in loop.staying
 	leaseWait  *leaseWait // the blocking command that waits for the lease
 	told       int        // commands of the client's CLIENT TRACKING that the node was told
+	ear        *ear       // of a client that redirects its invalidations; else nil
+	late       int        // bytes of invalidations in owed
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows
@@ -47,6 +49,7 @@ type stayOwed struct {
 	r    *request
 	left int
 	must telemetry.Reason // why the session ends if one of them is an error; NotClosed: it goes on
+	late [][]byte         // invalidations that the ear has heard meanwhile: they follow the last reply
 }
 
 // stayState is where a stay is.
@@ -85,6 +88,9 @@ func (st *stay) move(to stayState) {
 		panic(fmt.Sprintf("a stay went from state %d to %d", st.state, to))
 	}
 	st.state = to
+	if to == stayLost || to == stayEnded {
+		st.dropEar()
+	}
 }
 
 // owes reports whether replies are to come of the lease, or of the one that a redirected request
@@ -305,6 +311,7 @@ func (s *session) leaveStay(why string) {
 		return
 	}
 	s.stay = nil
+	st.dropEar()
 	switch {
 	case st.waiter != nil:
 		st.waiter.Cancel()
@@ -361,8 +368,7 @@ func (s *session) attachTo(cmd *router.Command, addr string, reason pool.Reason)
 		why := st.giveUpAsking()
 		return false, s.refuse(cmd, st.failure(why))
 	}
-	s.stay.track()
-	return true, true
+	return s.track(cmd)
 }
 
 // giveUpAsking ends a stay for which the pool had no lease, and returns why. A WATCH is remembered:

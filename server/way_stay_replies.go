@@ -95,7 +95,7 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	if first.must != telemetry.NotClosed && reply[0] == '-' {
 		st.s.end(first.must)
 	}
-	r, left := first.r, first.left
+	r, left, late := first.r, first.left, first.late
 	if left > 0 {
 		if r != nil {
 			r.ends.queued(reply)
@@ -106,6 +106,9 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	st.owed = st.owed[1:] // append moves what is left when it needs the room
 	if r != nil {
 		st.answer(r, reply)
+	}
+	if late != nil {
+		st.release(late)
 	}
 	if len(st.owed) > 0 {
 		return
@@ -223,7 +226,7 @@ func (st *stay) follow(r *request, to router.Redirect) {
 
 // resend sends a redirected request on the lease at its new node.
 func (st *stay) resend(r *request) {
-	st.track()
+	st.tell() // without an ear there the client's next command does it
 	if st.asking {
 		st.lease.Send(backend.AskingCommand, 1)
 		st.owed = append(st.owed, stayOwed{left: 1})
