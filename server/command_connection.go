@@ -96,7 +96,16 @@ func (s *session) become(id backend.Identity) {
 	s.pipes.Detach()
 	s.pipes = s.loop.pipes.Attach(id)
 	if old.User != id.User {
+		if s.tracking != nil && len(s.kept) > 0 { // those nodes tell nothing more
+			defer s.forgetAll()
+		}
 		s.dropKept("another user")
+	} else if s.tracking != nil {
+		for _, st := range s.kept {
+			if st.lease != nil {
+				st.rebind(id)
+			}
+		}
 	}
 	if st := s.stay; st != nil { // also one that is only waiting for what it is owed before it goes: it may be used again
 		st.rebind(id)

@@ -43,6 +43,7 @@ type loop struct {
 	weights     weights          // of the sessions that hold much
 	cron        *session         // the next to be looked after, nil: the first
 	held        []*session       // hold output back until the next tick
+	flushed     []*session       // wait until all their nodes have said that all keys are gone
 	ready       []*session       // were paused and may go on
 	slicing     slicing          // what is too much for one turn
 	walks       []*walk          // that visit all sessions now

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/router"
@@ -28,6 +29,7 @@ func (l *loop) tickSessions() {
 		s = l.cron
 	}
 	l.cron = s
+	l.flushed = slices.DeleteFunc(l.flushed, func(s *session) bool { return !s.waitsForFlush(l.clock) })
 	for _, s := range l.held {
 		s.isHeld = false
 		s.touch()
@@ -52,7 +54,7 @@ func (s *session) check(topology *router.Topology) {
 		s.checkOutput()
 	}
 	s.readOnce()
-	if s.tracking != nil && s.tracksElsewhere(topology) {
+	if s.checkTracking(topology) {
 		s.kill(telemetry.TrackingMoved)
 	}
 	if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, cfg.BackendTimeout, topology) {

@@ -24,6 +24,9 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if len(t.Shards()) == 0 {
 		return s.refuse(cmd, errNotServed)
 	}
+	if !s.beginFlush(cmd) {
+		return false
+	}
 	r := s.newRequest(cmd)
 	s.countClients(r, args, "")
 	j := s.loop.splitter.join(r, len(t.Shards()))

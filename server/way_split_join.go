@@ -148,6 +148,10 @@ func (j *join) answer() {
 func (j *join) end(reply []byte) {
 	r := j.r
 	sp := &r.s.loop.splitter
-	r.done(r.s.withForgetAll(r, reply))
+	if s := r.s; !s.closed && s.tracking != nil && s.tracking.flushing {
+		s.endOwnFlush(r, reply)
+	} else {
+		r.done(s.withForgetAll(r, reply))
+	}
 	sp.dropJoin(j)
 }

@@ -41,6 +41,7 @@ type stay struct {
 	told       int        // commands of the client's CLIENT TRACKING that the node was told
 	ear        *ear       // of a client that redirects its invalidations; else nil
 	late       int        // bytes of invalidations in owed
+	flushed    bool       // the node has said that all keys are gone, which the client is not told yet
 }
 
 // stayOwed is a request on a lease and how many replies it is still owed; a nil request swallows
@@ -49,6 +50,7 @@ type stayOwed struct {
 	r    *request
 	left int
 	must telemetry.Reason // why the session ends if one of them is an error; NotClosed: it goes on
+	then func()           // called after the last reply
 	late [][]byte         // invalidations that the ear has heard meanwhile: they follow the last reply
 }
 
@@ -137,9 +139,13 @@ func (s *session) stayAt(addr string, reason pool.Reason) leaseAnswer {
 	case s.kept[addr] != nil:
 		st = s.kept[addr]
 		delete(s.kept, addr)
-		st.move(stayAttached)
 		s.stay = st
-		st.rebind(s.pipes.Identity())
+		if st.state == stayKept {
+			st.move(stayAttached)
+		}
+		if st.lease != nil {
+			st.rebind(s.pipes.Identity())
+		}
 	default:
 		st = &stay{s: s, addr: addr, reason: reason, slot: noSlot}
 		s.stay = st
@@ -177,8 +183,7 @@ func (st *stay) goTo(addr string) {
 		st.forget()
 	}
 	if other := st.s.kept[addr]; other != nil { // the client needs one lease to a node, no more
-		other.lease.Close("attached again")
-		other.move(stayEnded)
+		other.closeKept("attached again")
 		delete(st.s.kept, addr)
 	}
 	st.addr, st.lease, st.waiter, st.err = addr, nil, nil, nil
@@ -204,6 +209,10 @@ func (st *stay) Owner() netip.Addr { return backend.HostOf(st.s.conn.RemoteAddr(
 // Attached is the pool's late answer.
 func (st *stay) Attached(l *pool.Lease, err error) {
 	st.lease, st.waiter = l, nil
+	if st.s.kept[st.addr] == st {
+		st.attachedAside(err)
+		return
+	}
 	r := st.redirected
 	st.redirected = nil
 	switch {
@@ -214,6 +223,9 @@ func (st *stay) Attached(l *pool.Lease, err error) {
 		st.move(stayFailed)
 	default:
 		st.move(stayAttached)
+		if id := st.s.pipes.Identity(); st.identity != id { // it was asked for aside, before the client changed
+			st.rebind(id)
+		}
 		if r != nil {
 			st.resend(r)
 		}
@@ -306,6 +318,10 @@ var unwatchCommand = codec.AppendCommandString(nil, "UNWATCH")
 // element arrives.
 func (s *session) leaveStay(why string) {
 	s.dropKept(why)
+	if t := s.tracking; t != nil && t.asks != nil {
+		s.loop.dropRequest(t.asks)
+		t.asks, t.opens = nil, nil
+	}
 	st := s.stay
 	if st == nil {
 		return
@@ -387,10 +403,20 @@ func (st *stay) giveUpAsking() (why error) {
 // dropKept closes the connections that the client kept because the pool was off.
 func (s *session) dropKept(why string) {
 	for _, st := range s.kept {
-		st.lease.Close(why)
-		st.move(stayEnded)
+		st.closeKept(why)
 	}
 	s.kept = nil
+}
+
+// closeKept ends a stay that the session does not use now.
+func (st *stay) closeKept(why string) {
+	if st.waiter != nil {
+		st.waiter.Cancel()
+		st.waiter = nil
+	} else if st.lease != nil {
+		st.lease.Close(why)
+	}
+	st.move(stayEnded)
 }
 
 // rebind takes a lease along when its client changes protocol, database or user, for what it

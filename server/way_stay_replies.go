@@ -92,10 +92,10 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	}
 	first := &st.owed[0]
 	first.left--
-	if first.must != telemetry.NotClosed && reply[0] == '-' {
+	if first.must != telemetry.NotClosed && reply[0] == '-' && !st.s.failTracking(slices.Clone(reply)) {
 		st.s.end(first.must)
 	}
-	r, left, late := first.r, first.left, first.late
+	r, left, late, then := first.r, first.left, first.late, first.then
 	if left > 0 {
 		if r != nil {
 			r.ends.queued(reply)
@@ -110,6 +110,9 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 	if late != nil {
 		st.release(late)
 	}
+	if then != nil {
+		then()
+	}
 	if len(st.owed) > 0 {
 		return
 	}
@@ -122,6 +125,7 @@ func (st *stay) LeaseReply(l *pool.Lease, reply []byte) {
 // leaseIsQuiet has a session go on that waited for a lease to owe nothing. The last reply may have
 // been to berth's own words (UNWATCH, SELECT, CLIENT TRACKING): no request ends with it.
 func (s *session) leaseIsQuiet() {
+	s.openedTracking()
 	if s.waiting == 0 && !s.closed {
 		s.resumeFrom(pauseDraining)
 	}

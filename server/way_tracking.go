@@ -29,6 +29,14 @@ type tracking struct {
 	redirect             int64    // the client that hears instead of this one; 0: none
 	target               *mailbox // of that client
 	broken               bool     // that client was gone when it was to be told something
+
+	// over a Cluster
+	asks      *request // waits for words of several nodes: CLIENT TRACKING with BCAST, FLUSHALL
+	opens     []byte   // the reply of that CLIENT TRACKING
+	failed    bool     // a node does not agree to it
+	flushing  bool     // the client has sent FLUSHALL
+	flushedAt int64    // when a node has said that all keys are gone, which the client is not told yet; else 0
+	listed    bool     // in loop.flushed
 }
 
 // forgetAll is the invalidation of all keys.
@@ -38,7 +46,7 @@ const forgetAll = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
 func (st *stay) tracks() bool { return st != nil && st.s.tracking != nil }
 
 const (
-	errTrackingShards   = "ERR berth: CLIENT TRACKING with BCAST is not available over a Cluster"
+	errTrackingShards   = "ERR berth: CLIENT TRACKING with BCAST is not available inside MULTI over a Cluster"
 	errTrackingRedirect = "ERR berth: CLIENT TRACKING with REDIRECT is not available inside MULTI"
 	errTrackingPrefixes = "ERR berth: CLIENT TRACKING with so many prefixes is not available"
 	errNoTarget         = "ERR The client ID you want redirect to does not exist"
@@ -118,16 +126,17 @@ func (s *session) trackingRefusal(args [][]byte) string {
 		return ""
 	case s.trackingKept()+sizeOf(args) > maxTracking:
 		return errTrackingPrefixes
-	case w.bcast && s.loop.srv.sharded():
-		return errTrackingShards
 	}
 	return ""
 }
 
 // trackingRefusalInExec is why a CLIENT TRACKING may not be queued; "" if it may.
 func (s *session) trackingRefusalInExec(args [][]byte) string {
-	if w := readTrackingWords(args); w.redirectAt > 0 {
+	switch w := readTrackingWords(args); {
+	case w.redirectAt > 0:
 		return errTrackingRedirect
+	case w.bcast && s.loop.srv.sharded():
+		return errTrackingShards
 	}
 	return s.trackingRefusal(args)
 }
@@ -180,7 +189,7 @@ func (s *session) turnTracking(cmd *router.Command, w *trackingWords, raw []byte
 	}
 	r := s.newRequest(cmd)
 	r.ends = settle(func(r *request, reply []byte) {
-		r.done(turnedTracking(s, &words, reply, nil))
+		s.openTracking(r, turnedTracking(s, &words, reply, nil))
 	})
 	s.pauseFor(pauseDraining)
 	st.unwatchNode()
@@ -197,9 +206,11 @@ func turnedTracking(s *session, c *ownInExec, reply, out []byte) []byte {
 	if reply[0] != '+' || st == nil || st.lease == nil {
 		return out
 	}
-	dropped := len(s.kept) > 0 // the other nodes have not been told
-	s.dropKept("tracking changed")
 	w := readTrackingWords(c.args)
+	dropped := len(s.kept) > 0 && !(w.on && s.spreads()) // the other nodes have not been told
+	if dropped {
+		s.dropKept("tracking changed")
+	}
 	if w.on {
 		s.enterTracking(&w, wanted, c.args)
 	} else {
@@ -273,7 +284,11 @@ func (st *stay) tell() {
 	st.told = len(t.commands)
 	st.lease.Mark(pool.DirtTracking)
 	st.lease.Send(raw, n)
-	st.owed = append(st.owed, stayOwed{left: n, must: telemetry.TrackingRefused})
+	owed := stayOwed{left: n, must: telemetry.TrackingRefused}
+	if t.bcast && t.opens == nil { // what was changed before it is not told
+		owed.late = [][]byte{codec.AppendNull(nil, st.s.resp())}
+	}
+	st.owed = append(st.owed, owed)
 	st.touch()
 }
 
@@ -372,7 +387,7 @@ func (s *session) forgetCaching(cmd *router.Command) {
 // pushed passes on what a node has pushed.
 func (st *stay) pushed(push []byte) {
 	if what := invalidated(push); st.tracks() && what != nil {
-		st.s.invalidate(what)
+		st.heard(what)
 	}
 }
 

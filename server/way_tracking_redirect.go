@@ -22,8 +22,9 @@ type ear struct {
 	st     *stay
 	lease  *pool.Lease
 	waiter *pool.Waiter
-	err    error // why there is none: for the request that asked
-	id     int64 // the node's number for it; 0: the node has not said it
+	err    error    // why there is none: for the request that asked
+	id     int64    // the node's number for it; 0: the node has not said it
+	synced []func() // called with the replies to its PINGs
 }
 
 // redirectTarget is the client to which CLIENT TRACKING is to redirect.
@@ -109,22 +110,34 @@ func (e *ear) Attached(l *pool.Lease, err error) {
 		e.begin()
 		return
 	}
-	e.st.s.resumeFrom(pauseLeasing)
+	e.known()
 }
 
 // LeaseReply takes the node's number, and then invalidations.
 func (e *ear) LeaseReply(_ *pool.Lease, reply []byte) {
-	s := e.st.s
 	switch {
 	case reply[0] == '>':
 		e.st.overheard(invalidated(reply))
+		return
+	case e.id != 0: // to a PING
+		if len(e.synced) > 0 {
+			then := e.synced[0]
+			e.synced = e.synced[1:]
+			then()
+		}
 		return
 	case reply[0] == '-':
 		e.err = &backend.LostError{Addr: e.st.addr, Refusal: string(bytes.TrimRight(reply[1:], "\r\n"))}
 	default:
 		e.id, _ = strconv.ParseInt(string(bytes.Trim(reply, ":\r\n")), 10, 64)
 	}
-	s.resumeFrom(pauseLeasing)
+	e.known()
+}
+
+// known has the stay go on that waited for its ear.
+func (e *ear) known() {
+	e.st.joinAside()
+	e.st.s.resumeFrom(pauseLeasing)
 }
 
 // overheard takes an invalidation from the ear. Whether it is older than the replies that the lease
@@ -135,7 +148,7 @@ func (st *stay) overheard(what []byte) {
 	switch {
 	case what == nil || !st.tracks() || s.closed:
 	case len(st.owed) == 0 || s.pause == pauseBlocked:
-		s.invalidate(what)
+		st.heard(what)
 	default:
 		last := &st.owed[len(st.owed)-1]
 		if st.late += len(what) + mailCost; st.late > maxMail {
@@ -151,7 +164,7 @@ func (st *stay) release(late [][]byte) {
 	for _, what := range late {
 		st.late -= len(what) + mailCost
 		if st.tracks() && !st.s.closed {
-			st.s.invalidate(what)
+			st.heard(what)
 		}
 	}
 	if len(st.owed) == 0 {
@@ -167,7 +180,7 @@ func (e *ear) LeaseLost(_ *pool.Lease, err error) {
 		s.kill(telemetry.TrackingLost)
 		return
 	}
-	s.resumeFrom(pauseLeasing)
+	e.known()
 }
 
 // dropEar gives the stay's ear up.

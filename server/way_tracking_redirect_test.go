@@ -57,8 +57,11 @@ func redirectTalk(t *testing.T, addr, talk string) string {
 			c.WriteString(strings.NewReplacer(numbers...).Replace(words) + "\r\n")
 			reply = c.RecvRaw()
 		}
-		if strings.HasPrefix(words, "HELLO") {
+		switch {
+		case strings.HasPrefix(words, "HELLO"):
 			reply = reply[:1]
+		case words == "CLIENT GETREDIR":
+			reply = "redir=" + reply[1:]
 		}
 		said = append(said, fmt.Sprintf("%s: %q", line, inBrief(reply, numbers)))
 	}
@@ -71,7 +74,7 @@ var infoInBrief = regexp.MustCompile(`(?s)^.*flags=(\S+) .* (redir=\S+).*$`)
 func inBrief(reply string, numbers []string) string {
 	reply = infoInBrief.ReplaceAllString(reply, "$1 $2")
 	for i := 0; i < len(numbers); i += 2 {
-		reply = regexp.MustCompile(`(redir\r\n:|redir=|redirect\r\n:|^:|broken\r\n:)`+numbers[i+1]+`\b`).ReplaceAllString(reply, "${1}"+numbers[i])
+		reply = regexp.MustCompile(`(redir=|redirect\r\n:|broken\r\n:)`+numbers[i+1]+`\b`).ReplaceAllString(reply, "${1}"+numbers[i])
 	}
 	return reply
 }

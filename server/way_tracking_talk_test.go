@@ -144,9 +144,6 @@ func TestTrackingOverAClusterFollowsTheKeysToTheirNodes(t *testing.T) {
 	if got := c.RecvRaw(); got != forgetAll {
 		t.Errorf("after a command that was joined in slices: %q", got)
 	}
-	if got := c.Do("CLIENT", "TRACKING", "ON", "BCAST"); !strings.Contains(fmt.Sprint(got), "not available over a Cluster") {
-		t.Error(got)
-	}
 }
 
 func TestTrackingConnectionIsNobodyElsesAfterwards(t *testing.T) {

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+)
+
+// CLIENT TRACKING over a Cluster. With BCAST every primary tracks, from the reply to CLIENT TRACKING
+// on; a primary that comes later is found by the check of each second, and the client forgets all
+// then. Otherwise nodes track as the client comes to read from them.
+//
+// Each node says by itself that all of its keys are gone. What FLUSHALL does at all nodes is one
+// invalidation for the client: the first waits until all nodes have said it, or for two ticks. For
+// the client that has called FLUSHALL it follows the reply.
+
+// eachStay calls visit for each node of which the client has a lease, or has asked for one.
+func (s *session) eachStay(visit func(st *stay)) {
+	if s.stay != nil {
+		visit(s.stay)
+	}
+	for _, st := range s.kept {
+		visit(st)
+	}
+}
+
+// spreads reports whether every primary is to track for the client.
+func (s *session) spreads() bool {
+	return s.tracking != nil && s.tracking.bcast && s.loop.srv.sharded()
+}
+
+// spread asks for a lease to every primary that does not track yet.
+func (s *session) spread(t *router.Topology) {
+	for _, shard := range t.Shards() {
+		addr := shard.Primary
+		if s.stay != nil && s.stay.addr == addr || s.kept[addr] != nil {
+			continue
+		}
+		st := &stay{s: s, addr: addr, reason: pool.ReasonPin, slot: noSlot}
+		if s.kept == nil {
+			s.kept = map[string]*stay{}
+		}
+		s.kept[addr] = st
+		st.ask()
+	}
+	for _, st := range s.kept {
+		st.joinAside()
+	}
+}
+
+// joinAside has the node of a stay that the session does not use now track, once there is all that it
+// takes.
+func (st *stay) joinAside() {
+	s := st.s
+	switch t := s.tracking; {
+	case s.kept[st.addr] != st || st.lease == nil || !s.spreads():
+		return
+	case t.target == nil:
+	case st.ear == nil:
+		st.askEar()
+		return
+	case st.ear.err != nil:
+		st.failAside(st.ear.err)
+		return
+	case st.ear.id == 0:
+		return
+	}
+	st.tell()
+	if st.state == stayAttached {
+		st.move(stayKept)
+	}
+}
+
+// attachedAside is the pool's late answer for such a stay.
+func (st *stay) attachedAside(err error) {
+	if err != nil {
+		st.failAside(err)
+		return
+	}
+	st.move(stayAttached)
+	st.rebind(st.s.pipes.Identity())
+	st.joinAside()
+}
+
+// failAside ends such a stay. CLIENT TRACKING is in vain then; later the next check tries again.
+func (st *stay) failAside(err error) {
+	s := st.s
+	delete(s.kept, st.addr)
+	st.closeKept("not to be tracked on")
+	s.failTracking(codec.AppendError(nil, st.failure(err)))
+}
+
+// failTracking ends a CLIENT TRACKING that not every node has agreed to, and reports whether there
+// is one.
+func (s *session) failTracking(reply []byte) bool {
+	t := s.tracking
+	if t == nil || t.opens == nil {
+		return false
+	}
+	if t.failed {
+		return true
+	}
+	t.failed = true
+	s.loop.Post(func() { // the leases that are closed may be at work
+		if !s.closed && s.tracking == t {
+			s.endTracking("not everywhere")
+			t.asks.done(reply)
+		}
+	})
+	return true
+}
+
+// openTracking ends a CLIENT TRACKING that a node has agreed to, when all others have.
+func (s *session) openTracking(r *request, reply []byte) {
+	if reply[0] != '+' || !s.spreads() {
+		r.done(reply)
+		return
+	}
+	s.tracking.asks, s.tracking.opens = r, bytes.Clone(reply)
+	s.spread(s.loop.srv.nodes.Topology())
+	s.openedTracking()
+}
+
+// openedTracking answers it if all have.
+func (s *session) openedTracking() {
+	t := s.tracking
+	if t == nil || t.opens == nil || t.failed {
+		return
+	}
+	for _, st := range s.kept {
+		if st.told < len(t.commands) || len(st.owed) > 0 {
+			return
+		}
+	}
+	r, reply := t.asks, t.opens
+	t.asks, t.opens = nil, nil
+	r.done(reply)
+}
+
+// checkTracking is about the primaries that there are now. A client of which one is no primary any
+// more is closed: its cache would be stale.
+func (s *session) checkTracking(t *router.Topology) (stale bool) {
+	if s.tracking == nil {
+		return false
+	}
+	if s.tracksElsewhere(t) {
+		return true
+	}
+	if s.spreads() && s.tracking.asks == nil {
+		s.spread(t)
+	}
+	return false
+}
+
+// heard tells an invalidation, unless it is one of several of the same.
+func (st *stay) heard(what []byte) {
+	s := st.s
+	t := s.tracking
+	switch {
+	case !isAllKeys(what) || len(s.kept) == 0:
+		s.invalidate(what)
+		return
+	case t.flushing: // it is told after the reply
+		return
+	case st.flushed: // of one before
+		s.endFlush()
+	}
+	st.flushed = true
+	all := true
+	s.eachStay(func(st *stay) { all = all && (st.flushed || st.told == 0) })
+	switch {
+	case all:
+		s.endFlush()
+	case t.flushedAt == 0:
+		t.flushedAt = s.loop.clock
+		if !t.listed {
+			t.listed = true
+			s.loop.flushed = append(s.loop.flushed, s)
+		}
+	}
+}
+
+// endFlush tells that all keys are gone.
+func (s *session) endFlush() {
+	s.forgetFlush()
+	s.forgetAll()
+}
+
+func (s *session) forgetFlush() {
+	s.tracking.flushedAt = 0
+	s.eachStay(func(st *stay) { st.flushed = false })
+}
+
+// waitsForFlush ends a wait for nodes that say nothing, and reports whether the wait goes on.
+func (s *session) waitsForFlush(now int64) bool {
+	t := s.tracking
+	switch {
+	case s.closed || t == nil:
+		return false
+	case t.flushedAt != 0 && now-t.flushedAt < int64(tickEvery):
+		return true
+	case t.flushedAt != 0:
+		s.endFlush()
+	}
+	t.listed = false
+	return false
+}
+
+// flushesKeys reports whether a command ends all keys.
+func flushesKeys(cmd *router.Command) bool { return cmd.Name == "flushall" || cmd.Name == "flushdb" }
+
+// beginFlush readies a client that tracks for its own FLUSHALL to all primaries. false: it has to
+// wait.
+func (s *session) beginFlush(cmd *router.Command) bool {
+	if s.tracking == nil || !flushesKeys(cmd) {
+		return true
+	}
+	if s.waiting > 0 {
+		return s.hold(pauseDraining)
+	}
+	s.tracking.flushing = true
+	s.pauseFor(pauseDraining)
+	return true
+}
+
+// endOwnFlush answers a client's own FLUSHALL, when all that the nodes have pushed because of it has
+// come, and tells it then that all keys are gone.
+func (s *session) endOwnFlush(r *request, reply []byte) {
+	t := s.tracking
+	reply = slices.Clone(reply)
+	t.asks = r
+	left := 1
+	done := func() {
+		if left--; left > 0 || s.closed || t.asks != r {
+			return
+		}
+		t.asks, t.flushing = nil, false
+		s.forgetFlush()
+		r.done(reply)
+		s.forgetAll()
+	}
+	s.eachStay(func(st *stay) {
+		if st.lease != nil && st.told > 0 {
+			left++
+			st.sync(done)
+		}
+	})
+	done()
+}
+
+// sync calls then when all that the node has pushed by now has come.
+func (st *stay) sync(then func()) {
+	if e := st.ear; e != nil && e.id != 0 {
+		e.lease.Send(pingCommand, 1)
+		e.lease.Flush()
+		e.synced = append(e.synced, then)
+		return
+	}
+	st.lease.Send(pingCommand, 1)
+	st.owed = append(st.owed, stayOwed{left: 1, then: then})
+	st.touch()
+}
