@@ -238,7 +238,7 @@ func (st *stay) Attached(l *pool.Lease, err error) {
 func (st *stay) endWatch() {
 	st.watching = false
 	switch {
-	case st.tracks():
+	case st.tracks() && st.lease != nil:
 		st.unwatchNode()
 	case !st.owes():
 		st.detach()
@@ -299,6 +299,7 @@ func (st *stay) lose() (owed []stayOwed) {
 	s := st.s
 	owed = st.owed
 	st.lease, st.owed = nil, nil
+	st.told, st.late, st.flushed = 0, 0, false
 	st.move(stayLost)
 	switch {
 	case s.kept[st.addr] == st:

@@ -251,7 +251,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	s.loop.srv.nodes.Lost()
 	tracks := st.tracks()
 	owed := st.lose()
-	if tracks {
+	if tracks && !s.spreads() {
 		s.kill(telemetry.TrackingLost)
 		for _, o := range owed {
 			if o.r != nil {
@@ -261,9 +261,16 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 		return
 	}
 	lost := backend.AsLost(st.addr, err)
+	if tracks {
+		s.failTracking(appendLost(nil, lost))
+		s.forgetAll()
+	}
 	for _, o := range owed {
 		if o.r != nil {
 			o.r.lost(lost)
+		}
+		if o.then != nil {
+			o.then()
 		}
 	}
 	s.leaseIsQuiet()

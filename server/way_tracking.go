@@ -286,7 +286,7 @@ func (st *stay) tell() {
 	st.lease.Send(raw, n)
 	owed := stayOwed{left: n, must: telemetry.TrackingRefused}
 	if t.bcast && t.opens == nil { // what was changed before it is not told
-		owed.late = [][]byte{codec.AppendNull(nil, st.s.resp())}
+		owed.then = st.forgotten
 	}
 	st.owed = append(st.owed, owed)
 	st.touch()
@@ -406,17 +406,11 @@ func (s *session) endTracking(why string) {
 }
 
 // tracksElsewhere reports whether the client has a lease to a node that is no primary any more.
-func (s *session) tracksElsewhere(t *router.Topology) bool {
-	isPrimary := func(addr string) bool {
-		return slices.ContainsFunc(t.Shards(), func(shard router.Shard) bool { return shard.Primary == addr })
-	}
-	if s.stay.tracks() && !isPrimary(s.stay.addr) {
-		return true
-	}
-	for addr := range s.kept {
-		if s.tracking != nil && !isPrimary(addr) {
-			return true
-		}
-	}
-	return false
+func (s *session) tracksElsewhere(t *router.Topology) (elsewhere bool) {
+	s.eachStay(func(st *stay) { elsewhere = elsewhere || !isPrimary(t, st.addr) })
+	return elsewhere
+}
+
+func isPrimary(t *router.Topology, addr string) bool {
+	return slices.ContainsFunc(t.Shards(), func(shard router.Shard) bool { return shard.Primary == addr })
 }

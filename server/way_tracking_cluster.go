@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
@@ -10,12 +11,17 @@ import (
 )
 
 // CLIENT TRACKING over a Cluster. With BCAST every primary tracks, from the reply to CLIENT TRACKING
-// on; a primary that comes later is found by the check of each second, and the client forgets all
-// then. Otherwise nodes track as the client comes to read from them.
+// on. When a connection is lost, and when a primary comes or goes, the client is told to forget all; the
+// check of each second has later primaries track, and the client forgets all again then. Otherwise
+// nodes track as the client comes to read from them, and the client is closed instead.
 //
 // Each node says by itself that all of its keys are gone. What FLUSHALL does at all nodes is one
-// invalidation for the client: the first waits until all nodes have said it, or for two ticks. For
+// invalidation for the client: it waits until all nodes have said it, or for flushPatience. For
 // the client that has called FLUSHALL it follows the reply.
+
+// flushPatience is for how long the invalidation of all keys of one node waits for those of the
+// others, in nanoseconds. Ticks look.
+const flushPatience = int64(50 * time.Millisecond)
 
 // eachStay calls visit for each node of which the client has a lease, or has asked for one.
 func (s *session) eachStay(visit func(st *stay)) {
@@ -140,19 +146,47 @@ func (s *session) openedTracking() {
 	r.done(reply)
 }
 
-// checkTracking is about the primaries that there are now. A client of which one is no primary any
-// more is closed: its cache would be stale.
+// forgotten tells that a node has begun to track only now.
+func (st *stay) forgotten() {
+	if st.tracks() && !st.s.closed {
+		st.s.forgetAll()
+	}
+}
+
+// checkTracking follows the primaries that there are now. stale: a node is no primary any more, and
+// the client has to be closed, because what it has cached would go stale without a word.
 func (s *session) checkTracking(t *router.Topology) (stale bool) {
-	if s.tracking == nil {
+	switch {
+	case s.tracking == nil:
 		return false
-	}
-	if s.tracksElsewhere(t) {
-		return true
-	}
-	if s.spreads() && s.tracking.asks == nil {
+	case !s.spreads():
+		return s.tracksElsewhere(t)
+	case s.tracking.asks == nil:
+		s.leaveElsewhere(t)
 		s.spread(t)
 	}
 	return false
+}
+
+// leaveElsewhere ends the leases to nodes that are no primaries any more. One that is in use stays:
+// the node hears of changes from its primary.
+func (s *session) leaveElsewhere(t *router.Topology) {
+	left := false
+	for addr, st := range s.kept {
+		if !isPrimary(t, addr) && len(st.owed) == 0 {
+			delete(s.kept, addr)
+			st.closeKept("no primary any more")
+			left = true
+		}
+	}
+	if st := s.stay; st != nil && st.lease != nil && !st.watching && !st.owes() && !isPrimary(t, st.addr) {
+		st.lease.Close("no primary any more")
+		st.lose()
+		left = true
+	}
+	if left {
+		s.forgetAll()
+	}
 }
 
 // heard tells an invalidation, unless it is one of several of the same.
@@ -200,7 +234,7 @@ func (s *session) waitsForFlush(now int64) bool {
 	switch {
 	case s.closed || t == nil:
 		return false
-	case t.flushedAt != 0 && now-t.flushedAt < int64(tickEvery):
+	case t.flushedAt != 0 && now-t.flushedAt < flushPatience:
 		return true
 	case t.flushedAt != 0:
 		s.endFlush()

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
 )
 
 // keysOfAllNodes has a key of each node.
@@ -146,4 +147,83 @@ func TestCachedReadsOfRueidisOverACluster(t *testing.T) {
 			eventually(t, "the client to see the new value", func() bool { v, _ := read(); return v == "new" })
 		}
 	}
+}
+
+// hearsOf has a key be set until c hears of it, and returns how often c was told meanwhile to forget all.
+func hearsOf(t *testing.T, c, other *redistest.Conn, key string) (forgot int) {
+	t.Helper()
+	for heard := false; !heard; {
+		other.Do("SET", key, 1)
+		c.Send("ECHO", "mark")
+		for got := ""; got != "$4\r\nmark\r\n"; {
+			switch got = c.RecvRaw(); got {
+			case keyPush(key):
+				heard = true
+			case forgetAll:
+				forgot++
+			}
+		}
+	}
+	return forgot
+}
+
+func TestBroadcastTrackingOutlivesAConnectionToANode(t *testing.T) {
+	cluster := sharedCluster(t)
+	b := startBerth(t, clusterURL(cluster))
+	for _, redirect := range []bool{false, true} {
+		c, other := dial(t, b.Addr()), dial(t, b.Addr())
+		c.Do("HELLO", 3)
+		words := "CLIENT TRACKING ON BCAST PREFIX lost"
+		if redirect {
+			words += fmt.Sprint(" REDIRECT ", c.Do("CLIENT", "ID"))
+		}
+		script(t, c, words+" → OK")
+		for i, key := range keysOfAllNodes(cluster, "lost") {
+			node := cluster.Node(i)
+			for line := range strings.Lines(node.Do(t, "CLIENT", "LIST").(string)) {
+				if strings.Contains(field(line, "flags"), "t") {
+					node.Do(t, "CLIENT", "KILL", "ID", field(line, "id"))
+				}
+			}
+			if got := c.RecvRaw(); got != forgetAll {
+				t.Errorf("heard %q", got)
+			}
+			if n := hearsOf(t, c, other, key); n != 1 {
+				t.Errorf("told to forget all %d times once the node tracks again", n)
+			}
+		}
+		c.Close()
+		eventually(t, "all connections to be closed", func() bool { return b.leases().Leased == 0 })
+	}
+}
+
+func TestBroadcastTrackingFollowsThePrimaries(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 1)
+	b := startBerth(t, clusterURL(cluster))
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	c.Do("HELLO", 3)
+	script(t, c, "CLIENT TRACKING ON BCAST PREFIX moved → OK")
+	forgets := func() {
+		t.Helper()
+		for c.RecvRaw() != forgetAll {
+		}
+	}
+	key, second := keyAt(cluster, cluster.Node(0), "moved"), keyAt(cluster, cluster.Node(1), "moved")
+	hearsOf(t, c, other, key)
+	to := cluster.Join(t)
+	cluster.MoveSlot(t, int(router.Slot([]byte(key))), 0, to)
+	other.Do("SET", key, 1) // berth learns of the new primary
+	forgets()
+	if n := hearsOf(t, c, other, key); n != 0 {
+		t.Errorf("told to forget all %d times more", n)
+	}
+	if got := cluster.Node(3).Do(t, "CLUSTER", "FAILOVER"); got != "OK" {
+		t.Fatal(got)
+	}
+	awaitReplica(t, cluster.Node(1), cluster.Node(3))
+	other.Do("SET", second, 1)
+	forgets() // the old primary is one no more, or has closed the connection
+	forgets() // the new one tracks
+	hearsOf(t, c, other, second)
 }

@@ -175,10 +175,20 @@ func (st *stay) release(late [][]byte) {
 // LeaseLost says that the node tells nothing more.
 func (e *ear) LeaseLost(_ *pool.Lease, err error) {
 	e.lease, e.id, e.err = nil, 0, err
-	s := e.st.s
-	if e.st.tracks() && e.st.told > 0 {
+	st, synced := e.st, e.synced
+	s := st.s
+	switch {
+	case !st.tracks() || st.told == 0:
+	case s.spreads():
+		lease := st.lease
+		lease.Close("its ear was lost")
+		st.LeaseLost(lease, err)
+	default:
 		s.kill(telemetry.TrackingLost)
 		return
+	}
+	for _, then := range synced {
+		then()
 	}
 	e.known()
 }
