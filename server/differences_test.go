@@ -526,7 +526,7 @@ var differences = []difference{
 	{"", "Redis reads some words up to a NUL byte only", func(m met) bool {
 		return m.cmd != nil && (m.cmd.Way == router.Local || m.cmd.Name == "scan") && strings.Contains(strings.Join(m.words, " "), "\x00") && berthSays("-")(m)
 	}, true},
-	{"client|tracking", "not to another client, over a Cluster not all keys", berthSays("-ERR berth: CLIENT TRACKING"), true},
+	{"client|tracking", "in MULTI not to another client, over a Cluster not all keys", berthSays("-ERR berth: CLIENT TRACKING"), true},
 	{"", "stricter than Redis about CR LF, and NUL in a line", berthSays("-ERR Protocol error: expected CR LF", "-ERR Protocol error: NUL byte"), true},
 	{"", "Redis may find a name with a NUL behind it, if the hash table will", func(m met) bool {
 		return len(m.words) > 0 && strings.Contains(strings.Join(m.words[:min(2, len(m.words))], " "), "\x00") &&
