@@ -172,6 +172,9 @@ func clientTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) 
 		ready, taken = s.stay.listen(cmd)
 	}
 	if !ready {
+		if taken {
+			s.wanted = nil
+		}
 		return taken
 	}
 	s.turnTracking(cmd, &w, raw, args)

@@ -176,6 +176,7 @@ func (st *stay) release(late [][]byte) {
 func (e *ear) LeaseLost(_ *pool.Lease, err error) {
 	e.lease, e.id, e.err = nil, 0, err
 	st, synced := e.st, e.synced
+	e.synced = nil
 	s := st.s
 	switch {
 	case !st.tracks() || st.told == 0:
@@ -205,6 +206,9 @@ func (st *stay) dropEar() {
 		e.waiter.Cancel()
 	case e.lease != nil:
 		e.lease.Close("not redirected any more")
+	}
+	for _, then := range e.synced {
+		then()
 	}
 }
 

@@ -96,6 +96,25 @@ func TestRedirectedInvalidationsAreThoseOfRedis(t *testing.T) {
 	}
 }
 
+// The reply and the invalidation come on two connections. The client that reads both has them in the order of Redis.
+func TestOwnWriteIsAnsweredBeforeItIsHeard(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr())
+	c := dial(t, b.Addr())
+	c.Do("HELLO", 3)
+	script(t, c, fmt.Sprint("CLIENT TRACKING ON REDIRECT ", c.Do("CLIENT", "ID"), " → OK"))
+	key := unique("own")
+	for range 300 {
+		c.Do("GET", key)
+		c.Send("SET", key, 1)
+		if got := c.RecvRaw(); got != "+OK\r\n" {
+			t.Fatalf("%q comes before the reply", got)
+		}
+		if got := c.RecvRaw(); got != keyPush(key) {
+			t.Fatalf("heard %q", got)
+		}
+	}
+}
+
 // A reader that is slow, or whose loop is, costs no more than a mailbox: what is too much becomes one invalidation of all keys.
 func TestMailboxIsBounded(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
