@@ -144,3 +144,25 @@ func TestMailboxIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// What a target does not read is its output, with the bound of any other.
+func TestTargetThatDoesNotReadIsClosed(t *testing.T) {
+	b := startBerth(t, redistest.Start(t).Addr())
+	b.set("client-output-buffer-limit", "normal 1mb 0 0")
+	c, hears, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	c.Do("HELLO", 3)
+	hears.Do("HELLO", 3)
+	id := hears.Do("CLIENT", "ID")
+	script(t, c, fmt.Sprint("CLIENT TRACKING ON BCAST REDIRECT ", id, " → OK"))
+	key := strings.Repeat("k", 100<<10)
+	eventually(t, "the target to be closed", func() bool {
+		for range 20 {
+			other.Do("SET", key, 1)
+		}
+		return b.count(func(s *session) bool { return s.id == id }) == 0
+	})
+	other.Do("SET", key, 1)
+	if got := c.RecvRaw(); got != fmt.Sprintf(">2\r\n$21\r\ntracking-redir-broken\r\n:%d\r\n", id) {
+		t.Errorf("heard %.100q", got)
+	}
+}
