@@ -137,7 +137,7 @@ func TestRefusedCommandsHaveTheWordsOfALiveServerWhereItRefusesToo(t *testing.T)
 	visitor.Do("AUTH", "visitor", "x")
 	for _, request := range [][]any{
 		{"replicaof", "a", "1"}, {"slaveof", "a", "1"}, {"failover"}, {"debug", "sleep", "0"}, {"module", "load", "x"},
-		{"module", "loadex", "x"}, {"module", "unload", "x"}, {"shutdown"}, {"sync"}, {"migrate", "h", "1", "k", "0", "1"},
+		{"module", "loadex", "x"}, {"module", "unload", "x"}, {"shutdown"}, {"migrate", "h", "1", "k", "0", "1"},
 		{"cluster", "meet", "h", "1"},
 	} {
 		cmd, err := Builtin().Lookup(byteArgs(request))

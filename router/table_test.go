@@ -58,10 +58,10 @@ func TestCommandsTravelTheirWay(t *testing.T) {
 		FanOut: `dbsize keys flushall flushdb scan randomkey script|load script|exists script|flush script|kill
 			function|load function|delete pubsub|channels pubsub|numsub pubsub|numpat`,
 		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup",
-		Pinned:   "subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor",
+		Pinned:   "subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf",
 		Script:   "eval eval_ro evalsha evalsha_ro",
 		Txn:      "multi exec discard watch unwatch",
-		Refused: `sync psync replconf replicaof slaveof failover migrate shutdown module|load debug waitaof
+		Refused: `replicaof slaveof failover migrate shutdown module|load debug waitaof
 			restore-asking cluster|meet cluster|setslot himport`,
 	}
 	for way, names := range ways {

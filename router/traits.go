@@ -13,6 +13,8 @@ const (
 	Broadcast                          // a blocking read that takes nothing away: all waiting clients get the reply
 	Personal                           // blocks on behalf of one consumer: no other client may have the reply
 	Monitor                            // the node then sends the commands of other clients
+	Replication                        // speaks of the replica that its client is, or begins to be
+	BeginsStream                       // unless it fails, all that the node says afterwards is replication's
 	Subscribes                         // adds channels to a client
 	Unsubscribes                       // takes channels from a client
 	Patterns                           // its channels are patterns
@@ -32,7 +34,7 @@ const (
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
-	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "subscribes", "unsubscribes",
+	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
 	"bysha", "loadsscript", "findsscripts", "flushesscripts", "listeners", "sharded",
 }

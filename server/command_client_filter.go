@@ -45,16 +45,20 @@ const (
 	anyKind clientKind = iota
 	normalKind
 	pubsubKind
-	nodeKind // a primary or a replica: never a client of berth
+	replicaKind
+	primaryKind // never a client of berth
 )
 
 var clientKinds = map[string]clientKind{
-	"normal": normalKind, "pubsub": pubsubKind, "master": nodeKind, "primary": nodeKind, "replica": nodeKind, "slave": nodeKind,
+	"normal": normalKind, "pubsub": pubsubKind, "master": primaryKind, "primary": primaryKind, "replica": replicaKind, "slave": replicaKind,
 }
 
 // kind is the client's type. One in MONITOR is a normal one.
 func (s *session) kind() clientKind {
-	if s.subscribed() {
+	switch {
+	case s.tunnel.streams():
+		return replicaKind
+	case s.subscribed():
 		return pubsubKind
 	}
 	return normalKind

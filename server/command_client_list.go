@@ -202,6 +202,7 @@ func (s *session) flags() string {
 		holds  bool
 	}{
 		{'O', s.monitors()},
+		{'S', s.tunnel.streams()},
 		{'P', s.subscribed()},
 		{'x', s.txn != nil || s.execReply != nil},
 		{'b', s.pause == pauseBlocked || s.pause == pauseGated},

@@ -69,7 +69,8 @@ func (s *session) isJudged(cmd *router.Command, args [][]byte) bool {
 	case waitsWithOthers(cmd, args): // no node sees that another client waits as well
 		return true
 	}
-	if s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor) {
+	if s.answersItself(cmd) && !cmd.Is(router.Watch) || cmd.Is(router.Unsubscribes) || cmd.Is(router.Monitor) ||
+		cmd.Is(router.Replication) {
 		return true
 	}
 	return cmd.Is(router.Subscribes)

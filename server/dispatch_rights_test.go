@@ -76,7 +76,7 @@ var differsInWords = strings.Fields("client|id client|info client|list time info
 	"shutdown replicaof slaveof failover migrate module|load module|loadex module|unload psync sync replconf restore-asking debug")
 
 // refusedInOtherWords lists commands that berth refuses to everybody as Redis refuses a user.
-var refusedInOtherWords = strings.Fields("migrate restore-asking script|debug replconf shutdown replicaof slaveof failover psync sync")
+var refusedInOtherWords = strings.Fields("migrate restore-asking script|debug shutdown replicaof slaveof failover")
 
 // turnsConnection lists commands after which a connection means something else.
 var turnsConnection = strings.Fields("watch subscribe psubscribe ssubscribe monitor reset quit auth hello multi exec client|reply psync sync replconf asking")

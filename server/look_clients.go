@@ -33,6 +33,9 @@ func (s *session) clientRow() telemetry.ClientRow {
 	if s.sub != nil && s.sub.own != nil {
 		r.Node = s.sub.own.addr
 	}
+	if s.tunnel != nil {
+		r.Node = s.tunnel.addr
+	}
 	if st := s.stay; st != nil {
 		r.Node, r.Watch, r.Lost = st.addr, flagged(st.watching), flagged(st.broken)
 	}
@@ -65,6 +68,8 @@ func (s *session) stateWord() string {
 		return "paused"
 	case s.monitors():
 		return "monitor"
+	case s.tunnel.streams():
+		return "replica"
 	case s.subscribed():
 		return "subscribed"
 	case s.txn != nil:
@@ -121,6 +126,9 @@ func (s *session) eachHolding(visit func(h holding)) {
 			reason = "monitor"
 		}
 		visit(holding{s: s, lease: b.own.lease, reason: reason, held: b.own.lease.Held()})
+	}
+	if t := s.tunnel; t != nil && t.lease != nil {
+		visit(holding{s: s, lease: t.lease, reason: "replica", held: t.lease.Held()})
 	}
 }
 

@@ -44,7 +44,7 @@ func (s *session) check(topology *router.Topology) {
 	l := s.loop
 	cfg := l.srv.config()
 	switch {
-	case cfg.Timeout > 0 && s.sub == nil && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
+	case cfg.Timeout > 0 && s.sub == nil && !s.tunnel.streams() && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
 		l.stats.Limit(telemetry.LimitTimeout)
 		s.kill(telemetry.IdleTimeout)
 	case s.stranger() && cfg.AuthTimeout > 0 && s.waiting == 0 && time.Duration(l.clock-s.admitted) > cfg.AuthTimeout:

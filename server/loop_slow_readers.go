@@ -7,7 +7,7 @@ import (
 )
 
 // slowReaders holds leases that carry long replies faster than their clients read them, and
-// sessions that take no request until their clients have read. gnet does not say when a client has
+// sessions that take no request, or no more of a replication stream, until their clients have read. gnet does not say when a client has
 // read, so the clients are looked at again and again, at longer and longer intervals.
 type slowReaders struct {
 	waiting []slowReader
@@ -84,6 +84,7 @@ func (p *slowReaders) look(l *loop) {
 		s.unread = s.conn.OutboundBuffered()
 		some = some || s.unread < before
 		s.relieve()
+		s.tunnel.goOn()
 	}
 	pause := pourPauseMin
 	if !some {

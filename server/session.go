@@ -59,6 +59,8 @@ type session struct {
 	kept map[string]*stay // with the pool switched off, and of one that tracks: what it once attached, by node
 	sub  *subscriber
 
+	tunnel *tunnel // of a replica
+
 	tracking *tracking
 	mailbox  *mailbox        // of one that others redirect their invalidations to
 	wanted   *redirectTarget // of the current CLIENT TRACKING, once the loops have been asked
@@ -175,6 +177,7 @@ func (s *session) giveBack() {
 	s.mailbox.close()
 	s.unlisten("client left")
 	s.leaveStay("client left")
+	s.closeTunnel("client left")
 }
 
 // gone is the loop's word that the socket is closed, whoever closed it. Everything the session held

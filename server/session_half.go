@@ -100,9 +100,9 @@ func (h *halfClosed) write() {
 
 // mayLinger reports whether a session whose client has closed its sending side is owed something
 // that the client can still get. If gnet could not write everything before, the bytes after it must
-// not be written either.
+// not be written either. A replica has left, as for Redis.
 func (s *session) mayLinger(c gnet.Conn, err error) bool {
-	return errors.Is(err, io.EOF) && s.halfClosed == nil && (len(s.out) > 0 || s.mayHear()) && c.OutboundBuffered() == 0
+	return errors.Is(err, io.EOF) && s.halfClosed == nil && s.tunnel == nil && (len(s.out) > 0 || s.mayHear()) && c.OutboundBuffered() == 0
 }
 
 // mayHear reports whether more replies may come to a client that has closed its sending side. A

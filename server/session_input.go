@@ -38,6 +38,7 @@ func (s *session) traffic(c gnet.Conn) {
 	default:
 		s.keep(buf)
 		s.takeKept()
+		s.tunnel.take()
 	}
 	s.steerReading()
 	l.After()

@@ -15,6 +15,7 @@ import "slices"
 //	     ─▶ loading      a node is given a script that it lacks         ─▶ none
 //	     ─▶ splitting    the parts of a request with very many keys     ─▶ none
 //	     ─▶ gated        CLIENT PAUSE                                   ─▶ none
+//	     ─▶ replicating  a node speaks to the replica that the client is ─▶ none
 //
 //	draining ⇄ assembling   EXEC's reply waits for a command that berth runs itself
 //
@@ -34,6 +35,7 @@ const (
 	pauseLoading           // until a node has the scripts that the current request needs, or cannot be given them
 	pauseSplitting         // until all parts of a request with very many keys are sent
 	pauseGated             // until CLIENT PAUSE ends
+	pauseReplicating       // until the reply to REPLCONF, PSYNC or SYNC; to the end, if that begins a stream
 	pauseAssembling        // until EXEC's reply is put together
 )
 
@@ -41,7 +43,7 @@ const (
 // pauseNone.
 var pauseMoves = [...][]pause{
 	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
-		pauseLoading, pauseSplitting, pauseGated},
+		pauseLoading, pauseSplitting, pauseGated, pauseReplicating},
 	pauseDraining:   {pauseAssembling},
 	pauseAssembling: {pauseDraining},
 }

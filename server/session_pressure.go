@@ -137,7 +137,7 @@ func (s *session) steerReading() {
 	want := readsAll
 	if untaken := len(s.in) - s.inPos + s.large.held(); untaken >= maxUntaken && (s.pause != pauseNone || s.isReady) {
 		want = readsNone
-		if s.pause == pauseBlocked {
+		if s.pause == pauseBlocked || s.pause == pauseReplicating {
 			want = readsHangUp
 		}
 	}

@@ -95,6 +95,9 @@ func tooLongChannel(name []byte) bool { return len(name) > maxChannelName }
 
 // subscribe runs SUBSCRIBE, MONITOR and the like.
 func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
+	if cmd.Is(router.Replication) {
+		return s.replicate(cmd, raw, args)
+	}
 	if cmd.Is(router.Subscribes) && slices.ContainsFunc(args[1:], tooLongChannel) {
 		return s.refuse(cmd, errLongChannel)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pool"
@@ -139,6 +140,8 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 	switch {
 	case cmd.Way == router.Refused && !s.debugs(cmd) && s.refusal(cmd) != errNoCluster: // which Redis says in EXEC only
 		return s.refuse(cmd, s.refusal(cmd))
+	case cmd.Is(router.Replication):
+		return s.refuse(cmd, "ERR berth: "+strings.ToUpper(cmd.Name)+" travels on a connection of its own and cannot run inside MULTI")
 	case cmd.Way == router.FanOut && topology.Sharded() && !t.takesScript(cmd, args):
 		return s.refuse(cmd, fmt.Sprintf(errManyShards, cmd.Name))
 	case t.n >= cfg.TransactionMaxCommands:

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berth-proxy/berth/backend"
 )
 
@@ -63,6 +65,7 @@ type conn struct {
 	hint   int        // at least so many bytes are missing from the next reply; 0: unknown
 	lost   error      // why the connection is gone, or must go; nil: it is sound
 	posted bool       // the lease is in its holder's inbox
+	taken  int        // the descriptor that Take has made of the socket; 0: none
 	probe  probe
 	slow   bool       // the lease passes on a long reply: at most maxAhead of it is kept in in
 	room   *sync.Cond // on mu; slow, lease or in has changed; nil: no reply was ever slow
@@ -178,10 +181,19 @@ func (c *conn) received(b []byte) {
 // hungUp runs in a goroutine of netpoll's, after received was called for all that has arrived.
 func (c *conn) hungUp() {
 	c.mu.Lock()
+	l := c.lease
+	if c.taken != 0 {
+		c.mu.Unlock()
+		if l == nil { // over before netpoll let go
+			_ = unix.Close(c.taken)
+		} else {
+			l.inbox.post(&takeover{l, c.taken})
+		}
+		return
+	}
 	if c.lost == nil {
 		c.lost = backend.ErrHungUp
 	}
-	l := c.lease
 	tell := l != nil && !c.posted
 	c.posted = c.posted || tell
 	c.mu.Unlock()
