@@ -9,6 +9,7 @@ import (
 type blockRule struct {
 	arg    int  // position of the timeout in seconds, from the end when negative; 0: none
 	option bool // a BLOCK option has the timeout, in milliseconds (XREAD, XREADGROUP)
+	node   bool // it keeps the whole node, for as long as its work takes: nobody can wait with it (MIGRATE)
 	always bool // it may always block: learned from a node, which does not say where the timeout is
 }
 
@@ -16,8 +17,12 @@ type blockRule struct {
 // waits.
 func (c *Command) Blocks(args [][]byte) bool {
 	arg, _ := c.timeoutArg(args)
-	return arg >= 0 || c.block.always
+	return arg >= 0 || c.block.always || c.block.node
 }
+
+// BlocksNode reports whether the command keeps the node from everything else: it waits for nobody's
+// push, and cannot wait together with others.
+func (c *Command) BlocksNode() bool { return c.block.node }
 
 // Timeout is how long a request asks to wait.
 type Timeout struct {

@@ -1,5 +1,7 @@
 package router
 
+import "cmp"
+
 // Way is how a command travels from a client to the nodes.
 type Way uint8
 
@@ -159,3 +161,6 @@ func (c *Command) Travels(args [][]byte) Way {
 // Refusal returns the error for a client that sends a Refused command, as codec.AppendError takes
 // it; "" for any other command.
 func (c *Command) Refusal() string { return c.refusal }
+
+// RefusalInCluster is Refusal over a Cluster, where the nodes refuse some commands themselves.
+func (c *Command) RefusalInCluster() string { return cmp.Or(clusterRefusals[c.Name], c.refusal) }

@@ -79,24 +79,41 @@ const notAllowed = `ERR %s command not allowed. If the enable-%s-command option 
 	`from a local connection, otherwise you need to set this option in the configuration file, and then restart ` +
 	`the server.`
 
-// refusals are the errors of refused commands: those that Redis itself gives, and those with a
-// reason that is berth's. Every other refused command gets the error of a user without permission.
+// refusals are the errors of refused commands for which Redis has words, and the reasons for the
+// others. A name that ends in | stands for all subcommands of a container.
 var refusals = map[string]string{
-	"replicaof": "ERR REPLICAOF not allowed in cluster mode.",
-	"slaveof":   "ERR REPLICAOF not allowed in cluster mode.",
-	"failover":  "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
-	"debug":     fmt.Sprintf(notAllowed, "DEBUG", "debug"),
-	"waitaof":   "ERR WAITAOF is not possible through berth: clients share connections, it would count the wrong writes",
-	"himport":   "ERR HIMPORT is not possible through berth: clients share connections, it keeps state on them",
-
+	"debug":         fmt.Sprintf(notAllowed, "DEBUG", "debug"),
 	"module|load":   fmt.Sprintf(notAllowed, "MODULE", "module"),
 	"module|loadex": fmt.Sprintf(notAllowed, "MODULE", "module"),
 	"module|unload": fmt.Sprintf(notAllowed, "MODULE", "module"),
+
+	"waitaof":        "clients share connections, it would count the wrong writes",
+	"himport":        "clients share connections, it keeps state on them",
+	"shutdown":       "it stops a node that all clients share; send it to the node",
+	"replicaof":      "it changes the role of a node; send it to the node",
+	"slaveof":        "it changes the role of a node; send it to the node",
+	"failover":       "it changes the role of a node; send it to the node",
+	"module":         "it changes one node; send it to the node",
+	"script|debug":   "it stops the node for all clients; send it to a node",
+	"restore-asking": "it is what nodes say to each other; use RESTORE",
+	"cluster|":       "it is about one node, and clients of berth see one for all; send it to the node",
 }
 
+// clusterRefusals are the errors of nodes of a Cluster.
+var clusterRefusals = map[string]string{
+	"replicaof": "ERR REPLICAOF not allowed in cluster mode.",
+	"slaveof":   "ERR REPLICAOF not allowed in cluster mode.",
+	"failover":  "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.",
+}
+
+// refusalFor returns the error of a refused command, "" if there is no reason.
 func refusalFor(name string) string {
-	if words, ok := refusals[name]; ok {
-		return words
+	reason, ok := refusals[name]
+	if container, _, sub := strings.Cut(name, "|"); sub && !ok {
+		reason = refusals[container+"|"]
 	}
-	return "NOPERM this user has no permissions to run the '" + name + "' command"
+	if reason == "" || strings.HasPrefix(reason, "ERR ") {
+		return reason
+	}
+	return "ERR " + strings.ToUpper(strings.ReplaceAll(name, "|", " ")) + " is not possible through berth: " + reason
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -107,8 +108,12 @@ func (c *Command) parseWay(s string) error {
 	c.Way = Way(i)
 	switch c.Way {
 	case Blocking:
-		if rest == "BLOCK" {
+		switch rest {
+		case "BLOCK":
 			c.block.option = true
+			return nil
+		case "NODE":
+			c.block.node = true
 			return nil
 		}
 		arg, err := strconv.Atoi(rest)
@@ -121,7 +126,9 @@ func (c *Command) parseWay(s string) error {
 		}
 		c.Join = Join(j)
 	case Refused:
-		c.refusal = refusalFor(c.Name)
+		if c.refusal = refusalFor(c.Name); c.refusal == "" {
+			return errors.New("refused without a reason")
+		}
 	}
 	return nil
 }

@@ -57,11 +57,11 @@ func TestCommandsTravelTheirWay(t *testing.T) {
 		Split:  "mget mset del unlink exists touch",
 		FanOut: `dbsize keys flushall flushdb scan randomkey script|load script|exists script|flush script|kill
 			function|load function|delete pubsub|channels pubsub|numsub pubsub|numpat`,
-		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup",
+		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup migrate",
 		Pinned:   "subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf",
 		Script:   "eval eval_ro evalsha evalsha_ro",
 		Txn:      "multi exec discard watch unwatch",
-		Refused: `replicaof slaveof failover migrate shutdown module|load debug waitaof
+		Refused: `replicaof slaveof failover shutdown module|load debug waitaof
 			restore-asking cluster|meet cluster|setslot himport`,
 	}
 	for way, names := range ways {

@@ -51,7 +51,10 @@ func (srv *server) mode() string {
 
 // refusal words why a Refused command is refused.
 func (s *session) refusal(cmd *router.Command) string {
-	if cmd.Within(router.ClusterOnly) && !s.loop.srv.sharded() {
+	switch {
+	case s.loop.srv.sharded():
+		return cmd.RefusalInCluster()
+	case cmd.Within(router.ClusterOnly):
 		return errNoCluster
 	}
 	return cmd.Refusal()

@@ -558,8 +558,8 @@ var clusterDifferences = []difference{
 	{"scan", "cursors name a shard, too", func(m met) bool {
 		return cursorAndList(m) || berthSays("-ERR berth: this SCAN cursor is not remembered")(m)
 	}, false},
-	{"", "refused by design: it would change the cluster", func(m met) bool {
-		return m.cmd != nil && m.cmd.Way == router.Refused && bytes.HasPrefix(m.berth, []byte("-NOPERM"))
+	{"", "refused by design, with the reason", func(m met) bool {
+		return m.cmd != nil && bytes.HasPrefix(m.berth, []byte("-ERR "+strings.ToUpper(strings.ReplaceAll(m.cmd.Name, "|", " "))+" is not possible through berth"))
 	}, true},
 	{"", "between WATCH and EXEC nothing blocks or watches at another slot", func(m met) bool {
 		return m.cmd != nil && (m.cmd.Way == router.Blocking || m.cmd.Name == "watch") && string(m.berth) == "-"+errCrossSlot+"\r\n"

@@ -11,10 +11,10 @@ import (
 )
 
 // block has the client wait with others for the same elements. While it watches or tracks keys, and
-// when it keeps its connections, the command goes on its own.
+// when it keeps its connections, the command goes on its own; so does one that keeps the node.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	cfg := s.loop.srv.config()
-	if s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled {
+	if s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled || cmd.BlocksNode() {
 		return s.blockAlone(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
