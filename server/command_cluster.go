@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -74,6 +75,14 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// announced is the address at which clients reach berth: what is configured, else where the client
+// came to.
+func (s *session) announced() (host string, port int) {
+	host, port = s.reachedAt()
+	cfg := s.loop.srv.config()
+	return cmp.Or(cfg.AnnounceIP, host), cmp.Or(cfg.AnnouncePort, port)
+}
+
 // reachedAt is the address the client came to, for it to come again. A client of a unix socket is
 // told the first TCP listener.
 func (s *session) reachedAt() (host string, port int) {
@@ -102,7 +111,7 @@ func (srv *server) firstTCP() *net.TCPAddr {
 }
 
 func clusterSlots(s *session, _ [][]byte, out []byte) []byte {
-	host, port := s.reachedAt()
+	host, port := s.announced()
 	out = codec.AppendArray(out, 1)
 	out = codec.AppendArray(out, 3)
 	out = codec.AppendInt(out, 0)
@@ -115,7 +124,7 @@ func clusterSlots(s *session, _ [][]byte, out []byte) []byte {
 }
 
 func clusterShards(s *session, _ [][]byte, out []byte) []byte {
-	host, port := s.reachedAt()
+	host, port := s.announced()
 	resp := s.resp()
 	text := func(name, value string) {
 		out = codec.AppendBulkString(out, name)
@@ -147,7 +156,7 @@ func clusterShards(s *session, _ [][]byte, out []byte) []byte {
 // clusterNodes shows berth with the bus port that a node would have by default; nobody listens
 // there.
 func clusterNodes(s *session, _ [][]byte, out []byte) []byte {
-	host, port := s.reachedAt()
+	host, port := s.announced()
 	bus := port + 10000
 	if bus > 65535 {
 		bus = 0

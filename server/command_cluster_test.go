@@ -195,3 +195,30 @@ func useClusterClient(t *testing.T, ctx context.Context, c *redis.ClusterClient)
 		t.Errorf("BLPOP: %v", err)
 	}
 }
+
+// Clients that reach berth through a port mapping are told what is configured, at once.
+func TestClusterAnswersGiveTheAnnouncedAddress(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, clusterURL(sharedCluster(t)), "--announce-port", "7001")
+	c := dial(t, b.Addr())
+	host, _, _ := strings.Cut(b.Addr(), ":")
+	check := func(host, port string) {
+		t.Helper()
+		slots, shards, nodes := text(c.Do("CLUSTER", "SLOTS")), text(c.Do("CLUSTER", "SHARDS")), text(c.Do("CLUSTER", "NODES"))
+		if !strings.Contains(slots, "["+host+" "+port+" ") || !strings.Contains(nodes, " "+host+":"+port+"@") ||
+			!strings.Contains(shards, "port "+port+" ip "+host+" endpoint "+host+" ") {
+			t.Errorf("want %s and %s in\n%s\n%s\n%s", host, port, slots, shards, nodes)
+		}
+	}
+	check(host, "7001")
+	script(t, c, "CONFIG SET announce-ip 192.0.2.7 announce-port 7002 → OK")
+	check("192.0.2.7", "7002")
+	script(t, c, "CONFIG SET announce-ip redis.example announce-port 7002 → OK")
+	check("redis.example", "7002")
+	if got := c.Do("CONFIG", "SET", "announce-ip", "192.0.2.7:1"); !refusedFor(got, "ERR CONFIG SET failed") {
+		t.Error(got)
+	}
+	_, port, _ := strings.Cut(b.Addr(), ":")
+	c.Do("CONFIG", "SET", "announce-ip", "", "announce-port", "0")
+	check(host, port)
+}

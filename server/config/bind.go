@@ -50,6 +50,14 @@ func checkBind(word string) error {
 	return nil
 }
 
+// checkAnnounced refuses what clients could not connect to.
+func checkAnnounced(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil || strings.TrimLeft(host, hostNameBytes) == "" {
+		return nil
+	}
+	return errors.New("argument must be an IP address or a host name, without a port")
+}
+
 const hostNameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 // IsLoopback reports whether a listener on host can be reached from this machine only.

@@ -21,6 +21,8 @@ type Config struct {
 	TCPBacklog     int
 	ReusePort      bool
 	TCPKeepalive   time.Duration // 0: no keepalive probes
+	AnnounceIP     string        // empty: where the client came to
+	AnnouncePort   int           // 0: likewise
 	Loops          int           // 0: see loopCount
 
 	MaxClients             int

@@ -12,8 +12,11 @@ import (
 // forbids.
 func aValueFor(t *testing.T, o *option) (good, bad string) {
 	t.Helper()
-	if o.name == "orphan-pop" {
+	switch o.name {
+	case "orphan-pop":
 		return "drop", "keep"
+	case "announce-ip":
+		return "192.0.2.7", "192.0.2.7:1"
 	}
 	switch v := o.value.(type) {
 	case numberValue:
