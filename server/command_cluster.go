@@ -102,8 +102,8 @@ func (s *session) reachedAt() (host string, port int) {
 
 // firstTCP is the address of the first TCP listener, nil when there is none.
 func (srv *server) firstTCP() *net.TCPAddr {
-	for _, ln := range srv.listeners {
-		if addr, ok := ln.Addr().(*net.TCPAddr); ok {
+	for _, d := range *srv.doors.Load() {
+		if addr, ok := d.Addr().(*net.TCPAddr); ok {
 			return addr
 		}
 	}

@@ -73,7 +73,7 @@ func TestConfigSetReachesAllPrimaries(t *testing.T) {
 		"CONFIG SET timeout 5 maxmemory-policy never → ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the following: "+
 			"volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction",
 		"CONFIG GET timeout → [timeout 77]",
-		"CONFIG SET maxmemory 5 port 1 → ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config",
+		"CONFIG SET maxmemory 5 tcp-backlog 1 → ERR CONFIG SET failed (possibly related to argument 'tcp-backlog') - can't set immutable config",
 		"CONFIG SET maxmemory-clients 5mb → OK", "CONFIG GET maxmemory-clients → [maxmemory-clients 5242880]")
 	if got := everywhere("maxmemory-clients"); got != "0 0 0 " {
 		t.Errorf("berth's maxmemory-clients is theirs, too, whose clients are berth's connections: %s", got)

@@ -103,7 +103,7 @@ func TestStrangersMayTryAPassword(t *testing.T) {
 func TestAllOfIPv4IsNothingOfIPv6(t *testing.T) {
 	for _, word := range []string{"0.0.0.0", "*"} {
 		b := startBerth(t, sharedNode(t).Addr(), "--bind", word)
-		for _, ln := range b.srv.listeners {
+		for _, ln := range *b.srv.doors.Load() {
 			if a := ln.Addr().(*net.TCPAddr); a.IP.To4() == nil {
 				t.Errorf("--bind %s listens on %v", word, a)
 			}
@@ -183,4 +183,79 @@ func tryPasswordsInVain(t *testing.T, nodes backing) {
 		t.Errorf("%d lines", n)
 	}
 	watcher.end()
+}
+
+// CONFIG SET moves berth to another port and other addresses, and says what Redis says when it
+// cannot: then all stays as it was. Clients that are there stay.
+func TestListenersChangeWhileRunning(t *testing.T) {
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	host, port, _ := strings.Cut(b.Addr(), ":")
+	c := dial(t, b.Addr())
+	taken, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, takenPort, _ := net.SplitHostPort(taken.Addr().String())
+	const failed = "ERR CONFIG SET failed (possibly related to argument '%s') - %s"
+	noPort := fmt.Sprintf(failed, "port", "Unable to listen on this port. Check server logs.")
+	noBind := fmt.Sprintf(failed, "bind", "Failed to bind to specified addresses.")
+	reaches := func(addr string) bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	for _, step := range []struct{ bind, port, want string }{
+		{"192.0.2.1", port, noBind},
+		{"127.0.0.2", takenPort, noBind},
+		{"127.0.0.1 127.0.0.2", takenPort, noBind},
+		{"-192.0.2.1", port, noBind},   // there would be no way in
+		{"* 127.0.0.1", port, noBind},  // its own addresses overlap: what was closed for it is opened again
+		{"127.0.0.1", takenPort, "OK"}, // another address of the port is taken
+		{"127.0.0.1", port, "OK"},      // and back
+		{"*", port, "OK"},              // 127.0.0.1 is in its way
+		{"127.0.0.3 -::1", port, "OK"},
+	} {
+		if got := text(c.Do("CONFIG", "SET", "bind", step.bind, "port", step.port)); got != step.want {
+			t.Errorf("bind %s port %s: %q, want %q", step.bind, step.port, got, step.want)
+		}
+		if step.want != "OK" && !reaches(net.JoinHostPort(host, port)) {
+			t.Errorf("bind %s port %s: nobody listens any more", step.bind, step.port)
+		}
+	}
+	if reaches(b.Addr()) || !reaches("127.0.0.3:"+port) {
+		t.Error("it listens where it was, or not where it shall")
+	}
+	script(t, dial(t, "127.0.0.3:"+port), "SET k 1 → OK", "CONFIG GET bind → [bind 127.0.0.3 -::1]")
+	script(t, c, "GET k → 1", "CONFIG SET port "+takenPort+" bind 127.0.0.2 → "+noPort, "CONFIG SET port 0 → "+noPort,
+		"CONFIG SET bind 127.0.0.1 → OK")
+	if !reaches(b.Addr()) || reaches("127.0.0.3:"+port) {
+		t.Error("it is not back")
+	}
+}
+
+// Several addresses may come in one argument; a "-" is for an address that the machine may lack,
+// not for one that another has taken.
+func TestSeveralAddressesInOneArgument(t *testing.T) {
+	b := startBerth(t, sharedNode(t).Addr(), "--bind", "127.0.0.1 -127.0.0.2 -192.0.2.1")
+	var at []string
+	for _, d := range *b.srv.doors.Load() {
+		host, _, _ := net.SplitHostPort(d.Addr().String())
+		at = append(at, host)
+	}
+	if fmt.Sprint(at) != "[127.0.0.1 127.0.0.2]" {
+		t.Errorf("it listens on %v", at)
+	}
+	_, port, _ := net.SplitHostPort(b.Addr())
+	taken, err := net.Listen("tcp", "127.0.0.3:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if got := text(dial(t, b.Addr()).Do("CONFIG", "SET", "bind", "127.0.0.1 -127.0.0.3")); !strings.HasPrefix(got, "ERR CONFIG SET failed") {
+		t.Error(got)
+	}
 }

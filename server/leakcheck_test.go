@@ -267,7 +267,7 @@ func TestLeakIsReportedOnceAndForItsBerth(t *testing.T) {
 	var accepts sync.WaitGroup
 	accept := (&acceptor{srv: x.srv, ln: ln}).run
 	x.mark.label(func() { accepts.Go(accept) })
-	file, err := x.srv.listeners[0].(*net.TCPListener).File()
+	file, err := (*x.srv.doors.Load())[0].Listener.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}

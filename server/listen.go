@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -36,21 +37,38 @@ func (srv *server) capClients() {
 	srv.clientCap.Store(int64(max(1, most)))
 }
 
+// place is where a TCP listener is to be.
+type place struct {
+	network, addr string
+	optional      bool // the machine may lack the address
+}
+
+// places lists where a configuration has TCP listeners.
+func places(cfg *config.Config) (at []place) {
+	if cfg.Port == 0 {
+		return nil
+	}
+	for _, word := range cfg.Bind {
+		network, addr, optional := config.BindAddress(word, cfg.Port)
+		at = append(at, place{network, addr, optional})
+	}
+	return at
+}
+
+// door is an open listener.
+type door struct {
+	net.Listener
+	at place // of a TCP listener
+}
+
+// errNoDoor is why berth would have no listener.
+var errNoDoor = errors.New("nothing to listen on: neither port and bind nor unixsocket name an address of this machine")
+
 // listen opens all listeners.
 func (srv *server) listen(cfg *config.Config) error {
-	if cfg.Port != 0 {
-		for _, word := range cfg.Bind {
-			network, addr, optional := config.BindAddress(word, cfg.Port)
-			ln, err := listenTCP(network, addr, cfg)
-			if err != nil {
-				if optional {
-					slog.Warn("not listening", "addr", addr, "why", err)
-					continue
-				}
-				return fmt.Errorf("listen: %w", err)
-			}
-			srv.listeners = append(srv.listeners, ln)
-		}
+	doors, err := openDoors(places(cfg), cfg)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
 	}
 	if cfg.UnixSocket != "" {
 		if err := os.Remove(cfg.UnixSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -65,13 +83,123 @@ func (srv *server) listen(cfg *config.Config) error {
 				return fmt.Errorf("listen: %w", err)
 			}
 		}
-		srv.listeners = append(srv.listeners, ln)
+		doors = append(doors, door{Listener: ln})
 	}
-	if len(srv.listeners) == 0 {
-		return errors.New("nothing to listen on: port is 0 and unixsocket is empty")
+	if len(doors) == 0 {
+		return errNoDoor
 	}
+	srv.doors.Store(&doors)
 	return nil
 }
+
+// openDoors opens TCP listeners, all of them or none. It does without those that the machine cannot
+// have: of a family that it lacks, and optional ones of an address that it lacks.
+func openDoors(at []place, cfg *config.Config) (doors []door, err error) {
+	for _, p := range at {
+		ln, err := listenTCP(p.network, p.addr, cfg)
+		switch {
+		case err == nil:
+			doors = append(doors, door{ln, p})
+		case errors.Is(err, syscall.EAFNOSUPPORT), p.optional && errors.Is(err, syscall.EADDRNOTAVAIL):
+			slog.Warn("not listening", "addr", p.addr, "why", err)
+		default:
+			closeDoors(doors)
+			return nil, err
+		}
+	}
+	return doors, nil
+}
+
+func closeDoors(doors []door) {
+	for _, d := range doors {
+		_ = d.Close() // ends its acceptors
+	}
+}
+
+// rebind has berth listen where a changed configuration says, or leaves all as it was. Listeners
+// that stay are not touched. Those of the same port may be in the way of new ones (127.0.0.1 of all
+// addresses): then they are closed first.
+func (srv *server) rebind(next *config.Config) error {
+	srv.doorsMu.Lock()
+	defer srv.doorsMu.Unlock()
+	if srv.stopping.Load() {
+		return net.ErrClosed
+	}
+	missing := places(next)
+	var stay, leave []door
+	for _, d := range *srv.doors.Load() {
+		if at := slices.Index(missing, d.at); at >= 0 || d.at.network == "" {
+			stay = append(stay, d)
+			missing = slices.DeleteFunc(missing, func(p place) bool { return p == d.at })
+		} else {
+			leave = append(leave, d)
+		}
+	}
+	added, err := openDoors(missing, next)
+	if errors.Is(err, syscall.EADDRINUSE) && len(leave) > 0 && next.Port == srv.config().Port {
+		closeDoors(leave)
+		if added, err = openDoors(missing, next); err != nil {
+			srv.reopen(stay, leave)
+			return err
+		}
+	}
+	if err == nil && len(stay)+len(added) == 0 {
+		err = errNoDoor
+	}
+	if err != nil {
+		return err
+	}
+	srv.openTo(stay, added, next)
+	closeDoors(leave)
+	return nil
+}
+
+// reopen opens listeners that have been closed in vain.
+func (srv *server) reopen(stay, closed []door) {
+	var added []door
+	for _, d := range closed {
+		again, err := openDoors([]place{d.at}, srv.config())
+		if err != nil {
+			slog.Error("not listening any more", "addr", d.at.addr, "why", err)
+		}
+		added = append(added, again...)
+	}
+	srv.openTo(stay, added, srv.config())
+}
+
+// openTo lets clients in by the added listeners.
+func (srv *server) openTo(stay, added []door, cfg *config.Config) {
+	doors := slices.Concat(stay, added)
+	srv.doors.Store(&doors)
+	srv.keepAlive(cfg.TCPKeepalive)
+	srv.accept(added)
+}
+
+// accept takes clients from listeners, until these are closed.
+func (srv *server) accept(doors []door) {
+	for _, d := range doors {
+		a := &acceptor{srv: srv, ln: d.Listener}
+		for range acceptors {
+			srv.accepts.Go(a.run)
+		}
+	}
+}
+
+// tryRebind is rebind with the words of Redis.
+func (srv *server) tryRebind(next *config.Config, name string) error {
+	err := srv.rebind(next)
+	if err == nil {
+		return nil
+	}
+	slog.Warn("listening as before", "why", err)
+	if name == "port" {
+		return errors.New("Unable to listen on this port. Check server logs.")
+	}
+	return errors.New("Failed to bind to specified addresses.")
+}
+
+// resolvePatience is how long it may take to find the address of a host name.
+const resolvePatience = 5 * time.Second
 
 // listenTCP listens with a backlog of ours.
 func listenTCP(network, addr string, cfg *config.Config) (net.Listener, error) {
@@ -79,7 +207,9 @@ func listenTCP(network, addr string, cfg *config.Config) (net.Listener, error) {
 	if cfg.ReusePort {
 		config.Control = reusePort
 	}
-	ln, err := config.Listen(context.Background(), network, addr)
+	ctx, cancel := context.WithTimeout(context.Background(), resolvePatience)
+	defer cancel()
+	ln, err := config.Listen(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +240,8 @@ func reusePort(_, _ string, raw syscall.RawConn) error {
 // sockets inherit what their listener is set to, which costs four system calls less for each client
 // than setting it there.
 func (srv *server) keepAlive(idle time.Duration) {
-	for _, ln := range srv.listeners {
-		tcp, ok := ln.(*net.TCPListener)
+	for _, d := range *srv.doors.Load() {
+		tcp, ok := d.Listener.(*net.TCPListener)
 		if !ok {
 			continue
 		}

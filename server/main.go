@@ -93,8 +93,8 @@ func connect(cfg *config.Config) (*nodes.Nodes, error) {
 // readyLine is what berth prints when clients may come.
 func (srv *server) readyLine() string {
 	var where []string
-	for _, ln := range srv.listeners {
-		where = append(where, ln.Addr().String())
+	for _, d := range *srv.doors.Load() {
+		where = append(where, d.Addr().String())
 	}
 	line := "berth ready on " + strings.Join(where, ", ") + " → " + srv.nodes.Describe()
 	if url := srv.admin.URL(); url != "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -42,13 +41,14 @@ type server struct {
 	scripts      *scriptBook
 	parseLimits  atomic.Pointer[parseLimits]
 
-	client    *gnet.Client
-	listeners []net.Listener
-	reads     *readSwitch // nil: gnet cannot be kept from reading
-	seeds     []gnet.Conn // by which all loops were found; closed, but the poller may hold raw pointers
-	admin     *admin.Endpoint
-	started   time.Time
-	maxFiles  int // descriptors this process may have
+	client   *gnet.Client
+	doorsMu  sync.Mutex             // admits one change of doors at a time, and none after shutdown; held while host names are looked up
+	doors    atomic.Pointer[[]door] // where clients come in; changed under doorsMu
+	reads    *readSwitch            // nil: gnet cannot be kept from reading
+	seeds    []gnet.Conn            // by which all loops were found; closed, but the poller may hold raw pointers
+	admin    *admin.Endpoint
+	started  time.Time
+	maxFiles int // descriptors this process may have
 
 	clients   atomic.Int64 // accepted and not closed
 	clientCap atomic.Int64 // how many there may be; set by each tick
@@ -124,6 +124,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
 		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), audience: feed.NewAudience(glob.MatchChannel),
 	}
+	srv.doors.Store(new([]door))
 	srv.heavy.seed = maphash.MakeSeed()
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
 	logins := &srv.pipeSettings.Logins
@@ -279,12 +280,8 @@ func (srv *server) start() error {
 	}
 	srv.keepAlive(cfg.TCPKeepalive)
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
-	for _, ln := range srv.listeners {
-		a := &acceptor{srv: srv, ln: ln}
-		for range acceptors {
-			srv.accepts.Go(a.run)
-		}
-	}
+	srv.accept(*srv.doors.Load())
+	srv.settings.OnTry(srv.tryRebind, "bind", "port")
 	return nil
 }
 
@@ -292,9 +289,9 @@ func (srv *server) start() error {
 // when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
 	srv.stopping.Store(true)
-	for _, ln := range srv.listeners {
-		_ = ln.Close()
-	}
+	srv.doorsMu.Lock()
+	closeDoors(*srv.doors.Load())
+	srv.doorsMu.Unlock()
 	srv.accepts.Wait()
 	for _, l := range srv.eachLoop() {
 		l.Post(l.drain)

@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,8 +123,9 @@ type Settings struct {
 	// race uses the older snapshot for one more turn.
 	now atomic.Pointer[Config]
 
-	mu    sync.Mutex // guards hooks and admits one change at a time; loops wait for it, so nothing blocks under it
+	mu    sync.Mutex // guards hooks and tries, and admits one change at a time; never taken on a loop: host names of bind are looked up under it
 	hooks []configHook
+	tries []configTry
 
 	fileMu   sync.Mutex // admits one rewrite of the file at a time; held over disk writes, so never taken on a loop
 	path     string     // absolute path of the configuration file; empty: there is none
@@ -155,6 +157,21 @@ func (s *Settings) OnChange(fn func(now *Config), names ...string) {
 	s.hooks = append(s.hooks, configHook{names, fn})
 }
 
+type configTry struct {
+	names []string
+	fn    func(next *Config, name string) error
+}
+
+// OnTry registers fn, which Set calls before a change of any of the named options is in force, with
+// the snapshot that is to come and the first of these names that was given. An error refuses the
+// change. Otherwise as OnChange, which is called afterwards.
+func (s *Settings) OnTry(fn func(next *Config, name string) error, names ...string) {
+	mustBeOptions(names)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tries = append(s.tries, configTry{names, fn})
+}
+
 // Set changes options, all of them or none. pairs are name, value, name, value. Its errors are
 // those of CONFIG SET (Redis 7.0), as codec.AppendError takes them.
 func (s *Settings) Set(pairs ...string) error {
@@ -172,6 +189,15 @@ func (s *Settings) Set(pairs ...string) error {
 		}
 	}
 	changed := changedOptions(old, &next)
+	for _, t := range s.tries {
+		if !touches(t.names, changed) {
+			continue
+		}
+		at := slices.IndexFunc(changes, func(ch change) bool { return slices.Contains(t.names, ch.option.name) })
+		if err := t.fn(&next, changes[at].option.name); err != nil {
+			return setFailed(changes[at].name, err)
+		}
+	}
 	s.now.Store(&next)
 	for _, h := range s.hooks {
 		if touches(h.names, changed) {

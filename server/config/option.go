@@ -85,8 +85,11 @@ var tableDefaults = sync.OnceValue(func() Config {
 
 // setWords sets the value from words, as a file and the flags give it.
 func (o *option) setWords(c *Config, words []string) error {
-	if !o.value.many() && len(words) != 1 {
+	switch many := o.value.many(); {
+	case !many && len(words) != 1:
 		return errWordCount
+	case many && len(words) == 1 && words[0] != "": // all in one pair of quotes, as Redis has it
+		return o.setText(c, words[0])
 	}
 	return o.value.set(c, words)
 }

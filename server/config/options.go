@@ -17,13 +17,13 @@ const (
 // order.
 var options = []*option{
 	// Where clients come in.
-	{name: "bind", def: "127.0.0.1",
+	{name: "bind", def: "127.0.0.1", hot: true,
 		value: listValue{at: func(c *Config) *[]string { return &c.Bind }, is: "addresses", check: checkBind},
-		help:  "Addresses to listen on. `*` is all of IPv4, `::*` all of IPv6; berth starts without an address that has a `-` before it, if the machine does not have it."},
+		help:  "Addresses to listen on. `*` is all of IPv4, `::*` all of IPv6; berth does without an address that has a `-` before it, if the machine does not have it. Clients that are there stay when it changes."},
 	{name: "protected-mode", def: "yes", hot: true,
 		value: yesNo(func(c *Config) *bool { return &c.ProtectedMode }),
 		help:  "yes: as long as the nodes ask clients for no password, berth lets in clients of this machine only. no: whoever reaches the port is a client."},
-	{name: "port", def: "7379",
+	{name: "port", def: "7379", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.Port }, min: 0, max: 65535},
 		help:  "TCP port for clients; 0: no TCP."},
 	{name: "unixsocket", def: `""`,
