@@ -1,7 +1,9 @@
 package router
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -10,14 +12,35 @@ type blockRule struct {
 	arg    int  // position of the timeout in seconds, from the end when negative; 0: none
 	option bool // a BLOCK option has the timeout, in milliseconds (XREAD, XREADGROUP)
 	node   bool // it keeps the whole node, for as long as its work takes: nobody can wait with it (MIGRATE)
-	always bool // it may always block: learned from a node, which does not say where the timeout is
+	always bool // it may always block; nothing says where a timeout is
+	cas    bool // it blocks with the word CAS (VADD): a thread of the node has the first half of the work
 }
 
 // Blocks reports whether the request, as written, may wait on the node. Inside MULTI no command
 // waits.
 func (c *Command) Blocks(args [][]byte) bool {
 	arg, _ := c.timeoutArg(args)
-	return arg >= 0 || c.block.always || c.block.node
+	return arg >= 0 || c.block.always || c.block.node || c.block.cas && hasCAS(args)
+}
+
+// hasCAS reports whether a word of VADD is CAS. It may be an element of that name: at worst a request
+// that does not block gets a connection of its own.
+func hasCAS(args [][]byte) bool {
+	for i := len(args) - 1; i > 1; i-- {
+		if equalWord(args[i], "CAS") {
+			return true
+		}
+	}
+	return false
+}
+
+// aside are what the names of commands begin with that a module's own threads answer, while COMMAND
+// does not call them blocking: those of RediSearch and RedisGraph.
+var aside = []string{"ft.", "graph."}
+
+// answeredAside reports whether a module's threads answer the command of this name.
+func answeredAside(name string) bool {
+	return slices.ContainsFunc(aside, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // BlocksNode reports whether the command keeps the node from everything else: it waits for nobody's

@@ -170,7 +170,7 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	if c.Flags&(NoAuth|NoMulti|PubSub) != 0 {
 		return nil
 	}
-	if c.Flags.Has(MayBlock) {
+	if c.Flags.Has(MayBlock) || answeredAside(name) {
 		c.Way = Blocking
 		c.block.always = true
 	}

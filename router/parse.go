@@ -115,6 +115,12 @@ func (c *Command) parseWay(s string) error {
 		case "NODE":
 			c.block.node = true
 			return nil
+		case "CAS":
+			c.block.cas = true
+			return nil
+		case "ALWAYS":
+			c.block.always = true
+			return nil
 		}
 		arg, err := strconv.Atoi(rest)
 		c.block.arg = arg

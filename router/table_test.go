@@ -53,11 +53,11 @@ func TestCommandsTravelTheirWay(t *testing.T) {
 	ways := map[Way]string{
 		Local: `ping echo hello auth select quit reset info time client|id client|setinfo client|no-touch client|tracking
 			command command|docs config|get config|set cluster|slots cluster|shards cluster|keyslot readonly readwrite asking acl|whoami wait`,
-		Shared: "get set fcall zunionstore sort publish spublish xadd object|encoding lolwut script|help hgetex vadd",
+		Shared: "get set fcall zunionstore sort publish spublish xadd object|encoding lolwut script|help hgetex vcard",
 		Split:  "mget mset del unlink exists touch",
 		FanOut: `dbsize keys flushall flushdb scan randomkey script|load script|exists script|flush script|kill
 			function|load function|delete pubsub|channels pubsub|numsub pubsub|numpat`,
-		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup migrate",
+		Blocking: "blpop brpop brpoplpush blmove blmpop bzpopmin bzpopmax bzmpop xread xreadgroup migrate vadd vsim",
 		Pinned:   "subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe monitor sync psync replconf",
 		Script:   "eval eval_ro evalsha evalsha_ro",
 		Txn:      "multi exec discard watch unwatch",
@@ -70,6 +70,28 @@ func TestCommandsTravelTheirWay(t *testing.T) {
 			if c == nil || c.Way != way {
 				t.Errorf("%s: %v, want %v", name, c, way)
 			}
+		}
+	}
+}
+
+func TestWhatThreadsOfANodeAnswerHasAConnectionOfItsOwn(t *testing.T) {
+	for request, way := range map[string]Way{
+		"VSIM v ELE e": Blocking, "VADD v VALUES 1 1 e CAS": Blocking, "vadd v VALUES 1 1 e cas": Blocking,
+		"VADD v VALUES 1 1 e": Shared, "VADD CAS VALUES 1 1 e": Shared, "VCARD v": Shared,
+		"FT.SEARCH i *": Blocking, "GRAPH.QUERY g q": Blocking, "FTX i": Shared,
+	} {
+		args := words(strings.Fields(request)...)
+		table, err := Builtin().With([]byte("*3\r\n*6\r\n$9\r\nft.search\r\n:-3\r\n*1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n" +
+			"*6\r\n$11\r\ngraph.query\r\n:-3\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n*6\r\n$3\r\nftx\r\n:-2\r\n*1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, err := table.Lookup(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cmd.Travels(args); got != way {
+			t.Errorf("%s: %v", request, got)
 		}
 	}
 }

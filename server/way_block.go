@@ -11,10 +11,12 @@ import (
 )
 
 // block has the client wait with others for the same elements. While it watches or tracks keys, and
-// when it keeps its connections, the command goes on its own; so does one that keeps the node.
+// when it keeps its connections, the command goes on its own. So does a command without a timeout, of
+// a module, and MIGRATE: it works while it blocks, so a lane must not send it a second time.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	cfg := s.loop.srv.config()
-	if s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled || cmd.BlocksNode() {
+	_, timed := cmd.Timeout(args)
+	if !timed || s.stay != nil && s.stay.watching || s.tracking != nil || !cfg.PoolEnabled {
 		return s.blockAlone(cmd, raw, args)
 	}
 	t := s.loop.srv.nodes.Topology()
