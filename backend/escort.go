@@ -9,15 +9,15 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
-// Escort brings a connection into a database that its user may not SELECT. A client may be in one all
-// the same: another user has selected it, and AUTH keeps it. So berth does as the client did: the
-// connection is that of a user who may for a moment, and of its own user again before the first
-// command of a client is sent.
+// Escort brings a connection into a database that its user may not SELECT. A client may be in such
+// a database: another user has selected it, and AUTH keeps it. berth does as the client did. The
+// connection logs in as a user that may SELECT, selects, and logs in as its own user again before
+// the first command of a client is sent.
 //
-//	SELECT ─▶ NOPERM ─▶ AUTH another ─▶ SELECT ··· the next one ─▶ AUTH the user ─▶ there, or refused
+//	SELECT ─▶ NOPERM ─▶ AUTH another ─▶ SELECT ··· the next ─▶ AUTH the user ─▶ there, or refused
 //
-// Each command waits for the reply to the one before, because some nodes leave out the refusal of an
-// AUTH that is sent together with others: see package pipe.
+// Each command waits for the reply to the one before, because some nodes leave out the refusal of
+// an AUTH that is sent together with others: see package pipe.
 type Escort struct {
 	Why string // what the node has said to SELECT, above all to the user's own
 
@@ -26,9 +26,9 @@ type Escort struct {
 	there bool     // a SELECT has succeeded
 }
 
-// Escort returns one for a user, and its first command; nil: there is nobody to do it. Those who may
-// be able to are the users with whose password berth itself logs in, and the default user. why is
-// what the node has said to the user's own SELECT.
+// Escort returns one for a user, and its first command; nil: there is no user to do it. The
+// candidates are the users as which berth itself logs in, and the default user. why is what the
+// node has said to the user's own SELECT.
 func (l *Logins) Escort(user string, db int, why string) (e *Escort, first []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,11 +77,11 @@ func (e *Escort) Reply(reply []byte) (next []byte, refused bool) {
 	return next, false
 }
 
-// anyPassword is for a default user of whom no password is wanted, who takes any. It is nobody's.
+// anyPassword is the password of a default user that needs none and takes any.
 const anyPassword = ""
 
-// namedAuth returns an AUTH that names the default user as well: without its name a node that wants no
-// password refuses one.
+// namedAuth returns an AUTH that names the default user as well: without its name a node that wants
+// no password refuses one.
 func namedAuth(user, password string) []byte {
 	if user == "" {
 		user = "default"

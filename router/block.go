@@ -23,8 +23,8 @@ func (c *Command) Blocks(args [][]byte) bool {
 	return arg >= 0 || c.block.always || c.block.node || c.block.cas && hasCAS(args)
 }
 
-// hasCAS reports whether a word of VADD is CAS. It may be an element of that name: at worst a request
-// that does not block gets a connection of its own.
+// hasCAS reports whether a word of VADD is CAS. It may be an element of that name: at worst a
+// request that does not block gets a connection of its own.
 func hasCAS(args [][]byte) bool {
 	for i := len(args) - 1; i > 1; i-- {
 		if equalWord(args[i], "CAS") {
@@ -43,8 +43,8 @@ func answeredAside(name string) bool {
 	return slices.ContainsFunc(aside, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
-// BlocksNode reports whether the command keeps the node from everything else: it waits for nobody's
-// push, and cannot wait together with others.
+// BlocksNode reports whether the command keeps the node from everything else: it does not wait for
+// a push, and cannot wait together with others.
 func (c *Command) BlocksNode() bool { return c.block.node }
 
 // Timeout is how long a request asks to wait.

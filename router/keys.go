@@ -108,7 +108,8 @@ func (c *Command) SlotOf(args [][]byte, at []int) (slot int, keys []int, err err
 	return int(first), keys, nil
 }
 
-// ChannelSlot stands for the slot of a command about plain channels or patterns, which have no slot.
+// ChannelSlot stands for the slot of a command about plain channels or patterns, which have no
+// slot.
 const ChannelSlot = -4
 
 // slotWithoutKeys is ChannelSlot or -1.
@@ -176,9 +177,9 @@ func (s *keySpec) countIsZero(args [][]byte) bool {
 	return s.counted && s.begin < len(args) && string(args[s.begin]) == "0"
 }
 
-// parseCount reads a number of keys as Redis does. What is no plain number it reads as C's atoi: "2 "
-// and "2x" are 2, and a Cluster's node redirects the request by these keys before it refuses the
-// number.
+// parseCount reads a number of keys as Redis does. What is no plain number it reads as C's atoi:
+// "2 " and "2x" are 2, and a Cluster's node redirects the request by these keys before it refuses
+// the number.
 func parseCount(p []byte) (int, bool) {
 	n, strict := 0, len(p) > 0 && len(p) <= 10 && (p[0] != '0' || len(p) == 1)
 	for i := 0; strict && i < len(p); i++ {
@@ -191,8 +192,8 @@ func parseCount(p []byte) (int, bool) {
 	return n, n >= 0
 }
 
-// atoi reads a number as glibc's atoi: after blanks and a sign the digits up to the first other byte,
-// cut to 32 bits.
+// atoi reads a number as glibc's atoi: after blanks and a sign the digits up to the first other
+// byte, cut to 32 bits.
 func atoi(p []byte) int {
 	i := 0
 	for i < len(p) && (p[i] == ' ' || '\t' <= p[i] && p[i] <= '\r') {

@@ -74,8 +74,8 @@ func TestAWrongPasswordLeavesTheClientWhoItWas(t *testing.T) {
 	script(t, c, "RESET → RESET", "GET k → "+noAuth, "AUTH secret → OK", "ACL WHOAMI → default")
 }
 
-// Some nodes leave out the refusal of an AUTH that comes together with others. The next reply must not
-// be taken for it.
+// Some nodes leave out the refusal of an AUTH that comes together with others. The next reply must
+// not be taken for it.
 func TestWrongPasswordsAmongRightOnesLetNobodyIn(t *testing.T) {
 	parallel(t)
 	node := withUsers(t)

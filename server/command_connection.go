@@ -179,10 +179,10 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// verification is an AUTH on its way to a node, on a connection that carries those of other clients,
-// too, one after the other. To the node the connection is the user of the last one, and it goes when
-// that user is deleted. That is no matter of the others: their AUTHs, which change nothing at the
-// node, are sent again, once.
+// verification is an AUTH on its way to a node, on a connection that carries those of other
+// clients, too, one after the other. To the node the connection is the user of the last one, and it
+// goes when that user is deleted. That is no matter of the others: their AUTHs, which change
+// nothing at the node, are sent again, once.
 type verification struct {
 	*request
 	topology *router.Topology

@@ -100,8 +100,8 @@ func TestInfoCountsTheClientsThatTrack(t *testing.T) {
 	counted("2")
 }
 
-// infoLines returns an INFO reply as "Section name" lines, in order, without what is counted from one
-// INFO to the next: commands and errors. Of a list (db0, io_thread_1) it keeps the name.
+// infoLines returns an INFO reply as "Section name" lines, in order, without what is counted from
+// one INFO to the next: commands and errors. Of a list (db0, io_thread_1) it keeps the name.
 func infoLines(t *testing.T, c *redistest.Conn, asked string) (lines []string) {
 	t.Helper()
 	text, ok := c.Do(words(strings.TrimSpace("INFO " + asked))...).(string)

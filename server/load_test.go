@@ -22,8 +22,9 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// Load tests are small and short, to run with all the others. LOAD_SIZE=full makes them as large as scripts/acceptance
-// wants them, and LOAD_BINARY=path puts them in front of that program instead of a berth in the test's own process.
+// Load tests are small and short, to run with all the others. LOAD_SIZE=full makes them as large as
+// scripts/acceptance wants them, and LOAD_BINARY=path runs them against that program instead of
+// a berth in the test's own process.
 var (
 	loadFull   = os.Getenv("LOAD_SIZE") == "full"
 	loadBinary = os.Getenv("LOAD_BINARY")
@@ -37,7 +38,8 @@ func sized[T any](small, full T) T {
 	return small
 }
 
-// chosen reports whether a case of many is run: one of n by chance, another choice each time, or all with LOAD_SIZE=full.
+// chosen reports whether a case of many is run: one of n by chance, another choice each time, or
+// all with LOAD_SIZE=full.
 func chosen(n int) bool { return loadFull || rand.IntN(n) == 0 }
 
 // figure prints a line that scripts/acceptance shows.
@@ -68,8 +70,8 @@ func (n backing) each(t testing.TB, command ...any) {
 	}
 }
 
-// overBackends runs a test over one node, and at full size over a Cluster of three primaries too. Nodes with arguments
-// are the test's own.
+// overBackends runs a test over one node, and at full size over a Cluster of three primaries too.
+// Nodes with arguments are the test's own.
 func overBackends(t *testing.T, args []string, test func(t *testing.T, nodes backing)) {
 	t.Helper()
 	t.Run("standalone", func(t *testing.T) {
@@ -123,7 +125,8 @@ func startLoaded(t testing.TB, backend string, args ...string) *loadedBerth {
 	return nil
 }
 
-// freePort is one where nobody listens now, outside of the ranges of the kernel, of redistest and of startBerth.
+// freePort is one where nobody listens now, outside of the ranges of the kernel, of redistest and
+// of startBerth.
 func freePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
@@ -386,7 +389,8 @@ func (c *loadClient) read() (a loadReply, err error) {
 	return a, nil
 }
 
-// crowd runs clients, each in a goroutine with its own connection, until stop is closed and they have all returned.
+// crowd runs clients, each in a goroutine with its own connection, until stop is closed and they
+// have all returned.
 type crowd struct {
 	t    testing.TB
 	addr string
@@ -399,8 +403,8 @@ func newCrowd(t testing.TB, addr string) *crowd {
 	return &crowd{t: t, addr: addr, stop: make(chan struct{})}
 }
 
-// start adds n clients of a kind. run does one round of client i and is called again until the crowd stops; an error
-// is one of its connection, and ends the client.
+// start adds n clients of a kind. run does one round of client i and is called again until the
+// crowd stops; an error is one of its connection, and ends the client.
 func (k *crowd) start(n int, kind string, run func(c *loadClient, i, round int) error) {
 	for i := range n {
 		k.done.Add(1)

@@ -7,8 +7,9 @@ import (
 )
 
 // slowReaders holds leases that carry long replies faster than their clients read them, and
-// sessions that take no request, or no more of a replication stream, until their clients have read. gnet does not say when a client has
-// read, so the clients are looked at again and again, at longer and longer intervals.
+// sessions that take no request, or no more of a replication stream, until their clients have read.
+// gnet does not say when a client has read, so the clients are looked at again and again, at longer
+// and longer intervals.
 type slowReaders struct {
 	waiting []slowReader
 	full    []*session

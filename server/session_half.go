@@ -17,8 +17,8 @@ import (
 
 // halfClosed is the socket of a client that has closed its sending side (printf 'GET a\r\n' | nc -N
 // …) while replies are on their way. Redis would have answered before it saw the end; a proxy sees
-// the end first. gnet closes a socket it reads the end of, so we keep a duplicate, and a goroutine
-// writes to it what comes.
+// the end first. gnet closes a socket it reads the end of, so the session keeps a duplicate, and a
+// goroutine writes to it what comes.
 type halfClosed struct {
 	gnet.Conn     // gone: nothing but what is overridden here may be called
 	fd            int

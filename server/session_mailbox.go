@@ -12,7 +12,7 @@ import (
 // TRACKING ON REDIRECT). Those may be on other loops. It is made when the first client redirects to
 // it, and closed with the session.
 //
-//	a node ─▶ ear ─▶ put, on the loop of a client that tracks ─▶ deliver, on the session's loop ─▶ output
+//	node ─▶ ear ─▶ put, on the loop of a client that tracks ─▶ deliver, on the session's loop ─▶ out
 //
 // What waits in it is bounded: too much becomes the one invalidation of all keys.
 type mailbox struct {
@@ -46,7 +46,8 @@ func (s *session) hears() *mailbox {
 	return s.mailbox
 }
 
-// put leaves the second element of an invalidation. false: the client is gone. Any loop may call it.
+// put leaves the second element of an invalidation. false: the client is gone. Any loop may call
+// it.
 func (m *mailbox) put(what []byte) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

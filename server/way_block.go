@@ -11,8 +11,8 @@ import (
 )
 
 // block has the client wait with others for the same elements. While it watches or tracks keys, and
-// when it keeps its connections, the command goes on its own. So does a command without a timeout, of
-// a module, and MIGRATE: it works while it blocks, so a lane must not send it a second time.
+// when it keeps its connections, the command goes on its own. So do MIGRATE and commands of a
+// module without a timeout: they work while they block, so a lane must not send them a second time.
 func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	cfg := s.loop.srv.config()
 	_, timed := cmd.Timeout(args)
@@ -51,8 +51,8 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 	return true
 }
 
-// waitsWithOthers reports whether a blocking command may wait on a lane that another client's command
-// has begun. The node has judged that command, perhaps by an older rule of the user.
+// waitsWithOthers reports whether a blocking command may wait on a lane that another client's
+// command has begun. The node has judged that command, perhaps by an older rule of the user.
 func waitsWithOthers(cmd *router.Command, args [][]byte) bool {
 	if cmd.Way != router.Blocking {
 		return false

@@ -12,9 +12,9 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// What MONITOR shows: the node's lines, without what berth has asked for itself, and a line for each
-// command that berth answers itself, with the client's own address. A client's other commands have
-// the address of the connection of berth that they travel on.
+// What MONITOR shows: the node's lines, without what berth has asked for itself, and a line for
+// each command that berth answers itself, with the client's own address. A client's other commands
+// have the address of the connection of berth that they travel on.
 
 // monitors are the clients in MONITOR.
 type monitors struct {
@@ -77,8 +77,8 @@ func (m *monitors) deliver(one *monitor) {
 	}
 }
 
-// showsItself reports whether berth shows the command to MONITOR, in place of the node: no node sees
-// it, or it is one of those that berth says for itself.
+// showsItself reports whether berth shows the command to MONITOR, in place of the node: no node
+// sees it, or it is one of those that berth says for itself.
 func showsItself(cmd *router.Command) bool {
 	return cmd.Way == router.Local || cmd.Name == "unwatch" || cmd.Name == "discard"
 }

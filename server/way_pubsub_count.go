@@ -26,7 +26,7 @@ type headcount interface {
 	clients(srv *server, reply []byte, again bool) []byte
 }
 
-// headcountOf is nil if the command counts nobody. It keeps nothing of args.
+// headcountOf returns nil if the command counts no clients. It keeps nothing of args.
 func headcountOf(cmd *router.Command, args [][]byte) headcount {
 	switch {
 	case cmd.Is(router.Echoes):
@@ -151,8 +151,8 @@ func (c *census) clients(srv *server, reply []byte, _ bool) []byte {
 	return codec.AppendInt(nil, beside(count, c.patterns.Asked, now.Asked)+int64(now.Listened))
 }
 
-// countsPatternsTwice reports whether PUBSUB NUMPAT counts a pattern once for each client, as before
-// Redis 6.2.
+// countsPatternsTwice reports whether PUBSUB NUMPAT counts a pattern once for each client, as
+// before Redis 6.2.
 func (srv *server) countsPatternsTwice() bool {
 	var major, minor int
 	if _, err := fmt.Sscanf(srv.nodes.Info().Version, "%d.%d", &major, &minor); err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// counts is what a client reads of the subscribers of a channel, of a shard channel and of patterns.
+// counts is what a client reads of the subscribers of a channel, of a shard channel and of
+// patterns.
 func counts(c *redistest.Conn, prefix string) string {
 	var all []string
 	for _, words := range [][]any{

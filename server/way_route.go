@@ -8,8 +8,8 @@ import (
 )
 
 // slotOf is the one slot of the request's keys: noSlot without keys, and when the request is so
-// malformed that the node must say why; router.ChannelSlot when it is about plain channels; manySlots
-// when the keys lie in several.
+// malformed that the node must say why; router.ChannelSlot when it is about plain channels;
+// manySlots when the keys lie in several.
 func (s *session) slotOf(cmd *router.Command, args [][]byte) (slot int) {
 	if cmd.Way == router.Refused { // which only DEBUG can get past
 		return debugSlot(args)

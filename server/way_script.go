@@ -330,8 +330,9 @@ const maxScriptsNamed = 1 << 10
 // maxEvalPlace bounds how many of EXEC's replies are looked through for those of EVALs.
 const maxEvalPlace = 1 << 10
 
-// takesScript reports whether the next queued request is about scripts, and may go to the node of the
-// transaction alone: berth gives the others what was loaded there when it is needed, as after EVAL.
+// takesScript reports whether the next queued request is about scripts, and may go to the node of
+// the transaction alone: berth gives the others what was loaded there when it is needed, as after
+// EVAL.
 func (t *transaction) takesScript(cmd *router.Command, args [][]byte) bool {
 	switch {
 	case cmd.Is(router.LoadsScript):

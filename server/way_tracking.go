@@ -305,7 +305,7 @@ func (st *stay) forget() {
 	st.dropEar()
 }
 
-// forgetAll tells whoever hears for a client that tracks to forget all keys.
+// forgetAll tells the client that hears for a client that tracks to forget all keys.
 func (s *session) forgetAll() { s.invalidate(codec.AppendNull(nil, s.resp())) }
 
 // invalidate tells what is not valid any more: the client, or the one to which it redirects.

@@ -10,10 +10,11 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// CLIENT TRACKING over a Cluster. With BCAST every primary tracks, from the reply to CLIENT TRACKING
-// on. When a connection is lost, and when a primary comes or goes, the client is told to forget all; the
-// check of each second has later primaries track, and the client forgets all again then. Otherwise
-// nodes track as the client comes to read from them, and the client is closed instead.
+// CLIENT TRACKING over a Cluster. With BCAST every primary tracks, from the reply to CLIENT
+// TRACKING on. When a connection is lost, and when a primary comes or goes, the client is told to
+// forget all; the check of each second has later primaries track, and the client forgets all again
+// then. Otherwise nodes track as the client comes to read from them, and the client is closed
+// instead.
 //
 // Each node says by itself that all of its keys are gone. What FLUSHALL does at all nodes is one
 // invalidation for the client: it waits until all nodes have said it, or for flushPatience. For
@@ -57,8 +58,8 @@ func (s *session) spread(t *router.Topology) {
 	}
 }
 
-// joinAside has the node of a stay that the session does not use now track, once there is all that it
-// takes.
+// joinAside has the node of a stay that the session does not use now track, once there is all that
+// it takes.
 func (st *stay) joinAside() {
 	s := st.s
 	switch t := s.tracking; {
@@ -260,8 +261,8 @@ func (s *session) beginFlush(cmd *router.Command) bool {
 	return true
 }
 
-// endOwnFlush answers a client's own FLUSHALL, when all that the nodes have pushed because of it has
-// come, and tells it then that all keys are gone.
+// endOwnFlush answers a client's own FLUSHALL, when all that the nodes have pushed because of it
+// has come, and tells it then that all keys are gone.
 func (s *session) endOwnFlush(r *request, reply []byte) {
 	t := s.tracking
 	reply = slices.Clone(reply)

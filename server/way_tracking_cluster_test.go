@@ -76,7 +76,8 @@ func TestBroadcastTrackingOverAClusterIsOfAllNodes(t *testing.T) {
 	}
 }
 
-// A key that was changed at one node, and FLUSHALL at all, are told to a client that has read at all.
+// A key that was changed at one node, and FLUSHALL at all, are told to a client that has read at
+// all.
 func TestFlushOfAllNodesIsOneInvalidation(t *testing.T) {
 	cluster := sharedCluster(t)
 	b := startBerth(t, clusterURL(cluster))
@@ -150,7 +151,8 @@ func TestCachedReadsOfRueidisOverACluster(t *testing.T) {
 	}
 }
 
-// hearsOf has a key be set until c hears of it, and returns how often c was told meanwhile to forget all.
+// hearsOf has a key be set until c hears of it, and returns how often c was told meanwhile to
+// forget all.
 func hearsOf(t *testing.T, c, other *redistest.Conn, key string) (forgot int) {
 	t.Helper()
 	for heard := false; !heard; {

@@ -140,9 +140,9 @@ func (e *ear) known() {
 	e.st.s.resumeFrom(pauseLeasing)
 }
 
-// overheard takes an invalidation from the ear. Whether it is older than the replies that the lease
-// owes nobody knows: it follows them, so that no reply with what it names comes after it. That of a
-// command that blocks may take as long as it likes.
+// overheard takes an invalidation from the ear. It may be older than the replies that the lease
+// owes, or newer. So it follows them: no reply with a key that it names comes after it. It does not
+// wait for the reply to a command that blocks, which may take for ever.
 func (st *stay) overheard(what []byte) {
 	s := st.s
 	switch {

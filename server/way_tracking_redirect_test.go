@@ -9,8 +9,8 @@ import (
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
-// redirectTalks are conversations of a client that tracks (a), the one that it redirects to (t), and one that writes (o). "t<" is
-// what t hears next, @t its number.
+// redirectTalks are conversations of a client that tracks (a), the one that it redirects to (t),
+// and one that writes (o). "t<" is what t hears next, @t its number.
 var redirectTalks = map[string]string{
 	"errors": "a CLIENT TRACKING ON REDIRECT 999999; a CLIENT TRACKING ON REDIRECT 0; a CLIENT TRACKING ON REDIRECT x; a CLIENT TRACKING ON REDIRECT; " +
 		"a CLIENT TRACKING OFF REDIRECT 999999; a CLIENT TRACKING ON REDIRECT @t REDIRECT 7; a CLIENT TRACKING ON REDIRECT @t what; " +
@@ -70,7 +70,8 @@ func redirectTalk(t *testing.T, addr, talk string) string {
 
 var infoInBrief = regexp.MustCompile(`(?s)^.*flags=(\S+) .* (redir=\S+).*$`)
 
-// inBrief takes out of a reply what is not the same at two servers: clients' numbers, most fields of CLIENT INFO.
+// inBrief takes out of a reply what is not the same at two servers: clients' numbers, most fields
+// of CLIENT INFO.
 func inBrief(reply string, numbers []string) string {
 	reply = infoInBrief.ReplaceAllString(reply, "$1 $2")
 	for i := 0; i < len(numbers); i += 2 {
@@ -96,7 +97,8 @@ func TestRedirectedInvalidationsAreThoseOfRedis(t *testing.T) {
 	}
 }
 
-// The reply and the invalidation come on two connections. The client that reads both has them in the order of Redis.
+// The reply and the invalidation come on two connections. The client that reads both has them in
+// the order of Redis.
 func TestOwnWriteIsAnsweredBeforeItIsHeard(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
@@ -115,7 +117,8 @@ func TestOwnWriteIsAnsweredBeforeItIsHeard(t *testing.T) {
 	}
 }
 
-// A reader that is slow, or whose loop is, costs no more than a mailbox: what is too much becomes one invalidation of all keys.
+// A reader that is slow, or whose loop is, costs no more than a mailbox: what is too much becomes
+// one invalidation of all keys.
 func TestMailboxIsBounded(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--loops", "1")
 	c := dial(t, b.Addr())

@@ -21,8 +21,8 @@ import (
 // first byte of the replication stream on, what either side sends goes to the other as it is. The
 // user's rights are the node's to judge: the connection has logged in as the user.
 //
-//	node ─▶ read, one piece at a time ─▶ session.out ─▶ client    while more than maxUnread is unread: not read
-//	node ◀─ written, one piece at a time ◀─ session.in ◀─ client  while more than maxUntaken waits: not read
+//	node ─▶ read, a piece at a time ─▶ session.out ─▶ client    not read over maxUnread in out
+//	node ◀─ written, a piece at a time ◀─ session.in ◀─ client  not read over maxUntaken in in
 //
 // Owned by the session's loop. Two goroutines use conn: one reads, one writes; each tells the loop
 // when it has done so. It is a pool.Taker.
@@ -198,7 +198,8 @@ func (t *tunnel) fail(err error) {
 	t.s.resumeFrom(pauseLeasing)
 }
 
-// read reads the node, in a goroutine of its own: one piece, and the next one when the loop says so.
+// read reads the node, in a goroutine of its own: one piece, and the next one when the loop says
+// so.
 func (t *tunnel) read(conn net.Conn, l *loop) {
 	piece := make([]byte, tunnelPiece)
 	for {
@@ -247,8 +248,8 @@ func (t *tunnel) goOn() {
 }
 
 // answer takes bytes while a reply is owed, and returns those that are none of it. An error, and
-// the reply to REPLCONF, is one line. Anything else begins the stream. A node that prepares one says
-// empty lines.
+// the reply to REPLCONF, is one line. Anything else begins the stream. A node that prepares one
+// says empty lines.
 func (t *tunnel) answer(b []byte) (rest []byte) {
 	t.reply = append(t.reply, b...)
 	said := bytes.TrimLeft(t.reply, "\n")

@@ -6,8 +6,8 @@ import (
 )
 
 // Audience is who listens to what, over all loops and users: berth's listeners, and berth's
-// connections to nodes, which a node counts in place of the listeners. Whoever tells a client a
-// node's count puts the one for the other.
+// connections to nodes, which a node counts in place of the listeners. A node's count that is told
+// to a client has the listeners in place of the connections.
 //
 // A listener is counted from its Join to its Leave. A connection is counted from when the node is
 // asked until it has confirmed the end: the node may count it.
@@ -32,12 +32,12 @@ type seats struct {
 	n    int
 }
 
-// matchSteps bounds what one message may cost: how many bytes of patterns are compared with the name
-// of its channel. A pattern that is not compared matches nothing.
+// matchSteps bounds what one message may cost: how many bytes of patterns are compared with the
+// name of its channel. A pattern that is not compared matches nothing.
 const matchSteps = 1 << 20
 
 // NewAudience returns an audience that is empty. match says whether a pattern matches the name of a
-// channel, in as many steps.
+// channel, and takes what it has compared off steps.
 func NewAudience(match func(pattern string, name []byte, steps *int) bool) *Audience {
 	a := &Audience{match: match}
 	for kind := range a.heard {
@@ -104,8 +104,8 @@ func (h *heard) at(addr string) (n int) {
 	return n
 }
 
-// Empty reports whether there is nobody, and no connection, that a message could reach. A plain
-// channel's may reach patterns as well.
+// Empty reports whether there is no listener, and no connection, that a message could reach. A
+// message of a plain channel may reach patterns as well.
 func (a *Audience) Empty(kind ChannelKind) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

@@ -30,8 +30,8 @@ func isKeyEvent(channel string) bool {
 	return strings.HasPrefix(channel, keyEvents[0]) || strings.HasPrefix(channel, keyEvents[1])
 }
 
-// hearsKeyEvents reports whether key events may come on a channel or a pattern. Of a pattern the part
-// before its first special character decides.
+// hearsKeyEvents reports whether key events may come on a channel or a pattern. Of a pattern the
+// part before its first special character decides.
 func hearsKeyEvents(kind ChannelKind, name string) bool {
 	if kind == ShardChannel {
 		return false

@@ -276,8 +276,8 @@ func (s *Set) feedFor(ch *Channel) (*Feed, *backend.LostError) {
 
 var errNoOwner = &backend.LostError{Refusal: "CLUSTERDOWN Hash slot not served"}
 
-// chooseHome returns the home. If the home may not be asked now, the first primary that may be asked
-// becomes the home, beginning with router.ChannelHome.
+// chooseHome returns the home. If the home may not be asked now, the first primary that may be
+// asked becomes the home, beginning with router.ChannelHome.
 func (s *Set) chooseHome(t *router.Topology) (*Feed, *backend.LostError) {
 	if s.home != nil && s.home.ready() {
 		return s.home, nil

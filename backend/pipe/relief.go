@@ -16,9 +16,9 @@ import (
 //
 //	current ──stopped──▶ PING on the second one ──any reply──▶ the second one is current
 //
-// A node that is busy with a script refuses the SELECT of the second one. That is an answer, too: the
-// second one is current, what is sent on it is answered with the node's words, and it gives way as
-// soon as the first one is not stopped up any more.
+// A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
+// too: the second one is current, and requests on it are answered with the node's words. It gives
+// way as soon as the first one is not stopped up any more.
 //
 // Both change places again when the second one is stopped up and the first one owes nothing. There
 // is no third one: what stops both up is the node itself, or clients that would stop up any number.
@@ -63,8 +63,8 @@ func (b *probe) Reply(_, _ []byte, _ int) {
 	(*Pipe)(b).passBy()
 }
 
-// Lost learns that the node refuses the second one because it is busy. Anything else leaves all as it
-// is, and the next tick asks again.
+// Lost learns that the node refuses the second one because it is busy. Anything else leaves all as
+// it is, and the next tick asks again.
 func (b *probe) Lost(err *backend.LostError, _ []byte) {
 	b.probing = false
 	if strings.HasPrefix(err.Refusal, "BUSY ") {
@@ -83,8 +83,8 @@ func (p *Pipe) passBy() {
 	}
 }
 
-// wellAgain returns the pipe that was passed by, if it is well again while p, which took its place, is
-// down. It is the current one again then.
+// wellAgain returns the pipe that was passed by, if it is well again while p, which took its place,
+// is down. It is the current one again then.
 func (p *Pipe) wellAgain() *Pipe {
 	q := p.second
 	if q == nil || q.link.State() != backend.Up || q.stopped(p.set.pipes.loop.Now()) {
@@ -103,8 +103,8 @@ func (p *Pipe) giveWay() {
 	p.set.turns++
 }
 
-// tickSecond gives up a PING that is not answered, and what is owed to nobody on a pipe that was
-// passed by. A second pipe that has been idle for long is closed.
+// tickSecond gives up a PING that is not answered, and on a pipe that was passed by the replies
+// that no client waits for. A second pipe that has been idle for long is closed.
 func (p *Pipe) tickSecond(now int64) {
 	q := p.second
 	if q == nil {

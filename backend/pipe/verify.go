@@ -10,10 +10,10 @@ import (
 // its AUTH alone, so all clients can share them. No other command must run there: it would run as
 // the user of the latest AUTH.
 //
-// Such a connection carries one AUTH at a time. A node that refuses an AUTH while the reply before is
-// not written yet leaves the refusal out (seen of Redis 8.0, Valkey 8.0 and 8.1). Everybody after it
-// would get the reply of the next one, and a wrong password would be let in. So what comes meanwhile
-// takes another connection, and waits when there are maxVerifiers:
+// Such a connection carries one AUTH at a time. A node that refuses an AUTH while the reply before
+// is not written yet leaves the refusal out (seen of Redis 8.0, Valkey 8.0 and 8.1). Every AUTH
+// after it would get the reply to the next one, and a wrong password would be let in. So what comes
+// meanwhile takes another connection, and waits when there are maxVerifiers:
 //
 //	Verify ─▶ a connection that owes nothing ─▶ reply ─▶ the oldest that waits for this node
 //	   └────▶ waiting ────────────────────────────────────────┘
@@ -30,8 +30,8 @@ type waitingAuth struct {
 	to      backend.Receiver
 }
 
-// Verify asks the node at addr whether it accepts an AUTH. The bytes are copied. An error means that
-// nothing was sent and Lost will not be called.
+// Verify asks the node at addr whether it accepts an AUTH. The bytes are copied. An error means
+// that nothing was sent and Lost will not be called.
 func (ps *Pipes) Verify(addr string, request []byte, to backend.Receiver) *backend.LostError {
 	if p := ps.freeVerifier(addr); p != nil {
 		return p.Send(request, 1, &verification{p, to})

@@ -16,8 +16,8 @@ import (
 //
 // A holder must not find out itself. Once its first command is written and the connection ends
 // without a reply, nobody knows whether the command was executed, and it must not be sent again. A
-// PING in the same write would not help, and waiting for the reply to a PING costs the holder a round
-// trip. So:
+// PING in the same write would not help, and waiting for the reply to a PING costs the holder a
+// round trip. So:
 //
 //	idle for HealthCheck ─ PING ─┬─ a line comes: alive, and asked again after another HealthCheck
 //	                             ├─ nothing within probePatience: closed
@@ -66,8 +66,8 @@ func (c *conn) prove(now, every time.Duration) (again time.Duration, alive bool)
 	return now + probePatience, true
 }
 
-// unwatch has the node forget at once what an abandoned WATCH watches: the next holder may come late.
-// The connection is its owner's, on its way to the idle ones.
+// unwatch has the node forget at once what an abandoned WATCH watches: the next holder may come
+// late. The connection is its owner's, on its way to the idle ones.
 func (c *conn) unwatch() {
 	if c.ledger.inherited&DirtWatch == 0 {
 		return

@@ -129,8 +129,8 @@ type figure struct {
 	value any
 }
 
-// merge writes the nodes' lines, but berth's own figures instead of the nodes' of the same name, and
-// then the own figures that no node has.
+// merge writes the nodes' lines, but berth's own figures instead of the nodes' of the same name,
+// and then the own figures that no node has.
 func (r *infoReport) merge(title string, own ...figure) {
 	said := r.nodes.section(title)
 	if said == nil {

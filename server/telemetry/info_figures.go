@@ -63,8 +63,8 @@ func joinSaving(name, a, b string) string {
 	return joinNumbers(a, b, join)
 }
 
-// joinNumbers joins two numbers, which may have a percent sign. Of words the first stands, unless it
-// is "ok" and the other is not.
+// joinNumbers joins two numbers, which may have a percent sign. Of words the first stands, unless
+// it is "ok" and the other is not.
 func joinNumbers(a, b string, join func(a, b float64) float64) string {
 	x, percent := strings.CutSuffix(a, "%")
 	n, errN := strconv.ParseFloat(x, 64)

@@ -100,8 +100,8 @@ func (c nodeCall) perCall() float64 {
 	return float64(c.usec) / float64(c.calls)
 }
 
-// fields returns the fields in the form of the nodes. old nodes, before Redis 6.2, do not tell which
-// calls were refused or failed.
+// fields returns the fields in the form of the nodes. old nodes, before Redis 6.2, do not tell
+// which calls were refused or failed.
 func (c nodeCall) fields(old bool) string {
 	text := fmt.Sprintf("calls=%d,usec=%d,usec_per_call=%.2f", c.calls, c.usec, c.perCall())
 	if old {
