@@ -19,7 +19,7 @@ var options = []*option{
 	// Where clients come in.
 	{name: "bind", def: "127.0.0.1", hot: true,
 		value: listValue{at: func(c *Config) *[]string { return &c.Bind }, is: "addresses", check: checkBind},
-		help:  "Addresses to listen on. `*` is all of IPv4, `::*` all of IPv6; berth does without an address that has a `-` before it, if the machine does not have it. Clients that are there stay when it changes."},
+		help:  "Addresses to listen on. `*` is all of IPv4, `::*` all of IPv6; an address with a `-` before it is left out if the machine does not have it. Clients that are there stay when it changes."},
 	{name: "protected-mode", def: "yes", hot: true,
 		value: yesNo(func(c *Config) *bool { return &c.ProtectedMode }),
 		help:  "yes: as long as the nodes ask clients for no password, berth lets in clients of this machine only. no: whoever reaches the port is a client."},
@@ -46,7 +46,7 @@ var options = []*option{
 		help:  "Address, or host name, that CLUSTER SLOTS, SHARDS and NODES give for berth, where clients reach it through a port mapping (Docker, NAT); none: the address that the client came to."},
 	{name: "announce-port", def: "0", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.AnnouncePort }, min: 0, max: 65535},
-		help:  "Port that they give; 0: the port that the client came to."},
+		help:  "Port that CLUSTER SLOTS, SHARDS and NODES give for berth; 0: the port that the client came to."},
 	{name: "loops", def: "0",
 		value: numberValue{at: func(c *Config) *int { return &c.Loops }, min: 0, max: 1024},
 		help:  "Event loops; 0: one per core but one, which is left to the rest of berth, at least one."},
