@@ -6,12 +6,12 @@ import "cmp"
 type Way uint8
 
 const (
-	Shared   Way = iota // on the pipe to the owner of its keys' slot; to any primary when it has no keys
+	Shared   Way = iota // on the pipe to the owner of its keys' slot; without keys to any primary, but see ChannelHome
 	Local               // answered by the proxy itself
 	Split               // cut by slot, sent to the owners, the replies joined
 	FanOut              // sent to every primary, the replies joined
-	Blocking            // on a lease until its reply, when it blocks as written (Blocks); otherwise like Shared
-	Pinned              // on a connection that keeps state for the client: a feed for subscriptions, a lease for MONITOR
+	Blocking            // when it blocks as written (Blocks): on a lane, or on a lease until its reply; else like Shared
+	Pinned              // on a connection that keeps state for the client: SUBSCRIBE on a feed, MONITOR and PSYNC on a lease
 	Script              // as Shared; the proxy remembers the script, or sees to it that the node has it
 	Txn                 // MULTI EXEC DISCARD WATCH UNWATCH
 	Refused             // never forwarded; Refusal has the error

@@ -14,7 +14,7 @@ const (
 	ReasonTxn   Reason = iota // WATCH … EXEC
 	ReasonBlock               // a blocking command
 	ReasonLarge               // a long request, or a read whose reply is expected to be long
-	ReasonPin                 // SUBSCRIBE, MONITOR, CLIENT TRACKING: until the client goes
+	ReasonPin                 // SUBSCRIBE, MONITOR, CLIENT TRACKING, PSYNC: until the client goes
 	numReasons
 )
 
