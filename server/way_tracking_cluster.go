@@ -36,7 +36,7 @@ func (s *session) eachStay(visit func(st *stay)) {
 
 // spreads reports whether every primary is to track for the client.
 func (s *session) spreads() bool {
-	return s.tracking != nil && s.tracking.bcast && s.loop.srv.sharded()
+	return !s.closed && s.tracking != nil && s.tracking.bcast && s.loop.srv.sharded()
 }
 
 // spread asks for a lease to every primary that does not track yet.
@@ -158,7 +158,7 @@ func (st *stay) forgotten() {
 // the client has to be closed, because what it has cached would go stale without a word.
 func (s *session) checkTracking(t *router.Topology) (stale bool) {
 	switch {
-	case s.tracking == nil:
+	case s.closed, s.tracking == nil:
 		return false
 	case !s.spreads():
 		return s.tracksElsewhere(t)
