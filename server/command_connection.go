@@ -74,6 +74,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.txn = nil
 	s.unlisten("reset")
 	s.endTracking("reset")
+	s.closeTunnel("reset")
 	s.unwatch()
 	s.readonly = false
 	s.noEvict = s.noEvict && s.loop.srv.isBefore(7, 2) // whose RESET forgets it

@@ -257,6 +257,7 @@ func TestCommandstatsHaveTheFormOfTheNode(t *testing.T) {
 
 func TestResetStatBeginsToCountAnew(t *testing.T) {
 	b, clients, _ := busyBerth(t)
+	clients[0].Do("CONFIG", "RESETSTAT") // others have used the node
 	for _, c := range clients {
 		c.Do("GET", "reset:none")
 		c.Do("NOTHING")

@@ -81,8 +81,12 @@ func TestATunnelsConnectionIsNotUsedAgain(t *testing.T) {
 	if s := b.leases(); s.Leased != 1 || s.Idle != 0 || s.Dials != 1 {
 		t.Errorf("with REPLCONF: %+v", s)
 	}
+	closed := func() bool { s := b.leases(); return s.Leased == 0 && s.Idle == 0 }
+	script(t, c, "RESET → RESET")
+	eventually(t, "the connection to be closed by RESET", closed)
+	script(t, c, "REPLCONF listening-port 7 → OK")
 	c.Close()
-	eventually(t, "the connection to be closed", func() bool { s := b.leases(); return s.Leased == 0 && s.Idle == 0 })
+	eventually(t, "the connection to be closed", closed)
 	eventually(t, "the node to see it", func() bool {
 		return strings.Count(text(node.Do(t, "CLIENT", "LIST")), "cmd=replconf") == 0
 	})
@@ -102,6 +106,9 @@ func TestATunnelEndsWithItsUser(t *testing.T) {
 		}
 	}
 	script(t, c, "REPLCONF capa eof → OK", "PING → PONG")
+	if got := text(node.Do(t, "CLIENT", "LIST")); strings.Count(got, "cmd=replconf user=u ") != 1 || strings.Count(got, "cmd=replconf ") != 1 {
+		t.Errorf("%s", got)
+	}
 	if got := text(node.Do(t, "INFO", "replication")); !strings.Contains(got, "connected_slaves:0") {
 		t.Errorf("%s", got)
 	}
