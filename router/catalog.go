@@ -11,8 +11,8 @@ import (
 type Catalog struct {
 	Reply    []byte                // the node's reply to COMMAND; nil: no node has answered yet
 	Commands int                   // how many there are, without subcommands
-	Names    []string              // of commands and subcommands
-	Rows     map[string]CatalogRow // by name
+	Names    []string              // of commands and subcommands, as the node writes them
+	Rows     map[string]CatalogRow // by name in lower case
 	Whole    [4][]byte             // the reply to COMMAND, by RESP version
 }
 
@@ -50,6 +50,7 @@ func CatalogOfNodes(reply []byte) *Catalog {
 			}
 		}
 		c.add(r)
+		c.Names[len(c.Names)-1] = row.Elems[0].Text()
 		if len(row.Elems) > rowSubcommands {
 			for _, sub := range row.Elems[rowSubcommands].Elems {
 				enter(sub)

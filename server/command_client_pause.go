@@ -138,10 +138,10 @@ const maxPause = 100 * 365 * 24 * time.Hour
 
 func pauseCommand(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	writesOnly := false
-	if len(args) > 4 {
+	if len(args) > 4 && !s.loop.srv.isValkeySince(8, 1) { // which ignores the words after the fourth
 		return s.refuse(cmd, wrongSubcommand(args[1]))
 	}
-	if len(args) == 4 {
+	if len(args) >= 4 {
 		switch strings.ToLower(string(args[3])) {
 		case "write":
 			writesOnly = true

@@ -135,7 +135,12 @@ func clusterShards(s *session, _ [][]byte, out []byte) []byte {
 		out = codec.AppendInt(out, int64(value))
 	}
 	out = codec.AppendArray(out, 1)
-	out = codec.AppendMap(out, 2, resp)
+	withID := s.loop.srv.isValkeySince(9, 1)
+	if withID {
+		out = codec.AppendMap(out, 3, resp)
+	} else {
+		out = codec.AppendMap(out, 2, resp)
+	}
 	out = codec.AppendBulkString(out, "slots")
 	out = codec.AppendArray(out, 2)
 	out = codec.AppendInt(out, 0)
@@ -150,6 +155,9 @@ func clusterShards(s *session, _ [][]byte, out []byte) []byte {
 	text("role", "master")
 	number("replication-offset", 0)
 	text("health", "online")
+	if withID {
+		text("id", shardID)
+	}
 	return out
 }
 
@@ -189,7 +197,11 @@ func clusterInfo(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendVerbatim(out, "txt", b.String(), s.resp())
 }
 
-func clusterKeySlot(_ *session, args [][]byte, out []byte) []byte {
+// clusterKeySlot needs no cluster over Valkey 9.0 and later.
+func clusterKeySlot(s *session, args [][]byte, out []byte) []byte {
+	if srv := s.loop.srv; !srv.sharded() && !srv.isValkeySince(9, 0) {
+		return codec.AppendError(out, errNoCluster)
+	}
 	return codec.AppendInt(out, int64(router.Slot(args[2])))
 }
 

@@ -95,7 +95,7 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 			if len(by) > glob.MaxLength {
 				return codec.AppendError(out, errLongPattern)
 			}
-			pattern := glob.Compile(by)
+			pattern := glob.Compile(strings.ToLower(by))
 			admits = func(r router.CatalogRow) bool { return pattern.Match(r.Name) }
 		default:
 			return codec.AppendError(out, errSyntax)
@@ -106,7 +106,7 @@ func commandList(s *session, args [][]byte, out []byte) []byte {
 	c := s.loop.srv.commandCatalog()
 	var names []string
 	for _, name := range c.Names {
-		if admits(c.Rows[name]) {
+		if row, _ := c.Find([]byte(name)); admits(row) {
 			names = append(names, name)
 		}
 	}

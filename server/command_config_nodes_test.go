@@ -12,10 +12,16 @@ import (
 
 func TestConfigErrorsAreThoseOfRedis(t *testing.T) {
 	node := redistest.Start(t)
-	asRedis(t, startBerth(t, node.Addr()), node, "config", "config nothing", "config get", "config get nothing", "config get timeout",
+	b := startBerth(t, node.Addr())
+	asRedis(t, b, node, "config", "config nothing", "config get", "config get nothing", "config get timeout",
 		"config get timeout nothing port?", "config set", "config set timeout", "config set nothing 1", "config set timeout 5 timeout 6",
 		"config set timeout 5 maxclients", "config set timeout 5", "config get TIMEOUT", "config rewrite", "config rewrite x",
-		"config resetstat", "config resetstat x", "config help")
+		"config resetstat", "config resetstat x")
+	later := strings.NewReplacer("Print this help", "Prints this help") // since Redis 7.2
+	got, want := dial(t, b.Addr()).DoRaw("CONFIG", "HELP"), dial(t, node.Addr()).DoRaw("CONFIG", "HELP")
+	if want = later.Replace(want); got != want {
+		t.Errorf("CONFIG HELP:\n got %q\nwant %q", got, want)
+	}
 }
 
 func TestConfigSetTakesEffectAtOnceOnAllLoops(t *testing.T) {

@@ -218,6 +218,9 @@ func (s *session) logFailedAuth(user string, reply []byte) {
 // hello negotiates the protocol, and may authenticate and name the client at once.
 func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	h := parseHello(args, s.resp())
+	if h.refusal == "" && !s.loop.srv.isBefore(7, 2) { // which reads all words before it does anything
+		h.refusal = h.wrong
+	}
 	if h.refusal != "" {
 		return s.refuse(cmd, h.refusal)
 	}
@@ -233,7 +236,7 @@ func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		}
 	}
 	finish := func() []byte {
-		if h.withName {
+		if h.withName && (h.wrong == "" || s.loop.srv.isBefore(7, 2)) {
 			s.named().name = h.name
 		}
 		if h.wrong != "" {

@@ -91,7 +91,7 @@ func ownCommands() []ownCommand {
 		{name: "cluster|info", answer: clusterOnly(clusterInfo), mayAsk: "CLUSTER INFO"},
 		{name: "cluster|myid", answer: clusterOnly(clusterMyID), mayAsk: "CLUSTER MYID"},
 		{name: "cluster|myshardid", answer: clusterOnly(clusterMyShardID), mayAsk: "CLUSTER MYSHARDID"},
-		{name: "cluster|keyslot", answer: clusterOnly(clusterKeySlot), mayAsk: "CLUSTER KEYSLOT berth"},
+		{name: "cluster|keyslot", answer: clusterKeySlot, mayAsk: "CLUSTER KEYSLOT berth"},
 		{name: "cluster|links", answer: clusterOnly(clusterLinks), mayAsk: "CLUSTER LINKS"},
 		{name: "cluster|replicas", answer: clusterOnly(clusterReplicas), mayAsk: "CLUSTER REPLICAS berth"},
 		{name: "cluster|slaves", answer: clusterOnly(clusterReplicas), mayAsk: "CLUSTER SLAVES berth"},

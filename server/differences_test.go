@@ -493,7 +493,7 @@ func berthSays(prefixes ...string) func(m met) bool {
 	}
 }
 
-// differences are all that may differ over a standalone server. The fewer the better.
+// differences are those over a standalone server of any version. The fewer the better.
 var differences = []difference{
 	{"", "time", sameTime, false},
 	{"ttl object|idletime xinfo|consumers xinfo|stream xinfo|groups", "time that went by", sameWithin(5), false},
@@ -534,6 +534,54 @@ var differences = []difference{
 	}, true},
 	{"command|info", "Redis may find a name with a NUL behind it, if the hash table will", func(m met) bool {
 		return strings.Contains(strings.Join(m.words, " "), "\x00") && sameType(m)
+	}, false},
+}
+
+// differences are all that may differ over a standalone server of the version that runs.
+func (b *berthServer) differences() []difference {
+	all := differences
+	if !b.srv.isBefore(7, 2) {
+		all = slices.Concat(laterDifferences, all)
+	}
+	if !b.srv.isBefore(8, 0) {
+		all = slices.Concat(redis8Differences, all)
+	}
+	if b.srv.isValkeySince(9, 0) {
+		all = slices.Concat(valkey9Differences, all)
+	}
+	return all
+}
+
+// laterDifferences are those over Redis 7.2 and later, and Valkey, besides.
+var laterDifferences = []difference{
+	{"waitaof", "refused by design, with the reason", berthSays("-ERR WAITAOF is not possible through berth"), true},
+	{"client|info", "NO-TOUCH has no effect at berth", func(m met) bool {
+		m.direct = bytes.Replace(m.direct, []byte(" flags=T "), []byte(" flags=N "), 1)
+		return sameFields(m)
+	}, false},
+}
+
+// redis8Differences are those over Redis 8.0 and later, besides.
+var redis8Differences = []difference{
+	{"auth hello", "Redis does not answer a refused AUTH while it has replies to send", berthSays("-WRONGPASS "), true},
+}
+
+// valkey9Differences are those over Valkey 9.0 and later, besides.
+var valkey9Differences = []difference{
+	{"", "what berth refuses has the arity of Redis 7.0", func(m met) bool {
+		return m.cmd != nil && m.cmd.Way == router.Refused && berthSays("-ERR wrong number of arguments")(m) && redisSays("-ERR ")(m)
+	}, true},
+	{"command command|info", "Valkey sends no set where there are no subcommands", func(m met) bool {
+		list := func(reply []byte) []byte { return bytes.ReplaceAll(reply, []byte("~0\r\n"), []byte("*0\r\n")) }
+		m.direct, m.berth = list(m.direct), list(m.berth)
+		return otherOrder(m)
+	}, false},
+	{"", "Valkey takes telnet commands out of a line", func(m met) bool {
+		return strings.Contains(strings.Join(m.words, " "), "\xff")
+	}, true},
+	{"client|info", "multi stays 0 after EXEC", func(m met) bool {
+		m.direct = bytes.Replace(m.direct, []byte(" multi=0 "), []byte(" multi=-1 "), 1)
+		return sameFields(m)
 	}, false},
 }
 

@@ -175,7 +175,7 @@ func differsOnServer(b *berthServer, cmd *router.Command, where string) bool {
 		return where == withinMulti && !b.srv.offsetMoves()
 	case "unsubscribe", "punsubscribe", "sunsubscribe": // Valkey 8.0 alone says NOSUB to who subscribes to nothing
 		return valkey && isVersionBefore(info.Release, 8, 1)
-	case "readonly", "readwrite", "cluster|keyslot": // Valkey says OK without a Cluster, and knows slots since 9
+	case "readonly", "readwrite": // Valkey says OK without a Cluster
 		return valkey || cmd.Name == "readwrite" && b.srv.isBefore(6, 2)
 	}
 	return b.srv.isBefore(7, 0) && cmd.Container() != nil && cmd.Container().Name == "client" // a later subcommand

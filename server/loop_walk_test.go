@@ -26,10 +26,14 @@ func listVeryManyClients(t *testing.T, nodes backing) {
 	}
 	words = append(words, own, own)
 	got := asker.Do(words...).(string)
-	if lines := strings.Split(strings.TrimSpace(got), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[0], fmt.Sprintf("id=%d ", own)) || !strings.HasPrefix(lines[1], fmt.Sprintf("id=%d ", own)) {
+	lines, refusal := 2, "ERR Invalid client ID"
+	if b.srv.clientOptions() >= sharedOptions { // which lists a client once, and may read an option after the numbers
+		lines, refusal = 1, errSyntax
+	}
+	if n := strings.Count(got, "\n"); n != lines || strings.Count("\n"+got, fmt.Sprintf("\nid=%d ", own)) != lines {
 		t.Errorf("got %.200q", got)
 	}
-	if got := asker.Do(append(words, "x")...); fmt.Sprint(got) != "ERR Invalid client ID" {
+	if got := asker.Do(append(words, "x")...); fmt.Sprint(got) != refusal {
 		t.Errorf("got %.80v", got)
 	}
 	asker.WriteString(fmt.Sprintf("client list id %d\r\n", own))

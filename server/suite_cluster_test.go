@@ -21,7 +21,7 @@ func TestSuiteCluster(t *testing.T) {
 	for _, resp := range []int{2, 3} {
 		for _, c := range clusterTalks {
 			t.Run(fmt.Sprintf("RESP%d %s", resp, c.name), func(t *testing.T) {
-				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, differences),
+				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, b.differences()),
 					&talk{addr: alone.Node(0).Addr(), servers: []*redistest.Server{alone.Node(0)}, resp: resp},
 					&talk{addr: b.Addr(), servers: nodes, resp: resp})
 			})

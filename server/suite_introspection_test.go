@@ -52,7 +52,7 @@ var introspectionTalks = []conversation{
 		b<
 		a: CONFIG SET notify-keyspace-events ""
 		a: LPUSH %tl x
-		b! PUNSUBSCRIBE
+		b! PUNSUBSCRIBE __keyevent@0__:lpush __key*__:%t*
 		b<
 		b<`},
 	{name: "memory is full", alone: true, lines: `

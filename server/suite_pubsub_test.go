@@ -164,9 +164,7 @@ var pubsubTalks = []conversation{
 		a: SET %tk v
 		a: GET %tk
 		a: PING
-		a! PUBLISH %tc me
-		a<
-		a<
+		a: PUBLISH %tnobody me
 		a: MULTI
 		a: GET %tk
 		a: EXEC

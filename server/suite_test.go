@@ -216,7 +216,7 @@ func compareTalks(t *testing.T, conversations []conversation, args ...string) {
 		t.Run(fmt.Sprintf("RESP%d", resp), func(t *testing.T) {
 			for _, c := range conversations {
 				t.Run(c.name, func(t *testing.T) {
-					compareTalk(t, c, slices.Concat(channelDifferences, differences),
+					compareTalk(t, c, slices.Concat(channelDifferences, b.differences()),
 						&talk{addr: direct.Addr(), servers: []*redistest.Server{direct}, resp: resp},
 						&talk{addr: b.Addr(), servers: []*redistest.Server{behind}, berth: b, resp: resp})
 				})
@@ -232,7 +232,7 @@ func compareTalks(t *testing.T, conversations []conversation, args ...string) {
 				continue
 			}
 			t.Run(c.name, func(t *testing.T) {
-				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, differences),
+				compareTalk(t, c, slices.Concat(clusterDifferences, channelDifferences, b.differences()),
 					&talk{addr: alone.Node(0).Addr(), servers: []*redistest.Server{alone.Node(0)}, resp: 2},
 					&talk{addr: b.Addr(), servers: nodes, berth: b, resp: 2})
 			})

@@ -42,7 +42,7 @@ const maxScanHops = 16
 
 // scan runs SCAN over many shards.
 func (s *session) scan(cmd *router.Command, args [][]byte) bool {
-	number, ok := readCursor(string(args[1]))
+	number, ok := s.loop.srv.readCursor(string(args[1]))
 	if !ok {
 		return s.refuse(cmd, "ERR invalid cursor")
 	}

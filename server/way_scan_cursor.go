@@ -163,8 +163,22 @@ func (m *scanMemory) place(number uint64) (at scanPlace, ok bool) {
 	return m.kept[i].scanPlace, true
 }
 
-// readCursor reads a cursor as C's strtoul does, which takes a sign, and nothing for 0.
-func readCursor(word string) (cursor uint64, ok bool) {
+// readCursor reads a cursor as the nodes do. Since Redis 7.4 a number below zero is none, and spaces
+// may come first.
+func (srv *server) readCursor(word string) (cursor uint64, ok bool) {
+	if !srv.isValkeySince(8, 0) && srv.isBefore(7, 4) {
+		return parseCursor(word)
+	}
+	n, err := strconv.ParseInt(word, 10, 64)
+	word = strings.TrimLeft(word, " \t\n\v\f\r")
+	if word == "" || err == nil && n < 0 && word[1] != '0' {
+		return 0, false
+	}
+	return parseCursor(word)
+}
+
+// parseCursor reads a cursor as C's strtoul does, which takes a sign, and nothing for 0.
+func parseCursor(word string) (cursor uint64, ok bool) {
 	if word == "" {
 		return 0, true
 	}

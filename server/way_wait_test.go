@@ -31,6 +31,10 @@ func TestWaitCountsTheReplicasThatHaveTheClientsWrites(t *testing.T) {
 	replica.Pause()
 	c.WriteString(pipeline("SET k 3", "WAIT 1 50", "GET k", "MULTI", "WAIT 1 0", "EXEC", "WAIT 1 0"))
 	want := "+OK\r\n:0\r\n$1\r\n3\r\n+OK\r\n+QUEUED\r\n*1\r\n:0\r\n"
+	if !b.srv.offsetMoves() {
+		want = "+OK\r\n:0\r\n$1\r\n3\r\n+OK\r\n-ERR berth: WAIT inside MULTI is not available over Redis " + b.srv.redisVersion() +
+			"\r\n-EXECABORT Transaction discarded because of previous errors.\r\n"
+	}
 	if got := c.ReadN(len(want)); got != want {
 		t.Errorf("while the replica stands still: %q", got)
 	}

@@ -3,15 +3,16 @@ package config
 import "log/slog"
 
 // The log levels of Redis as levels of slog. Redis has two below its default, so LevelVerbose lies
-// between debug and info.
+// between debug and info. LevelNothing lies above all that is logged.
 const (
 	LevelDebug   = slog.LevelDebug
 	LevelVerbose = slog.LevelDebug + 2
 	LevelNotice  = slog.LevelInfo
 	LevelWarning = slog.LevelWarn
+	LevelNothing = slog.LevelError + 4
 )
 
 var (
-	LevelNames = []string{"debug", "verbose", "notice", "warning"}
-	Levels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning}
+	LevelNames = []string{"debug", "verbose", "notice", "warning", "nothing"}
+	Levels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning, LevelNothing}
 )

@@ -96,7 +96,7 @@ func TestATestRunReportsEveryMistakeWithItsPlace(t *testing.T) {
 		path + ":6: unbalanced quotes in configuration line",
 		path + `:7: timeout: wrong number of arguments; it takes a whole number of seconds from 0 to 2147483647, or one with a suffix (ms s m h d)`,
 		path + ":8: maxclients ten: argument couldn't be parsed into an integer; it takes a whole number from 1 to 4294967295",
-		path + ":9: loglevel loud: argument(s) must be one of the following: debug, verbose, notice, warning",
+		path + ":9: loglevel loud: argument(s) must be one of the following: debug, verbose, notice, warning, nothing",
 		path + ":10: proto-max-bulk-len 1kb: argument must be between 1048576 and 9223372036854775807 inclusive",
 		path + ":11: client-output-buffer-limit replica 1mb 1mb 1: Invalid client class specified in buffer limit configuration; it takes class (normal or pubsub)",
 		path + ":12: private_conn_pool_enabled yes: argument must be '0' or '1'",
