@@ -28,8 +28,9 @@ func SameBytes(a, b []byte) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// CatalogOfNodes makes a catalog of a reply to COMMAND. It returns nil for any other reply.
-func CatalogOfNodes(reply []byte) *Catalog {
+// CatalogOfNodes makes a catalog of a reply to COMMAND. It returns nil for any other reply. emptySet
+// says that no subcommands are an empty set in RESP3, as the nodes send them, not an empty array.
+func CatalogOfNodes(reply []byte, emptySet bool) *Catalog {
 	v, err := codec.ParseValue(reply)
 	if err != nil || v.Type != '*' || len(v.Elems) == 0 {
 		return nil
@@ -42,7 +43,7 @@ func CatalogOfNodes(reply []byte) *Catalog {
 		}
 		r := CatalogRow{
 			Name:   strings.ToLower(row.Elems[0].Text()),
-			Append: func(dst []byte, resp int) []byte { return appendRow(dst, row, resp) },
+			Append: func(dst []byte, resp int) []byte { return appendRow(dst, row, resp, emptySet) },
 		}
 		if len(row.Elems) > rowCategories {
 			for _, category := range row.Elems[rowCategories].Elems {
@@ -63,7 +64,7 @@ func CatalogOfNodes(reply []byte) *Catalog {
 	c.fill(func(dst []byte, resp int) []byte {
 		dst = codec.AppendArray(dst, len(v.Elems))
 		for _, row := range v.Elems {
-			dst = appendRow(dst, row, resp)
+			dst = appendRow(dst, row, resp, emptySet)
 		}
 		return dst
 	})
@@ -109,7 +110,7 @@ const (
 
 // appendRow writes a row of a RESP2 reply for a client of either version. In RESP3 some of its
 // arrays are sets and maps.
-func appendRow(dst []byte, row codec.Value, resp int) []byte {
+func appendRow(dst []byte, row codec.Value, resp int, emptySet bool) []byte {
 	dst = codec.AppendArray(dst, len(row.Elems))
 	for i, e := range row.Elems {
 		switch i {
@@ -120,14 +121,14 @@ func appendRow(dst []byte, row codec.Value, resp int) []byte {
 			for _, spec := range e.Elems {
 				dst = appendSpec(dst, spec, resp)
 			}
-		case rowSubcommands: // Redis sends a set only when there are none
-			if len(e.Elems) == 0 {
+		case rowSubcommands: // Redis sends a set only when there are none, and Valkey 9 never
+			if len(e.Elems) == 0 && emptySet {
 				dst = codec.AppendSet(dst, 0, resp)
 				continue
 			}
 			dst = codec.AppendArray(dst, len(e.Elems))
 			for _, sub := range e.Elems {
-				dst = appendRow(dst, sub, resp)
+				dst = appendRow(dst, sub, resp, emptySet)
 			}
 		default:
 			dst = appendScalar(dst, e, resp)

@@ -121,7 +121,8 @@ func (l *learner) learn(row codec.Value, container *Command) {
 		c.ID, c.container = len(l.commands), container
 		l.commands = append(l.commands, c)
 		l.byName[name] = c
-	case c.Way != Local && c.Way != Refused && arity != 0:
+	case c.Way != Local && c.Way != Refused && arity != 0,
+		strings.HasPrefix(name, "command|getkeys") && arity == -3: // a node answers; before Redis 7.2 -4
 		c.Arity = arity
 	}
 	c.Flags |= flagsOf(row.Elems) & NoMulti

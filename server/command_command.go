@@ -171,7 +171,7 @@ func (srv *server) commandCatalog() *router.Catalog {
 	if c := srv.catalog.Load(); c != nil && router.SameBytes(c.Reply, reply) {
 		return c
 	}
-	c := router.CatalogOfNodes(reply)
+	c := router.CatalogOfNodes(reply, !srv.isValkeySince(9, 0))
 	if c == nil {
 		c = router.CatalogOfTable(router.Builtin())
 		c.Reply = reply

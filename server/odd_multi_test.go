@@ -72,6 +72,9 @@ func TestCommandsThatChangeTheClientInsideMultiAreAsInRedis(t *testing.T) {
 			if lines == waitTwice && !b.srv.offsetMoves() {
 				continue // berth refuses it there: TestWaitCountsTheReplicasThatHaveTheClientsWrites
 			}
+			if strings.Contains(lines, "AUTH bob wrong") && !b.srv.isBefore(8, 0) {
+				continue // Redis 8 leaves the refusal out of the reply to EXEC, and the client waits for it for ever
+			}
 			ours, theirs := dial(t, b.Addr()), dial(t, node.Addr())
 			bothSay(t, ours, theirs, "HELLO "+resp, lines)
 			ours.Close()

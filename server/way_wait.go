@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -62,25 +61,6 @@ func propagated(t *router.Topology, shard int) []byte {
 
 // offsetMoves reports whether every command moves its connection's replication offset.
 func (srv *server) offsetMoves() bool { return srv.isBefore(7, 2) }
-
-// isBefore reports whether the nodes' Redis is older than a version.
-func (srv *server) isBefore(major, minor int) bool {
-	return isVersionBefore(srv.redisVersion(), major, minor)
-}
-
-// isValkeySince reports whether the nodes are a Valkey of a version or a later one.
-func (srv *server) isValkeySince(major, minor int) bool {
-	info := srv.nodes.Info()
-	return info.Product == "valkey" && !isVersionBefore(info.Release, major, minor)
-}
-
-func isVersionBefore(version string, major, minor int) bool {
-	first, rest, _ := strings.Cut(version, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	x, _ := strconv.Atoi(first)
-	y, _ := strconv.Atoi(second)
-	return x < major || x == major && y < minor
-}
 
 // waitInMulti says why WAIT cannot be queued, "" if it can.
 func waitInMulti(s *session, _ [][]byte) (refusal string) {

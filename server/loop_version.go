@@ -1,0 +1,27 @@
+package main
+
+import (
+	"strconv"
+	"strings"
+)
+
+// What a client sees depends on the version of Redis or Valkey that the nodes are.
+
+// isBefore reports whether the nodes' Redis is older than a version.
+func (srv *server) isBefore(major, minor int) bool {
+	return isVersionBefore(srv.redisVersion(), major, minor)
+}
+
+// isValkeySince reports whether the nodes are a Valkey of a version or a later one.
+func (srv *server) isValkeySince(major, minor int) bool {
+	info := srv.nodes.Info()
+	return info.Product == "valkey" && !isVersionBefore(info.Release, major, minor)
+}
+
+func isVersionBefore(version string, major, minor int) bool {
+	first, rest, _ := strings.Cut(version, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	x, _ := strconv.Atoi(first)
+	y, _ := strconv.Atoi(second)
+	return x < major || x == major && y < minor
+}
