@@ -11,7 +11,7 @@ import (
 
 // Loop is the event loop that owns pipes and feeds. All methods but Post and Enroll run on it.
 type Loop interface {
-	Enter()        // begins an entry into the loop's code: it reads the clock
+	Enter() int64  // begins an entry into the loop's code: it reads the clock and returns what Now does
 	Now() int64    // returns the clock, unix nanoseconds
 	After()        // ends an entry: replies have been handed out
 	Wake()         // asks for a Flush at the end of this turn

@@ -110,6 +110,7 @@ type Command struct {
 	oneKey    bool      // every request has exactly one key, at First
 	block     blockRule
 	refusal   string
+	learned   bool // from a node's COMMAND: the built-in table lacks it
 	absent    bool // the nodes do not know the command, so it is unknown to clients too
 }
 
@@ -157,6 +158,12 @@ func (c *Command) Travels(args [][]byte) Way {
 	}
 	return c.Way
 }
+
+// Learned reports whether only the nodes told of the command: a module's, or a newer one.
+func (c *Command) Learned() bool { return c.learned }
+
+// Moves reports whether Moved may change the way of the command: it is a module's, or a newer one.
+func (c *Command) Moves() bool { return c.learned || c.Flags.Has(Module) }
 
 // Refusal returns the error for a client that sends a Refused command, as codec.AppendError takes
 // it; "" for any other command.

@@ -266,3 +266,32 @@ func TestACommandLaterThanTheNodeIsUnknown(t *testing.T) {
 		t.Errorf("a node that does not say what it lacks: %v", err)
 	}
 }
+
+func TestLearnedCommandsMove(t *testing.T) {
+	table, err := Builtin().With([]byte("*2\r\n*6\r\n$3\r\nm.x\r\n:-2\r\n*1\r\n+write\r\n:1\r\n:1\r\n:1\r\n" +
+		"*6\r\n$3\r\nm.y\r\n:-2\r\n*1\r\n+blocking\r\n:1\r\n:1\r\n:1\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := table.Moved(func(c *Command) (leased, named bool) {
+		return c.Name == "m.x" || c.Name == "vcard", !slices.Contains([]string{"vadd", "vinfo"}, c.Name)
+	})
+	for request, way := range map[string][2]Way{
+		"m.x k": {Shared, Blocking}, "m.y k": {Blocking, Shared}, "vcard v": {Shared, Blocking}, "vsim v ELE e": {Blocking, Shared},
+		"vinfo v": {Shared, Shared}, "VADD v VALUES 1 1 e CAS": {Blocking, Blocking}, "GET k": {Shared, Shared}, "BLPOP k 0": {Blocking, Blocking},
+	} {
+		args := words(strings.Fields(request)...)
+		for i, of := range []*Table{table, moved} {
+			cmd, err := of.Lookup(args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := cmd.Travels(args); got != way[i] {
+				t.Errorf("%s: %v, want %v", request, got, way[i])
+			}
+			if keys, err := cmd.Keys(args, nil); err != nil || len(keys) != 1 {
+				t.Errorf("%s: keys %v %v", request, keys, err)
+			}
+		}
+	}
+}

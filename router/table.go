@@ -49,6 +49,29 @@ func (t *Table) Lookup(args [][]byte) (*Command, error) {
 	return nil, unknownSubcommandError(args)
 }
 
+// Moved returns a table in which commands travel on leases, or on shared pipes, as `which` says of each
+// that moves (Moves). t is unchanged.
+func (t *Table) Moved(which func(c *Command) (leased, named bool)) *Table {
+	commands := cloneCommands(t.commands)
+	for _, c := range commands {
+		if !c.Moves() {
+			continue
+		}
+		if leased, named := which(c); named {
+			c.move(leased)
+		}
+	}
+	return newTable(commands)
+}
+
+// move gives the command its way.
+func (c *Command) move(leased bool) {
+	c.Way, c.block = Shared, blockRule{}
+	if leased {
+		c.Way, c.block = Blocking, blockRule{always: true}
+	}
+}
+
 // Find returns the command with a full name ("get", "config|get"), in any case, or nil. It serves
 // COMMAND INFO and binds handlers to rows.
 func (t *Table) Find(name string) *Command {

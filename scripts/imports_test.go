@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 		"server/telemetry", "server/admin", gnet, gopkg, xsys},
 	"server/glob":   {},
 	"server/build":  {},
-	"server/config": {"backend/nodes", "server/glob", "server/build"},
+	"server/config": {"router", "backend/nodes", "server/glob", "server/build"},
 	"server/telemetry": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool",
 		"backend/nodes", "backend/lane", "server/build", metrics, xsys},
 	"server/admin": {"server/config", "server/build"},

@@ -71,6 +71,7 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 		l = newLoop(srv, el)
 		l.pipes.OnRefused = l.expel
 		l.pipes.OnLost = srv.scripts.lost
+		l.pipes.OnHold = l.heldUp
 		srv.loops[el] = l
 	}
 	return l
@@ -131,7 +132,9 @@ const tickEvery = 100 * time.Millisecond
 // OnTick runs on a goroutine of its own.
 func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	h.srv.capClients()
-	h.srv.memory.tick(time.Now().UnixNano())
+	now := time.Now().UnixNano()
+	h.srv.memory.tick(now)
+	h.srv.commands.forget(now)
 	for _, l := range h.srv.eachLoop() {
 		posted := time.Now()
 		l.Post(func() {

@@ -28,6 +28,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
 			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(), WritesPaused: srv.gate.left(),
 			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,
+			SlowCommands: srv.commands.slowNames(),
 		},
 		Limits: map[string]telemetry.PoolLimit{},
 	}

@@ -115,8 +115,11 @@ func (l *loop) Inbox() *pool.Inbox { return l.inbox }
 // Now is the loop's clock, in unix nanoseconds.
 func (l *loop) Now() int64 { return l.clock }
 
-// Enter reads the clock; the first thing every entry does.
-func (l *loop) Enter() { l.clock = time.Now().UnixNano() }
+// Enter reads the clock, which it returns; the first thing every entry does.
+func (l *loop) Enter() int64 {
+	l.clock = time.Now().UnixNano()
+	return l.clock
+}
 
 // Post runs f on the loop. Any goroutine may call it. When the loops have ended, f never runs.
 func (l *loop) Post(f func()) {

@@ -35,7 +35,7 @@ type server struct {
 	pools        *pool.Pools
 	poolSettings *pool.Settings
 	pipeSettings backend.LinkSettings
-	commands     atomic.Pointer[router.Table]
+	commands     commandBook
 	own          ownIndex
 	rights       rightsBook
 	scripts      *scriptBook
@@ -83,7 +83,7 @@ type parseLimits struct{ open, closed codec.Limits }
 func (srv *server) config() *config.Config { return srv.settings.Load() }
 
 // table is the commands that are known, those that only the node knows included.
-func (srv *server) table() *router.Table { return srv.commands.Load() }
+func (srv *server) table() *router.Table { return srv.commands.current.Load() }
 
 // limits are what a client's requests may be.
 func (srv *server) limits(authenticated bool) *codec.Limits {
@@ -140,7 +140,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	}
 	table := router.WithOwn()
 	srv.own = newOwnIndex(table)
-	srv.commands.Store(table)
+	srv.commands.begin(table, cfg.LeasedCommands())
 	srv.learnCommands()
 	srv.configure(cfg)
 	srv.lanes.Nodes, srv.lanes.Pools, srv.lanes.Settings = nodes, srv.pools, srv.laneSettings
@@ -148,6 +148,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	srv.lanes.TakesOver = func() bool { return nodes.Topology().Sharded() || nodes.Target().Master != "" }
 	srv.lanes.Lost = func(err *backend.LostError) []byte { return appendLost(nil, err) }
 	settings.OnChange(srv.configure)
+	settings.OnChange(func(now *config.Config) { srv.commands.name(now.LeasedCommands()) }, "lease-commands")
 	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })
 	nodes.OnLoad(srv.pools.Learn)
 	var limit syscall.Rlimit
@@ -233,12 +234,9 @@ func (srv *server) learnCommands() {
 	if reply == nil {
 		return
 	}
-	table, err := srv.table().With(reply)
-	if err != nil {
+	if err := srv.commands.learn(reply); err != nil {
 		slog.Warn("the nodes' COMMAND reply is not understood", "why", err)
-		return
 	}
-	srv.commands.Store(table)
 }
 
 // loopCount is how many event loops there are to be. One core is left to the pollers, the garbage

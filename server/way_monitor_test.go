@@ -52,7 +52,7 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 
 func TestMonitorHidesOnlyWhatIsBerthsOwn(t *testing.T) {
 	srv := &server{}
-	srv.commands.Store(router.Builtin())
+	srv.commands.begin(router.Builtin(), nil)
 	here := netip.MustParseAddr("10.0.0.1")
 	for line, want := range map[string]bool{
 		`+1.5 [0 10.0.0.1:7] "PING"`:                                true,

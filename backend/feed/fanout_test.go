@@ -33,7 +33,7 @@ type noLoop struct {
 
 func (l *noLoop) Now() int64    { return l.now }
 func (l *noLoop) Wake()         {}
-func (l *noLoop) Enter()        {}
+func (l *noLoop) Enter() int64  { return l.now }
 func (l *noLoop) After()        {}
 func (l *noLoop) Post(f func()) { l.posted <- f }
 

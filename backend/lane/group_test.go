@@ -18,7 +18,7 @@ type stillLoop struct {
 	posted chan func()
 }
 
-func (l *stillLoop) Enter()                     {}
+func (l *stillLoop) Enter() int64               { return 1 }
 func (l *stillLoop) Now() int64                 { return 1 }
 func (l *stillLoop) After()                     {}
 func (l *stillLoop) Wake()                      {}

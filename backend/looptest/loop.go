@@ -29,7 +29,7 @@ type socket interface {
 	Closed(c gnet.Conn, err error)
 }
 
-func (l *Loop) Enter() {}
+func (l *Loop) Enter() int64 { return l.Now() }
 
 func (l *Loop) After() {}
 

@@ -38,6 +38,7 @@ type Pipe struct {
 	long    bool   // it has longReply bytes
 
 	lastUse int64 // when a request was queued last, unix nanoseconds
+	heardAt int64 // when bytes came last, or else the connection, unix nanoseconds
 }
 
 // owed is one place in the queue of replies that a node owes on a pipe.
@@ -125,7 +126,7 @@ func (p *Pipe) Opened(c gnet.Conn) {
 		_ = c.EventLoop().Close(c)
 		return
 	}
-	p.conn = c
+	p.conn, p.heardAt = c, ps.loop.Now()
 	switch {
 	case err != nil:
 		p.end(err)
@@ -172,9 +173,11 @@ const maxIOV = 1024
 // Traffic takes the replies that have arrived.
 func (p *Pipe) Traffic(c gnet.Conn) {
 	ps := p.set.pipes
-	ps.loop.Enter()
+	now := ps.loop.Enter()
 	buf, _ := c.Next(-1)
 	ps.stats.BytesIn += int64(len(buf))
+	p.checkHold(now)
+	p.heardAt = now
 	p.read(buf)
 	ps.loop.After()
 }

@@ -17,6 +17,10 @@ type Pipes struct {
 	// owes is lost. nil: it does not matter.
 	OnLost func(addr string)
 
+	// OnHold is called when the reply that a receiver is owed has kept others on its pipe waiting for
+	// HeldFor, when it comes or while it does not come: again with each tick. nil: it does not matter.
+	OnHold func(to backend.Receiver)
+
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
@@ -138,8 +142,9 @@ func (ps *Pipes) Tick() (slow bool) {
 	return slow
 }
 
-// tick gives up replies that are overdue.
+// tick gives up replies that are overdue, and reports one that others wait for.
 func (p *Pipe) tick(now int64) (slow bool) {
+	p.checkHold(now)
 	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
 	if timeout := p.set.pipes.settings.Timeout(); p.retired {
 		p.expire(now, RetiredPatience)

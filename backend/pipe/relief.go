@@ -42,6 +42,19 @@ func (p *Pipe) stopped(now int64) bool {
 		(p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter))
 }
 
+// HeldFor is for how long a reply keeps those after it waiting before OnHold hears of it.
+const HeldFor = 50 * time.Millisecond
+
+// checkHold reports a reply that keeps others waiting: for so long the node has said nothing.
+func (p *Pipe) checkHold(now int64) {
+	if p.owed.Len() < 2 || now-max(p.heardAt, p.owed.At(0).queuedAt) < int64(HeldFor) {
+		return
+	}
+	if onHold := p.set.pipes.OnHold; onHold != nil && p.link.State() == backend.Up {
+		onHold(p.owed.At(0).to)
+	}
+}
+
 // relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well.
 func (p *Pipe) relieve() {
 	if p.probing || p.set.byAddr[p.Addr()] != p {

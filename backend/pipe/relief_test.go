@@ -176,3 +176,65 @@ func TestNodeThatIsBusySaysSoInAnotherDatabaseToo(t *testing.T) {
 	l.send(t, n.Addr(), id, r, 1, "C\r\n")
 	first.Expect(t, "C\r\n")
 }
+
+// holders collects who has kept others waiting. Owned by the loop.
+func (l *pipeLoop) holders() *[]backend.Receiver {
+	var held []backend.Receiver
+	l.Do(func() { l.pipes.OnHold = func(to backend.Receiver) { held = append(held, to) } })
+	return &held
+}
+
+func TestReplyThatOthersWaitForIsReported(t *testing.T) {
+	l, n := startPipeLoop(t), looptest.StartNode(t)
+	held := l.holders()
+	var all [4]*looptest.Receiver
+	for i := range all {
+		all[i] = looptest.NewReceiver()
+		l.send(t, n.Addr(), plainIdentity, all[i], 1, string('A'+rune(i))+"\r\n")
+	}
+	c := looptest.Accept(t, n)
+	c.Expect(t, "A\r\nB\r\nC\r\nD\r\n")
+	want := func(what string, want ...*looptest.Receiver) {
+		t.Helper()
+		l.Do(func() {
+			if len(*held) != len(want) || len(want) > 0 && (*held)[len(want)-1] != want[len(want)-1] {
+				t.Errorf("%s: %d reported, want %d", what, len(*held), len(want))
+			}
+		})
+	}
+	l.Do(func() { l.Ahead += time.Hour })
+	c.Say(t, "+a\r\n")
+	all[0].Wait(t, 1)
+	want("a late reply", all[0])
+	l.Do(func() { l.Ahead -= time.Minute }) // the second has been the oldest one for less than no time
+	c.Say(t, "+b\r\n")
+	all[1].Wait(t, 1)
+	want("one that waited for it", all[0])
+	l.tickLater(time.Hour)
+	want("one that does not come", all[0], all[2])
+	c.Say(t, "+c\r\n")
+	all[2].Wait(t, 1)
+	l.tickLater(time.Hour)
+	want("one that nobody waits for", all[0], all[2], all[2])
+	c.Say(t, "+d\r\n")
+	all[3].Wait(t, 1)
+}
+
+func TestConnectingHoldsUpNobodysReply(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	held := l.holders()
+	l.send(t, n.Addr(), backend.Identity{DB: 1, RESP: 2}, r, 1, "A\r\n", "B\r\n")
+	c := looptest.Accept(t, n)
+	c.Expect(t, "*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n")
+	l.Do(func() { l.Ahead += time.Hour })
+	c.Say(t, "+OK\r\n")
+	c.Expect(t, "A\r\nB\r\n")
+	l.Do(func() { l.Ahead -= time.Minute })
+	c.Say(t, "+a\r\n+b\r\n")
+	r.Wait(t, 2)
+	l.Do(func() {
+		if len(*held) != 0 {
+			t.Errorf("%d reported", len(*held))
+		}
+	})
+}

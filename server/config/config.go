@@ -41,6 +41,7 @@ type Config struct {
 	BlockingShare          bool
 	BlockingLanesMax       int
 	OrphanDrop             bool
+	LeaseCommands          []string // names, with "-" before those that travel on no lease; see LeasedCommands
 	ShutdownTimeout        time.Duration
 
 	Backend             BackendURL

@@ -13,6 +13,8 @@ import (
 func aValueFor(t *testing.T, o *option) (good, bad string) {
 	t.Helper()
 	switch o.name {
+	case "lease-commands":
+		return "mod.slow -ft.info -vsim", "mod.slow -get"
 	case "orphan-pop":
 		return "drop", "keep"
 	case "announce-ip":
@@ -227,6 +229,27 @@ func TestAMistypedNameIsRecognised(t *testing.T) {
 		"log-level": "loglevel", "tcp_keepalive": "tcp-keepalive", "xyz": "", "hello-world": ""} {
 		if got := nearestOption(name); got != want {
 			t.Errorf("%s: suggested %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestLeaseCommandsNamesBothKinds(t *testing.T) {
+	for words, want := range map[string]string{
+		"":                             "map[]",
+		"Mod.Slow -FT.info -vsim VADD": "map[ft.info:false mod.slow:true vadd:true vsim:false]",
+		"mod.x -mod.x":                 "map[mod.x:false]",
+	} {
+		c := defaultConfig()
+		if err := findOption("lease-commands").setText(c, words); err != nil {
+			t.Errorf("%q: %v", words, err)
+		}
+		if got := fmt.Sprint(c.LeasedCommands()); got != want {
+			t.Errorf("%q: %s, want %s", words, got, want)
+		}
+	}
+	for _, words := range []string{"get", "-BLPOP", "config|get", "proxy", "-", "--mod.x", "mod.x -"} {
+		if findOption("lease-commands").setText(defaultConfig(), words) == nil {
+			t.Errorf("%q is taken", words)
 		}
 	}
 }

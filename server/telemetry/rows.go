@@ -268,6 +268,8 @@ type StatsRow struct {
 	SlotsServed    int64 `json:"slots_served"`
 	TopologyRounds int64 `json:"topology_refreshes"`
 	Topologies     int64 `json:"topology_changes"`
+
+	SlowCommands string `json:"slow_commands"` // on leases, because a reply has held up others
 }
 
 // rateSpan is how many seconds a rate is the mean of.
@@ -290,6 +292,7 @@ func (s *Snapshot) StatsRow() StatsRow {
 		Moved: redirects.moved, Asked: redirects.asked,
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
 		TopologyRounds: s.Nodes.Rounds, Topologies: s.Nodes.Changes,
+		SlowCommands: s.Berth.SlowCommands,
 	}
 	for _, n := range sum.Counters.revoked {
 		row.Revoked += n

@@ -45,6 +45,7 @@ type Berth struct {
 	WritesPaused   time.Duration // what is left of CLIENT PAUSE WRITE; 0: there is none
 	PoolEnabled    bool
 	PoolMaxTotal   int
+	SlowCommands   string // that travel on leases because they have held up pipes
 }
 
 // PoolLimit is how many exclusive connections berth makes to a node at most, and how many of them
