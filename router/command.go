@@ -29,20 +29,22 @@ const (
 	JoinNone   Join = iota // the command has no parts
 	JoinMGet               // arrays: an element goes to the position that its key had in the request (MGET)
 	JoinOK                 // every part answers +OK (MSET)
-	JoinSum                // integers, added (DEL, UNLINK, EXISTS, TOUCH, DBSIZE)
+	JoinSum                // integers, or arrays of them, added (DEL, UNLINK, EXISTS, TOUCH, DBSIZE)
 	JoinConcat             // arrays, one after the other (KEYS)
 	JoinUnion              // arrays, each element once (PUBSUB CHANNELS)
 	JoinPairs              // flat arrays of name and count; counts of the same name are added (PUBSUB NUMSUB)
 	JoinSame               // every part must succeed; the first reply is the reply (FLUSHALL, SCRIPT LOAD)
-	JoinAnd                // arrays of 0 and 1, all of one length, and-ed element by element (SCRIPT EXISTS)
+	JoinAnd                // integers, or arrays of them, and-ed (SCRIPT EXISTS)
 	JoinAny                // one success is enough, else the first error but NOTBUSY (SCRIPT KILL)
 	JoinPick               // one shard at random, then the next as long as the reply is nil (RANDOMKEY)
 	JoinCursor             // one shard after the other; the cursor carries the shard (SCAN)
-	JoinMost               // integers, the largest (PUBSUB NUMPAT)
+	JoinMost               // integers, or arrays of them, the largest (PUBSUB NUMPAT)
 	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); +OK of all parts is +OK
+	JoinLeast              // integers, or arrays of them, the smallest (commands that only nodes know)
+	JoinOr                 // integers, or arrays of them, or-ed (commands that only nodes know)
 )
 
-var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "most", "newest"}
+var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "most", "newest", "least", "or"}
 
 func (j Join) String() string { return joinNames[j] }
 
@@ -162,8 +164,9 @@ func (c *Command) Travels(args [][]byte) Way {
 // Learned reports whether only the nodes told of the command: a module's, or a newer one.
 func (c *Command) Learned() bool { return c.learned }
 
-// Moves reports whether Moved may change the way of the command: it is a module's, or a newer one.
-func (c *Command) Moves() bool { return c.learned || c.Flags.Has(Module) }
+// Moves reports whether Moved may change the way of the command: it is a module's, or a newer one, and
+// goes to one node.
+func (c *Command) Moves() bool { return (c.learned || c.Flags.Has(Module)) && c.Way != FanOut }
 
 // Refusal returns the error for a client that sends a Refused command, as codec.AppendError takes
 // it; "" for any other command.

@@ -19,6 +19,7 @@ var ErrNotCommandReply = errors.New("not a COMMAND reply")
 //   - A command that the table lacks (of a module, or newer) is added and travels by its keys: by
 //     the key specifications of the reply if there are any, else by first, last and step. A command
 //     renamed by rename-command stays unknown: COMMAND still uses the old name.
+//   - Its tips may say that it goes to every node, and how replies become one: see learnJoin.
 //   - A command that the table has takes the node's arity: ZRANK has one more option since 7.2.
 //     Local and refused commands keep theirs: the node never sees them. Each command is refused
 //     inside MULTI where the node refuses it there, as Valkey does MULTI and WATCH. Nothing else changes.
@@ -194,7 +195,29 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	movable := c.Flags & MovableKeys
 	c.complete(categories)
 	c.Flags |= movable
+	c.learnJoin()
 	return c
+}
+
+// responses are the joins that tips ask for. A fan-out with another tip, or none, is not learned.
+var responses = map[string]Join{
+	"response_policy:agg_sum": JoinSum, "response_policy:agg_min": JoinLeast, "response_policy:agg_max": JoinMost,
+	"response_policy:agg_logical_and": JoinAnd, "response_policy:agg_logical_or": JoinOr,
+	"response_policy:all_succeeded": JoinSame, "response_policy:one_succeeded": JoinAny,
+}
+
+// learnJoin makes the command a fan-out, if its tips say that clients should send it to every node
+// and how they should join the replies. berth sends it to every primary.
+func (c *Command) learnJoin() {
+	everywhere := slices.Contains(c.Tips, "request_policy:all_shards") || slices.Contains(c.Tips, "request_policy:all_nodes")
+	if !everywhere || c.Way != Shared || !c.Keyless() || c.KeysUnknown() {
+		return
+	}
+	for _, tip := range c.Tips {
+		if join, known := responses[tip]; known {
+			c.Way, c.Join = FanOut, join
+		}
+	}
 }
 
 // learnKeySpecs reads the key specifications of a COMMAND reply. It leaves out the ones that it

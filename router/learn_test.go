@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -292,6 +293,39 @@ func TestLearnedCommandsMove(t *testing.T) {
 			if keys, err := cmd.Keys(args, nil); err != nil || len(keys) != 1 {
 				t.Errorf("%s: keys %v %v", request, keys, err)
 			}
+		}
+	}
+}
+
+func TestTipsOfALearnedCommandMakeItAFanOut(t *testing.T) {
+	for _, c := range []struct {
+		first         int
+		flag, request string
+		response      string
+		way           Way
+		join          Join
+	}{
+		{0, "write", "all_shards", "agg_sum", FanOut, JoinSum},
+		{0, "write", "all_nodes", "agg_min", FanOut, JoinLeast},
+		{0, "write", "all_shards", "agg_max", FanOut, JoinMost},
+		{0, "write", "all_shards", "agg_logical_and", FanOut, JoinAnd},
+		{0, "write", "all_shards", "agg_logical_or", FanOut, JoinOr},
+		{0, "write", "all_nodes", "all_succeeded", FanOut, JoinSame},
+		{0, "write", "all_shards", "one_succeeded", FanOut, JoinAny},
+		{0, "write", "all_shards", "special", Shared, JoinNone},
+		{0, "write", "special", "agg_sum", Shared, JoinNone},
+		{1, "write", "all_shards", "agg_sum", Shared, JoinNone},
+		{0, "movablekeys", "all_shards", "agg_sum", Shared, JoinNone},
+		{0, "blocking", "all_shards", "agg_sum", Blocking, JoinNone},
+	} {
+		request, response := "request_policy:"+c.request, "response_policy:"+c.response
+		table, err := Builtin().With(fmt.Appendf(nil, "*1\r\n*8\r\n+m.x\r\n:-1\r\n*1\r\n+%s\r\n:%d\r\n:%[2]d\r\n:%[2]d\r\n*0\r\n*2\r\n+%s\r\n+%s\r\n", c.flag, c.first, request, response))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := table.Find("m.x")
+		if cmd.Way != c.way || cmd.Join != c.join || cmd.Moves() != (c.way != FanOut) {
+			t.Errorf("%+v: %v %v", c, cmd.Way, cmd.Join)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func (b *commandBook) name(named map[string]bool) {
 
 // heldUp has the command travel on leases from now on, because a reply of it has held up a pipe.
 func (b *commandBook) heldUp(cmd *router.Command, now int64) {
-	if !cmd.Learned() {
+	if !cmd.Learned() || !cmd.Moves() {
 		return
 	}
 	b.mu.Lock()

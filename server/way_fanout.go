@@ -7,7 +7,7 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
 	pipes := s.pipes
 	switch {
-	case cmd.Join == router.JoinAny: // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
+	case cmd.Join == router.JoinAny && !cmd.Learned(): // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
 		pipes = s.loop.pipes.Beside(s.pipes.Identity())
 	case !t.Sharded():
 		return s.share(cmd, raw, args)

@@ -24,9 +24,11 @@ func (j *join) whole(dst []byte) []byte {
 	var err error
 	switch kind {
 	case router.JoinSum:
-		dst, err = j.sum(dst)
+		dst, err = j.fold(dst, func(a, b int64) int64 { return a + b })
 	case router.JoinMost:
-		dst, err = j.largest(dst)
+		dst, err = j.fold(dst, func(a, b int64) int64 { return max(a, b) })
+	case router.JoinLeast:
+		dst, err = j.fold(dst, func(a, b int64) int64 { return min(a, b) })
 	case router.JoinConcat:
 		dst, err = j.concat(dst)
 	case router.JoinUnion:
@@ -34,7 +36,9 @@ func (j *join) whole(dst []byte) []byte {
 	case router.JoinPairs:
 		dst, err = j.pairs(dst)
 	case router.JoinAnd:
-		dst, err = j.and(dst)
+		dst, err = j.fold(dst, func(a, b int64) int64 { return truth(a != 0 && b != 0) })
+	case router.JoinOr:
+		dst, err = j.fold(dst, func(a, b int64) int64 { return truth(a != 0 || b != 0) })
 	case router.JoinNewest:
 		dst, err = j.mergeLogs(dst)
 	case router.JoinAny:
@@ -128,28 +132,61 @@ func integer(reply []byte) (int64, error) {
 	return strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 }
 
-func (j *join) sum(dst []byte) ([]byte, error) {
-	var sum int64
+// fold makes one integer of the parts' integers, or one array of their arrays, element by element.
+func (j *join) fold(dst []byte, op func(a, b int64) int64) ([]byte, error) {
+	if _, _, isArray := header(j.reply(0)); isArray {
+		return j.foldEach(dst, op)
+	}
+	var whole int64
 	for i := range j.parts {
 		n, err := integer(j.reply(i))
-		if err != nil {
+		switch {
+		case err != nil:
 			return dst, err
+		case i == 0:
+			whole = n
+		default:
+			whole = op(whole, n)
 		}
-		sum += n
 	}
-	return codec.AppendInt(dst, sum), nil
+	return codec.AppendInt(dst, whole), nil
 }
 
-func (j *join) largest(dst []byte) ([]byte, error) {
-	var most int64
-	for i := range j.parts {
-		n, err := integer(j.reply(i))
-		if err != nil {
-			return dst, err
-		}
-		most = max(most, n)
+// truth is how a node writes what is true or not.
+func truth(is bool) int64 {
+	if is {
+		return 1
 	}
-	return codec.AppendInt(dst, most), nil
+	return 0
+}
+
+// foldEach folds arrays of one length.
+func (j *join) foldEach(dst []byte, op func(a, b int64) int64) ([]byte, error) {
+	var whole []int64
+	for i := range j.parts {
+		var bad error
+		length := 0
+		err := elements(j.reply(i), func(k int, e []byte) {
+			length++
+			n, err := integer(e)
+			switch {
+			case err != nil || i > 0 && k >= len(whole):
+				bad = errShape
+			case i == 0:
+				whole = append(whole, n)
+			default:
+				whole[k] = op(whole[k], n)
+			}
+		})
+		if err != nil || bad != nil || length != len(whole) {
+			return dst, errShape
+		}
+	}
+	dst = codec.AppendArray(dst, len(whole))
+	for _, n := range whole {
+		dst = codec.AppendInt(dst, n)
+	}
+	return dst, nil
 }
 
 func (j *join) concat(dst []byte) ([]byte, error) {
@@ -220,33 +257,6 @@ func (j *join) pairs(dst []byte) ([]byte, error) {
 	for i, name := range names {
 		dst = append(dst, name...)
 		dst = codec.AppendInt(dst, counts[i])
-	}
-	return dst, nil
-}
-
-// and is 1 where all parts say 1.
-func (j *join) and(dst []byte) ([]byte, error) {
-	var whole []int64
-	for i := range j.parts {
-		var bad error
-		err := elements(j.reply(i), func(k int, e []byte) {
-			n, err := integer(e)
-			switch {
-			case err != nil || i > 0 && k >= len(whole):
-				bad = errShape
-			case i == 0:
-				whole = append(whole, n)
-			default:
-				whole[k] &= n
-			}
-		})
-		if err != nil || bad != nil {
-			return dst, errShape
-		}
-	}
-	dst = codec.AppendArray(dst, len(whole))
-	for _, n := range whole {
-		dst = codec.AppendInt(dst, n)
 	}
 	return dst, nil
 }

@@ -26,6 +26,61 @@ func TestSplitCommandsHaveKeysUpToTheEnd(t *testing.T) {
 	}
 }
 
+func TestPartsAreFoldedByNumber(t *testing.T) {
+	for _, c := range []struct {
+		join  router.Join
+		parts string
+		want  string
+	}{
+		{router.JoinSum, ":1 :-3 :9", ":7"}, {router.JoinMost, ":-4 :-3", ":-3"}, {router.JoinLeast, ":4 :3 :5", ":3"},
+		{router.JoinAnd, ":1 :2 :1", ":1"}, {router.JoinAnd, ":1 :0", ":0"}, {router.JoinOr, ":0 :2", ":1"}, {router.JoinOr, ":0 :0", ":0"},
+		{router.JoinSum, "*2|:1|:5 *2|:2|:6", "*2|:3|:11"}, {router.JoinAnd, "*2|:1|:1 *2|:0|:1", "*2|:0|:1"}, {router.JoinLeast, "*1|:4 *1|:2", "*1|:2"},
+		{router.JoinSum, ":1 *1|:1", "-"}, {router.JoinSum, "*1|:1 :1", "-"}, {router.JoinOr, "*2|:1|:1 *1|:1", "-"}, {router.JoinOr, "*1|:1 *2|:1|:1", "-"},
+		{router.JoinMost, "+OK +OK", "-"},
+	} {
+		j := &join{r: &request{cmd: &router.Command{Name: "mod.x", Join: c.join}}, failed: noPart}
+		for _, reply := range strings.Fields(c.parts) {
+			from := len(j.replies)
+			j.replies = append(j.replies, strings.ReplaceAll(reply, "|", "\r\n")+"\r\n"...)
+			j.parts = append(j.parts, part{from: from, to: len(j.replies)})
+		}
+		got := strings.ReplaceAll(strings.TrimSuffix(string(j.whole(nil)), "\r\n"), "\r\n", "|")
+		if got != c.want && !(c.want == "-" && strings.HasPrefix(got, "-ERR berth: the shards")) {
+			t.Errorf("%v of %s: %s, want %s", c.join, c.parts, got, c.want)
+		}
+	}
+}
+
+// What COMMAND says of a command that only the nodes know is what berth does over a Cluster.
+func TestLearnedCommandGoesToEveryPrimary(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 3, 0, "--rename-command", "dbsize", "mod.size", "--rename-command", "lolwut", "mod.some")
+	b := startBerth(t, clusterURL(cluster))
+	row := func(name, response string) string {
+		return fmt.Sprintf("*8\r\n$%d\r\n%s\r\n:1\r\n*1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n*0\r\n*2\r\n$24\r\nrequest_policy:all_nodes\r\n$%d\r\n%s\r\n",
+			len(name), name, len(response), response)
+	}
+	if err := b.srv.commands.learn([]byte("*2\r\n" + row("mod.size", "response_policy:agg_sum") + row("mod.some", "response_policy:special"))); err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, b.Addr())
+	for i := range 3 {
+		c.Do("SET", tagOn(cluster, i)+"a", "v")
+		c.Do("SET", tagOn(cluster, i)+"b", "v")
+	}
+	script(t, c, "MOD.SIZE → 6")
+	if got := cluster.Node(1).Do(t, "MOD.SIZE"); got != int64(2) {
+		t.Errorf("one node has %v keys", got)
+	}
+	if way := b.srv.table().Find("mod.some").Way; way != router.Shared {
+		t.Errorf("replies that nobody can join: %v", way)
+	}
+	script(t, c, "CONFIG SET lease-commands mod.size → OK", "MOD.SIZE → 6", "MULTI → OK")
+	if got := fmt.Sprint(c.Do("MOD.SIZE")); got == "QUEUED" {
+		t.Error("what speaks of all shards is queued")
+	}
+}
+
 func TestSplitOverASlotThatNobodyServesIsRefused(t *testing.T) {
 	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 0, "--cluster-require-full-coverage", "no")
