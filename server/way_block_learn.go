@@ -17,24 +17,34 @@ import (
 // the replies of other clients wait for its reply. So a command that only the nodes know travels on
 // leases once a reply of it has held up a pipe, as a blocking command does:
 //
-//	shared ──a reply holds up a pipe──▶ on leases ──no slow reply for slowMemory──▶ shared
+//	shared ──a reply holds up a pipe──▶ on leases ──no slow reply for slowMemory, or none of fastInRow──▶ shared
+//
+// The node may have been busy with something else when the reply was late. A command that is called
+// often is soon back on pipes then: its replies on leases are fast.
 //
 // lease-commands says for some commands that they travel on leases, or on pipes, whatever happens.
 
 const (
 	slowMemory   = 10 * time.Minute // how long a slow reply is remembered
+	fastInRow    = 100              // fast replies on leases, one after the other, that show a command to be fast
 	maxSlowNames = 256              // commands remembered; further ones stay on pipes
 )
+
+// slowness is what is remembered of a slow command.
+type slowness struct {
+	at   int64 // when a slow reply came last, unix nanoseconds
+	fast int   // replies on leases since then
+}
 
 // commandBook is the commands that berth knows, and which of them travel on leases because they are
 // slow. Safe for any goroutine.
 type commandBook struct {
 	current atomic.Pointer[router.Table] // the table that sessions use; stored under mu, read without
 
-	mu    sync.Mutex       // guards what follows
-	known *router.Table    // as the nodes tell of it
-	named map[string]bool  // lease-commands
-	slow  map[string]int64 // by name: when a slow reply came last, unix nanoseconds
+	mu    sync.Mutex      // guards what follows
+	known *router.Table   // as the nodes tell of it
+	named map[string]bool // lease-commands
+	slow  map[string]*slowness
 }
 
 // leased reports whether a command travels on leases, if anything is said of it. What lease-commands
@@ -62,7 +72,7 @@ func (b *commandBook) set() {
 func (b *commandBook) begin(table *router.Table, named map[string]bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.known, b.named, b.slow = table, named, map[string]int64{}
+	b.known, b.named, b.slow = table, named, map[string]*slowness{}
 	b.set()
 }
 
@@ -95,18 +105,26 @@ func (b *commandBook) heldUp(cmd *router.Command, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, known := b.leased(cmd); !known && len(b.slow) < maxSlowNames {
-		b.slow[cmd.Name] = now
+		b.slow[cmd.Name] = &slowness{at: now}
 		b.set()
 		slog.Info("command travels on connections of its own", "command", cmd.Name, "why", "its reply has held up others")
 	}
 }
 
-// answeredSlowly remembers a slow reply on a lease.
-func (b *commandBook) answeredSlowly(cmd *router.Command, now int64) {
+// answered counts a reply that came on a lease after so many nanoseconds.
+func (b *commandBook) answered(cmd *router.Command, took, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, slow := b.slow[cmd.Name]; slow {
-		b.slow[cmd.Name] = now
+	s := b.slow[cmd.Name]
+	switch {
+	case s == nil:
+	case took >= int64(pipe.HeldFor):
+		*s = slowness{at: now}
+	default:
+		if s.fast++; s.fast == fastInRow {
+			b.drop(cmd.Name)
+			b.set()
+		}
 	}
 }
 
@@ -114,17 +132,21 @@ func (b *commandBook) answeredSlowly(cmd *router.Command, now int64) {
 func (b *commandBook) forget(now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	forgotten := false
-	for name, at := range b.slow {
-		if now-at > int64(slowMemory) {
-			delete(b.slow, name)
-			forgotten = true
-			slog.Info("command travels on shared connections again", "command", name)
+	before := len(b.slow)
+	for name, s := range b.slow {
+		if now-s.at > int64(slowMemory) {
+			b.drop(name)
 		}
 	}
-	if forgotten {
+	if len(b.slow) < before {
 		b.set()
 	}
+}
+
+// drop forgets that a command is slow; set follows. The caller holds mu.
+func (b *commandBook) drop(name string) {
+	delete(b.slow, name)
+	slog.Info("command travels on shared connections again", "command", name)
 }
 
 // slowNames lists the commands that travel on leases because they are slow, in order.
@@ -146,10 +168,9 @@ func (l *loop) heldUp(to backend.Receiver) {
 	}
 }
 
-// noteSlow remembers when a command that only the nodes know was answered slowly on a lease.
-func (st *stay) noteSlow(r *request) {
-	l := st.s.loop
-	if r.cmd.Learned() && l.clock-st.sentAt >= int64(pipe.HeldFor) {
-		l.srv.commands.answeredSlowly(r.cmd, l.clock)
+// noteReply counts the lease's reply to a command that only the nodes know.
+func (st *stay) noteReply(r *request) {
+	if l := st.s.loop; r.cmd.Learned() {
+		l.srv.commands.answered(r.cmd, l.clock-st.sentAt, l.clock)
 	}
 }

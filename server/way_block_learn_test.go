@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/lane"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/router"
 )
@@ -90,8 +91,8 @@ func TestCommandThatHeldUpAPipeTravelsOnALease(t *testing.T) {
 func (b *berthServer) longAgo(d time.Duration) {
 	b.srv.commands.mu.Lock()
 	defer b.srv.commands.mu.Unlock()
-	for name := range b.srv.commands.slow {
-		b.srv.commands.slow[name] -= int64(d)
+	for _, s := range b.srv.commands.slow {
+		s.at -= int64(d)
 	}
 }
 
@@ -142,6 +143,33 @@ func TestSlowCommandsAreRememberedWithinBounds(t *testing.T) {
 		if got := b.current.Load().Find(name).Way; got != way {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// A node that was busy makes a fast command look slow.
+func TestCommandThatIsFastOnLeasesTravelsOnPipesAgain(t *testing.T) {
+	b := &commandBook{}
+	b.begin(router.WithOwn(), nil)
+	if err := b.learn([]byte(modSlow)); err != nil {
+		t.Fatal(err)
+	}
+	way := func() router.Way { return b.current.Load().Find("mod.slow").Way }
+	b.heldUp(b.current.Load().Find("mod.slow"), 1)
+	cmd := b.current.Load().Find("mod.slow")
+	for range 2 {
+		for range fastInRow - 1 {
+			b.answered(cmd, 0, 2)
+		}
+		b.answered(cmd, int64(pipe.HeldFor), 2)
+	}
+	if way() != router.Blocking {
+		t.Error("a slow reply does not count")
+	}
+	for range fastInRow {
+		b.answered(cmd, 0, 3)
+	}
+	if way() != router.Shared || b.slowNames() != "" {
+		t.Errorf("%v, %q are slow", way(), b.slowNames())
 	}
 }
 

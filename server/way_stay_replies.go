@@ -133,7 +133,7 @@ func (s *session) leaseIsQuiet() {
 
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
-	st.noteSlow(r)
+	st.noteReply(r)
 	b := r.blob()
 	if b != nil {
 		st.lease.Clear(pool.DirtMulti)
