@@ -152,6 +152,7 @@ func (s *session) flushHalf() {
 	s.unread = buffered
 	limit := s.loop.srv.outputLimit(s).Hard
 	if goesOn && s.mayHear() && (limit == 0 || buffered < limit) {
+		s.relieve()
 		return
 	}
 	s.halfClosed.end()

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +61,24 @@ func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
 			if got := halfClose(t, berth.Addr(), text); got != want {
 				t.Fatalf("%.60q brought %.80q, want %.80q", text, got, want)
 			}
+		}
+	}
+	eventually(t, "all clients to be gone", func() bool { return berth.srv.clients.Load() == 0 })
+}
+
+// It takes no request while it has much to read, and goes on after it has read.
+func TestClientThatClosedItsSendingSideGetsMoreThanItMayBeOwed(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	berth := startBerth(t, node.Addr())
+	big := strings.Repeat("v", clientWindow+1)
+	node.Do(t, "SET", "big", big)
+	const turns = 8
+	text := strings.Repeat("GET big\r\nECHO e\r\n", turns)
+	want := strings.Repeat("$"+strconv.Itoa(len(big))+"\r\n"+big+"\r\n$1\r\ne\r\n", turns)
+	for range 2 {
+		if got := halfClose(t, berth.Addr(), text); got != want {
+			t.Fatalf("got %d bytes, want %d", len(got), len(want))
 		}
 	}
 	eventually(t, "all clients to be gone", func() bool { return berth.srv.clients.Load() == 0 })
