@@ -274,6 +274,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 			o.then()
 		}
 	}
+	s.resumeFrom(pauseLeasing) // it may have waited for the ear
 	s.leaseIsQuiet()
 }
 

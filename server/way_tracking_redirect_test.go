@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -168,4 +169,24 @@ func TestTargetThatDoesNotReadIsClosed(t *testing.T) {
 	if got := c.RecvRaw(); got != fmt.Sprintf(">2\r\n$21\r\ntracking-redir-broken\r\n:%d\r\n", id) {
 		t.Errorf("heard %.100q", got)
 	}
+}
+
+// The ear goes with the lease: a client that waits for it must not wait for ever.
+func TestLeaseIsLostBeforeItsEarIsThere(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	asked, isOver := make(chan struct{}), make(chan struct{})
+	defer close(isOver)
+	var begun atomic.Bool
+	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
+		if words == "client id" && begun.CompareAndSwap(false, true) {
+			close(asked)
+			<-isOver
+		}
+	}).addr)
+	target, c := dial(t, b.Addr()), dial(t, b.Addr())
+	c.WriteString("CLIENT TRACKING ON REDIRECT " + fmt.Sprint(target.Do("CLIENT", "ID")) + "\r\n")
+	<-asked
+	node.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	c.RecvRaw()
 }
