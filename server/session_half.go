@@ -150,8 +150,12 @@ func (s *session) flushHalf() {
 	buffered := s.halfClosed.OutboundBuffered()
 	s.grew(max(0, buffered-s.unread))
 	s.unread = buffered
-	limit := s.loop.srv.outputLimit(s).Hard
-	if goesOn && s.mayHear() && (limit == 0 || buffered < limit) {
+	switch limit := s.loop.srv.outputLimit(s).Hard; {
+	case limit > 0 && buffered > limit:
+		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
+		s.kill(telemetry.OutputHardLimit)
+		return
+	case goesOn && s.mayHear():
 		s.relieve()
 		return
 	}
