@@ -614,6 +614,7 @@ var clusterDifferences = []difference{
 	}, true},
 	{"exec", "between WATCH and EXEC nothing is transacted at another slot", both(berthSays("-"+errCrossSlot), redisSays("*")), true},
 	{"evalsha evalsha_ro", "a script without keys is known where it was run", berthSays("-NOSCRIPT"), true},
+	{"evalsha evalsha_ro", "a script that has run at one node is known at all", redisSays("-NOSCRIPT"), true},
 	{"script|exists", "a script without keys is known where it was run", sameTree, false},
 	{"", "speaks of all shards: not inside MULTI", func(m met) bool {
 		return m.cmd != nil && m.cmd.Way == router.FanOut && bytes.HasPrefix(m.berth, []byte("-ERR berth:"))
