@@ -160,3 +160,28 @@ func TestInfoHasThePauseOfBerth(t *testing.T) {
 		}
 	}
 }
+
+// A node may say anything: what comes of it is lines, and not many more bytes than it said.
+func FuzzInfoOfNodesIsLines(f *testing.F) {
+	f.Add("# Commandstats\r\ncmdstat_get:calls=nan,usec=inf,usec_per_call=nan,rejected_calls=-9,failed_calls=x\r\n", "# Keyspace\r\ndb0:keys=nan,expires=-inf,avg_ttl=1e308\r\n")
+	f.Add("# Memory\r\nused_memory:nan\r\nused_memory:1e308\r\nused_memory_human:x\r\n", "# Memory\r\nused_memory:-1e308\r\n# Errorstats\r\nerrorstat_A:count=9223372036854775807\r\n")
+	f.Add("# Stats\r\nx_ratio:99999999999999999999999999999\r\n:\r\n::\r\n#\r\n# \r\n: \r\n", "# Latencystats\r\nlatency_percentiles_usec_get:p50=nan,p99=1,\x00\xff\r\n")
+	f.Add("# Replication\r\nrole:slave\r\nslave0:a=1\r\nslavex:3\r\n# Cluster\r\n# Modules\r\nmodule:name=x\r\n", "# Clients\r\npaused_reason:x\r\nconnected_clients:\r\n")
+	f.Fuzz(func(t *testing.T, one, other string) {
+		if len(one)+len(other) > 1<<16 {
+			return
+		}
+		var said NodesSaid
+		said.Take(one)
+		said.Take(other)
+		report := filledSnapshot(t).Info(ReadSections([][]byte{[]byte("everything")}), &said)
+		for line := range strings.SplitSeq(strings.TrimSuffix(report, "\r\n"), "\r\n") {
+			if line != "" && !strings.HasPrefix(line, "# ") && !strings.Contains(line, ":") {
+				t.Fatalf("%q is no line of INFO", line)
+			}
+		}
+		if most := 16*(len(one)+len(other)) + 1<<15; len(report) > most {
+			t.Fatalf("%d bytes of %d", len(report), len(one)+len(other))
+		}
+	})
+}
