@@ -28,6 +28,8 @@ const (
 	LoadsScript                        // gives a script to the nodes
 	FindsScripts                       // asks whether the nodes have scripts
 	FlushesScripts                     // has the nodes forget all scripts
+	Flushes                            // ends all keys
+	Undoes                             // ends what a connection was used for: berth says it for itself, too
 	Listeners                          // tells who listens: nodes count berth's feeds in place of its clients
 	Sharded                            // is about shard channels
 )
@@ -36,7 +38,7 @@ const (
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts", "listeners", "sharded",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded",
 }
 
 // Is reports whether the command has all of these traits.

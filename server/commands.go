@@ -82,7 +82,7 @@ func ownCommands() []ownCommand {
 		{name: "client|tracking", run: clientTracking, refusal: (*session).trackingRefusalInExec, inExec: turnedTracking, mayAsk: "CLIENT TRACKING berth"},
 		{name: "client|caching", answer: clientCaching, inExec: passOn, mayAsk: "CLIENT CACHING berth"},
 		{name: "client|trackinginfo", run: askTracking, refusal: (*session).askTrackingRefusal, nodeInExec: true, mayAsk: "CLIENT TRACKINGINFO"},
-		{name: "client|getredir", run: askTracking, refusal: (*session).askTrackingRefusal, nodeInExec: true, mayAsk: "CLIENT GETREDIR"},
+		{name: "client|getredir", run: askRedirect, refusal: (*session).askTrackingRefusal, nodeInExec: true, mayAsk: "CLIENT GETREDIR"},
 		{name: "acl|whoami", answer: aclWhoAmI, mayAsk: "ACL WHOAMI"},
 
 		{name: "cluster|slots", answer: clusterOnly(clusterSlots), mayAsk: "CLUSTER SLOTS"},

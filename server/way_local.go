@@ -16,6 +16,7 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 	return true
 }
 
+// runOwn runs it. It returns false if the request has to wait.
 func (s *session) runOwn(cmd *router.Command, raw []byte, args [][]byte) bool {
 	own := s.own(cmd)
 	switch {

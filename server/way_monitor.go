@@ -80,7 +80,7 @@ func (m *monitors) deliver(one *monitor) {
 // showsItself reports whether berth shows the command to MONITOR, in place of the node: no node
 // sees it, or it is one of those that berth says for itself.
 func showsItself(cmd *router.Command) bool {
-	return cmd.Way == router.Local || cmd.Name == "unwatch" || cmd.Name == "discard"
+	return cmd.Way == router.Local || cmd.Is(router.Undoes)
 }
 
 // monitored shows a command that has just run to the clients in MONITOR.

@@ -244,13 +244,10 @@ func (s *session) waitsForFlush(now int64) bool {
 	return false
 }
 
-// flushesKeys reports whether a command ends all keys.
-func flushesKeys(cmd *router.Command) bool { return cmd.Name == "flushall" || cmd.Name == "flushdb" }
-
 // beginFlush readies a client that tracks for its own FLUSHALL to all primaries. false: it has to
 // wait.
 func (s *session) beginFlush(cmd *router.Command) bool {
-	if s.tracking == nil || !flushesKeys(cmd) {
+	if s.tracking == nil || !cmd.Is(router.Flushes) {
 		return true
 	}
 	if s.waiting > 0 {

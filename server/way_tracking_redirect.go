@@ -227,14 +227,8 @@ func (s *session) askTrackingRefusal([][]byte) string {
 // but for the client to which invalidations are redirected. Without tracking any does.
 func askTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.tracking
-	switch {
-	case t == nil || t.target == nil:
+	if t == nil || t.target == nil {
 		return s.share(cmd, raw, args)
-	case cmd.Name == "client|getredir":
-		l := s.loop
-		l.scratch = codec.AppendInt(l.scratch[:0], t.redirect)
-		s.answer(cmd, l.scratch)
-		return true
 	}
 	ready, taken := s.attach(cmd, args, pool.ReasonPin)
 	if !ready {
@@ -244,6 +238,18 @@ func askTracking(s *session, cmd *router.Command, raw []byte, args [][]byte) boo
 	redirect, broken := t.redirect, t.broken
 	r.ends = settle(func(r *request, reply []byte) { r.done(trackingInfoOf(reply, redirect, broken)) })
 	s.stay.send(r, raw, 1)
+	return true
+}
+
+// askRedirect answers CLIENT GETREDIR, which the node answers unless invalidations are redirected.
+func askRedirect(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
+	t := s.tracking
+	if t == nil || t.target == nil {
+		return s.share(cmd, raw, args)
+	}
+	l := s.loop
+	l.scratch = codec.AppendInt(l.scratch[:0], t.redirect)
+	s.answer(cmd, l.scratch)
 	return true
 }
 
