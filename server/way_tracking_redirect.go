@@ -261,8 +261,9 @@ func trackingInfoOf(reply []byte, redirect int64, broken bool) []byte {
 		return reply
 	}
 	out := bytes.Clone(before)
-	if at := bytes.Index(out, []byte("$5\r\nflags\r\n")) + len("$5\r\nflags\r\n*"); broken && at < len(out) {
-		out[at]++ // there are fewer than nine
+	_, flags, ok := bytes.Cut(out, []byte("$5\r\nflags\r\n"))
+	if at := len(out) - len(flags) + len("*"); broken && ok && at < len(out) && '0' <= out[at] && out[at] < '9' {
+		out[at]++
 		out = append(out, "$15\r\nbroken_redirect\r\n"...)
 	}
 	out = append(out, "$8\r\nredirect\r\n"...)

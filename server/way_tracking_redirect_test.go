@@ -190,3 +190,12 @@ func TestLeaseIsLostBeforeItsEarIsThere(t *testing.T) {
 	node.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 	c.RecvRaw()
 }
+
+// A node may say anything: what it leaves out damages nothing else of its reply.
+func TestTrackingInfoWithoutFlagsKeepsItsShape(t *testing.T) {
+	const head, tail = "*6\r\n$4\r\nname\r\n$1\r\nx\r\n", "$8\r\nprefixes\r\n*0\r\n"
+	got := trackingInfoOf([]byte(head+"$8\r\nredirect\r\n:3\r\n"+tail), 7, true)
+	if want := head + "$8\r\nredirect\r\n:7\r\n" + tail; string(got) != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
