@@ -4,6 +4,9 @@ package glob
 // the case of letters counts. Nothing is compiled, so any number of patterns may be kept, of any
 // length. steps is how many bytes may yet be compared; when none are left nothing matches.
 func MatchChannel(pattern string, name []byte, steps *int) bool {
+	if len(name) == 0 { // not even '*' matches it
+		return pattern == ""
+	}
 	p, n := 0, 0
 	star, resume := -1, 0 // after the last '*' of the pattern, and where in name to try it next
 	for n < len(name) {

@@ -48,7 +48,7 @@ func Match(pattern, text string) bool { return Compile(pattern).Match(text) }
 // reached: so the time is at worst in proportion to the square of the text's length, however long
 // the pattern is.
 func (p *Pattern) Match(text string) bool {
-	if len(text) < p.least {
+	if len(text) < p.least || len(text) == 0 && len(p.elements) > 0 { // not even '*' matches an empty text
 		return false
 	}
 	e, t := 0, 0

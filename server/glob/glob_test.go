@@ -19,7 +19,7 @@ func TestPatternsMatchAsInRedis(t *testing.T) {
 		}
 		return string(b)
 	}
-	var keys []string
+	keys := []string{""}
 	for range 60 {
 		keys = append(keys, word("abc-]^", 5))
 	}
@@ -29,6 +29,9 @@ func TestPatternsMatchAsInRedis(t *testing.T) {
 	matched := 0
 	for range 3000 {
 		pattern := word(`abc*?[]^-\`, 7)
+		if pattern == "*" { // for which KEYS compares nothing
+			continue
+		}
 		found := map[string]bool{}
 		for _, k := range conn.Do("KEYS", pattern).([]any) {
 			found[k.(string)] = true
@@ -83,7 +86,7 @@ func TestMatchingDoesNotDependOnThePatternsLength(t *testing.T) {
 	if matched != 100_000 {
 		t.Errorf("%d matches", matched)
 	}
-	if stars := Compile(strings.Repeat("*", 1<<20)); len(stars.elements) != 1 || !stars.Match("") {
+	if stars := Compile(strings.Repeat("*", 1<<20)); len(stars.elements) != 1 || !stars.Match("a") {
 		t.Errorf("%d elements", len(stars.elements))
 	}
 }
@@ -93,7 +96,7 @@ func TestChannelsMatchAsInRedis(t *testing.T) {
 		pattern, name string
 		want          bool
 	}{
-		{"", "", true}, {"", "a", false}, {"*", "", true}, {"**", "ab", true}, {"a", "a", true}, {"a", "A", false},
+		{"", "", true}, {"", "a", false}, {"*", "", false}, {"**", "ab", true}, {"a", "a", true}, {"a", "A", false},
 		{"a*c", "abcbc", true}, {"a*c", "abcb", false}, {"?", "", false}, {"a?", "ab", true},
 		{"[a-c]", "b", true}, {"[c-a]", "b", true}, {"[^a-c]", "b", false}, {"[^a-c]", "d", true}, {"[a", "a", true},
 		{"[]", "a", false}, {"[^]", "a", true}, {"[\\]]", "]", true}, {"\\*", "*", true}, {"\\*", "a", false}, {"a\\", "a\\", true},
