@@ -320,6 +320,9 @@ func (d *differ) reset(s diffSession) {
 	for _, c := range d.controls {
 		c.conn.ReadUntil(sentinelReply)
 	}
+	if strings.Contains(everything, "SCRIPT FLUSH") { // of which berth has not heard
+		d.berth.srv.scripts.forget()
+	}
 }
 
 // run sends a session to both and returns what differs without an explanation, and how many inputs it has sent.
@@ -329,6 +332,9 @@ func (d *differ) run(s diffSession) (found *diffFinding, inputs int) {
 	defer func() {
 		for _, c := range clients {
 			c.close()
+		}
+		if slices.ContainsFunc(s, diffWrite.subscribes) { // the next session may count subscribers
+			eventually(d.t, "berth to have seen its clients leave", func() bool { return d.berth.srv.clients.Load() <= bystanding })
 		}
 	}()
 	for i, w := range s {
@@ -560,13 +566,16 @@ func newDiffer(t testing.TB, direct string, b *berthServer, prefix string, expla
 	return d
 }
 
+// bystanding is how many bystanders there are.
+const bystanding = 3
+
 // bystanders are clients of the same berth that know nothing of the test. Each answer they get must be the one they are
 // due, and they leave no key that an input could see.
 func bystanders(t testing.TB, b *berthServer, key string, selectDB bool) (stop func()) {
 	var wg sync.WaitGroup
 	var done atomic.Bool
 	var rounds atomic.Int64
-	for i := range 3 {
+	for i := range bystanding {
 		c := dial(t, b.Addr())
 		c.Do("AUTH", diffPassword)
 		if selectDB {
