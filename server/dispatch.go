@@ -18,6 +18,12 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if !s.maySubscribe(cmd) {
 		return s.hold(pauseSubscribing)
 	}
+	early := s.stranger() && s.loop.srv.vetsFirst() && !router.CrossProtocol(args[0])
+	if early {
+		if admitted, taken := s.vetRequest(cmd, err); !admitted {
+			return taken
+		}
+	}
 	if err != nil {
 		return s.notCommand(args, err)
 	}
@@ -28,14 +34,11 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, err.Error())
 	}
 	if cmd.Is(router.Protected) && !s.debugs(cmd) {
-		return s.refuseProtected(cmd)
+		return s.refuse(cmd, cmd.Refusal()) // what a server allows only if its configuration says so
 	}
-	if !s.authenticated && !cmd.Flags.Has(router.NoAuth) {
-		switch s.vet() {
-		case turnedAway:
-			return s.refuse(cmd, errNoAuth)
-		case knocking:
-			return false
+	if !s.authenticated && !early {
+		if admitted, taken := s.vetRequest(cmd, nil); !admitted {
+			return taken
 		}
 	}
 	if s.txn != nil && cmd.Flags.Has(router.NoMulti) {
@@ -60,20 +63,6 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.queue(cmd, raw, args)
 	}
 	return s.travel(cmd, raw, args)
-}
-
-// refuseProtected refuses what a server allows only if its configuration says so. Since Valkey 9.1
-// strangers are turned away first.
-func (s *session) refuseProtected(cmd *router.Command) bool {
-	if !s.authenticated && s.loop.srv.isValkeySince(9, 1) {
-		switch s.vet() {
-		case turnedAway:
-			return s.refuse(cmd, errNoAuth)
-		case knocking:
-			return false
-		}
-	}
-	return s.refuse(cmd, cmd.Refusal())
 }
 
 // travel takes a request that may run on the way of its command.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/router"
 )
 
 // A stranger is a client that has given no password where a node wants one. Redis looks anew at each
@@ -20,6 +21,26 @@ const (
 	turnedAway           // a node has just said NOAUTH
 	knocking             // a node is asked; the session waits
 )
+
+// vetsFirst reports whether a node turns strangers away before it looks at what they ask for, as
+// since Valkey 9.1.
+func (srv *server) vetsFirst() bool { return srv.isValkeySince(9, 1) }
+
+// vetRequest reports whether a client may go on with its request: it has given its password, needs none,
+// or asks for what needs none. Otherwise taken reports whether it was refused; if not, the request is
+// held.
+func (s *session) vetRequest(cmd *router.Command, err error) (admitted, taken bool) {
+	if err == nil && cmd.Flags.Has(router.NoAuth) {
+		return true, false
+	}
+	switch s.vet() {
+	case turnedAway:
+		return false, s.refuse(cmd, errNoAuth)
+	case knocking:
+		return false, false
+	}
+	return true, false
+}
 
 // vet says whether the client may go on without a password. knocking: the request is held.
 func (s *session) vet() admission {

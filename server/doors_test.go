@@ -60,7 +60,7 @@ func comeAsStrangers(t *testing.T, nodes backing) {
 	for range sized(100, 20_000) {
 		here, there := net.Pipe()
 		go b.srv.welcome(stranger{there})
-		if got := lastWords(t, here); got != deniedReply {
+		if got := lastWords(t, here); got != b.srv.deniedReply() {
 			t.Fatalf("a stranger was told %q", got)
 		}
 	}

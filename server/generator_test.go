@@ -44,7 +44,9 @@ type diffWrite struct {
 func (w diffWrite) bytes() string { return strings.Join(w.pieces, "") }
 
 // subscribes tells whether the input may make its client a subscriber.
-func (w diffWrite) subscribes() bool { return strings.Contains(strings.ToLower(w.bytes()), "subscribe") }
+func (w diffWrite) subscribes() bool {
+	return strings.Contains(strings.ToLower(w.bytes()), "subscribe")
+}
 
 // newInputMaker makes inputs whose keys begin with prefix. Channels stay out unless they are asked for.
 func newInputMaker(prefix string, channels bool) *inputMaker {

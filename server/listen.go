@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -331,7 +332,7 @@ func (srv *server) welcome(conn net.Conn) {
 		srv.clients.Add(-1)
 		srv.refused.Add(1)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "protected-mode", "addr", conn.RemoteAddr().String())
-		turnAway(conn, deniedReply)
+		turnAway(conn, srv.deniedReply())
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
@@ -365,13 +366,29 @@ func isLocal(addr net.Addr) bool {
 	return !ok || tcp.IP.IsLoopback()
 }
 
-// deniedReply is Redis' word to those whom protected mode keeps out.
-const deniedReply = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. " +
+// denied is the word of Redis 7.2 and later to those whom protected mode keeps out.
+const denied = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. " +
 	"In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis " +
 	"you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' " +
 	"from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not " +
 	"publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just " +
 	"disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then " +
 	"restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. " +
-	"4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the " +
+	"4) Set up an authentication password for the default user. NOTE: You only need to do one of the above things in order for the " +
 	"server to start accepting connections from the outside.\r\n"
+
+// deniedReply is what the nodes' version says in place of denied.
+func (srv *server) deniedReply() string {
+	var changes []string // pairs: what stands in denied, and what in its place
+	switch {
+	case srv.isValkeySince(8, 0):
+		changes = []string{"Redis is running", "Running", "computers to Redis you", "computers, you", "connecting to Redis", "connecting",
+			"SURE Redis is", "SURE it's", "the Redis configuration", "the configuration"}
+	case srv.isBefore(7, 0):
+		changes = []string{" and no password is set for the default user", ", no bind address was specified, no authentication password is requested to clients",
+			"Set up an authentication password for the default user", "Setup a bind address or an authentication password"}
+	case srv.isBefore(7, 2):
+		changes = []string{"Set up an", "Setup a an"}
+	}
+	return strings.NewReplacer(changes...).Replace(denied)
+}
