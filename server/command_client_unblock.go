@@ -13,10 +13,10 @@ import (
 // clientUnblock ends the blocking command of a client: as its timeout would, or with an error.
 func clientUnblock(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	withError := false
-	if len(args) > 4 && !s.loop.srv.isValkeySince(8, 1) { // which ignores the words after the fourth
+	if len(args) > 4 && !s.loop.srv.isValkeySince(8, 1) { // which then looks at none after the ID
 		return s.refuse(cmd, wrongSubcommand(args[1]))
 	}
-	if len(args) >= 4 {
+	if len(args) == 4 {
 		switch strings.ToLower(string(args[3])) {
 		case "timeout":
 		case "error":

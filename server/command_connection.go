@@ -125,7 +125,7 @@ func (s *session) authRefusal(args [][]byte) string {
 
 // helloRefusal is why a HELLO is not for a node; "" if it is.
 func (s *session) helloRefusal(args [][]byte) string {
-	if h := parseHello(args, s.resp()); tooLong(h.user) || tooLong(h.password) {
+	if h := s.parseHello(args); tooLong(h.user) || tooLong(h.password) {
 		return errCredential
 	}
 	return ""
@@ -217,7 +217,7 @@ func (s *session) logFailedAuth(user string, reply []byte) {
 
 // hello negotiates the protocol, and may authenticate and name the client at once.
 func hello(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
-	h := parseHello(args, s.resp())
+	h := s.parseHello(args)
 	if h.refusal == "" && !s.loop.srv.isBefore(7, 2) { // which reads all words before it does anything
 		h.refusal = h.wrong
 	}
@@ -274,9 +274,10 @@ type helloWords struct {
 	wrong              string // what is wrong after it: the options before it count all the same
 }
 
-// parseHello reads HELLO's words. resp is the client's protocol, which it keeps when it names none.
-func parseHello(args [][]byte, resp int) helloWords {
-	h := helloWords{resp: resp}
+// parseHello reads HELLO's words. A client that names no protocol keeps its own.
+func (s *session) parseHello(args [][]byte) helloWords {
+	h := helloWords{resp: s.resp()}
+	inOrder := s.loop.srv.isBefore(7, 2) // AUTH is done before the words after it are read
 	if len(args) > 1 {
 		v, ok := parseInt(args[1])
 		switch {
@@ -293,6 +294,9 @@ func parseHello(args [][]byte, resp int) helloWords {
 		case word == "AUTH" && more >= 2:
 			h.user, h.password, h.withAuth = string(args[i+1]), string(args[i+2]), true
 			i += 2
+			if inOrder {
+				h.forbidNobody()
+			}
 		case word == "SETNAME" && more >= 1:
 			i++
 			if h.wrong = wrongName(args[i], errClientName); h.wrong == "" {
@@ -302,10 +306,17 @@ func parseHello(args [][]byte, resp int) helloWords {
 			h.wrong = "ERR Syntax error in HELLO option '" + string(args[i]) + "'"
 		}
 	}
+	if h.wrong == "" {
+		h.forbidNobody()
+	}
+	return h
+}
+
+// forbidNobody keeps an AUTH without a user from a node: it would ask for the default one.
+func (h *helloWords) forbidNobody() {
 	if h.withAuth && h.user == "" {
 		h.wrong, h.withAuth = errWrongPass, false
 	}
-	return h
 }
 
 // errClientName is what Redis says to a client name with spaces or control characters.

@@ -643,6 +643,7 @@ var clusterRegressions = []diffSession{
 var diffRegressions = []diffSession{
 	{{0, []string{"CLIENT REPLY OFF\r\n", "**2\r\n"}}},
 	{{0, []string{"CLIENT REPLY SKIP\r\n", "\n", "get k:str1\r\n", "get k:str2\r\n"}}},
+	{{0, []string{"CLIENT REPLY SKIP\r\n", " \r\n", "get k:str1\r\n", "get k:str2\r\n"}}},
 	{{0, []string{"CLIENT REPLY SKIP\r\n", "reset\r\n", "get k:str1\r\n"}}},
 	{{0, []string{"CLIENT REPLY OFF\r\n", "reset\r\n", "get k:str1\r\n"}}},
 	{{0, []string{"MULTI\r\n", "cluster bumpepoch\r\n", "get k:str1\r\n", "EXEC\r\n"}}},
@@ -650,6 +651,8 @@ var diffRegressions = []diffSession{
 	{{0, []string{"MULTI\r\n", "httl k:hash1 fields 1 a\r\n", "EXEC\r\n"}}},
 	{{0, []string{"MULTI\r\n", "command docs get\r\n", "EXEC\r\n"}}},
 	{{0, []string{"HELLO 3 AUTH nobody x SETNAME \"a b\"\r\n", "hello 3 setname good nosuch\r\n", "client getname\r\n", "hello +3\r\n"}}},
+	{{0, []string{"hello 2 auth \"\" x setname n\r\n", "client getname\r\n", "hello 2 auth \"\" x y\r\n", "hello 2 setname n auth \"\" x\r\n", "client getname\r\n"}}},
+	{{0, []string{"client unblock 999999999 nosuch\r\n", "client unblock x 999999999 error\r\n", "client unblock 999999999 nosuch x\r\n"}}},
 	{{0, []string{"client unPause x\r\n", "client UnBlock 999999999 ERROR x\r\n", "client Pause 0 ALL x\r\n"}}},
 	{{0, []string{"watch k:num\r\n", "auth default x\r\n", "multi\r\n", "incr k:num\r\n", "exec\r\n"}}},
 	{{0, []string{"watch k:num\r\n"}}, {1, []string{"incr k:num\r\n"}}, {0, []string{"auth guest guestpw\r\n", "multi\r\n", "incr k:num\r\n", "exec\r\n", "incr k:num\r\n"}}},

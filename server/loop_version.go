@@ -25,3 +25,10 @@ func isVersionBefore(version string, major, minor int) bool {
 	y, _ := strconv.Atoi(second)
 	return x < major || x == major && y < minor
 }
+
+// mutesEmpty reports whether a request without words is the one that CLIENT REPLY SKIP speaks of, as
+// before Redis 8. Valkey leaves out a line of blanks.
+func (srv *server) mutesEmpty(raw []byte) bool {
+	blank := raw[0] != '*' && string(raw) != "\r\n" && string(raw) != "\n"
+	return srv.isBefore(8, 0) && !(blank && srv.isValkeySince(8, 0))
+}

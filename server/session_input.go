@@ -167,7 +167,7 @@ func (s *session) take(buf []byte) (taken int) {
 			}
 			limits = l.srv.limits(!s.stranger())
 		}
-		if s.muteNext > 0 && (len(p.Args()) > 0 || l.srv.isBefore(8, 0)) { // before 8.0 by an empty request, too
+		if s.muteNext > 0 && (len(p.Args()) > 0 || l.srv.mutesEmpty(buf[taken:taken+n])) {
 			s.muteNext--
 		}
 		p.Reset()

@@ -275,7 +275,7 @@ func turnedUser(s *session, c *ownInExec, reply, out []byte) []byte {
 
 // turnedHello follows a HELLO.
 func turnedHello(s *session, c *ownInExec, reply, out []byte) []byte {
-	h := parseHello(c.args, s.resp())
+	h := s.parseHello(c.args)
 	if h.withName && (reply[0] != '-' || h.wrong != "") {
 		s.named().name = h.name
 	}
