@@ -197,6 +197,9 @@ func (v *verification) send(auth []byte) {
 	}
 }
 
+// Left reports that the client has gone.
+func (v *verification) Left() bool { return v.s.closed }
+
 // Lost sends the AUTH again if only its connection was lost.
 func (v *verification) Lost(err *backend.LostError, sent []byte) {
 	if v.again || v.s.closed || err.Refusal != "" || err.Timeout() {

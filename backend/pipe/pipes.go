@@ -24,15 +24,15 @@ type Pipes struct {
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
-	waiting  map[string]*backend.Ring[waitingAuth] // by node: see Verify
-	dirty    []*Pipe                               // for the next Flush
-	iov      [][]byte                              // scratch of Pipe.flush
+	waiting  map[string]*waitingAuths // by node: see Verify
+	dirty    []*Pipe                  // for the next Flush
+	iov      [][]byte                 // scratch of Pipe.flush
 	stats    Stats
 }
 
 // New returns the pipes of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
-	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*backend.Ring[waitingAuth]{}}
+	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*waitingAuths{}}
 }
 
 // Attach returns the identity's set for one more session; Detach gives it back.

@@ -24,24 +24,55 @@ const maxVerifiers = 8
 // verifier is the identity of such a connection. The database says which one it is.
 func verifier(i int) backend.Identity { return backend.Identity{DB: -3 - i} }
 
+// Applicant is who waits for the reply to an AUTH.
+type Applicant interface {
+	backend.Receiver
+	// Left reports that nobody waits any more. An AUTH that is not sent then is forgotten, without
+	// Lost.
+	Left() bool
+}
+
 // waitingAuth is an AUTH for which there is no connection.
 type waitingAuth struct {
 	request []byte
-	to      backend.Receiver
+	to      Applicant
+}
+
+// waitingAuths is the AUTHs that wait for one node. Anybody can send one and leave, again and again,
+// while the node is silent: so there are never more than sweepMin, or two for each client that is
+// there.
+type waitingAuths struct {
+	backend.Ring[waitingAuth]
+	sweepAt int // how many there may be before those whose clients have left are looked for
+}
+
+// sweepMin is the least sweepAt.
+const sweepMin = 64
+
+func (q *waitingAuths) push(w waitingAuth) {
+	if q.Len() >= max(q.sweepAt, sweepMin) {
+		for range q.Len() {
+			if old := q.Pop(); !old.to.Left() {
+				q.Push(old)
+			}
+		}
+		q.sweepAt = 2 * q.Len()
+	}
+	q.Push(w)
 }
 
 // Verify asks the node at addr whether it accepts an AUTH. The bytes are copied. An error means
 // that nothing was sent and Lost will not be called.
-func (ps *Pipes) Verify(addr string, request []byte, to backend.Receiver) *backend.LostError {
+func (ps *Pipes) Verify(addr string, request []byte, to Applicant) *backend.LostError {
 	if p := ps.freeVerifier(addr); p != nil {
 		return p.Send(request, 1, &verification{p, to})
 	}
 	q := ps.waiting[addr]
 	if q == nil {
-		q = &backend.Ring[waitingAuth]{}
+		q = &waitingAuths{}
 		ps.waiting[addr] = q
 	}
-	q.Push(waitingAuth{bytes.Clone(request), to})
+	q.push(waitingAuth{bytes.Clone(request), to})
 	return nil
 }
 
@@ -63,6 +94,9 @@ func (ps *Pipes) verifyNext(addr string) {
 			return
 		}
 		next := q.Pop()
+		if next.to.Left() {
+			continue
+		}
 		if err := p.Send(next.request, 1, &verification{p, next.to}); err != nil {
 			next.to.Lost(err, next.request)
 		}

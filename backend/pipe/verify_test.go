@@ -11,8 +11,20 @@ import (
 // authOf is the AUTH of a user with a name of one letter.
 func authOf(name string) string { return "AUTH " + name + " password\r\n" }
 
+// applicant is an Applicant that has left if it is told so.
+type applicant struct {
+	*looptest.Receiver
+	left bool
+}
+
+func (a *applicant) Left() bool { return a.left }
+
 // verify asks the node about AUTHs.
 func (l *pipeLoop) verify(n *looptest.Node, r *looptest.Receiver, names ...string) {
+	l.verifyFor(n, &applicant{Receiver: r}, names...)
+}
+
+func (l *pipeLoop) verifyFor(n *looptest.Node, r *applicant, names ...string) {
 	l.Do(func() {
 		for _, name := range names {
 			request := []byte(authOf(name))
@@ -68,4 +80,31 @@ func TestNodeThatVerifiesNothingIsWaitedForNoLongerThanItsTimeout(t *testing.T) 
 	c.Say(t, "+z\r\n")
 	lines := r.Wait(t, len(letters)+1)
 	looptest.WantLines(t, lines[len(letters):], "+z for AUTH Z password, 0 more")
+}
+
+// Strangers may send an AUTH and leave, again and again.
+func TestAuthsOfClientsThatHaveLeftAreForgotten(t *testing.T) {
+	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	l.verify(n, r, "A", "B", "C", "D", "E", "F", "G", "H", "I")
+	var conns []*looptest.NodeConn
+	for range maxVerifiers {
+		conns = append(conns, looptest.Accept(t, n))
+	}
+	left := &applicant{Receiver: looptest.NewReceiver(), left: true}
+	most := 0
+	for range 1000 {
+		l.verifyFor(n, left, "X")
+		l.Do(func() { most = max(most, l.pipes.waiting[n.Addr()].Len()) })
+	}
+	if most > sweepMin {
+		t.Errorf("%d wait", most)
+	}
+	l.verify(n, r, "J")
+	for i, next := range []string{"I", "J"} {
+		if _, err := conns[i].R.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		conns[i].Say(t, "+ok\r\n")
+		conns[i].Expect(t, authOf(next))
+	}
 }
