@@ -212,6 +212,7 @@ func TestListenersChangeWhileRunning(t *testing.T) {
 		{"192.0.2.1", port, noBind},
 		{"127.0.0.2", takenPort, noBind},
 		{"127.0.0.1 127.0.0.2", takenPort, noBind},
+		{strings.Repeat("127.0.0.1 ", 17), port, fmt.Sprintf(failed, "bind", "Too many bind addresses specified.")},
 		{"-192.0.2.1", port, noBind},   // there would be no way in
 		{"* 127.0.0.1", port, noBind},  // its own addresses overlap: what was closed for it is opened again
 		{"127.0.0.1", takenPort, "OK"}, // another address of the port is taken

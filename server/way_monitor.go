@@ -31,7 +31,8 @@ type monitor struct {
 
 // Bounds of the lines that berth makes.
 const (
-	maxMonitored   = 16 << 10 // bytes of a word that are shown
+	maxMonitored   = 64 << 10 // bytes of a command that are shown; a word counts as wordCost more
+	wordCost       = 3        // of the blank and the quotes
 	maxMonitorMail = 8 << 20  // bytes of lines that a loop may be behind; those over it are not shown
 )
 
@@ -96,12 +97,18 @@ func (s *session) monitored(cmd *router.Command, args [][]byte) {
 	micros := s.loop.clock / 1000
 	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", micros/1e6, micros%1e6, s.pipes.Identity().DB, from)
 	secret := 0
+	left := maxMonitored
 	for _, word := range args {
+		if left <= 0 {
+			break
+		}
+		shown := word[:min(len(word), left)]
+		left -= len(shown) + wordCost
 		if secret > 0 {
 			secret--
 			line = append(line, ` "(redacted)"`...)
 		} else {
-			line = appendQuoted(append(line, ' '), word[:min(len(word), maxMonitored)])
+			line = appendQuoted(append(line, ' '), shown)
 		}
 		if cmd.Flags.Has(router.NoAuth) && strings.EqualFold(string(word), "auth") { // AUTH, or HELLO's
 			secret = 2
@@ -118,7 +125,7 @@ func appendQuoted(dst, word []byte) []byte {
 		case at >= 0:
 			dst = append(dst, '\\', `\"nrtab`[at])
 		case c < ' ' || c > '~':
-			dst = fmt.Appendf(dst, `\x%02x`, c)
+			dst = append(dst, '\\', 'x', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
 		default:
 			dst = append(dst, c)
 		}

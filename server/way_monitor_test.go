@@ -50,6 +50,32 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 	eventually(t, "the monitor to be forgotten", func() bool { return b.srv.monitors.n.Load() == 0 })
 }
 
+// The line is made on the loop, and a client chooses how many words it has.
+func TestMonitorShowsNoMoreOfACommandThanItsBound(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, sharedNode(t).Addr())
+	watcher, c := dial(t, b.Addr()), dial(t, b.Addr())
+	watcher.Do("MONITOR")
+	long := strings.Repeat("\x01", maxMonitored)
+	for _, words := range [][]any{
+		{"ECHO", long}, {"COMMAND", "INFO", long[:maxMonitored/2], long, long}, append([]any{"COMMAND", "DOCS"}, make([]any, maxMonitored)...),
+	} {
+		for i, word := range words {
+			if word == nil {
+				words[i] = ""
+			}
+		}
+		c.Do(words...)
+		line, _ := watcher.Recv().(string)
+		for !strings.Contains(line, c.LocalAddr()+"]") {
+			line, _ = watcher.Recv().(string)
+		}
+		if n := len(line); n < maxMonitored || n > maxMonitored*len(`\x01`)+100 {
+			t.Errorf("%s of %d words: a line of %d bytes", words[0], len(words), n)
+		}
+	}
+}
+
 func TestMonitorHidesOnlyWhatIsBerthsOwn(t *testing.T) {
 	srv := &server{}
 	srv.commands.begin(router.Builtin(), nil)

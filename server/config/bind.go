@@ -34,6 +34,11 @@ func BindAddress(word string, port int) (network, addr string, optional bool) {
 	return network, net.JoinHostPort(host, strconv.Itoa(port)), optional
 }
 
+// maxAddresses is how many words a bind option has at most, as in Redis: each one is a listener.
+const maxAddresses = 16
+
+var errManyAddresses = errors.New("Too many bind addresses specified.")
+
 // checkBind refuses a word that cannot be an address. Whether this machine has the address shows
 // when berth listens.
 func checkBind(word string) error {

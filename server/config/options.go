@@ -18,7 +18,7 @@ const (
 var options = []*option{
 	// Where clients come in.
 	{name: "bind", def: "127.0.0.1", hot: true,
-		value: listValue{at: func(c *Config) *[]string { return &c.Bind }, is: "addresses", check: checkBind},
+		value: listValue{at: func(c *Config) *[]string { return &c.Bind }, is: "addresses", check: checkBind, bound: errManyAddresses},
 		help:  "Addresses to listen on. `*` is all of IPv4, `::*` all of IPv6; an address with a `-` before it is left out if the machine does not have it. Clients that are there stay when it changes."},
 	{name: "protected-mode", def: "yes", hot: true,
 		value: yesNo(func(c *Config) *bool { return &c.ProtectedMode }),
@@ -167,7 +167,7 @@ var options = []*option{
 
 	// How operators watch berth.
 	{name: "admin-bind", def: "127.0.0.1",
-		value: listValue{at: func(c *Config) *[]string { return &c.AdminBind }, is: "addresses", check: checkBind},
+		value: listValue{at: func(c *Config) *[]string { return &c.AdminBind }, is: "addresses", check: checkBind, bound: errManyAddresses},
 		help:  "Addresses of the admin endpoint (`/status`, `/metrics`, `/healthz`, `/readyz`; `/debug/pprof` with `admin-pprof`)."},
 	{name: "admin-port", def: "9379",
 		value: numberValue{at: func(c *Config) *int { return &c.AdminPort }, min: 0, max: 65535},

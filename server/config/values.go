@@ -227,6 +227,7 @@ type listValue struct {
 	at    func(*Config) *[]string
 	is    string
 	check func(string) error
+	bound error // what to say to more than maxAddresses; nil: there may be any number
 }
 
 func (v listValue) set(c *Config, words []string) error {
@@ -235,6 +236,9 @@ func (v listValue) set(c *Config, words []string) error {
 	}
 	if len(words) == 1 && words[0] == "" {
 		words = nil
+	}
+	if v.bound != nil && len(words) > maxAddresses {
+		return v.bound
 	}
 	for _, w := range words {
 		if err := v.check(w); err != nil {
