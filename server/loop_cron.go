@@ -57,9 +57,9 @@ func (s *session) check(topology *router.Topology) {
 	if s.checkTracking(topology) {
 		s.kill(telemetry.TrackingMoved)
 	}
-	if st := s.stay; st != nil && s.pause != pauseBlocked && st.overdue(l.clock, cfg.BackendTimeout, topology) {
-		st.giveUp()
-	} else if st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
+	s.checkStays(cfg.BackendTimeout, topology)
+	s.tunnel.check(cfg.BackendTimeout)
+	if st := s.stay; st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
 		st.revoke(telemetry.RevokedIdle)
 	}
 }

@@ -31,7 +31,7 @@ type stay struct {
 	owed       []stayOwed // replies the lease owes, oldest first
 	redirected *request   // to be sent as soon as attached: it was redirected
 	asking     bool       // with ASKING first
-	sentAt     int64      // when a request was last put on the lease, unix nanoseconds
+	sentAt     int64      // when something was last put on the lease, unix nanoseconds
 	movedAt    int64      // when a part of a long reply last came, unix nanoseconds
 	slot       int        // of the watched keys
 	watching   bool       // between WATCH and EXEC, DISCARD, UNWATCH

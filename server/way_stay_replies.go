@@ -21,7 +21,6 @@ func (st *stay) send(r *request, raw []byte, replies int) {
 		st.sendCaching()
 	}
 	st.lease.Send(raw, replies)
-	st.sentAt = st.s.loop.clock
 	st.owed = append(st.owed, stayOwed{r: r, left: replies})
 	st.touch()
 }
@@ -30,12 +29,13 @@ func (st *stay) send(r *request, raw []byte, replies int) {
 func (st *stay) sendParts(r *request, replies int) {
 	st.sendCaching()
 	st.lease.SendParts(r.parts, replies)
-	st.sentAt = st.s.loop.clock
 	st.owed = append(st.owed, stayOwed{r: r, left: replies})
 	st.touch()
 }
 
+// touch has what was just put on the lease written in this turn.
 func (st *stay) touch() {
+	st.sentAt = st.s.loop.clock
 	if !st.dirty {
 		st.dirty = true
 		st.s.loop.staying = append(st.s.loop.staying, st)
@@ -283,21 +283,40 @@ func (st *stay) owesWatch() bool {
 	return slices.ContainsFunc(st.owed, func(o stayOwed) bool { return o.r != nil && o.r.cmd.Is(router.Watch) })
 }
 
-// owedFor is for how long the oldest request on the lease has been waiting.
+// owedFor is for how long the oldest request on the lease has been waiting, or the client for the
+// reply to what berth says itself.
 func (st *stay) owedFor(now int64) time.Duration {
+	if len(st.owed) == 0 {
+		return 0
+	}
+	since := st.sentAt
 	for _, o := range st.owed {
 		if o.r != nil {
-			return time.Duration(now - max(o.r.start, st.movedAt))
+			since = o.r.start
+			break
 		}
 	}
-	return 0
+	return time.Duration(now - max(since, st.movedAt))
 }
 
-// overdue reports that a reply has been waited for too long, which at a node that serves no slot
-// any more is soon.
-func (st *stay) overdue(now int64, patience time.Duration, t *router.Topology) bool {
-	waited := st.owedFor(now)
-	return patience > 0 && waited > patience || waited > pipe.RetiredPatience && !t.Serves(st.addr)
+// checkStays gives up the leases, and the ears, of which a reply has been waited for too long, which
+// at a node that serves no slot any more is soon.
+func (s *session) checkStays(patience time.Duration, t *router.Topology) {
+	now := s.loop.clock
+	s.eachStay(func(st *stay) {
+		overdue := func(waited time.Duration) bool {
+			return patience > 0 && waited > patience || waited > pipe.RetiredPatience && !t.Serves(st.addr)
+		}
+		if e := st.ear; e != nil && overdue(e.owedFor(now)) {
+			e.giveUp()
+		}
+		switch {
+		case s.closed, st.lease == nil: // given up with another one
+		case s.stay == st && s.pause == pauseBlocked:
+		case (s.stay == st || s.kept[st.addr] == st) && overdue(st.owedFor(now)):
+			st.giveUp()
+		}
+	})
 }
 
 // giveUp ends a lease that does not answer.

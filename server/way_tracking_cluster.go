@@ -288,6 +288,7 @@ func (st *stay) sync(then func()) {
 	if e := st.ear; e != nil && e.id != 0 {
 		e.lease.Send(pingCommand, 1)
 		e.lease.Flush()
+		e.askedAt = st.s.loop.clock
 		e.synced = append(e.synced, then)
 		return
 	}

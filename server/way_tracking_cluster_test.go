@@ -202,6 +202,29 @@ func TestBroadcastTrackingOutlivesAConnectionToANode(t *testing.T) {
 	}
 }
 
+// FLUSHALL waits for what the nodes push because of it.
+func TestFlushOfAClientThatTracksEndsThoughANodeIsSilent(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 3, 0)
+	b := startBerth(t, clusterURL(cluster))
+	plain, redirected := dial(t, b.Addr()), dial(t, b.Addr())
+	plain.Do("HELLO", 3)
+	script(t, plain, "CLIENT TRACKING ON BCAST → OK")
+	script(t, redirected, fmt.Sprint("CLIENT TRACKING ON BCAST REDIRECT ", plain.Do("CLIENT", "ID"), " → OK"), "CONFIG SET backend-timeout-ms 300 → OK")
+	cluster.Node(1).Pause()
+	defer cluster.Node(1).Resume()
+	for _, c := range []*redistest.Conn{redirected, plain} {
+		c.WriteString("FLUSHALL\r\n")
+		got := c.RecvRaw()
+		for strings.Contains(got, "invalidate") {
+			got = c.RecvRaw()
+		}
+		if got[0] != '-' {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 func TestBroadcastTrackingFollowsThePrimaries(t *testing.T) {
 	parallel(t)
 	cluster := redistest.StartCluster(t, 2, 1)

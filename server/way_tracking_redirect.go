@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pool"
@@ -19,12 +20,13 @@ import (
 // ear is the connection to a node, in RESP3, on which the node says what a client that redirects
 // would hear. It belongs to the client's stay at the node. It is a pool.Holder.
 type ear struct {
-	st     *stay
-	lease  *pool.Lease
-	waiter *pool.Waiter
-	err    error    // why there is none: for the request that asked
-	id     int64    // the node's number for it; 0: the node has not said it
-	synced []func() // called with the replies to its PINGs
+	st      *stay
+	lease   *pool.Lease
+	waiter  *pool.Waiter
+	err     error    // why there is none: for the request that asked
+	id      int64    // the node's number for it; 0: the node has not said it
+	askedAt int64    // when the node was last asked something, unix nanoseconds
+	synced  []func() // called with the replies to its PINGs
 }
 
 // redirectTarget is the client to which CLIENT TRACKING is to redirect.
@@ -98,6 +100,7 @@ func (e *ear) begin() {
 	e.lease.Mark(pool.DirtTracking)
 	e.lease.Send(clientIDCommand, 1)
 	e.lease.Flush()
+	e.askedAt = e.st.s.loop.clock
 }
 
 // Owner is where the client is.
@@ -192,6 +195,20 @@ func (e *ear) LeaseLost(_ *pool.Lease, err error) {
 		then()
 	}
 	e.known()
+}
+
+// owedFor is for how long the node has owed the ear a reply.
+func (e *ear) owedFor(now int64) time.Duration {
+	if e.lease == nil || e.id != 0 && len(e.synced) == 0 {
+		return 0
+	}
+	return time.Duration(now - e.askedAt)
+}
+
+// giveUp ends an ear at which the node is silent.
+func (e *ear) giveUp() {
+	e.lease.Close("backend-timeout-ms")
+	e.LeaseLost(e.lease, errNoReply)
 }
 
 // dropEar gives the stay's ear up.

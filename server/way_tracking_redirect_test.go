@@ -191,6 +191,36 @@ func TestLeaseIsLostBeforeItsEarIsThere(t *testing.T) {
 	c.RecvRaw()
 }
 
+// A node may be silent on berth's own words, too.
+func TestNodeThatIsSilentToAnEarIsWaitedForNoLongerThanItsTimeout(t *testing.T) {
+	parallel(t)
+	asked, isOver := make(chan struct{}), make(chan struct{})
+	defer close(isOver)
+	var holds atomic.Bool
+	b := startBerth(t, startGate(t, redistest.Start(t).Addr(), func(words string) {
+		if words == "client id" && holds.CompareAndSwap(true, false) {
+			close(asked)
+			<-isOver
+		}
+	}).addr)
+	var warm [2]*redistest.Conn // their connections are pooled: they have been asked before
+	for i := range warm {
+		warm[i] = dial(t, b.Addr())
+		script(t, warm[i], "WATCH k → OK")
+	}
+	for _, c := range warm {
+		script(t, c, "UNWATCH → OK")
+	}
+	eventually(t, "the connections to be idle", func() bool { return b.leases().Idle == len(warm) })
+	holds.Store(true)
+	warm[0].WriteString("CLIENT TRACKING ON REDIRECT " + fmt.Sprint(warm[1].Do("CLIENT", "ID")) + "\r\n")
+	<-asked
+	script(t, warm[1], "CONFIG SET backend-timeout-ms 50 → OK")
+	if got := warm[0].RecvRaw(); !strings.HasPrefix(got, "-TRYAGAIN ") {
+		t.Errorf("%q", got)
+	}
+}
+
 // A node may say anything: what it leaves out damages nothing else of its reply.
 func TestTrackingInfoWithoutFlagsKeepsItsShape(t *testing.T) {
 	const head, tail = "*6\r\n$4\r\nname\r\n$1\r\nx\r\n", "$8\r\nprefixes\r\n*0\r\n"

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bytedance/gopkg/util/gopool"
 
@@ -35,6 +36,7 @@ type tunnel struct {
 	waiter  *pool.Waiter
 	err     error         // why there is no connection
 	conn    net.Conn      // from tunnelQuiet on
+	askedAt int64         // when the node was last asked something, unix nanoseconds
 	request *request      // in tunnelAsked
 	reply   []byte        // the beginning of its reply
 	goesOn  chan struct{} // a word on it: read the next piece; closed: read no more
@@ -118,6 +120,7 @@ func (s *session) replicate(cmd *router.Command, raw []byte, args [][]byte) bool
 	}
 	if !isSilent(args) || cmd.Is(router.BeginsStream) {
 		t.move(tunnelAsked)
+		t.askedAt = s.loop.clock
 		t.request = s.newRequest(cmd)
 		s.pauseFor(pauseReplicating)
 	}
@@ -152,6 +155,7 @@ func (t *tunnel) clean() {
 	t.lease.Mark(pool.DirtOther)
 	t.lease.Send(pingCommand, 1)
 	t.lease.Flush()
+	t.askedAt = t.s.loop.clock
 }
 
 // Owner is where the client is.
@@ -331,6 +335,19 @@ func (t *tunnel) lost(err error) {
 	}
 	s.end(telemetry.ReplicationLost)
 	s.closeTunnel("lost")
+}
+
+// check gives up a node that is silent. To PSYNC it may say nothing for as long as it likes: it
+// prepares a copy of its data.
+func (t *tunnel) check(patience time.Duration) {
+	switch {
+	case t == nil || patience == 0 || time.Duration(t.s.loop.clock-t.askedAt) <= patience:
+	case t.state == tunnelOpening && t.lease != nil:
+		t.lease.Close("backend-timeout-ms")
+		t.fail(errNoReply)
+	case t.state == tunnelAsked && !t.request.cmd.Is(router.BeginsStream):
+		t.lost(errNoReply)
+	}
 }
 
 // closeTunnel closes the client's connection to the node, if there is one.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -164,5 +165,36 @@ func TestAReplicaThatDoesNotReadTakesNoMemory(t *testing.T) {
 	stream := slow.ReadUntil("last\r\n$3\r\none\r\n")
 	if n := strings.Count(stream, value); n != values {
 		t.Errorf("%d of %d values came", n, values)
+	}
+}
+
+func TestNodeThatIsSilentToAReplicaIsWaitedForNoLongerThanItsTimeout(t *testing.T) {
+	for words, want := range map[string]string{
+		"ping":          "-TRYAGAIN berth: no backend connection to ",
+		"replconf capa": "-ERR berth: connection to ",
+	} {
+		t.Run(words, func(t *testing.T) {
+			parallel(t)
+			asked, isOver := make(chan struct{}), make(chan struct{})
+			defer close(isOver)
+			var holds atomic.Bool
+			b := startBerth(t, startGate(t, redistest.Start(t).Addr(), func(said string) {
+				if strings.HasPrefix(said, words) && holds.CompareAndSwap(true, false) {
+					close(asked)
+					<-isOver
+				}
+			}).addr)
+			c, other := dial(t, b.Addr()), dial(t, b.Addr())
+			script(t, c, "WATCH k → OK", "UNWATCH → OK") // its connection is pooled: it has been asked before
+			eventually(t, "the connection to be idle", func() bool { return b.leases().Idle == 1 })
+			holds.Store(true)
+			c.WriteString("REPLCONF capa eof\r\n")
+			<-asked
+			script(t, other, "CONFIG SET backend-timeout-ms 50 → OK")
+			if got := c.RecvRaw(); !strings.HasPrefix(got, want) {
+				t.Errorf("%q", got)
+			}
+			eventually(t, "the connection to be closed", func() bool { return b.leases().Leased == 0 })
+		})
 	}
 }
