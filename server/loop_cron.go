@@ -59,6 +59,7 @@ func (s *session) check(topology *router.Topology) {
 	}
 	s.checkStays(cfg.BackendTimeout, topology)
 	s.tunnel.check(cfg.BackendTimeout)
+	s.sub.checkOwn(cfg.BackendTimeout)
 	if st := s.stay; st != nil && cfg.WatchMaxIdle > 0 && st.idle() > cfg.WatchMaxIdle {
 		st.revoke(telemetry.RevokedIdle)
 	}

@@ -76,6 +76,38 @@ func TestMonitorShowsNoMoreOfACommandThanItsBound(t *testing.T) {
 	}
 }
 
+func TestNodeThatIsSilentToASubscriberOfItsOwnIsWaitedForNoLongerThanItsTimeout(t *testing.T) {
+	for _, words := range []string{"monitor", "subscribe other"} {
+		t.Run(words, func(t *testing.T) {
+			parallel(t)
+			asked, isOver := make(chan struct{}), make(chan struct{})
+			defer close(isOver)
+			b := startBerth(t, startGate(t, redistest.Start(t).Addr(), func(said string) {
+				if said == words {
+					close(asked)
+					<-isOver
+				}
+			}).addr, "--pubsub-sharing", "no")
+			c, other := dial(t, b.Addr()), dial(t, b.Addr())
+			if words != "monitor" {
+				c.Do("SUBSCRIBE", "one")
+			}
+			c.WriteString(words + "\r\n")
+			<-asked
+			script(t, other, "CONFIG SET backend-timeout-ms 50 → OK")
+			if got := c.RecvRaw(); !strings.HasPrefix(got, "-ERR berth: connection to ") {
+				t.Errorf("%q", got)
+			}
+			if words == "monitor" {
+				script(t, c, "ECHO x → x")
+			} else if got := c.ReadAll(); got != "" {
+				t.Errorf("%q", got)
+			}
+			eventually(t, "the connection to be closed", func() bool { return b.leases().Leased == 0 })
+		})
+	}
+}
+
 func TestMonitorHidesOnlyWhatIsBerthsOwn(t *testing.T) {
 	srv := &server{}
 	srv.commands.begin(router.Builtin(), nil)

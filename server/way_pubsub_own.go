@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/feed"
@@ -152,6 +153,24 @@ func (p *ownFeed) confirms(reply []byte) bool {
 func (p *ownFeed) LeaseLost(*pool.Lease, error) {
 	p.lease = nil
 	p.b.s.kill(telemetry.SubscriptionLost)
+}
+
+// checkOwn gives up a node that is silent to a request on the lease. A client that had subscriptions
+// there ends.
+func (b *subscriber) checkOwn(patience time.Duration) {
+	if b == nil || b.own == nil || b.own.lease == nil || b.request == nil {
+		return
+	}
+	s := b.s
+	if patience == 0 || time.Duration(s.loop.clock-b.request.start) <= patience {
+		return
+	}
+	lost := backend.AsLost(b.own.addr, errNoReply)
+	b.own.close("backend-timeout-ms")
+	b.finish(appendLost(nil, lost))
+	if s.sub == b {
+		s.end(telemetry.SubscriptionLost)
+	}
 }
 
 // close gives up the lease.
