@@ -358,6 +358,9 @@ func TestPauseHoldsClientsOfAllLoopsUntilUnpause(t *testing.T) {
 	eventually(t, "all writers to be held", func() bool {
 		return strings.Count(admin.Do("CLIENT", "LIST").(string), "flags=b ") == len(others)
 	})
+	if got := admin.Do("INFO", "clients").(string); !strings.Contains(got, fmt.Sprintf("blocked_clients:%d\r\n", len(others))) {
+		t.Errorf("held writers are blocked clients, as Redis counts them: %q", got)
+	}
 	if got := admin.Do("CLIENT", "UNPAUSE"); got != "OK" {
 		t.Fatal(got)
 	}

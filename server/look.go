@@ -122,6 +122,8 @@ func (s *session) addTo(f *telemetry.Loop) {
 		f.Blocked++
 	case pauseLeasing:
 		f.Waiting++
+	case pauseGated:
+		f.Gated++
 	}
 	if s.tracking != nil {
 		f.Tracking++

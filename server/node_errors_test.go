@@ -110,6 +110,12 @@ func busyAfterScript(t *testing.T, path string) {
 	eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
 	runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
 	sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "PING", "MULTI", "PING", "DISCARD", "FCALL f 0")
+	for _, line := range []string{"MULTI → OK", "GET {ne}k → QUEUED"} {
+		script(t, other, line)
+	}
+	if got := other.DoRaw("EXEC"); !strings.HasPrefix(got, "-EXECABORT Transaction discarded because of") {
+		t.Errorf("EXEC: %q", got)
+	}
 	script(t, other, "SCRIPT KILL → OK")
 	if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
 		t.Errorf("the script: %q", got)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
@@ -102,6 +103,9 @@ func (r *request) lost(err *backend.LostError) {
 		r.s.kill(telemetry.ReplyCutOff)
 		r.done(nil)
 		return
+	}
+	if r.blob() != nil && strings.HasPrefix(err.Refusal, "BUSY ") { // as Redis words it for EXEC
+		err = &backend.LostError{Addr: err.Addr, Refusal: "EXECABORT Transaction discarded because of: " + err.Refusal}
 	}
 	l.scratch = appendLost(l.scratch[:0], err)
 	r.done(l.scratch)

@@ -97,7 +97,10 @@ func (v memoryShareValue) set(c *Config, words []string) error {
 		return err
 	}
 	n, err := parseInteger(digits)
-	if err != nil || n < 1 || n > 100 {
+	if err == nil && n > 100 {
+		return errors.New("percentage argument must be less or equal to 100")
+	}
+	if err != nil || n < 1 {
 		return errors.New("argument must be a memory value, or a percentage from 1% to 100%")
 	}
 	*v.at(c) = MemoryShare{Percent: n}

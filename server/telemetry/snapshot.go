@@ -88,6 +88,7 @@ type Loop struct {
 	Clients    int
 	Blocked    int // in a blocking command
 	Waiting    int // for a lease
+	Gated      int // stopped by CLIENT PAUSE
 	Pinned     int // hold a connection until they leave
 	Subscribed int // to channels
 	Tracking   int // with CLIENT TRACKING on
@@ -129,6 +130,7 @@ func (f *Loop) add(o *Loop) {
 	f.OutputBytes += o.OutputBytes
 	f.Clients += o.Clients
 	f.Blocked += o.Blocked
+	f.Gated += o.Gated
 	f.Waiting += o.Waiting
 	f.Pinned += o.Pinned
 	f.Subscribed += o.Subscribed
