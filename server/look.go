@@ -118,12 +118,10 @@ func (l *loop) addTo(f *telemetry.Loop) {
 func (s *session) addTo(f *telemetry.Loop) {
 	f.Clients++
 	switch s.pause {
-	case pauseBlocked:
+	case pauseBlocked, pauseGated:
 		f.Blocked++
 	case pauseLeasing:
 		f.Waiting++
-	case pauseGated:
-		f.Gated++
 	}
 	if s.tracking != nil {
 		f.Tracking++

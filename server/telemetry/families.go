@@ -10,7 +10,7 @@ var (
 
 	metricClients           = gaugeFamily("berth_clients_connected", "Clients connected now.")
 	metricClientsMax        = gaugeFamily("berth_clients_limit", "Clients allowed at one time: maxclients, capped by the descriptor limit.")
-	metricClientsBlocked    = gaugeFamily("berth_clients_blocked", "Clients that wait for a blocking command.")
+	metricClientsBlocked    = gaugeFamily("berth_clients_blocked", "Clients that wait for a blocking command, or for CLIENT PAUSE to end.")
 	metricClientsPinned     = gaugeFamily("berth_clients_pinned", "Clients that hold a connection until they leave (MONITOR, CLIENT TRACKING; SUBSCRIBE without pubsub-sharing).")
 	metricClientsSubscribed = gaugeFamily("berth_clients_subscribed", "Clients with subscriptions.")
 	metricClientsAccepted   = counterFamily("berth_clients_accepted_total", "Client connections accepted.")

@@ -223,7 +223,7 @@ func (r *infoReport) clients() {
 	sum := r.Total()
 	own := []figure{
 		{"connected_clients", r.Berth.Clients}, {"cluster_connections", 0}, {"maxclients", r.Berth.ClientsLimit},
-		{"client_input_bytes", sum.InputBytes}, {"client_output_bytes", sum.OutputBytes}, {"blocked_clients", sum.Blocked + sum.Gated},
+		{"client_input_bytes", sum.InputBytes}, {"client_output_bytes", sum.OutputBytes}, {"blocked_clients", sum.Blocked},
 		{"tracking_clients", sum.Tracking}, {"pinned_clients", sum.Pinned},
 	}
 	if left := r.Berth.WritesPaused; left > 0 && r.nodes.section("Clients").value("paused_reason") != "" {

@@ -238,7 +238,7 @@ type StatsRow struct {
 	Loops          int64 `json:"loops"`
 	Clients        int64 `json:"clients"`
 	ClientsLimit   int64 `json:"clients_limit"`
-	Blocked        int64 `json:"clients_blocked"` // in a blocking command
+	Blocked        int64 `json:"clients_blocked"` // in a blocking command, or by CLIENT PAUSE
 	Waiting        int64 `json:"clients_waiting"` // for a lease
 	Subscribed     int64 `json:"clients_subscribed"`
 	Pinned         int64 `json:"clients_pinned"` // hold a connection until they leave: MONITOR, and subscribers without pubsub-sharing

@@ -86,9 +86,8 @@ type Loop struct {
 	InputBytes, OutputBytes int // memory held for clients
 
 	Clients    int
-	Blocked    int // in a blocking command
+	Blocked    int // in a blocking command, or by CLIENT PAUSE
 	Waiting    int // for a lease
-	Gated      int // stopped by CLIENT PAUSE
 	Pinned     int // hold a connection until they leave
 	Subscribed int // to channels
 	Tracking   int // with CLIENT TRACKING on
@@ -130,7 +129,6 @@ func (f *Loop) add(o *Loop) {
 	f.OutputBytes += o.OutputBytes
 	f.Clients += o.Clients
 	f.Blocked += o.Blocked
-	f.Gated += o.Gated
 	f.Waiting += o.Waiting
 	f.Pinned += o.Pinned
 	f.Subscribed += o.Subscribed
