@@ -151,8 +151,15 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 				if a.password != "" {
 					direct.Do("AUTH", a.password)
 				}
-				direct.Do("SET", "press:value", strings.Repeat("v", 10<<10))
-				direct.Do("SET", "press:large", strings.Repeat("v", sized(8<<20, 60<<20)))
+				for _, size := range []int{10 << 10, sized(8<<20, 60<<20)} {
+					key := "press:value"
+					if size > 1<<20 {
+						key = "press:large"
+					}
+					if got := direct.Do("SET", key, strings.Repeat("v", size)); got != "OK" {
+						t.Fatalf("SET of %d bytes: %v", size, got)
+					}
+				}
 				direct.Close()
 				var login []any
 				if a.password != "" {
