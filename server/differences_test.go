@@ -567,6 +567,9 @@ var laterDifferences = []difference{
 // redis8Differences are those over Redis 8.0 and later, besides.
 var redis8Differences = []difference{
 	{"auth hello", "Redis does not answer a refused AUTH while it has replies to send", berthSays("-WRONGPASS "), true},
+	{"", "Redis looks at no garbage that came while its client was blocked", func(m met) bool {
+		return m.direct == nil && berthSays("-ERR Protocol error: ")(m)
+	}, true},
 	{"", "modules write the names of their commands in capitals", func(m met) bool {
 		return m.cmd != nil && strings.HasPrefix(m.cmd.Name, "v") && strings.EqualFold(string(m.direct), string(m.berth))
 	}, false},
@@ -582,6 +585,7 @@ var valkey9Differences = []difference{
 		return strings.Contains(strings.Join(m.words, " "), "\xff")
 	}, true},
 	{"", "Valkey lets words follow a closing quote", berthSays("-ERR Protocol error: unbalanced quotes"), true},
+	{"msetex", "Valkey looks at no slot but the first key's", berthSays("-CROSSSLOT "), true},
 	{"client|info", "multi stays 0 after EXEC", func(m met) bool {
 		m.direct = bytes.Replace(m.direct, []byte(" multi=0 "), []byte(" multi=-1 "), 1)
 		return sameFields(m)
@@ -609,7 +613,7 @@ var channelDifferences = []difference{
 var clusterDifferences = []difference{
 	{"mget mset del unlink exists touch", "berth splits it", func(m met) bool { return bytes.HasPrefix(m.direct, []byte("-CROSSSLOT")) }, true},
 	{"cluster|slots cluster|shards cluster|links", "berth shows itself as the one node", sameTree, false},
-	{"cluster|nodes cluster|info cluster|myid", "berth shows itself as the one node", sameType, false},
+	{"cluster|nodes cluster|info cluster|myid cluster|myshardid", "berth shows itself as the one node", sameType, false},
 	{"scan", "cursors name a shard, too", func(m met) bool {
 		return cursorAndList(m) || berthSays("-ERR berth: this SCAN cursor is not remembered")(m)
 	}, false},
@@ -623,6 +627,9 @@ var clusterDifferences = []difference{
 	{"evalsha evalsha_ro", "a script without keys is known where it was run", berthSays("-NOSCRIPT"), true},
 	{"evalsha evalsha_ro", "a script that has run at one node is known at all", redisSays("-NOSCRIPT"), true},
 	{"script|exists", "a script without keys is known where it was run", sameTree, false},
+	{"eval eval_ro evalsha evalsha_ro fcall fcall_ro", "a script that names no keys may use those of one node only", func(m met) bool {
+		return bytes.Contains(m.berth, []byte("ttempted to access a non local key in a cluster node"))
+	}, true},
 	{"", "speaks of all shards: not inside MULTI", func(m met) bool {
 		return m.cmd != nil && m.cmd.Way == router.FanOut && bytes.HasPrefix(m.berth, []byte("-ERR berth:"))
 	}, true},
