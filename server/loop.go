@@ -54,11 +54,12 @@ type loop struct {
 	slowReaders slowReaders      // who reads long replies slowly
 	parting     []parting        // sessions that have nothing more to say
 	gone        []gnet.Conn      // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
-	parsers     []*codec.RequestParser
-	bufs        [][]byte
+	parsers     freeList[*codec.RequestParser]
+	bufs        freeList[[]byte]
 	spare       *request // free requests, by next
 	spares      int
-	txns        []*transaction // free
+	txns        freeList[*transaction]
+	trimmed     int64 // when the loop last gave up spare memory, unix nanoseconds
 	scratch     []byte
 	keys        []int     // scratch of slotOf
 	splitter    splitter  // cuts requests by slot, and joins the replies
@@ -264,6 +265,7 @@ func (l *loop) tick() {
 	l.tickSessions()
 	l.weigh()
 	l.tickParting()
+	l.trim()
 	l.rates.Tick(l.clock, &l.stats)
 }
 

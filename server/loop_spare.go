@@ -1,12 +1,14 @@
 package main
 
-import "github.com/berth-proxy/berth/codec"
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/codec"
+)
 
 // buf returns an empty buffer of some kilobytes.
 func (l *loop) buf() []byte {
-	if k := len(l.bufs); k > 0 {
-		b := l.bufs[k-1]
-		l.bufs = l.bufs[:k-1]
+	if b, ok := l.bufs.get(); ok {
 		return b
 	}
 	return make([]byte, 0, minBuf)
@@ -14,27 +16,17 @@ func (l *loop) buf() []byte {
 
 // drop takes a buffer back; one that has grown too large goes to the garbage collector.
 func (l *loop) drop(b []byte) {
-	if cap(b) < minBuf || cap(b) > maxKeptBuf || len(l.bufs) == maxSpareBufs {
-		return
+	if cap(b) >= minBuf && cap(b) <= maxKeptBuf {
+		l.bufs.put(b[:0], maxSpareBufs)
 	}
-	l.bufs = append(l.bufs, b[:0])
 }
 
 // parser returns a request parser in its first state.
-func (l *loop) parser() *codec.RequestParser {
-	if k := len(l.parsers); k > 0 {
-		p := l.parsers[k-1]
-		l.parsers = l.parsers[:k-1]
-		return p
-	}
-	return new(codec.RequestParser)
-}
+func (l *loop) parser() *codec.RequestParser { return take(&l.parsers) }
 
 func (l *loop) dropParser(p *codec.RequestParser) {
 	p.Reset()
-	if len(l.parsers) < maxSpareParsers {
-		l.parsers = append(l.parsers, p)
-	}
+	l.parsers.put(p, maxSpareParsers)
 }
 
 // request returns a request of a session, not yet in its queue.
@@ -69,19 +61,36 @@ func (l *loop) unload(r *request) {
 
 // transaction returns one that MULTI has just begun.
 func (l *loop) transaction() *transaction {
-	t := new(transaction)
-	if k := len(l.txns); k > 0 {
-		t = l.txns[k-1]
-		l.txns = l.txns[:k-1]
-	}
+	t := take(&l.txns)
 	t.bytes, t.slot = append(t.bytes, multiCommand...), noSlot
 	return t
 }
 
 // dropTransaction takes one back that has been sent.
 func (l *loop) dropTransaction(t *transaction) {
-	if cap(t.bytes) <= minBuf && len(l.txns) < maxSpareTxns {
+	if cap(t.bytes) <= minBuf {
 		*t = transaction{bytes: t.bytes[:0]}
-		l.txns = append(l.txns, t)
+		l.txns.put(t, maxSpareTxns)
+	}
+}
+
+// trimEvery is how long a loop keeps what nobody uses.
+const trimEvery = time.Second
+
+// trim gives up the spare memory that nobody needed lately.
+func (l *loop) trim() {
+	if l.clock-l.trimmed < int64(trimEvery) {
+		return
+	}
+	l.trimmed = l.clock
+	l.bufs.trim()
+	l.parsers.trim()
+	l.txns.trim()
+	l.splitter.trim()
+	if cap(l.scratch) > maxKeptBuf {
+		l.scratch = nil
+	}
+	if cap(l.keys) > maxKeptBuf/8 {
+		l.keys = nil
 	}
 }

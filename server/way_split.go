@@ -34,10 +34,10 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 //
 // Owned by the loop.
 type splitter struct {
-	jobs    freeList[splitJob]
-	mgets   freeList[mgetJob]
-	joins   freeList[join]
-	batches freeList[shardBatch]
+	jobs    freeList[*splitJob]
+	mgets   freeList[*mgetJob]
+	joins   freeList[*join]
+	batches freeList[*shardBatch]
 }
 
 // What a splitter keeps for use again. Of the jobs one is enough: most end before the next begins.
@@ -56,7 +56,7 @@ func (sp *splitter) begin(r *request, t *router.Topology, raw []byte, keys int) 
 		raw = r.s.give(raw)
 		r.s.pauseFor(pauseSplitting)
 	}
-	w := sp.jobs.get()
+	w := take(&sp.jobs)
 	w.r, w.t, w.join, w.long, w.words = r, t, sp.join(r, 0), long, newWordReader(raw)
 	w.name = w.words.at
 	w.words.next()
@@ -69,6 +69,14 @@ func (sp *splitter) begin(r *request, t *router.Topology, raw []byte, keys int) 
 		w.pieces = append(w.pieces, piece{})
 	}
 	return w
+}
+
+// trim gives up what no request has needed lately.
+func (sp *splitter) trim() {
+	sp.jobs.trim()
+	sp.mgets.trim()
+	sp.joins.trim()
+	sp.batches.trim()
 }
 
 // dropJob takes a job back, and keeps no more of its memory than a short request needs.
@@ -87,7 +95,7 @@ func (sp *splitter) dropJob(w *splitJob) {
 
 // join returns a join of n parts for a request.
 func (sp *splitter) join(r *request, n int) *join {
-	j := sp.joins.get()
+	j := take(&sp.joins)
 	j.r, j.left, j.failed = r, n, noPart
 	j.parts = slices.Grow(j.parts[:0], n)[:n]
 	for i := range j.parts {

@@ -64,8 +64,8 @@ func TestEachPartOfABatchHasItsOwnRequest(t *testing.T) {
 		if p != &j.parts[want.part] || string(request) != want.request {
 			t.Errorf("part %d: another one, or request %q", want.part, request)
 		}
-		if len(l.splitter.batches) != want.free {
-			t.Errorf("part %d: %d batches are free, want %d", want.part, len(l.splitter.batches), want.free)
+		if len(l.splitter.batches.free) != want.free {
+			t.Errorf("part %d: %d batches are free, want %d", want.part, len(l.splitter.batches.free), want.free)
 		}
 	}
 }

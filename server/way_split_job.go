@@ -160,7 +160,7 @@ func (w *splitJob) put(p *part) {
 		w.flushShard(shard)
 	}
 	if next.batch == nil {
-		next.batch = w.r.s.loop.splitter.batches.get()
+		next.batch = take(&w.r.s.loop.splitter.batches)
 		next.batch.join = w.join
 	}
 	next.bytes = w.appendPart(next.bytes, p)

@@ -23,7 +23,7 @@ type mgetJob struct {
 type span struct{ from, to int }
 
 func newMGetJob(j *join) *mgetJob {
-	w := j.r.s.loop.splitter.mgets.get()
+	w := take(&j.r.s.loop.splitter.mgets)
 	w.join = j
 	w.elements = slices.Grow(w.elements, len(j.next))[:len(j.next)]
 	return w

@@ -161,8 +161,8 @@ func TestSplitJobOfAClientThatLeftCutsTheNextRequest(t *testing.T) {
 	if !left.slice() {
 		t.Fatal("the job goes on")
 	}
-	if len(l.splitter.jobs) != 1 || l.spares != 1 {
-		t.Fatalf("%d jobs and %d requests are free, want 1 and 1", len(l.splitter.jobs), l.spares)
+	if len(l.splitter.jobs.free) != 1 || l.spares != 1 {
+		t.Fatalf("%d jobs and %d requests are free, want 1 and 1", len(l.splitter.jobs.free), l.spares)
 	}
 	w := begin(&session{loop: l}, 250)
 	if budget := sliceKeys; w != left || !w.find(&budget) {
