@@ -19,9 +19,11 @@ import (
 // stays with its shard. What happens to other slots and to the list of shards does not matter. A
 // replica may take over: the new primary has another hash table, so its shard begins again.
 //
-// There are two exceptions. SCAN may leave a key out if the key's slot moves in mid-scan to a shard
+// There are three exceptions. SCAN may leave a key out if the key's slot moves in mid-scan to a shard
 // that has ended; a client that scans node after node leaves it out as well. SCAN may leave a shard
-// out if the shard gets a replica in mid-scan, or gets one back, and by that an earlier name.
+// out if the shard gets a replica in mid-scan, or gets one back, and by that an earlier name. When a
+// primary dies in mid-scan, one time in 64 the replica has the same check, and its shard does not
+// begin again.
 //
 // SCAN is refused while a shard has no primary.
 //

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -52,7 +53,7 @@ const (
 // keys.
 type scanShard struct {
 	key   uint64
-	check uint64 // of the primary's address: another primary has another hash table
+	check uint64 // of the primary: another primary has another hash table
 	index int    // into the topology's Shards
 }
 
@@ -76,8 +77,7 @@ func orderForScan(shards []router.Shard) []scanShard {
 	const room = scanKeyMask - router.MaxShards
 	order := make([]scanShard, len(shards))
 	for i, shard := range shards {
-		hash := addrHash(shard.Primary)
-		order[i] = scanShard{key: hash % room, check: hash >> 32 & scanCheckMask, index: i}
+		order[i] = scanShard{key: addrHash(shard.Primary) % room, check: scanCheck(shard), index: i}
 		for _, replica := range shard.Replicas {
 			order[i].key = min(order[i].key, addrHash(replica)%room)
 		}
@@ -91,6 +91,25 @@ func orderForScan(shards []router.Shard) []scanShard {
 		order[i].key = last
 	}
 	return order
+}
+
+// scanCheck tells a shard's primary from its replicas: no two of 64 nodes have the same check. A
+// primary that died is no node of its shard any more, and may have had the check that the next
+// primary has.
+func scanCheck(shard router.Shard) (check uint64) {
+	nodes := slices.Sorted(slices.Values(append([]string{shard.Primary}, shard.Replicas...)))
+	var taken uint64 // a bit for each check
+	for _, addr := range nodes {
+		check = addrHash(addr) >> 32 & scanCheckMask
+		for taken>>check&1 == 1 && taken != math.MaxUint64 {
+			check = (check + 1) & scanCheckMask
+		}
+		taken |= 1 << check
+		if addr == shard.Primary {
+			break
+		}
+	}
+	return check
 }
 
 // addrHash hashes an address. Every berth has the same hashes.

@@ -414,6 +414,22 @@ func TestShardsKeepTheirNamesInScanCursors(t *testing.T) {
 	}
 }
 
+func TestScanCursorsTellAShardsNodesApart(t *testing.T) {
+	var nodes []string
+	for i := range scanCheckMask + 1 {
+		nodes = append(nodes, fmt.Sprintf("10.0.0.%d:6379", i))
+	}
+	primaryOf := map[uint64]string{}
+	for i, primary := range nodes {
+		check := scanCheck(router.Shard{Primary: primary, Replicas: slices.Concat(nodes[i+1:], nodes[:i])})
+		if other, taken := primaryOf[check]; taken {
+			t.Errorf("%s and %s have the check %d", other, primary, check)
+		}
+		primaryOf[check] = primary
+	}
+	scanCheck(router.Shard{Primary: "z:1", Replicas: nodes}) // it ends
+}
+
 // Slot 0 goes from the first shard to the last: both change their place in the list.
 func TestScanLeavesNoShardOutWhenItsFirstSlotMoves(t *testing.T) {
 	parallel(t)
