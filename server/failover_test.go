@@ -330,13 +330,18 @@ func TestConnectionsResetByTheNodesUnderLoadLoseNothing(t *testing.T) {
 	b := startLoaded(t, clusterURL(cluster))
 	k := newBookkeeper(t, b.Addr(), cluster, -1)
 	s := newSoak(t, b.Addr())
+	standing := redistest.Dial(t, cluster.Node(2).Addr())
 	k.keep(sized(20, 100))
 	s.start(sized(20, 100), "plain", s.plainOrDoubt)
 	for range sized(10, 60) {
 		k.pause(50 * time.Millisecond)
-		for i := range 3 {
+		for i := range 2 {
 			cluster.Node(i).Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		}
+		standing.Do("MULTI") // what arrives while the node stands still is surely on its way at the kill
+		standing.Do("DEBUG", "SLEEP", "0.02")
+		standing.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		standing.Do("EXEC")
 	}
 	k.end()
 	s.end()
