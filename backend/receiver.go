@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/berth-proxy/berth/codec"
 )
@@ -88,6 +89,9 @@ func (e *LostError) Unwrap() error { return e.Err }
 
 // Timeout reports whether berth gave up the reply. The connection is still there then.
 func (e *LostError) Timeout() bool { return errors.Is(e.Err, ErrTimeout) }
+
+// IsBusy reports whether the node refused the connection because it runs a script.
+func (e *LostError) IsBusy() bool { return strings.HasPrefix(e.Refusal, "BUSY ") }
 
 // Why a connection ended, or why berth gave up a reply.
 var (

@@ -71,7 +71,7 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 		l = newLoop(srv, el)
 		l.pipes.OnRefused = l.expel
 		l.pipes.OnLost = srv.scripts.lost
-		l.pipes.OnHold = l.heldUp
+		l.pipes.OnHold, l.pipes.IsScript = l.heldUp, isScript
 		srv.loops[el] = l
 	}
 	return l

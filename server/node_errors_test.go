@@ -91,6 +91,23 @@ func TestErrorsOfANodeInTroubleArePassedOn(t *testing.T) {
 	t.Run("BUSY after a script in another database, which is not selected meanwhile", func(t *testing.T) {
 		busyAfterScript(t, "/1")
 	})
+	t.Run("BUSY for what was sent before the node is", func(t *testing.T) {
+		node := redistest.Start(t, "--busy-reply-threshold", "1500")
+		b := startBerth(t, node.Addr(), "--loops", "1")
+		runner, other := dial(t, b.Addr()), dial(t, b.Addr())
+		other.Do("ECHO", "x")
+		runner.Send("EVAL", "while true do end", "0")
+		eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
+		direct := dial(t, node.Addr())
+		if other.Send("GET", "k"); !strings.HasPrefix(direct.DoRaw("GET", "k"), "-BUSY") {
+			t.Fatal("the script has ended")
+		}
+		if got := other.RecvRaw(); !strings.HasPrefix(got, "-BUSY") {
+			t.Errorf("GET: %q", got)
+		}
+		script(t, other, "SCRIPT KILL → OK")
+		runner.Recv()
+	})
 	t.Run("NOSCRIPT", func(t *testing.T) {
 		node := redistest.Start(t)
 		sha := strings.Repeat("f", 40)

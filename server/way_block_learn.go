@@ -168,6 +168,12 @@ func (l *loop) heldUp(to backend.Receiver) {
 	}
 }
 
+// isScript tells a pipe what a script's reply is.
+func isScript(to backend.Receiver) bool {
+	r, ok := to.(*request)
+	return ok && r.cmd != nil && r.cmd.Flags.Has(router.NoMandatoryKeys)
+}
+
 // noteReply counts the lease's reply to a command that only the nodes know.
 func (st *stay) noteReply(r *request) {
 	if l := st.s.loop; r.cmd.Learned() {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
@@ -104,7 +103,7 @@ func (r *request) lost(err *backend.LostError) {
 		r.done(nil)
 		return
 	}
-	if r.blob() != nil && strings.HasPrefix(err.Refusal, "BUSY ") { // as Redis words it for EXEC
+	if r.blob() != nil && err.IsBusy() { // as Redis words it for EXEC
 		err = &backend.LostError{Addr: err.Addr, Refusal: "EXECABORT Transaction discarded because of: " + err.Refusal}
 	}
 	l.scratch = appendLost(l.scratch[:0], err)

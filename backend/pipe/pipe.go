@@ -370,6 +370,10 @@ func (p *Pipe) lost(err error) {
 	p.owed, p.journal, p.unsent, p.expired = backend.Ring[owed]{}, journal{}, 0, 0
 	sentErr := *refused
 	sentErr.Sent = true
+	var heir *Pipe
+	if !worked {
+		heir = p.heir(refused)
+	}
 	for queue.Len() > 0 {
 		why := &sentErr
 		if queue.Len() <= unsent {
@@ -378,6 +382,9 @@ func (p *Pipe) lost(err error) {
 		place := queue.Pop()
 		if expired > 0 {
 			expired--
+			continue
+		}
+		if heir != nil && heir.Send(place.request.bytes(), place.left, place.to) == nil {
 			continue
 		}
 		place.to.Lost(why, place.request.bytes())

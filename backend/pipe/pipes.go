@@ -21,6 +21,10 @@ type Pipes struct {
 	// HeldFor, when it comes or while it does not come: again with each tick. nil: it does not matter.
 	OnHold func(to backend.Receiver)
 
+	// IsScript reports whether what a receiver is owed is the reply to a script, during which the node
+	// does nothing else. nil: nothing is.
+	IsScript func(to backend.Receiver) bool
+
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set

@@ -3,7 +3,6 @@ package pipe
 import (
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/berth-proxy/berth/backend"
@@ -14,7 +13,12 @@ import (
 // waits for that. So berth asks the node on a second connection. When the node answers there, be it
 // with an error, the second pipe takes what is sent from then on:
 //
-//	current ──stopped──▶ PING on the second one ──any reply──▶ the second one is current
+//	current ─┬─stopped──▶ PING on the second one ──any reply─┬─▶ the second one is current
+//	         └─a script runs for HeldFor─────────────────────┘
+//
+// A node that runs a script reads no connection for seconds, and then answers each with BUSY. It
+// goes on to read nothing from the script's own connection. So berth does not ask a node that runs a
+// script: what waits on the second one is answered in time.
 //
 // A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
 // too: the second one is current, and requests on it are answered with the node's words. It gives
@@ -39,7 +43,18 @@ var pingCommand = []byte("*1\r\n$4\r\nPING\r\n")
 // stopped reports whether what is sent on the pipe would wait for long.
 func (p *Pipe) stopped(now int64) bool {
 	return p.link.State() == backend.Up && p.owed.Len() > 0 &&
-		(p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter))
+		(p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter) || p.runs(now))
+}
+
+// runs reports whether a script has been running on the pipe for long.
+func (p *Pipe) runs(now int64) bool {
+	isScript := p.set.pipes.IsScript
+	return isScript != nil && p.heldFor(now) >= int64(HeldFor) && isScript(p.owed.At(0).to)
+}
+
+// heldFor is for how long the node has answered nothing on the pipe, though it owes a reply.
+func (p *Pipe) heldFor(now int64) int64 {
+	return now - max(p.heardAt, p.owed.At(0).queuedAt)
 }
 
 // HeldFor is for how long a reply keeps those after it waiting before OnHold hears of it.
@@ -47,7 +62,7 @@ const HeldFor = 50 * time.Millisecond
 
 // checkHold reports a reply that keeps others waiting: for so long the node has said nothing.
 func (p *Pipe) checkHold(now int64) {
-	if p.owed.Len() < 2 || now-max(p.heardAt, p.owed.At(0).queuedAt) < int64(HeldFor) {
+	if p.owed.Len() < 2 || p.heldFor(now) < int64(HeldFor) {
 		return
 	}
 	if onHold := p.set.pipes.OnHold; onHold != nil && p.link.State() == backend.Up {
@@ -55,7 +70,8 @@ func (p *Pipe) checkHold(now int64) {
 	}
 }
 
-// relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well.
+// relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well. A
+// node that runs a script is not asked.
 func (p *Pipe) relieve() {
 	if p.probing || p.set.byAddr[p.Addr()] != p {
 		return
@@ -63,8 +79,14 @@ func (p *Pipe) relieve() {
 	if p.second == nil {
 		p.second = &Pipe{set: p.set, link: backend.NewLink("pipe", p.Addr()), second: p, retired: p.retired}
 	}
-	if p.second.owed.Len() == 0 {
+	switch {
+	case p.second.owed.Len() > 0:
+	case !p.runs(p.set.pipes.loop.Now()):
 		p.probing = p.second.Send(pingCommand, 1, (*probe)(p)) == nil
+	default:
+		if p.second.Ready(); p.second.link.State() != backend.Down {
+			p.passBy()
+		}
 	}
 }
 
@@ -80,7 +102,7 @@ func (b *probe) Reply(_, _ []byte, _ int) {
 // it is, and the next tick asks again.
 func (b *probe) Lost(err *backend.LostError, _ []byte) {
 	b.probing = false
-	if strings.HasPrefix(err.Refusal, "BUSY ") {
+	if err.IsBusy() {
 		(*Pipe)(b).passBy()
 	}
 }
@@ -106,6 +128,17 @@ func (p *Pipe) wellAgain() *Pipe {
 	if p.set.byAddr[p.Addr()] == p {
 		p.giveWay()
 	}
+	return q
+}
+
+// heir returns the pipe that was passed by, for what p could not send because p did not connect. It is
+// the current one again then. A node that is busy refuses p, and what it says is the answer.
+func (p *Pipe) heir(why *backend.LostError) *Pipe {
+	q := p.second
+	if q == nil || q.link.State() != backend.Up || why.IsBusy() || p.set.byAddr[p.Addr()] != p {
+		return nil
+	}
+	p.giveWay()
 	return q
 }
 

@@ -177,6 +177,54 @@ func TestNodeThatIsBusySaysSoInAnotherDatabaseToo(t *testing.T) {
 	first.Expect(t, "C\r\n")
 }
 
+// scripted sends a script, and lets the node be busy with it. It returns the script's connection and
+// the second one.
+func (l *pipeLoop) scripted(t *testing.T, n *looptest.Node, id backend.Identity, r *looptest.Receiver, shake func(*looptest.NodeConn)) (first, second *looptest.NodeConn) {
+	t.Helper()
+	l.Do(func() { l.pipes.IsScript = func(to backend.Receiver) bool { return to == backend.Receiver(r) } })
+	l.send(t, n.Addr(), id, r, 1, "SCRIPT\r\n")
+	first = looptest.Accept(t, n)
+	shake(first)
+	first.Expect(t, "SCRIPT\r\n")
+	l.tickLater(HeldFor)
+	return first, looptest.Accept(t, n)
+}
+
+// A node that runs a script may answer nobody for seconds, and nobody on the script's connection for
+// as long as the script runs.
+func TestPipeThatRunsAScriptIsPassedByUnasked(t *testing.T) {
+	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
+	first, second := l.scripted(t, n, plainIdentity, script, func(*looptest.NodeConn) {})
+	l.passed(t, 1)
+	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")
+	second.Expect(t, "A\r\n")
+	second.Say(t, "-BUSY x\r\n")
+	looptest.WantLines(t, r.Wait(t, 1), "-BUSY x for A, 0 more")
+	first.Say(t, "+done\r\n")
+	looptest.WantLines(t, script.Wait(t, 1), "+done for SCRIPT, 0 more")
+	l.tickLater(HeldFor)
+	l.passed(t, 1)
+}
+
+func TestWhatTheSecondPipeCannotSendWaitsForTheScript(t *testing.T) {
+	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
+	const hello = "*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n"
+	id := backend.Identity{DB: 1, RESP: 2}
+	first, second := l.scripted(t, n, id, script, func(c *looptest.NodeConn) {
+		c.Expect(t, hello)
+		c.Say(t, "+OK\r\n")
+	})
+	l.passed(t, 1)
+	second.Expect(t, hello)
+	l.send(t, n.Addr(), id, r, 1, "A\r\n", "B\r\n")
+	second.Say(t, "-ERR max number of clients reached\r\n")
+	first.Expect(t, "A\r\nB\r\n")
+	first.Say(t, "+done\r\n+a\r\n+b\r\n")
+	looptest.WantLines(t, r.Wait(t, 2), "+a for A, 0 more", "+b for B, 0 more")
+	l.send(t, n.Addr(), id, r, 1, "C\r\n")
+	first.Expect(t, "C\r\n") // the first one is current
+}
+
 // holders collects who has kept others waiting. Owned by the loop.
 func (l *pipeLoop) holders() *[]backend.Receiver {
 	var held []backend.Receiver

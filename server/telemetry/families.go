@@ -31,7 +31,7 @@ var (
 	metricNodePending     = gaugeFamily("berth_node_requests_pending", "Replies a node owes on its pipes now.", "node")
 	metricNodeBuffers     = gaugeFamily("berth_node_buffer_bytes", "Bytes that wait for a node to read them.", "node")
 	metricNodeTimeouts    = counterFamily("berth_node_timeouts_total", "Requests left unanswered beyond backend-timeout-ms.")
-	metricNodePassed      = counterFamily("berth_node_pipes_passed_total", "Pipes passed by on a second one, because a reply was owed for longer than a second, or was longer than a megabyte.")
+	metricNodePassed      = counterFamily("berth_node_pipes_passed_total", "Pipes passed by on a second one, because a script ran for 0.05 s, or a reply was owed for longer than a second, or was longer than a megabyte.")
 
 	metricChannels = gaugeFamily("berth_feed_channels", "Channels and patterns that feeds are subscribed to at a node now, counted once for each loop and user.", "node")
 	metricMessages = counterFamily("berth_feed_messages_total", "Published messages that came from nodes (in) and were delivered to clients (out).", "direction")
