@@ -71,7 +71,9 @@ func clusterArgs(timeout string, args []string) []string {
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", timeout, "--repl-diskless-sync-delay", "0",
 		"--repl-ping-replica-period", "1", // CLUSTER SHARDS reports a replica as loading until it has received something
-		"--enable-debug-command", "yes",
+	}
+	if !isBefore7() {
+		base = append(base, "--enable-debug-command", "yes") // Redis 6 allows it without a word
 	}
 	if pass := argValue(args, "--requirepass"); pass != "" && argValue(args, "--masterauth") == "" {
 		base = append(base, "--masterauth", pass)

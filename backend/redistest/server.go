@@ -54,11 +54,26 @@ func Start(t testing.TB, args ...string) *Server {
 	return start(t, false, args, nil)
 }
 
+// program is the path of the server that tests start.
+func program() (string, error) {
+	return exec.LookPath(cmp.Or(os.Getenv("BERTH_TEST_SERVER"), "redis-server"))
+}
+
+// isBefore7 reports whether tests start a Redis 6, which does not know all settings.
+var isBefore7 = sync.OnceValue(func() bool {
+	bin, err := program()
+	if err != nil {
+		return false // the start of a server tells why
+	}
+	version, _ := exec.Command(bin, "--version").Output()
+	return strings.Contains(string(version), " v=6.")
+})
+
 // start is Start with two additions. If busPort is set, the cluster bus port (port + 10000) is free
 // too. If setUp is not nil, start calls it before the process starts.
 func start(t testing.TB, busPort bool, args []string, setUp func(*Server)) *Server {
 	t.Helper()
-	bin, err := exec.LookPath(cmp.Or(os.Getenv("BERTH_TEST_SERVER"), "redis-server"))
+	bin, err := program()
 	if err != nil {
 		t.Fatalf("redistest: redis-server is not installed; install it with "+
 			"`apt-get install redis-server redis-tools` or run scripts/test (%v)", err)
