@@ -130,13 +130,13 @@ func (p *rightsPair) compare(cmd *router.Command, words []string, where string) 
 	want, got := p.direct.DoRaw(anys(words)...), p.berth.DoRaw(anys(words)...)
 	p.compared++
 	denied := isDenied(want)
+	if denied && p.refusesLater(cmd, where) && (got == "+QUEUED\r\n" || got[0] == '-') {
+		return want
+	}
 	if p.clustered {
 		if denied != isDenied(got) || denied && want != got {
 			p.t.Errorf("%s%s, %.80q:\nberth %.200q\nRedis %.200q", p.user, where, words, got, want)
 		}
-		return want
-	}
-	if denied && p.refusesLater(cmd, where) && (got == "+QUEUED\r\n" || got[0] == '-') {
 		return want
 	}
 	if !denied && differsOnServer(p.b, cmd, where) {
@@ -162,7 +162,8 @@ func (p *rightsPair) refusesLater(cmd *router.Command, where string) bool {
 	if cmd.Name == "hello" {
 		return p.b.srv.isBefore(6, 2)
 	}
-	return p.b.srv.isBefore(7, 0) && !local && (where == withinMulti || cmd.Way == router.Refused)
+	refused := cmd.Way == router.Refused || cmd.Name == "replconf" && p.clustered
+	return p.b.srv.isBefore(7, 0) && !local && (where == withinMulti || refused)
 }
 
 // differsOnServer reports whether berth answers the command in words of its own over this server,
