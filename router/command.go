@@ -164,6 +164,12 @@ func (c *Command) Travels(args [][]byte) Way {
 // Learned reports whether only the nodes told of the command: a module's, or a newer one.
 func (c *Command) Learned() bool { return c.learned }
 
+// MayQuote reports whether an error of the command may have words that its client chose: it is a
+// script, comes from a module, or has the trait.
+func (c *Command) MayQuote() bool {
+	return c.learned || c.Flags.Has(NoMandatoryKeys) || c.Is(Quotes)
+}
+
 // Moves reports whether Moved may change the way of the command: it is a module's, or a newer one, and
 // goes to one node.
 func (c *Command) Moves() bool { return (c.learned || c.Flags.Has(Module)) && c.Way != FanOut }

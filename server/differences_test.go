@@ -552,6 +552,9 @@ func (b *berthServer) differences() []difference {
 	if b.srv.isValkeySince(9, 0) {
 		all = slices.Concat(valkey9Differences, all)
 	}
+	if b.srv.isValkeySince(8, 0) {
+		all = slices.Concat(valkeyDifferences, all)
+	}
 	return all
 }
 
@@ -573,6 +576,13 @@ var redis8Differences = []difference{
 	{"", "modules write the names of their commands in capitals", func(m met) bool {
 		return m.cmd != nil && strings.HasPrefix(m.cmd.Name, "v") && strings.EqualFold(string(m.direct), string(m.berth))
 	}, false},
+}
+
+// valkeyDifferences are those over Valkey 8.0 and later, besides.
+var valkeyDifferences = []difference{
+	{"", "what FUNCTION LIST's error quotes goes on after the line, and is no reply", func(m met) bool {
+		return m.direct == nil && strings.Contains(m.input, "function") && strings.Contains(m.input, "list")
+	}, true},
 }
 
 // valkey9Differences are those over Valkey 9.0 and later, besides.

@@ -59,6 +59,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if s.loop.srv.gate.stops(s, cmd) {
 		return s.hold(pauseGated)
 	}
+	if cmd.Is(router.TakesCode) && hasBackslash(args) {
+		return s.refuse(cmd, errBackslash)
+	}
 	if s.txn != nil && !cmd.Is(router.Unqueued) {
 		return s.queue(cmd, raw, args)
 	}

@@ -23,6 +23,7 @@ type request struct {
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
 	parts   [][]byte // the same of a long one, in pieces; then there is no sent
 	streams bool     // the beginning of its reply is with the client
+	apart   bool     // its reply may be more than one
 	watches bool     // the WATCH that began a stay
 	ends    ender    // takes the reply instead of the client; nil: the client gets it
 }

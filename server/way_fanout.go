@@ -11,6 +11,8 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 		pipes = s.loop.pipes.Beside(s.pipes.Identity())
 	case !t.Sharded():
 		return s.share(cmd, raw, args)
+	case s.apart(cmd, args):
+		pipes = s.loop.pipes.Beside(s.pipes.Identity())
 	}
 	switch cmd.Join {
 	case router.JoinCursor:

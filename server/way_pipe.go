@@ -64,7 +64,11 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 func (r *request) resend(sent []byte) bool {
 	s := r.s
 	t := s.loop.srv.nodes.Topology()
-	shard, text := shardOf(t, slotOfRaw(s, r, sent), s.id)
+	slot := noSlot
+	if t.Sharded() {
+		slot = slotOfRaw(s, r, sent)
+	}
+	shard, text := shardOf(t, slot, s.id)
 	if text != "" {
 		return false
 	}
@@ -132,6 +136,9 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, text)
 	}
 	addr := t.Shards()[shard].Primary
+	if cmd.MayQuote() && s.apart(cmd, args) {
+		return s.shareApart(cmd, t, addr, raw, args)
+	}
 	switch st := s.stay; {
 	case s.large != nil, len(raw) > maxOnPipe, s.heavy(cmd, args):
 		return s.shareLarge(cmd, t, shard, raw, args)

@@ -134,6 +134,9 @@ func (s *session) leaseIsQuiet() {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	st.noteReply(r)
+	if r.mayBreakLine(reply) {
+		st.lease.Mark(pool.DirtOther)
+	}
 	b := r.blob()
 	if b != nil {
 		st.lease.Clear(pool.DirtMulti)
@@ -207,6 +210,9 @@ func (st *stay) follow(r *request, to router.Redirect) {
 		st.lease.Clear(pool.DirtWatch)
 	case alone && st.blocks(r):
 		st.broken = st.watching
+	case r.apart:
+		r.done([]byte("-TRYAGAIN berth: the slot has moved, command not executed\r\n"))
+		return
 	case st.blocks(r): // it must not be sent on a pipe, where others would wait after it
 		r.lost(&backend.LostError{Addr: st.addr, Err: backend.ErrHungUp})
 		return

@@ -22,7 +22,7 @@ type transaction struct {
 	held   int    // bytes that berth holds for those in which it has a part, and for evals
 	slot   int    // of all their keys; noSlot, manySlots; router.ChannelSlot: no keys, but it publishes
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
-	turns  bool   // one of them changes the connection it is run on: no shared one may carry it
+	turns  bool   // one of them changes the connection it is run on, or may break a reply's line: no shared one may carry it
 	rules  bool   // one of them changes what users may do
 	locals []ownInExec
 
@@ -176,6 +176,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 			t.slot = manySlots
 		}
 	}
+	t.turns = t.turns || s.apart(cmd, args)
 	if !t.spoilt { // otherwise nothing of it will run
 		t.noteScript(s.loop.srv.scripts, cmd, args)
 		t.noteCount(cmd, raw, args)
