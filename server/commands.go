@@ -139,11 +139,17 @@ var noOwn ownCommand
 type ownIndex []*ownCommand
 
 func newOwnIndex(table *router.Table) ownIndex {
+	return indexRows(table, ownCommands())
+}
+
+// indexRows panics unless each command that berth adds can be answered, and says who may run it:
+// what is left out here would be open to everybody.
+func indexRows(table *router.Table, rows []ownCommand) ownIndex {
 	index := make(ownIndex, len(table.Commands()))
 	for i := range index {
 		index[i] = &noOwn
 	}
-	for _, row := range ownCommands() {
+	for _, row := range rows {
 		cmd := table.Find(row.name)
 		if cmd == nil || index[cmd.ID] != &noOwn {
 			panic(fmt.Sprintf("own command %s: not in the table of commands, or twice", row.name))
@@ -151,8 +157,23 @@ func newOwnIndex(table *router.Table) ownIndex {
 		row.ask = newQuestion(&row)
 		index[cmd.ID] = &row
 	}
+	for _, cmd := range table.Commands() {
+		if !isAdded(cmd) || cmd.Subcommands() != nil {
+			continue
+		}
+		switch row := index[cmd.ID]; {
+		case row.answer == nil && row.run == nil:
+			panic(fmt.Sprintf("own command %s: nobody answers it: add a row to commands.go", cmd.Name))
+		case row.ask.like == nil:
+			panic(fmt.Sprintf("own command %s: no node knows it, so its row needs like", cmd.Name))
+		}
+	}
 	return index
 }
+
+// isAdded reports whether the built-in table of Redis lacks the command: berth adds it, or a module
+// of a node does.
+func isAdded(cmd *router.Command) bool { return cmd.ID >= len(router.Builtin().Commands()) }
 
 // Who may use PROXY: whoever may look into a server as an administrator does. A user without
 // @admin, or without @dangerous, may run neither.

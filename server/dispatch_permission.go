@@ -48,8 +48,9 @@ type verdict struct {
 	runs    int    // dry runs in it
 	tries   int    // primaries that were asked
 
-	vague bool // an answer did not say whether the user may
-	unfit bool // the backend's user may not ask
+	vague   bool // an answer did not say whether the user may
+	unknown bool // that was because the node does not know the command
+	unfit   bool // the backend's user may not ask
 
 	known   bool   // all answers have come
 	refusal string // "": the user may
@@ -111,6 +112,9 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	case v.unfit:
 		return "ERR berth: it cannot be asked whether the user may run '" + cmd.Name +
 			"': the user of the backend's URL may not run ACL DRYRUN", true
+	case v.unknown:
+		return "ERR berth: it cannot be asked whether the user may run '" + cmd.Name +
+			"': the node does not know what it is asked about", true
 	}
 	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
 }
@@ -241,11 +245,20 @@ func (v *verdict) dryRun(reply []byte) {
 	case bytes.HasPrefix(reply, []byte("-ERR User ")):
 		v.refusal = "NOPERM berth: the node has no user '" + v.of.name + "' any more"
 	case bytes.HasPrefix(reply, []byte("-ERR Command ")), bytes.HasPrefix(reply, []byte("-ERR wrong number ")):
-		v.vague = v.vague || isDangerous(v.cmd) // of a later Redis than the node: it protects nothing there
+		v.isUnknown()
 	case bytes.HasPrefix(reply, []byte("-NO")), bytes.HasPrefix(bytes.ToLower(reply), []byte("-err unknown")):
 		v.unfit = true
 	default:
 		v.vague = true
+	}
+}
+
+// isUnknown takes the answer of a node that does not know what it was asked about. A command of a
+// later Redis than the node protects nothing there. A dangerous one, and one that berth adds, does:
+// for these such an answer is none.
+func (v *verdict) isUnknown() {
+	if isDangerous(v.cmd) || isAdded(v.cmd) {
+		v.vague, v.unknown = true, true
 	}
 }
 
@@ -326,7 +339,7 @@ func (v *verdict) inOwnWords() bool {
 	if words == nil || text != "" {
 		return false
 	}
-	v.vague, v.unfit = false, false
+	v.vague, v.unknown, v.unfit = false, false, false
 	set := s.pipes
 	if v.cmd.Is(router.Unsubscribes) { // confirmed by a push in RESP3, which is no reply
 		id := set.Identity()
@@ -354,7 +367,7 @@ func (w *ownWords) Reply(reply, _ []byte, more int) {
 	case bytes.HasPrefix(reply, []byte("-NO")): // NOPERM, NOAUTH
 		w.refusal = (*verdict)(w).inItsName(string(reply[1 : len(reply)-2]))
 	case bytes.HasPrefix(reply, []byte("-ERR unknown")), bytes.HasPrefix(reply, []byte("-ERR wrong number ")):
-		w.vague = w.vague || isDangerous(w.cmd)
+		(*verdict)(w).isUnknown()
 	case isRedirect(reply): // a node looks at the user first
 	case !bytes.HasPrefix(reply, []byte("-ERR ")) && !bytes.HasPrefix(reply, []byte("-EXECABORT ")):
 		w.vague = true

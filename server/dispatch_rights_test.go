@@ -596,6 +596,52 @@ func TestProxyIsForAdministrators(t *testing.T) {
 	}
 }
 
+// A node that does not know CONFIG says nothing of who may run PROXY.
+func TestProxyIsForNobodyIfTheNodeDoesNotKnowWhatStandsForIt(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--rename-command", "CONFIG", "")
+	setUsers(t, node, "weak on >pw ~* &* +@all -client", "root on >pw ~* &* +@all", "operator on >pw ~* &* +@all -flushall")
+	b := startBerth(t, node.Addr())
+	for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "slots", "stats"} {
+		got := loggedIn(t, b.Addr(), "weak").DoRaw("PROXY", sub)
+		if want := "-" + b.noCommand("weak", "proxy|"+sub) + "\r\n"; got != want {
+			t.Errorf("%s: %.200q", sub, got)
+		}
+		got = loggedIn(t, b.Addr(), "operator").DoRaw("PROXY", sub)
+		if want := "-ERR berth: it cannot be asked whether the user may run 'proxy|" + sub + "': the node does not know what it is asked about\r\n"; got != want {
+			t.Errorf("%s: %.200q", sub, got)
+		}
+		if got := loggedIn(t, b.Addr(), "root").DoRaw("PROXY", sub); strings.HasPrefix(got, "-") {
+			t.Errorf("%s of a user who may do everything: %.200q", sub, got)
+		}
+	}
+}
+
+func TestCommandThatBerthAddsSaysWhoMayRunItAndIsAnswered(t *testing.T) {
+	table, err := router.WithOwn().With([]byte("*1\r\n*6\r\n$3\r\ntoy\r\n:1\r\n*0\r\n:0\r\n:0\r\n:0\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func(_ *session, _ [][]byte, out []byte) []byte { return out }
+	for _, c := range []struct {
+		row  ownCommand
+		want string
+	}{
+		{ownCommand{name: "toy", answer: answer, like: "PING"}, "<nil>"},
+		{ownCommand{name: "toy", answer: answer}, "own command toy: no node knows it, so its row needs like"},
+		{ownCommand{name: "toy", like: "PING"}, "own command toy: nobody answers it: add a row to commands.go"},
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); got != c.want {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+			}()
+			indexRows(table, append(ownCommands(), c.row))
+		}()
+	}
+}
+
 // berth asks with the password of its URL, though no client has given it. There are no words for
 // CLIENT UNPAUSE.
 func TestRightsAreAskedForWithBerthsOwnPassword(t *testing.T) {
