@@ -192,6 +192,7 @@ func (ln *lane) arm() {
 	}
 	g.ls.scratch = g.append(g.ls.scratch[:0], ln.until, g.ls.loop.Now())
 	ln.lease.Send(g.ls.scratch, 1)
+	g.ls.scratch = backend.Keep(g.ls.scratch) // the lease has copied it
 	ln.lease.Flush()
 	g.pipes.Node(ln.addr).Ready()
 }

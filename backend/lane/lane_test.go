@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,6 +141,23 @@ func TestClientThatWaitsForAConnectionFollowsItsSlot(t *testing.T) {
 	if got := <-client; got != "*2\r\n$1\r\nr\r\n$1\r\na\r\n" {
 		t.Errorf("got %q", got)
 	}
+}
+
+func TestLongCommandLeavesNoLongBufferWithTheLoop(t *testing.T) {
+	node, at := looptest.StartNode(t), &places{}
+	at.are(node.Addr())
+	loop, lanes := startLanesOver(t, at)
+	list := strings.Repeat("q", 1<<20)
+	lanes.blpop(t, 1, list)
+	c := looptest.Accept(t, node)
+	c.Expect(t, "*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n")
+	c.Say(t, ":7\r\n")
+	c.Expect(t, "*3\r\n$5\r\nBLPOP\r\n$1048576\r\n"+list+"\r\n$1\r\n0\r\n")
+	loop.Do(func() {
+		if n := cap(lanes.scratch); n > backend.ChunkSize {
+			t.Errorf("%d bytes are kept", n)
+		}
+	})
 }
 
 func TestOrphanGoesBackToWhereItsSlotHasMoved(t *testing.T) {
