@@ -7,8 +7,10 @@ type Ring[T any] struct {
 	n    int // elements
 }
 
-// ringMin is the length of the first slice of a ring.
-const ringMin = 64
+const (
+	ringMin  = 64   // length of the first slice of a ring
+	ringKept = 4096 // length that Trim leaves
+)
 
 // Len returns how many elements there are.
 func (r *Ring[T]) Len() int { return r.n }
@@ -33,6 +35,13 @@ func (r *Ring[T]) Pop() T {
 	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.n--
 	return v
+}
+
+// Trim gives up the slice of an empty ring that has had many elements.
+func (r *Ring[T]) Trim() {
+	if r.n == 0 && len(r.buf) > ringKept {
+		*r = Ring[T]{}
+	}
 }
 
 func (r *Ring[T]) grow() {

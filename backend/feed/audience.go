@@ -15,7 +15,7 @@ type Audience struct {
 	match func(pattern string, name []byte, steps *int) bool
 
 	mu    sync.RWMutex // guards heard and, but for listeners, what is in it; nothing blocks under it
-	heard [ChannelKinds]map[string]*heard
+	heard [ChannelKinds]named[*heard]
 }
 
 // heard is the audience of one name. Every Channel of the name has it.
@@ -39,21 +39,17 @@ const matchSteps = 1 << 20
 // NewAudience returns an audience that is empty. match says whether a pattern matches the name of a
 // channel, and takes what it has compared off steps.
 func NewAudience(match func(pattern string, name []byte, steps *int) bool) *Audience {
-	a := &Audience{match: match}
-	for kind := range a.heard {
-		a.heard[kind] = map[string]*heard{}
-	}
-	return a
+	return &Audience{match: match}
 }
 
 // enter returns the audience of a name, for one more channel of that name.
 func (a *Audience) enter(kind ChannelKind, name string) *heard {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h := a.heard[kind][name]
+	h := a.heard[kind].of[name]
 	if h == nil {
 		h = &heard{}
-		a.heard[kind][name] = h
+		a.heard[kind].put(name, h)
 	}
 	h.channels++
 	return h
@@ -90,7 +86,7 @@ func (a *Audience) seat(ch *Channel, addr string, n int) {
 // release forgets a name of which nothing is left.
 func (a *Audience) release(kind ChannelKind, name string, h *heard) {
 	if h.channels == 0 && len(h.feeds) == 0 {
-		delete(a.heard[kind], name)
+		a.heard[kind].remove(name)
 	}
 }
 
@@ -109,14 +105,14 @@ func (h *heard) at(addr string) (n int) {
 func (a *Audience) Empty(kind ChannelKind) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return len(a.heard[kind]) == 0 && (kind != PlainChannel || len(a.heard[PatternChannel]) == 0)
+	return len(a.heard[kind].of) == 0 && (kind != PlainChannel || len(a.heard[PatternChannel].of) == 0)
 }
 
 // Of returns how many listeners a channel has, and how many connections nodes may count for it.
 func (a *Audience) Of(kind ChannelKind, name []byte) (listeners, feeds int) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if h := a.heard[kind][string(name)]; h != nil {
+	if h := a.heard[kind].of[string(name)]; h != nil {
 		return int(h.listeners.Load()), h.at("")
 	}
 	return 0, 0
@@ -128,14 +124,14 @@ func (a *Audience) Of(kind ChannelKind, name []byte) (listeners, feeds int) {
 func (a *Audience) Hears(kind ChannelKind, name []byte, addr string) (listeners, feeds int) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if h := a.heard[kind][string(name)]; h != nil {
+	if h := a.heard[kind].of[string(name)]; h != nil {
 		listeners, feeds = int(h.listeners.Load()), h.at(addr)
 	}
 	if kind != PlainChannel {
 		return listeners, feeds
 	}
 	steps := matchSteps
-	for pattern, h := range a.heard[PatternChannel] {
+	for pattern, h := range a.heard[PatternChannel].of {
 		if a.match(pattern, name, &steps) {
 			listeners += int(h.listeners.Load())
 			feeds += h.at(addr)
@@ -159,7 +155,7 @@ type Patterns struct {
 func (a *Audience) Patterns() (p Patterns) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	for _, h := range a.heard[PatternChannel] {
+	for _, h := range a.heard[PatternChannel].of {
 		if n := int(h.listeners.Load()); n > 0 {
 			p.Listened++
 			p.Listeners += n

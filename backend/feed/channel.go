@@ -120,10 +120,10 @@ func (ch *Channel) disclaim() {
 
 // release forgets the channel when it is no longer wanted.
 func (ch *Channel) release() {
-	if ch.wanted() || ch.set.channels[ch.kind][ch.name] != ch {
+	if ch.wanted() || ch.set.channels[ch.kind].of[ch.name] != ch {
 		return
 	}
-	delete(ch.set.channels[ch.kind], ch.name)
+	ch.set.channels[ch.kind].remove(ch.name)
 	ch.moveTo(nil)
 	for len(ch.also) > 0 {
 		ch.giveUpAlso(ch.also[0].feed)

@@ -100,9 +100,9 @@ func (s *Set) askOthers(channels []*Channel, then func()) bool {
 // and gives them up at nodes that are no primary any more.
 func (s *Set) spread(t *router.Topology) {
 	s.uneven = false
-	for _, of := range s.channels[:ShardChannel] {
+	for kind := range ShardChannel {
 		var missing []*Channel
-		for _, ch := range of {
+		for _, ch := range s.channels[kind].of {
 			if !ch.everywhere || len(ch.places) == 0 {
 				continue
 			}

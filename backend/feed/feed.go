@@ -258,7 +258,7 @@ func (f *Feed) handle(reply []byte) bool {
 	switch r.kind {
 	case replyMessage:
 		f.set.feeds.stats.Messages++
-		ch := f.set.channels[r.channel][string(r.name)]
+		ch := f.set.channels[r.channel].of[string(r.name)]
 		switch {
 		case ch == nil, ch.feed != f && !ch.takesFrom(f, reply, &r):
 		case ch.pending > 0:
@@ -375,7 +375,7 @@ func (f *Feed) confirm(ch *Channel) {
 
 // dropped handles an end that no order asked for: the channel's slot has left the node.
 func (f *Feed) dropped(name []byte) {
-	ch := f.set.channels[ShardChannel][string(name)]
+	ch := f.set.channels[ShardChannel].of[string(name)]
 	if ch == nil || ch.feed != f {
 		return
 	}
@@ -540,6 +540,7 @@ const feedIdle = 5 * time.Second
 // gone for good.
 func (f *Feed) tick(now int64, timeout time.Duration) bool {
 	fs := f.set.feeds
+	f.owed.Trim()
 	switch {
 	case f.ended != nil || f.link.State() == backend.Dialing:
 	case timeout > 0 && f.owed.Len() > 0 && !f.queued && now-max((*f.owed.At(0)).askedAt, f.lastRead) > int64(timeout):

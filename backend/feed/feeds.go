@@ -57,9 +57,6 @@ func (fs *Feeds) Of(id backend.Identity) *Set {
 	s := fs.sets[id]
 	if s == nil {
 		s = &Set{feeds: fs, identity: id, byAddr: map[string]*Feed{}}
-		for kind := range s.channels {
-			s.channels[kind] = map[string]*Channel{}
-		}
 		fs.sets[id] = s
 	}
 	return s
@@ -175,7 +172,7 @@ type Set struct {
 	identity backend.Identity
 	byAddr   map[string]*Feed
 	home     *Feed // nil: not chosen
-	channels [ChannelKinds]map[string]*Channel
+	channels [ChannelKinds]named[*Channel]
 
 	held    []held          // orders that were redirected to a node that is not known yet
 	lost    []*Channel      // channels with listeners and without a feed; some may have a feed again
@@ -188,8 +185,8 @@ type Set struct {
 // channelCount returns how many channels there are, of all kinds.
 func (s *Set) channelCount() int {
 	n := 0
-	for _, of := range s.channels {
-		n += len(of)
+	for kind := range s.channels {
+		n += len(s.channels[kind].of)
 	}
 	return n
 }
@@ -197,7 +194,7 @@ func (s *Set) channelCount() int {
 // Claim returns the channel of a name, for a Subscribe that is being prepared. The channel is kept
 // until that Subscribe is answered, or until Disclaim. The name is copied.
 func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
-	ch := s.channels[kind][string(name)]
+	ch := s.channels[kind].of[string(name)]
 	if ch == nil {
 		ch = s.add(kind, string(name))
 	}
@@ -209,7 +206,7 @@ func (s *Set) Claim(kind ChannelKind, name []byte) *Channel {
 func (s *Set) add(kind ChannelKind, name string) *Channel {
 	ch := &Channel{set: s, kind: kind, name: name, heard: s.feeds.audience.enter(kind, name),
 		everywhere: hearsKeyEvents(kind, name)}
-	s.channels[kind][name] = ch
+	s.channels[kind].put(name, ch)
 	return ch
 }
 
@@ -435,8 +432,8 @@ func (s *Set) lostFeed(f *Feed, why *backend.LostError, again bool) {
 	if s.home == f {
 		s.home = nil
 	}
-	for _, channels := range s.channels {
-		for _, ch := range channels {
+	for kind := range s.channels {
+		for _, ch := range s.channels[kind].of {
 			ch.lostAlso(f)
 			if ch.feed != f {
 				continue
@@ -463,8 +460,8 @@ func (s *Set) follow(t *router.Topology) {
 	if s.home != nil && !t.Serves(s.home.Addr()) {
 		s.home = nil
 	}
-	for kind, channels := range s.channels {
-		for _, ch := range channels {
+	for kind := range s.channels {
+		for _, ch := range s.channels[kind].of {
 			if ch.feed == nil || len(ch.places) == 0 {
 				continue
 			}
