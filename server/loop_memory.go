@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// memory is all that berth tells Go about memory. What long requests and replies needed, and what
-// slow clients left unread, is given back soon. Go's collector runs when the heap has doubled: with
+// memory is all that berth tells Go about memory. What long requests and replies needed, what slow
+// clients left unread and what many subscriptions took is given back soon. Go's collector runs when the heap has doubled: with
 // one value of 500 MB in it that would be when there are two; and when nothing more is allocated, it
 // does not run for minutes.
 //
@@ -22,7 +22,7 @@ import (
 // does.
 type memory struct {
 	garbage atomic.Int64 // bytes dropped since the last collection
-	used    atomic.Int64 // bytes that went through long requests and replies since memory was last released
+	used    atomic.Int64 // bytes of long requests and replies, and of ended subscriptions, since memory was last released
 	busyAt  atomic.Int64 // when the last of them did, unix nanoseconds
 	at      atomic.Int64 // when memory was last released, unix nanoseconds
 	peak    atomic.Int64 // most bytes that clients have held since memory was last released
@@ -36,7 +36,7 @@ const (
 	releasePause = 5 * time.Second // between two releases: each marks the heap once or twice
 )
 
-// pass enters bytes of a long reply or request that are on their way.
+// pass enters bytes of a long reply or request that are on their way, or of a subscription that ends.
 func (m *memory) pass(n int, now int64) {
 	m.used.Add(int64(n))
 	m.busyAt.Store(now)

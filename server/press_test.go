@@ -460,6 +460,28 @@ func TestMemoryOfABurstIsReleased(t *testing.T) {
 	}
 }
 
+func TestMemoryOfManySubscriptionsIsReleased(t *testing.T) {
+	const channels = 1000
+	b := startBerth(t, sharedNode(t).Addr())
+	for _, end := range []string{"UNSUBSCRIBE", "RESET", "QUIT"} {
+		before := b.srv.memory.used.Load()
+		c := dial(t, b.Addr())
+		words := []any{"SUBSCRIBE"}
+		for i := range channels {
+			words = append(words, fmt.Sprint("press:", i))
+		}
+		c.Send(words...)
+		for range channels {
+			c.Recv()
+		}
+		c.Send(end)
+		redistest.Eventually(t, 20*time.Second, end+" to be counted", func() bool {
+			return b.srv.memory.used.Load()-before >= channels*subscriptionBytes
+		})
+		c.Close()
+	}
+}
+
 // What a client queues for berth itself counts as what it holds.
 func TestQueuedCommandsOfBerthsOwnAreWeighed(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr(), "--maxmemory-clients", "20mb")

@@ -133,6 +133,23 @@ func (b *subscriber) add(kind feed.ChannelKind, name string, sub *feed.Subscript
 	b.names[kind][name] = subscription{sub, b.joined}
 }
 
+// subscriptionBytes is about what berth holds for a subscription, besides the name.
+const subscriptionBytes = 300
+
+// remove ends a subscription, if there is one.
+func (b *subscriber) remove(kind feed.ChannelKind, name string) {
+	sub, has := b.names[kind][name]
+	if !has {
+		return
+	}
+	delete(b.names[kind], name)
+	if sub.Subscription != nil {
+		sub.Leave()
+	}
+	l := b.s.loop
+	l.srv.memory.pass(subscriptionBytes+len(name), l.clock)
+}
+
 // confirm appends one confirmation.
 func (b *subscriber) confirm(out []byte, cmd *router.Command, name string, count int) []byte {
 	out = codec.AppendPush(out, 3, b.s.resp())
@@ -306,16 +323,13 @@ type leaving struct{ b *subscriber }
 
 func (w leaving) slice() (done bool) {
 	n := sliceChannels
-	for _, of := range w.b.names {
-		for name, sub := range of {
+	for kind, of := range w.b.names {
+		for name := range of {
 			if n == 0 {
 				return false
 			}
 			n--
-			delete(of, name)
-			if sub.Subscription != nil {
-				sub.Leave()
-			}
+			w.b.remove(feed.ChannelKind(kind), name)
 		}
 	}
 	return true

@@ -206,10 +206,7 @@ func (c *subscriptionChange) leaveAll() (done bool) {
 // leaveOne ends a subscription, if there is one, and confirms that.
 func (c *subscriptionChange) leaveOne(out []byte, name string) []byte {
 	kind := kindOf(c.r.cmd)
-	if sub, has := c.names[kind][name]; has {
-		delete(c.names[kind], name)
-		sub.Leave()
-	}
+	c.remove(kind, name)
 	return c.confirm(out, c.r.cmd, name, c.count(kind))
 }
 

@@ -143,7 +143,7 @@ func (p *ownFeed) confirms(reply []byte) bool {
 	if _, has := b.names[kind][name]; !has && !cmd.Is(router.Unsubscribes) {
 		b.add(kind, name, nil)
 	} else if cmd.Is(router.Unsubscribes) {
-		delete(b.names[kind], name)
+		b.remove(kind, name)
 	}
 	p.holds = b.total() > 0
 	return true
