@@ -56,8 +56,8 @@ type loop struct {
 	gone        []gnet.Conn      // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
 	parsers     freeList[*codec.RequestParser]
 	bufs        freeList[[]byte]
-	spare       *request // free requests, by next
-	spares      int
+	spare       *request // free requests, by next; trim leaves them
+	spares      int      // of them
 	txns        freeList[*transaction]
 	trimmed     int64 // when the loop last gave up spare memory, unix nanoseconds
 	scratch     []byte

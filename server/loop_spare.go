@@ -77,7 +77,8 @@ func (l *loop) dropTransaction(t *transaction) {
 // trimEvery is how long a loop keeps what nobody uses.
 const trimEvery = time.Second
 
-// trim gives up the spare memory that nobody needed lately.
+// trim gives up the spare memory that nobody needed lately. Free requests stay: at most
+// maxSpareRequests are 0.6 MB, and each GET takes one.
 func (l *loop) trim() {
 	if l.clock-l.trimmed < int64(trimEvery) {
 		return
