@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -39,5 +42,35 @@ func checkDocument(t *testing.T, name, want string) {
 		}
 		return
 	}
-	t.Errorf("OPERATING.md is not what the table says. Paste this between its %s markers, or run go test ./server -run Documents -update-docs:\n%s", name, want)
+	t.Errorf("OPERATING.md is not what the table of %s says. Run go test ./server -run Documents -update-docs. The lines that differ:\n%s",
+		name, linesThatDiffer(got, want))
+}
+
+// linesThatDiffer lists the lines that one text alone has. Where there are none the order differs.
+func linesThatDiffer(got, want string) string {
+	var b strings.Builder
+	only := func(sign, text, other string) {
+		has := strings.Split(other, "\n")
+		for line := range strings.SplitSeq(text, "\n") {
+			if !slices.Contains(has, line) {
+				b.WriteString(sign + line + "\n")
+			}
+		}
+	}
+	only("- ", got, want)
+	only("+ ", want, got)
+	return cmp.Or(b.String(), "none, but they are in another order, or one comes twice\n")
+}
+
+func TestDocumentsSayWhatEachProxySubcommandShows(t *testing.T) {
+	data, err := os.ReadFile("OPERATING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range router.WithOwn().Find("proxy").Subcommands() {
+		row := "\n| `" + strings.ToUpper(strings.ReplaceAll(cmd.Name, "|", " ")) + "` |"
+		if cmd.Name != "proxy|help" && !strings.Contains(string(data), row) {
+			t.Errorf("OPERATING.md has no row%s", row)
+		}
+	}
 }

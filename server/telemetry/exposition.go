@@ -82,7 +82,7 @@ func (m *Writer) Histogram(f *family, h *Histogram, labels ...string) {
 
 func (m *Writer) series(f *family, kind string, values []string) *series {
 	if f.kind != kind || len(values) != len(f.labels) {
-		panic(fmt.Sprintf("metric %s is a %s with labels %v", f.name, f.kind, f.labels))
+		panic(fmt.Sprintf("metric %s is a %s with labels %v; it was written as a %s with values %q", f.name, f.kind, f.labels, kind, values))
 	}
 	key := seriesKey{f.row, labelText(f.labels, values)}
 	s := m.index[key]

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -98,7 +99,7 @@ func TestLoopsAddUpInEveryFigure(t *testing.T) {
 		numbers(t, reflect.ValueOf(sum).Elem(), "Loop", func(name string, n int64) int64 {
 			visited++
 			if n != loops {
-				t.Errorf("%s is %d after %d loops", name, n, loops)
+				t.Errorf("%s is %d after %d loops: add the field in Counters.Add (or Loop.add)", name, n, loops)
 			}
 			return n
 		})
@@ -118,6 +119,19 @@ func filledSnapshot(t *testing.T) *Snapshot {
 	return &Snapshot{
 		At: now, Started: now.Add(-time.Minute), Loops: []*Loop{filled(t), filled(t)}, Topology: router.Single("n:1"), Commands: router.Builtin(),
 		Berth: Berth{RunID: strings.Repeat("a", 40), RedisVersion: "7.0.15", Port: 7379, Accepted: 30, ClientsLimit: 40},
+	}
+}
+
+// A family that Snapshot.Prometheus forgets would be in the documents alone.
+func TestEveryFamilyIsWritten(t *testing.T) {
+	snap := filledSnapshot(t)
+	snap.Pools = []Pool{{Stats: pool.Stats{Closes: map[string]uint64{"idle": 1}}}}
+	m := newWriter()
+	snap.Prometheus(m)
+	for row, f := range families {
+		if len(m.families[row]) == 0 {
+			t.Errorf("%s is declared and never written: write it in prometheus.go", f.name)
+		}
 	}
 }
 
