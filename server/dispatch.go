@@ -94,9 +94,10 @@ func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken 
 			return s.share(cmd, raw, args)
 		}
 		return s.refuse(cmd, s.refusal(cmd))
-	default:
+	case router.Shared:
 		return s.share(cmd, raw, args)
 	}
+	panic("a way of commands without a case")
 }
 
 // notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to

@@ -189,14 +189,17 @@ func TestReadWhoseReplyIsLostIsRepeatedOnce(t *testing.T) {
 	b := startBerth(t, l.addr)
 	c := dial(t, b.Addr())
 	pipelined(c, "SET k v")
-	l.hold()
-	c.Send("GET", "k")
-	eventually(t, "the node to have executed it", func() bool {
-		return strings.Contains(node.Do(t, "INFO", "commandstats").(string), "cmdstat_get:calls=1,")
-	})
-	l.cut()
-	if got := c.Recv(); got != "v" {
-		t.Fatalf("got %v", got)
+	for _, read := range []struct{ words, want string }{{"get k", "v"}, {"mget a k x", "[<nil> v <nil>]"}, {"sinter a x", "[]"}} {
+		name, _, _ := strings.Cut(read.words, " ")
+		l.hold()
+		c.Send(strings.Fields(read.words))
+		eventually(t, "the node to have executed it", func() bool {
+			return strings.Contains(node.Do(t, "INFO", "commandstats").(string), "cmdstat_"+name+":calls=1,")
+		})
+		l.cut()
+		if got := fmt.Sprint(c.Recv()); got != read.want {
+			t.Fatalf("%s: %v", read.words, got)
+		}
 	}
 }
 

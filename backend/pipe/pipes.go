@@ -149,6 +149,7 @@ func (ps *Pipes) Tick() (slow bool) {
 // tick gives up replies that are overdue, and reports one that others wait for.
 func (p *Pipe) tick(now int64) (slow bool) {
 	p.checkHold(now)
+	p.owed.Trim()
 	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
 	if timeout := p.set.pipes.settings.Timeout(); p.retired {
 		p.expire(now, RetiredPatience)
