@@ -104,6 +104,9 @@ func attack(t *testing.T, addr string, first, again []byte, times int) *attacker
 // TestAttackersOfMemoryLeaveTheBystanderAlone has clients ask for much and read nothing, or send
 // much that cannot be taken. What berth holds for each stays below a bound, and is given back when
 // they have gone.
+// memorySlack is how many megabytes more than a fifth more berth may hold when attackers have left.
+const memorySlack = 24
+
 func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 	if !loadFull {
 		parallel(t)
@@ -223,7 +226,11 @@ func TestAttackersOfMemoryLeaveTheBystanderAlone(t *testing.T) {
 				}
 				beside.lap()
 				lap("after")
-				figure(t, "%s, %s: RSS %d MB before, %d MB after", over, a.name, before, residentMB(t, b))
+				left, fits := time.Now(), func() bool { return residentMB(t, b) <= before*6/5+memorySlack }
+				if b.inner == nil && !redistest.Await(10*time.Second, fits) {
+					t.Errorf("%d MB are resident, %d MB before", residentMB(t, b), before)
+				}
+				figure(t, "%s, %s: RSS %d MB before, %d MB after, another %v later", over, a.name, before, residentMB(t, b), time.Since(left).Round(time.Millisecond))
 				beside.end()
 			})
 		}
