@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"syscall"
 	"time"
 
@@ -84,12 +85,14 @@ func Network(addr string) string {
 	return "tcp"
 }
 
-// DialError returns the reason without what package net puts around it. The caller adds the
-// address itself.
+// DialError returns the reason without what packages net and os put around it: "connection
+// refused". The caller adds the address itself.
 func DialError(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	if call, ok := errors.AsType[*os.SyscallError](err); ok {
+		err = call.Err
 	}
 	return err
 }

@@ -69,7 +69,7 @@ var errNoDoor = errors.New("nothing to listen on: neither port and bind nor unix
 func (srv *server) listen(cfg *config.Config) error {
 	doors, err := openDoors(places(cfg), cfg)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	if cfg.UnixSocket != "" {
 		if err := os.Remove(cfg.UnixSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -77,7 +77,7 @@ func (srv *server) listen(cfg *config.Config) error {
 		}
 		ln, err := net.Listen("unix", cfg.UnixSocket)
 		if err != nil {
-			return fmt.Errorf("listen: %w", err)
+			return err
 		}
 		if cfg.UnixSocketPerm != 0 {
 			if err := os.Chmod(cfg.UnixSocket, cfg.UnixSocketPerm); err != nil {

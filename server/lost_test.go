@@ -227,6 +227,18 @@ func TestReadIsNotRepeatedBehindAWriteOfTheSameClient(t *testing.T) {
 }
 
 // The late reply must be swallowed, and must not be taken for the next request's.
+func TestNodeThatIsGoneIsToldOfInTheSameWordsOnPipesAndLeases(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	node.Kill()
+	c := dial(t, b.Addr())
+	want := redistest.Error("TRYAGAIN berth: no connection to " + node.Addr() + " (connection refused), command not executed")
+	for _, request := range []string{"GET k", "WATCH k", "SUBSCRIBE k"} {
+		eventually(t, request+" to be refused", func() bool { return c.Do(words(request)...) == want })
+	}
+}
+
 func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
 	parallel(t)
 	for _, name := range []string{"on a pipe", "on a lease"} {

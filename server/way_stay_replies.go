@@ -353,7 +353,8 @@ func (st *stay) failure(err error) string { return st.s.noLease(st.addr, err) }
 
 func (s *session) noLease(addr string, err error) string { return s.loop.srv.noLease(addr, err) }
 
-// noLease words why no lease to a node was attached. Nothing was sent: clients may try again.
+// noLease words why no lease to a node was attached, as appendLost does of a pipe. Nothing was sent:
+// clients may try again.
 func (srv *server) noLease(addr string, err error) string {
 	if lost, ok := errors.AsType[*backend.LostError](err); ok && lost.Refusal != "" {
 		return lost.Refusal
@@ -362,5 +363,8 @@ func (srv *server) noLease(addr string, err error) string {
 		return "TRYAGAIN berth: no backend connection within " +
 			srv.config().PoolWaitTimeout.String() + ", command not executed"
 	}
-	return "TRYAGAIN berth: no backend connection to " + addr + " (" + err.Error() + "), command not executed"
+	if why := errors.Unwrap(err); why != nil { // without the address, which comes first
+		err = why
+	}
+	return "TRYAGAIN berth: no connection to " + addr + " (" + err.Error() + "), command not executed"
 }

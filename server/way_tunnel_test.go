@@ -170,7 +170,7 @@ func TestAReplicaThatDoesNotReadTakesNoMemory(t *testing.T) {
 
 func TestNodeThatIsSilentToAReplicaIsWaitedForNoLongerThanItsTimeout(t *testing.T) {
 	for words, want := range map[string]string{
-		"ping":          "-TRYAGAIN berth: no backend connection to ",
+		"ping":          "-TRYAGAIN berth: no connection to ",
 		"replconf capa": "-ERR berth: connection to ",
 	} {
 		t.Run(words, func(t *testing.T) {

@@ -178,7 +178,7 @@ func TestControlSaysWhoClosed(t *testing.T) {
 	}
 	l.Close()
 	if _, err := DialControl(t.Context(), l.Addr().String(), time.Second); err == nil ||
-		!strings.Contains(err.Error(), "dial "+l.Addr().String()+": connect: connection refused") {
+		!strings.Contains(err.Error(), "dial "+l.Addr().String()+": connection refused") {
 		t.Fatal(err)
 	}
 }
