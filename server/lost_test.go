@@ -226,7 +226,6 @@ func TestReadIsNotRepeatedBehindAWriteOfTheSameClient(t *testing.T) {
 	}
 }
 
-// The late reply must be swallowed, and must not be taken for the next request's.
 func TestNodeThatIsGoneIsToldOfInTheSameWordsOnPipesAndLeases(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
@@ -239,6 +238,7 @@ func TestNodeThatIsGoneIsToldOfInTheSameWordsOnPipesAndLeases(t *testing.T) {
 	}
 }
 
+// The late reply must be swallowed, and must not be taken for the next request's.
 func TestReplyThatComesTooLateIsNobodys(t *testing.T) {
 	parallel(t)
 	for _, name := range []string{"on a pipe", "on a lease"} {
