@@ -171,10 +171,6 @@ func indexRows(table *router.Table, rows []ownCommand) ownIndex {
 	return index
 }
 
-// isAdded reports whether the built-in table of Redis lacks the command: berth adds it, or a module
-// of a node does.
-func isAdded(cmd *router.Command) bool { return cmd.ID >= len(router.Builtin().Commands()) }
-
 // Who may use PROXY: whoever may look into a server as an administrator does. A user without
 // @admin, or without @dangerous, may run neither.
 const (

@@ -124,6 +124,10 @@ func isDangerous(cmd *router.Command) bool {
 	return cmd.Flags.Has(router.Admin) || slices.Contains(cmd.Categories, "@dangerous") || slices.Contains(cmd.Categories, "@admin")
 }
 
+// isAdded reports whether the built-in table of Redis lacks the command: berth adds it, or a module
+// of a node does.
+func isAdded(cmd *router.Command) bool { return cmd.ID >= len(router.Builtin().Commands()) }
+
 // asker returns the identity as which berth asks about rights: the backend URL's user.
 func (srv *server) asker(db int) backend.Identity {
 	t := srv.nodes.Target()
