@@ -6,7 +6,7 @@
 //
 //	main server gnet listen log   the process
 //	look…                         one look at everything, for reports
-//	command…                      commands.go is the table of what berth answers itself; the handlers
+//	command…                      what berth answers itself; commands.go is the table
 //	dispatch…                     which way a request takes: guards, permission
 //	way_…                         how commands travel: the table in README.md, row by row
 //	session…                      one client: input, requests, pause, output

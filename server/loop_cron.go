@@ -8,8 +8,8 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// A loop looks after its sessions in rounds: at each tick after the next ones, so that each has its
-// turn within a second, and thousands that do nothing cost next to nothing.
+// At each tick a loop looks after the next part of its sessions. So each has its turn within a
+// second, and thousands that do nothing cost next to nothing.
 const (
 	ticksPerRound = int(time.Second / tickEvery)
 	atOneTick     = 256 // sessions, if there are fewer than in a round of a second

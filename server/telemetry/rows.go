@@ -82,7 +82,7 @@ type BackendRow struct {
 	Role      string `json:"role"` // primary; "none": it is in no topology, but there are connections
 	Slots     int64  `json:"slots"`
 	Replicas  string `json:"replicas"`      // their addresses, with blanks between
-	State     string `json:"state"`         // up, down, dialing, idle
+	State     string `json:"state"`         // up, idle (no connection, none was lost), dialing, down
 	Since     int64  `json:"state_seconds"` // for how long it has been up or down
 	PipesUp   int64  `json:"pipes_up"`
 	PipesDial int64  `json:"pipes_dialing"`
