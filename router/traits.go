@@ -32,15 +32,16 @@ const (
 	Undoes                             // ends what a connection was used for: berth says it for itself, too
 	Listeners                          // tells who listens: nodes count berth's feeds in place of its clients
 	Sharded                            // is about shard channels
-	Quotes                             // its error may quote what its client chose, with line breaks
+	Quotes                             // its error may quote a word of the client's as it is, with line breaks
 	TakesCode                          // has a script's or a library's code among its words
+	TakesPackedCode                    // the same, in a form that the nodes alone can read
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "takespackedcode",
 }
 
 // Is reports whether the command has all of these traits.

@@ -16,9 +16,9 @@ import (
 //
 //	script with a backslash in its first line ─▶ refused. All nodes since Redis 7.0 read `#!lua
 //	                                             flags="\r\n+OK"` as a line break, and quote it
-//	FUNCTION LIST and RESTORE                ─┐
-//	a module's command with a line break in a │
-//	word                                      ├▶ apart: on a lease, which no other client gets
+//	FUNCTION RESTORE                         ─┐
+//	FUNCTION LIST or a module's command with  │
+//	a line break in a word                    ├▶ apart: on a lease, which no other client gets
 //	scripts, where the node does not mend the │  if the reply may have broken its line
 //	line of a script's own error             ─┘
 //
@@ -29,9 +29,9 @@ func (s *session) apart(cmd *router.Command, args [][]byte) bool {
 	switch {
 	case !cmd.MayQuote():
 		return false
-	case cmd.Is(router.Quotes):
+	case cmd.Is(router.TakesPackedCode):
 		return true
-	case cmd.Learned():
+	case cmd.Learned(), cmd.Is(router.Quotes):
 		for _, arg := range args[1:] {
 			if bytes.Contains(arg, lineBreak) {
 				return true
@@ -80,7 +80,10 @@ func hasBackslash(args [][]byte) bool {
 // shareApart is share for a request whose reply may be more than one.
 func (s *session) shareApart(cmd *router.Command, t *router.Topology, addr string, raw []byte, args [][]byte) bool {
 	if st := s.stay; st != nil && st.watching && st.addr != addr {
-		return s.refuse(cmd, "TRYAGAIN berth: '"+cmd.Name+"' needs a connection of its own, but its client watches keys of another node, command not executed")
+		if s.slotOf(cmd, args) != noSlot {
+			return s.refuse(cmd, errCrossSlot)
+		}
+		addr = st.addr // any node will do
 	}
 	if !s.turnTo(onLease, t) {
 		return false

@@ -126,8 +126,8 @@ func TestALeaseWhoseReplyMayGoOnIsNotUsedAgain(t *testing.T) {
 		words []any
 		again bool
 	}{
-		{[]any{"FUNCTION", "LIST", "nosuch"}, false},
-		{[]any{"FUNCTION", "LIST", "LIBRARYNAME", "nosuch"}, true},
+		{[]any{"FUNCTION", "LIST", "no\r\nsuch"}, false},
+		{[]any{"FUNCTION", "LIST", "LIBRARYNAME", "no\r\nsuch"}, true},
 		{[]any{"FUNCTION", "RESTORE", "x"}, false},
 	} {
 		c.Do(test.words...)

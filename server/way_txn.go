@@ -198,7 +198,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	switch {
 	case t == nil:
 		return s.sayError(cmd, "ERR EXEC without MULTI")
-	case t.slot == manySlots && !(t.spoilt && s.loop.srv.isValkeySince(9, 0)) || !t.spoilt && watching && !st.broken && t.slot >= 0 && t.slot != st.slot && st.slot != noSlot:
+	case t.slot == manySlots && !(t.spoilt && s.loop.srv.isValkeySince(8, 0)) || !t.spoilt && watching && !st.broken && t.slot >= 0 && t.slot != st.slot && st.slot != noSlot:
 		s.endTransaction()
 		return s.sayError(cmd, errCrossSlot)
 	case t.spoilt:
