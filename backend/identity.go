@@ -15,6 +15,8 @@ type Identity struct {
 	User string // "": the default user; see UserNamed
 	DB   int
 	RESP int // 2 or 3; 0: the node is told nothing at the beginning, no client's command may follow
+
+	Alone int // 0: clients share its connections; else one request has them for itself
 }
 
 // HostOf returns the address of a client without the port; the zero address for one on a unix

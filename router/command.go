@@ -167,7 +167,7 @@ func (c *Command) Learned() bool { return c.learned }
 // MayQuote reports whether an error of the command may have words that its client chose: it is a
 // script, comes from a module, or has a trait that says so.
 func (c *Command) MayQuote() bool {
-	return c.learned || c.Flags.Has(NoMandatoryKeys) || c.Traits&(Quotes|TakesPackedCode) != 0
+	return c.learned || c.Flags.Has(NoMandatoryKeys) || c.Traits&(Quotes|Registers) != 0
 }
 
 // Moves reports whether Moved may change the way of the command: it is a module's, or a newer one, and

@@ -34,14 +34,14 @@ const (
 	Sharded                            // is about shard channels
 	Quotes                             // its error may quote a word of the client's as it is, with line breaks
 	TakesCode                          // has a script's or a library's code among its words
-	TakesPackedCode                    // the same, in a form that the nodes alone can read
+	Registers                          // has a node run a library's code, and may quote what that raises
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "takespackedcode",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "registers",
 }
 
 // Is reports whether the command has all of these traits.

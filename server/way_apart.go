@@ -16,21 +16,23 @@ import (
 //
 //	script with a backslash in its first line ─▶ refused. All nodes since Redis 7.0 read `#!lua
 //	                                             flags="\r\n+OK"` as a line break, and quote it
-//	FUNCTION RESTORE                         ─┐
+//	FUNCTION LOAD and RESTORE                ─┐
 //	FUNCTION LIST or a module's command with  │
 //	a line break in a word                    ├▶ apart: on a lease, which no other client gets
-//	scripts, where the node does not mend the │  if the reply may have broken its line
-//	line of a script's own error             ─┘
+//	scripts, unless the node is known to mend │  if the reply may have broken its line
+//	the line of a script's own error         ─┘
 //
-// Over a Cluster, what goes to every node goes to second pipes, which carry only such commands.
+// Over a Cluster, what goes to every node goes on connections of its own: see pipe.Pipes.Alone.
 
 // apart reports whether the reply to a request may be more than one.
 func (s *session) apart(cmd *router.Command, args [][]byte) bool {
 	switch {
 	case !cmd.MayQuote():
 		return false
-	case cmd.Is(router.TakesPackedCode):
+	case cmd.Is(router.Registers):
 		return true
+	case s.large != nil: // its long words are elsewhere
+		return cmd.Learned() || cmd.Is(router.Quotes) || breaksScriptLines(s.loop.srv.nodes.Info())
 	case cmd.Learned(), cmd.Is(router.Quotes):
 		for _, arg := range args[1:] {
 			if bytes.Contains(arg, lineBreak) {
@@ -49,11 +51,15 @@ var lineBreak = []byte("\r\n")
 // minor version (CVE-2025-67733).
 var mendedValkeys = map[string]int{"7.2": 12, "8.0": 7, "8.1": 6, "9.0": 2}
 
-// breaksScriptLines reports whether the nodes are of a version that quotes what a script raises as it
-// is.
+// breaksScriptLines reports whether the nodes may be of a version that quotes what a script raises as
+// it is: they are, or have not said which they are. A Valkey may call itself Redis 7.2.4 in HELLO,
+// which is all that a user without INFO learns.
 func breaksScriptLines(info *nodes.Info) bool {
+	if info.Product == "redis" {
+		return info.Server == nil && info.Version == "7.2.4"
+	}
 	if info.Product != "valkey" {
-		return false
+		return true
 	}
 	words := strings.SplitN(info.Release, ".", 3)
 	if len(words) < 3 {
@@ -110,12 +116,12 @@ func (r *request) mayBreakLine(reply []byte) bool {
 		return false
 	case r.streams:
 		return true
-	case reply[0] == '$' || reply[0] == ':' || string(reply) == "+OK\r\n":
+	case reply[0] == '$' || reply[0] == ':':
 		return false
 	default:
-		return isSimple(reply[0]) || bytes.Contains(reply, []byte("\n-")) || bytes.Contains(reply, []byte("\n+"))
+		return isText(reply[0]) || bytes.Contains(reply, []byte("\n-")) || bytes.Contains(reply, []byte("\n+")) || bytes.Contains(reply, []byte("\n("))
 	}
 }
 
-// isSimple reports whether an element of this type is a line of text.
-func isSimple(kind byte) bool { return kind == '-' || kind == '+' || kind == '(' }
+// isText reports whether an element of this type is a line of text.
+func isText(kind byte) bool { return kind == '-' || kind == '+' || kind == '(' }

@@ -22,6 +22,10 @@ var forgeries = [][]any{
 	{"SCRIPT", "LOAD", `#!lua flags="x\r\n+FORGED"` + "\nreturn 1"},
 	{"FUNCTION", "LOAD", `#!lua "x\r\n+FORGED"` + "\nreturn 1"},
 	{"FUNCTION", "LOAD", "REPLACE", `#!"x\r\n+FORGED" name=lib` + "\nreturn 1"},
+	{"FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} t['\\r\\n$6\\r\\nFORGED\\r\\n+'].x = 1"},
+	{"FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} t['\\r\\n+FORGED\\r\\n+']()"},
+	{"FUNCTION", "LOAD", "#!lua name=l\nreturn 1 '\\r\\n+FORGED'"},
+	{"FUNCTION", "LOAD", "#!lua name=l\nlocal '\\r\\n+FORGED'"},
 	{"FUNCTION", "LIST", "x\r\n+FORGED"},
 	{"FUNCTION", "LIST", "WITHCODE", "x\r\n$6\r\nFORGED\r\n"},
 	{"FUNCTION", "RESTORE", "x\r\n+FORGED"},
@@ -129,6 +133,7 @@ func TestALeaseWhoseReplyMayGoOnIsNotUsedAgain(t *testing.T) {
 		{[]any{"FUNCTION", "LIST", "no\r\nsuch"}, false},
 		{[]any{"FUNCTION", "LIST", "LIBRARYNAME", "no\r\nsuch"}, true},
 		{[]any{"FUNCTION", "RESTORE", "x"}, false},
+		{[]any{"FUNCTION", "LOAD", "x"}, false},
 	} {
 		c.Do(test.words...)
 		idle := 0
@@ -143,8 +148,19 @@ func TestALeaseWhoseReplyMayGoOnIsNotUsedAgain(t *testing.T) {
 }
 
 func TestScriptsTravelApartWhereANodeBreaksTheirErrors(t *testing.T) {
-	if breaksScriptLines(&nodes.Info{Product: "redis", Release: "8.0.1", Version: "8.0.1"}) {
-		t.Error("Redis mends the line")
+	for _, test := range []struct {
+		info  nodes.Info
+		apart bool
+	}{
+		{nodes.Info{Product: "redis", Version: "8.0.1"}, false},
+		{nodes.Info{Product: "redis", Version: "7.2.4", Server: []nodes.Field{{}}}, false},
+		{nodes.Info{Product: "redis", Version: "7.2.4"}, true},
+		{nodes.Info{}, true},
+		{nodes.Info{Product: "other", Version: "7.2.4"}, true},
+	} {
+		if got := breaksScriptLines(&test.info); got != test.apart {
+			t.Errorf("%+v: %t", test.info, got)
+		}
 	}
 	for release, apart := range map[string]bool{
 		"7.2.11": true, "7.2.12": false, "8.0.1": true, "8.0.7": false, "8.1.5": true, "8.1.6": false, "9.0.1": true, "9.0.2": false, "9.1.0": false, "x": true,

@@ -12,7 +12,12 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	case !t.Sharded():
 		return s.share(cmd, raw, args)
 	case s.apart(cmd, args):
-		pipes = s.loop.pipes.Beside(s.pipes.Identity())
+		if s.waiting > 0 {
+			return s.hold(pauseDraining)
+		}
+		if pipes = s.loop.pipes.Alone(s.pipes.Identity()); pipes == nil {
+			return s.refuse(cmd, "TRYAGAIN berth: too many '"+cmd.Name+"' at once, command not executed")
+		}
 	}
 	switch cmd.Join {
 	case router.JoinCursor:

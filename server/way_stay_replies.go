@@ -134,7 +134,7 @@ func (s *session) leaseIsQuiet() {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	st.noteReply(r)
-	if r.mayBreakLine(reply) {
+	if r.mayBreakLine(reply) || r.cmd.Learned() && reply[0] == '-' {
 		st.lease.Mark(pool.DirtOther)
 	}
 	b := r.blob()
