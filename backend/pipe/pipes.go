@@ -74,6 +74,24 @@ func (ps *Pipes) Beside(id backend.Identity) *Set {
 	return ps.unattached(id)
 }
 
+// maxAlone is how many requests of one user may have connections of their own.
+const maxAlone = 4
+
+// Alone returns a set for one request, whose replies may be more than one to each part. The set's
+// connections are closed when the request has its replies. nil: there are maxAlone of them.
+func (ps *Pipes) Alone(id backend.Identity) *Set {
+	id.DB, id.RESP = -1, 2
+	for id.Alone = 1; id.Alone <= maxAlone; id.Alone++ {
+		if set := ps.sets[id]; set == nil || !set.owes() {
+			if set != nil {
+				set.Retire()
+			}
+			return ps.unattached(id)
+		}
+	}
+	return nil
+}
+
 // touch lists a pipe for the next Flush.
 func (ps *Pipes) touch(p *Pipe) {
 	if len(ps.dirty) == 0 {
@@ -111,6 +129,10 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	}
 }
 
+// shakePatience is how long a node may say nothing to the beginning of a connection. A node that is
+// busy with a script answers sooner.
+const shakePatience = 10 * time.Second
+
 // slowAfter is how long a reply may be owed before berth asks whether the node still serves its
 // slots. A host that has lost its power says nothing.
 const slowAfter = time.Second
@@ -126,6 +148,7 @@ func (ps *Pipes) Tick() (slow bool) {
 			if p.second != nil {
 				p.second.tick(now)
 			}
+			p.prepare()
 			if p.stopped(now) {
 				p.relieve()
 			}
@@ -138,6 +161,9 @@ func (ps *Pipes) Tick() (slow bool) {
 			}
 		}
 		set.watch()
+		if id.Alone > 0 && !set.owes() {
+			set.Retire()
+		}
 		if set.sessions == 0 && len(set.byAddr) == 0 {
 			delete(ps.sets, id)
 			ps.settings.Logins.Release(id.User)
@@ -150,6 +176,9 @@ func (ps *Pipes) Tick() (slow bool) {
 func (p *Pipe) tick(now int64) (slow bool) {
 	p.checkHold(now)
 	p.owed.Trim()
+	if p.link.State() == backend.Shaking && now-p.heardAt > int64(shakePatience) {
+		p.end(errSilent)
+	}
 	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
 	if timeout := p.set.pipes.settings.Timeout(); p.retired {
 		p.expire(now, RetiredPatience)

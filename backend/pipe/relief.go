@@ -13,12 +13,13 @@ import (
 // waits for that. So berth asks the node on a second connection. When the node answers there, be it
 // with an error, the second pipe takes what is sent from then on:
 //
-//	current ─┬─stopped──▶ PING on the second one ──any reply─┬─▶ the second one is current
-//	         └─a script runs for HeldFor─────────────────────┘
+//	current ─┬─stopped──▶ PING on the second one ──any reply────────────────────┬─▶ the second one
+//	         └─a script runs for HeldFor, and the second one is connected already─┘   is current
 //
 // A node that runs a script reads no connection for seconds, and then answers each with BUSY. It
 // goes on to read nothing from the script's own connection. So berth does not ask a node that runs a
-// script: what waits on the second one is answered in time.
+// script: what waits on the second one is answered in time. The second one is dialled when a script
+// is met on the first one.
 //
 // A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
 // too: the second one is current, and requests on it are answered with the node's words. It gives
@@ -43,7 +44,12 @@ var pingCommand = []byte("*1\r\n$4\r\nPING\r\n")
 // stopped reports whether what is sent on the pipe would wait for long.
 func (p *Pipe) stopped(now int64) bool {
 	return p.link.State() == backend.Up && p.owed.Len() > 0 &&
-		(p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter) || p.runs(now))
+		(p.asks(now) || p.runs(now))
+}
+
+// asks reports whether the pipe has been stopped up for so long that the node is asked.
+func (p *Pipe) asks(now int64) bool {
+	return p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter)
 }
 
 // runs reports whether a script has been running on the pipe for long.
@@ -70,23 +76,37 @@ func (p *Pipe) checkHold(now int64) {
 	}
 }
 
+// haveSecond sees to it that there is a second pipe.
+func (p *Pipe) haveSecond() {
+	if p.second == nil {
+		p.second = &Pipe{set: p.set, link: backend.NewLink("pipe", p.Addr()), second: p, retired: p.retired}
+	}
+}
+
+// prepare connects the second pipe of a current one on which a script is met.
+func (p *Pipe) prepare() {
+	isScript := p.set.pipes.IsScript
+	if isScript == nil || p.link.State() != backend.Up || p.owed.Len() == 0 || !isScript(p.owed.At(0).to) {
+		return
+	}
+	p.haveSecond()
+	p.second.lastUse = p.set.pipes.loop.Now()
+	p.second.Ready()
+}
+
 // relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well. A
 // node that runs a script is not asked.
 func (p *Pipe) relieve() {
 	if p.probing || p.set.byAddr[p.Addr()] != p {
 		return
 	}
-	if p.second == nil {
-		p.second = &Pipe{set: p.set, link: backend.NewLink("pipe", p.Addr()), second: p, retired: p.retired}
-	}
+	p.haveSecond()
 	switch {
 	case p.second.owed.Len() > 0:
-	case !p.runs(p.set.pipes.loop.Now()):
+	case p.second.link.State() == backend.Up && p.runs(p.set.pipes.loop.Now()):
+		p.passBy()
+	case p.asks(p.set.pipes.loop.Now()):
 		p.probing = p.second.Send(pingCommand, 1, (*probe)(p)) == nil
-	default:
-		if p.second.Ready(); p.second.link.State() != backend.Down {
-			p.passBy()
-		}
 	}
 }
 
@@ -147,6 +167,7 @@ func (p *Pipe) giveWay() {
 	p.set.byAddr[p.Addr()] = p.second
 	p.set.forget()
 	p.set.turns++
+	p.second.turn = p.set.turns
 }
 
 // tickSecond gives up a PING that is not answered, and on a pipe that was passed by the replies

@@ -75,6 +75,29 @@ func TestPipeThatIsStoppedUpIsPassedByWhenTheNodeAnswersElsewhere(t *testing.T) 
 	first.Expect(t, "E\r\n")
 }
 
+// The turns are the set's: that of another node's pipe does not lead anybody to a pipe that was passed
+// by before it sent.
+func TestAPipeOfAnotherNodeThatIsPassedByChangesNoOrder(t *testing.T) {
+	l, x, y, r := startPipeLoop(t), looptest.StartNode(t), looptest.StartNode(t), looptest.NewReceiver()
+	_, second := stopUp(t, l, y, r)
+	second.Say(t, "+PONG\r\n")
+	l.passed(t, 1)
+	l.send(t, y.Addr(), plainIdentity, r, 1, "B\r\n")
+	second.Expect(t, "B\r\n")
+	_, second = stopUp(t, l, x, r)
+	second.Say(t, "+PONG\r\n")
+	redistest.Eventually(t, 10*time.Second, "the pipe of x to be passed by", func() (is bool) {
+		l.Do(func() { is = l.pipes.Attach(plainIdentity).Node(x.Addr()).turn > 1 })
+		return is
+	})
+	l.Do(func() {
+		set := l.pipes.Attach(plainIdentity)
+		if p := set.Node(y.Addr()); p.turn == 1 && set.Since(1, p) != p {
+			t.Error("who sent on the current pipe of y goes on, on the one before")
+		}
+	})
+}
+
 func TestPipeThatIsWellAgainIsNotPassedBy(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
 	first, second := stopUp(t, l, n, r)
@@ -186,16 +209,54 @@ func (l *pipeLoop) scripted(t *testing.T, n *looptest.Node, id backend.Identity,
 	first = looptest.Accept(t, n)
 	shake(first)
 	first.Expect(t, "SCRIPT\r\n")
+	l.tickLater(0) // the second one is dialled
+	second = looptest.Accept(t, n)
+	shake(second)
+	redistest.Eventually(t, 10*time.Second, "the second pipe to be connected", func() (is bool) {
+		l.Do(func() {
+			set := l.pipes.Attach(id)
+			defer set.Detach()
+			is = set.Node(n.Addr()).second.link.State() == backend.Up
+		})
+		return is
+	})
 	l.tickLater(HeldFor)
-	return first, looptest.Accept(t, n)
+	l.passed(t, 1)
+	return first, second
 }
+
+// Until the second one is connected it may lead nowhere.
+func TestPipeIsNotPassedByForOneThatIsNotConnected(t *testing.T) {
+	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
+	id := backend.Identity{DB: 1, RESP: 2}
+	l.Do(func() { l.pipes.IsScript = func(to backend.Receiver) bool { return to == backend.Receiver(script) } })
+	l.send(t, n.Addr(), id, script, 1, "SCRIPT\r\n")
+	first := looptest.Accept(t, n)
+	first.Expect(t, selectCommand)
+	first.Say(t, "+OK\r\n")
+	first.Expect(t, "SCRIPT\r\n")
+	l.tickLater(0)
+	second := looptest.Accept(t, n)
+	second.Expect(t, selectCommand)
+	l.tickLater(HeldFor)
+	l.send(t, n.Addr(), id, r, 1, "A\r\n")
+	first.Expect(t, "A\r\n")
+	l.passed(t, 0)
+	first.Say(t, "+done\r\n+a\r\n")
+	r.Wait(t, 1)
+	l.tickLater(shakePatience + 1)
+	if _, err := second.R.ReadByte(); err == nil {
+		t.Error("the silent connection is kept")
+	}
+}
+
+const selectCommand = "*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n"
 
 // A node that runs a script may answer nobody for seconds, and nobody on the script's connection for
 // as long as the script runs.
 func TestPipeThatRunsAScriptIsPassedByUnasked(t *testing.T) {
 	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
 	first, second := l.scripted(t, n, plainIdentity, script, func(*looptest.NodeConn) {})
-	l.passed(t, 1)
 	l.send(t, n.Addr(), plainIdentity, r, 1, "A\r\n")
 	second.Expect(t, "A\r\n")
 	second.Say(t, "-BUSY x\r\n")
@@ -208,15 +269,19 @@ func TestPipeThatRunsAScriptIsPassedByUnasked(t *testing.T) {
 
 func TestWhatTheSecondPipeCannotSendWaitsForTheScript(t *testing.T) {
 	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
-	const hello = "*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n"
 	id := backend.Identity{DB: 1, RESP: 2}
 	first, second := l.scripted(t, n, id, script, func(c *looptest.NodeConn) {
-		c.Expect(t, hello)
+		c.Expect(t, selectCommand)
 		c.Say(t, "+OK\r\n")
 	})
-	l.passed(t, 1)
-	second.Expect(t, hello)
+	_ = second.Conn.Close()
+	redistest.Eventually(t, 10*time.Second, "the second pipe to be lost", func() (is bool) {
+		l.Do(func() { is = l.pipes.Stats().Lost == 1 })
+		return is
+	})
 	l.send(t, n.Addr(), id, r, 1, "A\r\n", "B\r\n")
+	second = looptest.Accept(t, n)
+	second.Expect(t, selectCommand)
 	second.Say(t, "-ERR max number of clients reached\r\n")
 	first.Expect(t, "A\r\nB\r\n")
 	first.Say(t, "+done\r\n+a\r\n+b\r\n")

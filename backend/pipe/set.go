@@ -25,9 +25,9 @@ func (s *Set) Identity() backend.Identity { return s.identity }
 func (s *Set) Turns() uint32 { return s.turns }
 
 // Since returns what to send on instead of a current pipe, for somebody who is owed replies since Turns
-// was turns: the pipe that was passed by meanwhile, as long as it owes replies.
+// was turns: the pipe that p took the place of meanwhile, as long as that owes replies.
 func (s *Set) Since(turns uint32, p *Pipe) *Pipe {
-	if turns != s.turns && !p.probing && p.second != nil && p.second.owed.Len() > 0 {
+	if int32(p.turn-turns) > 0 && !p.probing && p.second != nil && p.second.owed.Len() > 0 {
 		return p.second
 	}
 	return p
@@ -58,6 +58,16 @@ func (s *Set) Node(addr string) *Pipe {
 		s.byAddr[addr] = p
 	}
 	return p
+}
+
+// owes reports whether somebody waits for a reply.
+func (s *Set) owes() bool {
+	for _, p := range s.byAddr {
+		if p.owed.Len() > p.expired {
+			return true
+		}
+	}
+	return false
 }
 
 // forget drops byShard, because a pipe was removed.
