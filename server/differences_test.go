@@ -585,6 +585,18 @@ var redis8Differences = []difference{
 
 // valkeyDifferences are those over Valkey 8.0 and later, besides.
 var valkeyDifferences = []difference{
+	{"", "Valkey takes telnet commands out of a line", func(m met) bool {
+		return strings.Contains(strings.Join(m.words, " "), "\xff")
+	}, true},
+	{"", "Valkey does not answer a client again that has blocked while all were paused", func(m met) bool {
+		return m.direct == nil && strings.Contains(m.input, "pause")
+	}, true},
+	{"", "Valkey leaves the refusal of an AUTH out of EXEC's reply, which is one short then", func(m met) bool {
+		return m.berth == nil && strings.Contains(m.input, "multi") && strings.Contains(m.input, "auth")
+	}, true},
+	{"command|list", "for Valkey 8.0 a name ends with a NUL", func(m met) bool {
+		return strings.Contains(strings.Join(m.words, " "), "\x00")
+	}, false},
 	{"auth hello", "Valkey does not answer a refused AUTH while it has replies to send", berthSays("-WRONGPASS "), true},
 	{"", "after a line of blanks Valkey takes a multibulk request for lines", redisSays("-ERR unknown command '*"), true},
 	{"client|info", "multi stays 0 after EXEC", func(m met) bool {
@@ -603,9 +615,6 @@ var valkey9Differences = []difference{
 			(redisSays("-ERR ")(m) || redisSays("+QUEUED")(m))
 	}, true},
 	{"", "Valkey says it first if a CR has no LF after it", both(berthSays("-ERR Protocol error: "), redisSays("-ERR Protocol error: invalid CRLF in request")), true},
-	{"", "Valkey takes telnet commands out of a line", func(m met) bool {
-		return strings.Contains(strings.Join(m.words, " "), "\xff")
-	}, true},
 	{"", "Valkey lets words follow a closing quote", berthSays("-ERR Protocol error: unbalanced quotes"), true},
 	{"msetex", "Valkey looks at no slot but the first key's", berthSays("-CROSSSLOT "), true},
 }
