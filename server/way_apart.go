@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend/nodes"
@@ -56,7 +57,7 @@ var mendedValkeys = map[string]int{"7.2": 12, "8.0": 7, "8.1": 6, "9.0": 2}
 // which is all that a user without INFO learns.
 func breaksScriptLines(info *nodes.Info) bool {
 	if info.Product == "redis" {
-		return info.Server == nil && info.Version == "7.2.4"
+		return info.Server == nil && info.Version == "7.2.4" || slices.ContainsFunc(info.Server, isAnothers)
 	}
 	if info.Product != "valkey" {
 		return true
@@ -67,6 +68,12 @@ func breaksScriptLines(info *nodes.Info) bool {
 	}
 	mended, known := mendedValkeys[words[0]+"."+words[1]]
 	return known && isVersionBefore(words[2], mended, 0)
+}
+
+// isAnothers reports whether a field of INFO is the version of a server that only speaks as Redis does:
+// kvrocks_version, dragonfly_version.
+func isAnothers(f nodes.Field) bool {
+	return strings.HasSuffix(f.Name, "_version") && f.Name != "redis_version" && f.Name != "gcc_version"
 }
 
 const errBackslash = "ERR berth: a script with a backslash in its first line is not possible through berth: the node might quote " +

@@ -155,6 +155,8 @@ func TestScriptsTravelApartWhereANodeBreaksTheirErrors(t *testing.T) {
 		{nodes.Info{Product: "redis", Version: "8.0.1"}, false},
 		{nodes.Info{Product: "redis", Version: "7.2.4", Server: []nodes.Field{{}}}, false},
 		{nodes.Info{Product: "redis", Version: "7.2.4"}, true},
+		{nodes.Info{Product: "redis", Version: "7.4.0", Server: []nodes.Field{{Name: "redis_version"}, {Name: "gcc_version"}}}, false},
+		{nodes.Info{Product: "redis", Version: "7.4.0", Server: []nodes.Field{{Name: "redis_version"}, {Name: "dragonfly_version"}}}, true},
 		{nodes.Info{}, true},
 		{nodes.Info{Product: "other", Version: "7.2.4"}, true},
 	} {
