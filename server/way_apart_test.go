@@ -120,6 +120,28 @@ func TestOnlyCommandsThatTravelApartBreakTheirLine(t *testing.T) {
 	}
 }
 
+// What travels apart keeps its place among the requests of its client.
+func TestWhatTravelsApartIsRunInOrder(t *testing.T) {
+	parallel(t)
+	for over, url := range map[string]string{"standalone": redistest.Start(t).Addr(), "cluster": clusterURL(redistest.StartCluster(t, 2, 0))} {
+		b := startBerth(t, url)
+		c := dial(t, b.Addr())
+		for i := range sized(20, 200) {
+			code := fmt.Sprintf("#!lua name=l%d\nredis.register_function('f%d', function() return 1 end)", i, i)
+			name := fmt.Sprint("l", i)
+			c.Send("FUNCTION", "LOAD", code)
+			c.Send("FUNCTION", "LOAD", "REPLACE", code)
+			c.Send("FUNCTION", "DELETE", name)
+			c.Send("FUNCTION", "DELETE", name)
+			for k, want := range []string{name, name, "OK", "ERR Library not found"} {
+				if got := fmt.Sprint(c.Recv()); got != want {
+					t.Fatalf("%s, reply %d: %s", over, k, got)
+				}
+			}
+		}
+	}
+}
+
 // What travels apart leaves no connection that could bring its surplus to another client.
 func TestALeaseWhoseReplyMayGoOnIsNotUsedAgain(t *testing.T) {
 	parallel(t)

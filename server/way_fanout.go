@@ -5,7 +5,7 @@ import "github.com/berth-proxy/berth/router"
 // fanOut sends a request to every primary. Over one node it is an ordinary command.
 func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	t := s.loop.srv.nodes.Topology()
-	pipes := s.pipes
+	pipes, alone := s.pipes, false
 	switch {
 	case cmd.Join == router.JoinAny && !cmd.Learned(): // SCRIPT KILL, FUNCTION KILL: what they end may keep the client's pipe
 		pipes = s.loop.pipes.Beside(s.pipes.Identity())
@@ -15,6 +15,7 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 		if s.waiting > 0 {
 			return s.hold(pauseDraining)
 		}
+		alone = true
 		if pipes = s.loop.pipes.Alone(s.pipes.Identity()); pipes == nil {
 			return s.refuse(cmd, "TRYAGAIN berth: too many '"+cmd.Name+"' at once, command not executed")
 		}
@@ -36,6 +37,9 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	r := s.newRequest(cmd)
 	s.countClients(r, args, "")
+	if alone {
+		s.pauseFor(pauseAnswering) // what comes after it travels on other connections
+	}
 	j := s.loop.splitter.join(r, len(t.Shards()))
 	if cmd.Join == router.JoinNewest {
 		j.most = mostEntries(args)
