@@ -168,10 +168,10 @@ func (l *loop) heldUp(to backend.Receiver) {
 	}
 }
 
-// isScript tells a pipe what a script's reply is.
+// isScript tells a pipe what a script's reply is. A transaction may have one.
 func isScript(to backend.Receiver) bool {
 	r, ok := to.(*request)
-	return ok && r.cmd != nil && r.cmd.Flags.Has(router.NoMandatoryKeys)
+	return ok && r.cmd != nil && (r.cmd.Flags.Has(router.NoMandatoryKeys) || r.cmd.Is(router.Exec))
 }
 
 // noteReply counts the lease's reply to a command that only the nodes know.

@@ -52,10 +52,27 @@ func (p *Pipe) asks(now int64) bool {
 	return p.long || now-p.owed.At(0).queuedAt > int64(stoppedAfter)
 }
 
-// runs reports whether a script has been running on the pipe for long.
+// runs reports whether a script seems to have been running on the pipe for long. Replies to requests
+// before it may be held back until it ends.
 func (p *Pipe) runs(now int64) bool {
+	return p.owed.Len() > 0 && p.heldFor(now) >= int64(HeldFor) && p.hasScript()
+}
+
+// lookedThrough is how many of the oldest requests are looked through for a script.
+const lookedThrough = 64
+
+// hasScript reports whether a script is among the oldest requests.
+func (p *Pipe) hasScript() bool {
 	isScript := p.set.pipes.IsScript
-	return isScript != nil && p.heldFor(now) >= int64(HeldFor) && isScript(p.owed.At(0).to)
+	if isScript == nil {
+		return false
+	}
+	for i := range min(p.owed.Len(), lookedThrough) {
+		if isScript(p.owed.At(i).to) {
+			return true
+		}
+	}
+	return false
 }
 
 // heldFor is for how long the node has answered nothing on the pipe, though it owes a reply.
@@ -85,8 +102,7 @@ func (p *Pipe) haveSecond() {
 
 // prepare connects the second pipe of a current one on which a script is met.
 func (p *Pipe) prepare() {
-	isScript := p.set.pipes.IsScript
-	if isScript == nil || p.link.State() != backend.Up || p.owed.Len() == 0 || !isScript(p.owed.At(0).to) {
+	if p.link.State() != backend.Up || !p.hasScript() {
 		return
 	}
 	p.haveSecond()
