@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +30,9 @@ type clientPause struct {
 }
 
 // stops reports whether a session's request has to wait at the gate.
-func (g *pauseGate) stops(s *session, cmd *router.Command) bool {
+func (g *pauseGate) stops(s *session, cmd *router.Command, args [][]byte) bool {
 	p := g.closed.Load()
-	return p != nil && (!p.writesOnly || s.mayReplicate(cmd))
+	return p != nil && (!p.writesOnly || s.mayReplicate(cmd, args))
 }
 
 // left returns for how long the gate stops requests, 0 if it is open.
@@ -107,12 +109,40 @@ func (srv *server) letGo() {
 
 // mayReplicate tells what CLIENT PAUSE WRITE holds: commands that write, the ones that would be
 // passed on to replicas without writing, and an EXEC of any of them. (Redis has a flag for the
-// second kind that COMMAND does not show.)
-func (s *session) mayReplicate(cmd *router.Command) bool {
+// second kind that COMMAND does not show.) A script that says no-writes in its first line is none of
+// them. Of a function berth does not know what its library says.
+func (s *session) mayReplicate(cmd *router.Command, args [][]byte) bool {
 	if cmd.Is(router.Exec) {
 		return s.txn != nil && s.queuedMayReplicate()
 	}
-	return cmd.Flags.Has(router.Write) || cmd.Is(router.Replicates)
+	if cmd.Is(router.Replicates) {
+		return !s.writesNothing(cmd, args)
+	}
+	return cmd.Flags.Has(router.Write)
+}
+
+// writesNothing reports whether a request runs a script whose first line says no-writes.
+func (s *session) writesNothing(cmd *router.Command, args [][]byte) bool {
+	var body []byte
+	switch {
+	case cmd.Is(router.TakesCode):
+		body = args[1]
+	case cmd.Is(router.BySHA):
+		sha, _ := parseSHA(args[1])
+		if sc, _ := s.loop.srv.scripts.find(sha, ""); sc != nil {
+			body = sc.body
+		}
+	}
+	line, _, _ := bytes.Cut(body, []byte("\n"))
+	if !bytes.HasPrefix(line, []byte("#!")) {
+		return false
+	}
+	for word := range bytes.FieldsSeq(line) {
+		if flags, ok := bytes.CutPrefix(word, []byte("flags=")); ok && slices.Contains(strings.Split(string(flags), ","), "no-writes") {
+			return true
+		}
+	}
+	return false
 }
 
 // queuedMayReplicate is mayReplicate for what was queued since MULTI.
@@ -124,7 +154,7 @@ func (s *session) queuedMayReplicate() bool {
 		if err != nil || n == 0 {
 			return true // never so: berth has written these bytes, or has parsed them before
 		}
-		if cmd, err := s.loop.srv.table().Lookup(p.Args()); err == nil && !cmd.Is(router.Exec) && s.mayReplicate(cmd) {
+		if cmd, err := s.loop.srv.table().Lookup(p.Args()); err == nil && !cmd.Is(router.Exec) && s.mayReplicate(cmd, p.Args()) {
 			return true
 		}
 		p.Reset()

@@ -403,14 +403,27 @@ func TestPauseOfWritesHoldsWhatRedisHolds(t *testing.T) {
 		"SORT p", "WATCH p", "UNWATCH", "SELECT 0", "SWAPDB 0 1", "GETEX p", "COPY p q", "RENAME x y", "CLIENT SETNAME x", "QUIT",
 		"RESET", "NOTHING", "GET", "SET p", "EXEC", "INFO cluster", "DEL p", "MSET a 1 b 2", "EXISTS p",
 	} {
-		if theirs, ours := heldByPause(t, node.Addr(), line), heldByPause(t, b.Addr(), line); theirs != ours {
-			t.Errorf("%s: held by Redis: %v, by berth: %v", line, theirs, ours)
-		}
+		sameHeld(t, node, b, strings.Fields(line)...)
+	}
+	if b.srv.isBefore(7, 0) { // whose scripts have no flags
+		return
+	}
+	for _, body := range []string{"#!lua flags=no-writes\nreturn 1", "#!lua\nreturn 1", "#!lua flags=allow-stale,no-writes\nreturn 2", "#!lua  flags=allow-oom\nreturn 3"} {
+		sha := dial(t, b.Addr()).Do("SCRIPT", "LOAD", body).(string)
+		sameHeld(t, node, b, "EVAL", body, "0")
+		sameHeld(t, node, b, "EVALSHA", sha, "0")
+	}
+}
+
+func sameHeld(t *testing.T, node *redistest.Server, b *berthServer, words ...string) {
+	t.Helper()
+	if theirs, ours := heldByPause(t, node.Addr(), words), heldByPause(t, b.Addr(), words); theirs != ours {
+		t.Errorf("%q: held by Redis: %v, by berth: %v", words, theirs, ours)
 	}
 }
 
 // heldByPause tells whether CLIENT PAUSE WRITE holds a command.
-func heldByPause(t *testing.T, addr, line string) (held bool) {
+func heldByPause(t *testing.T, addr string, words []string) (held bool) {
 	t.Helper()
 	admin, c := dial(t, addr), dial(t, addr)
 	defer admin.Close()
@@ -418,12 +431,12 @@ func heldByPause(t *testing.T, addr, line string) (held bool) {
 	id := c.Do("CLIENT", "ID")
 	admin.Do("CLIENT", "PAUSE", 60000, "WRITE")
 	answered := make(chan struct{})
-	c.Send(strings.Fields(line))
+	c.Send(words)
 	go func() {
 		defer close(answered)
 		_, _ = c.TryRecv()
 	}()
-	eventually(t, line+" to be answered or held", func() bool {
+	eventually(t, strings.Join(words, " ")+" to be answered or held", func() bool {
 		select {
 		case <-answered:
 			return true

@@ -53,10 +53,10 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
-	if s.monitors() && (cmd.Flags.Has(router.Readonly) || s.mayReplicate(cmd)) {
+	if s.monitors() && (cmd.Flags.Has(router.Readonly) || s.mayReplicate(cmd, args)) {
 		return s.refuse(cmd, "ERR Replica can't interact with the keyspace") // what MONITOR makes of a client
 	}
-	if s.loop.srv.gate.stops(s, cmd) {
+	if s.loop.srv.gate.stops(s, cmd, args) {
 		return s.hold(pauseGated)
 	}
 	if cmd.Is(router.TakesCode) && hasBackslash(args) {
