@@ -162,7 +162,7 @@ func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, the
 	if len(others) == 0 || len(pairs)%2 != 0 {
 		return nil, nil, nil
 	}
-	return own, before, codec.AppendCommand(nil, append([][]byte{[]byte("CONFIG"), []byte("SET")}, others...)...)
+	return own, before, codec.AppendCommand(nil, append([][]byte{[]byte("config"), []byte("set")}, others...)...)
 }
 
 // configRewrite rewrites berth's configuration file and asks every primary to rewrite its own. A

@@ -12,18 +12,22 @@ import (
 // alike.
 
 // sameFromBoth sends requests past berth and through it, and compares the replies. Between MULTI
-// and EXEC berth queues what the node would have refused at once; EXEC is then refused all the
-// same.
+// and EXEC berth queues what the node would have refused at once; EXEC is then refused all the same,
+// and says why.
 func sameFromBoth(t *testing.T, b *berthServer, node *redistest.Server, prefix string, requests ...string) {
 	t.Helper()
 	direct, through := dial(t, node.Addr()), dial(t, b.Addr())
 	defer direct.Close()
 	defer through.Close()
-	met := false
+	met, reason := false, ""
 	for _, r := range requests {
 		want, got := direct.DoRaw(strings.Fields(r)), through.DoRaw(strings.Fields(r))
 		queued := prefix != "ERR" && got == "+QUEUED\r\n" && strings.HasPrefix(want, "-"+prefix+" ")
-		if got != want && !queued {
+		if queued {
+			reason = "-EXECABORT Transaction discarded because of: " + want[1:]
+		}
+		said := got == reason && strings.HasPrefix(want, "-EXECABORT ")
+		if got != want && !queued && !said {
 			t.Errorf("%s:\n got %q\nwant %q", r, got, want)
 		}
 		met = met || strings.Contains(want, "-"+prefix+" ")
@@ -128,7 +132,7 @@ func busyAfterScript(t *testing.T, path string) {
 	b := startBerth(t, "redis://"+node.Addr()+path, "--loops", "1")
 	runner, other := dial(t, b.Addr()), dial(t, b.Addr())
 	other.Do("ECHO", "x")
-	runner.Send("EVAL", "while true do end", "0")
+	runner.WriteString("SET ne:first v\r\nEVAL \"while true do end\" 0\r\n") // the node holds both replies back
 	eventually(t, "the connection to be passed by", func() bool { return b.figures(t).PipeStats.Passed == 1 })
 	runner.Send("SET", "ne:k", "v") // it waits for its EVAL, as it does at the node
 	sameFromBoth(t, b, node, "BUSY", "GET {ne}k", "SET {ne}k v", "PING", "MULTI", "PING", "DISCARD", "FCALL f 0")
@@ -139,6 +143,9 @@ func busyAfterScript(t *testing.T, path string) {
 		t.Errorf("EXEC: %q", got)
 	}
 	script(t, other, "SCRIPT KILL → OK")
+	if got := runner.RecvRaw(); got != "+OK\r\n" {
+		t.Errorf("SET before the script: %q", got)
+	}
 	if got := runner.RecvRaw(); !strings.Contains(got, "Script killed by user") {
 		t.Errorf("the script: %q", got)
 	}

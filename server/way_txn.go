@@ -43,6 +43,7 @@ type blob struct {
 	turns   bool   // must not be sent on a pipe
 	rules   bool   // changes what users may do
 	moved   []byte // the first redirection among the queued replies: nothing was executed
+	refused []byte // the first other error among them
 	own     []ownInExec
 	held    int // bytes that berth holds for them and for evals
 	scripts []scriptSHA
@@ -52,8 +53,8 @@ type blob struct {
 }
 
 var (
-	multiCommand = codec.AppendCommandString(nil, "MULTI")
-	execCommand  = codec.AppendCommandString(nil, "EXEC")
+	multiCommand = codec.AppendCommandString(nil, "multi") // in small letters, as most clients write it: MONITOR shows it
+	execCommand  = codec.AppendCommandString(nil, "exec")
 	pingCommand  = codec.AppendCommandString(nil, "PING")
 )
 
@@ -64,9 +65,16 @@ func (b *blob) queued(reply []byte) {
 	if b.moved == nil && reply[0] == '-' {
 		if _, ok := router.ParseRedirect(reply, ""); ok {
 			b.moved = bytes.Clone(reply)
+			return
 		}
 	}
+	if b.refused == nil && reply[0] == '-' && len(reply) <= maxReason {
+		b.refused = bytes.Clone(reply)
+	}
 }
+
+// maxReason is how long an error may be that EXEC repeats.
+const maxReason = 1 << 10
 
 // abortedByRedirect reports whether EXEC's reply says that nothing was executed because a queued
 // request was redirected. After any other reply the queued commands may have run, since MULTI was
@@ -83,14 +91,19 @@ func (b *blob) end(r *request, reply []byte) {
 	if b.rules && reply[0] == '*' {
 		r.s.loop.srv.rights.forget()
 	}
+	if b.refused != nil && bytes.HasPrefix(reply, abortedBefore) { // the client has read QUEUED alone
+		reply = append([]byte("-EXECABORT Transaction discarded because of: "), b.refused[1:]...)
+	}
 	b.learnScripts(r.s.loop.srv.scripts, reply)
 	b.assemble(r, b.countClients(r, reply))
 }
 
 // whole reports whether EXEC's reply has to be looked at.
 func (b *blob) whole() bool {
-	return b.moved != nil || len(b.own) > 0 || len(b.evals) > 0 || b.flushes || len(b.counted) > 0
+	return b.moved != nil || b.refused != nil || len(b.own) > 0 || len(b.evals) > 0 || b.flushes || len(b.counted) > 0
 }
+
+var abortedBefore = []byte("-EXECABORT Transaction discarded because of previous errors.")
 
 // again makes the transaction ready to be sent again.
 func (b *blob) again() bool {
@@ -107,7 +120,7 @@ func (r *request) blob() *blob {
 // rewind makes the blob ready to be sent again.
 func (b *blob) rewind() {
 	if b != nil {
-		b.moved = nil
+		b.moved, b.refused = nil, nil
 	}
 }
 

@@ -492,3 +492,23 @@ func TestClientThatLeavesWhileExecIsPutTogetherIsOwedNothing(t *testing.T) {
 	cluster.Node(1).Resume()
 	owesNothing(t, b)
 }
+
+// What only the node can refuse is told by EXEC: its client has read QUEUED.
+func TestExecSaysWhyTheNodeRefusedWhatWasQueued(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	c := dial(t, b.Addr())
+	pipelined(c, "MULTI", "SET exec:k 1")
+	node.Do(t, "CONFIG", "SET", "min-replicas-to-write", 2)
+	const want = "EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write."
+	if got := fmt.Sprint(c.Do("EXEC")); got != want {
+		t.Errorf("EXEC: %s", got)
+	}
+	if got := fmt.Sprint(pipelined(c, "WATCH exec:k", "MULTI", "GET exec:k", "SET exec:k 1", "EXEC")); got != "[OK OK QUEUED QUEUED "+want+"]" {
+		t.Errorf("after WATCH: %s", got)
+	}
+	if got := fmt.Sprint(pipelined(c, "MULTI", "nosuch", "EXEC")[2]); !strings.HasSuffix(got, "because of previous errors.") {
+		t.Errorf("what berth has refused itself: %s", got)
+	}
+}
