@@ -168,10 +168,14 @@ func (l *loop) heldUp(to backend.Receiver) {
 	}
 }
 
-// isScript tells a pipe what a script's reply is. A transaction may have one.
+// isScript tells a pipe what a script's reply is, or that of a transaction with scripts.
 func isScript(to backend.Receiver) bool {
 	r, ok := to.(*request)
-	return ok && r.cmd != nil && (r.cmd.Flags.Has(router.NoMandatoryKeys) || r.cmd.Is(router.Exec))
+	if !ok || r.cmd == nil {
+		return false
+	}
+	b := r.blob()
+	return r.cmd.Flags.Has(router.NoMandatoryKeys) || b != nil && len(b.scripts)+len(b.evals) > 0
 }
 
 // noteReply counts the lease's reply to a command that only the nodes know.

@@ -251,7 +251,6 @@ func TestBroadcastTrackingFollowsThePrimaries(t *testing.T) {
 	}
 	awaitReplica(t, cluster.Node(1), cluster.Node(3))
 	other.Do("SET", second, 1)
-	forgets() // the old primary is one no more, or has closed the connection
-	forgets() // the new one tracks
+	forgets() // the new one tracks, or the old one is no primary any more: a connection in use may stay
 	hearsOf(t, c, other, second)
 }
