@@ -113,20 +113,17 @@ func (s *session) become(id backend.Identity) {
 	}
 }
 
-// authRefusal is why an AUTH is not for a node; "" if it is.
-func (s *session) authRefusal(args [][]byte) string {
-	for _, word := range args[1:] {
-		if tooLong(string(word)) {
-			return errCredential
-		}
-	}
-	return ""
-}
+// errAuthQueued is why no AUTH is queued. Who a client is rests on a reply on a connection that carries
+// nothing but AUTHs. Within EXEC's reply a script could forge the node's answer, and Redis 8.0 leaves
+// out that to a wrong password.
+const errAuthQueued = "ERR berth: AUTH, and HELLO with AUTH, are not possible inside MULTI"
 
-// helloRefusal is why a HELLO is not for a node; "" if it is.
+func (s *session) authRefusal([][]byte) string { return errAuthQueued }
+
+// helloRefusal is why a HELLO is not queued; "" if it is.
 func (s *session) helloRefusal(args [][]byte) string {
-	if h := s.parseHello(args); tooLong(h.user) || tooLong(h.password) {
-		return errCredential
+	if s.parseHello(args).withAuth {
+		return errAuthQueued
 	}
 	return ""
 }

@@ -50,7 +50,7 @@ func ownCommands() []ownCommand {
 		{name: "time", answer: serverTime, mayAsk: "TIME"},
 		{name: "quit", run: quit},
 		{name: "reset", run: reset},
-		{name: "auth", run: auth, refusal: (*session).authRefusal, inExec: turnedUser},
+		{name: "auth", run: auth, refusal: (*session).authRefusal},
 		{name: "hello", run: hello, refusal: (*session).helloRefusal, inExec: turnedHello},
 		{name: "select", run: selectDB, inExec: turnedDB, mayAsk: "SELECT berth"},
 		{name: "readonly", answer: readMode(true), mayAsk: "READONLY; READWRITE"},

@@ -535,6 +535,7 @@ var differences = []difference{
 		return len(m.words) > 0 && strings.Contains(strings.Join(m.words[:min(2, len(m.words))], " "), "\x00") &&
 			bytes.HasPrefix(m.berth, []byte("-ERR unknown "))
 	}, true},
+	{"", "no AUTH is queued", berthSays("-" + errAuthQueued), true},
 	{"command|info", "Redis may find a name with a NUL behind it, if the hash table will", func(m met) bool {
 		return strings.Contains(strings.Join(m.words, " "), "\x00") && sameType(m)
 	}, false},

@@ -172,6 +172,8 @@ func differsOnServer(b *berthServer, cmd *router.Command, where string) bool {
 	info := b.srv.nodes.Info()
 	valkey := info.Product == "valkey"
 	switch cmd.Name {
+	case "auth": // berth queues none
+		return where == withinMulti
 	case "wait": // berth cannot run it in a transaction there
 		return where == withinMulti && !b.srv.offsetMoves()
 	case "unsubscribe", "punsubscribe", "sunsubscribe": // Valkey 8.0 alone says NOSUB to who subscribes to nothing
@@ -693,7 +695,7 @@ func TestQuestionsAboutRightsHoldNoPassword(t *testing.T) {
 	setUsers(t, node, "u on >pw ~* &* +@all -flushall")
 	c := loggedIn(t, startBerth(t, node.Addr()).Addr(), "u")
 	script(t, c, "CONFIG SET masterauth hush-1 → OK", "MULTI → OK", "CONFIG SET masterauth hush-2 → QUEUED", "ACL SETUSER other >hush-3 → QUEUED",
-		"AUTH u hush-4 → QUEUED", "HELLO 2 AUTH u hush-5 → QUEUED", "DISCARD → OK")
+		"AUTH u hush-4 → "+errAuthQueued, "HELLO 2 AUTH u hush-5 → "+errAuthQueued, "DISCARD → OK")
 	c.DoRaw("MULTI") // berth asks about what it queues
 	c.DoRaw("MIGRATE", "h", "1", "", "0", "1", "AUTH", "hush-6", "KEYS", "k")
 	c.DoRaw("MIGRATE", "h", "1", "k", "0", "1", "AUTH2", "u", "hush-7")

@@ -98,6 +98,9 @@ func (s *session) shareApart(cmd *router.Command, t *router.Topology, addr strin
 		}
 		addr = st.addr // any node will do
 	}
+	if s.waiting > 0 {
+		return s.hold(pauseDraining)
+	}
 	if !s.turnTo(onLease, t) {
 		return false
 	}
@@ -113,6 +116,7 @@ func (s *session) shareApart(cmd *router.Command, t *router.Topology, addr strin
 	r.sent = append([]byte(nil), raw...)
 	s.charge(r, len(raw))
 	s.stay.send(r, raw, 1)
+	s.pauseFor(pauseAnswering) // what its client sends next must not be answered by what comes after the line
 	return true
 }
 

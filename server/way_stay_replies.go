@@ -136,6 +136,7 @@ func (st *stay) answer(r *request, reply []byte) {
 	st.noteReply(r)
 	if r.mayBreakLine(reply) || r.cmd.Learned() && reply[0] == '-' {
 		st.lease.Mark(pool.DirtOther)
+		st.broken = st.broken || st.watching
 	}
 	b := r.blob()
 	if b != nil {

@@ -159,12 +159,14 @@ func (p *execReply) held() int { return cap(p.rest) + cap(p.out) + p.own }
 func (p *execReply) next() (reply []byte) {
 	var scanner codec.ReplyScanner
 	n, err := scanner.Scan(p.rest)
-	if err != nil || n == 0 {
-		return nil // never so: the reply was whole
+	if err != nil || n == 0 { // an error within the reply goes on after its line
+		return shortReply
 	}
 	reply, p.rest = p.rest[:n], p.rest[n:]
 	return reply
 }
+
+var shortReply = []byte("-ERR berth: the node's reply to EXEC is not whole\r\n")
 
 // local answers the request at this place; false when it has to wait.
 func (p *execReply) local(c *ownInExec) bool {
@@ -260,19 +262,6 @@ func turnedDB(s *session, c *ownInExec, reply, out []byte) []byte {
 	return append(out, reply...)
 }
 
-// turnedUser follows an AUTH.
-func turnedUser(s *session, c *ownInExec, reply, out []byte) []byte {
-	if reply[0] == '+' {
-		user, password := "", string(c.args[len(c.args)-1])
-		if len(c.args) == 3 {
-			user = string(c.args[1])
-		}
-		id := s.loggedIn(user, password)
-		s.becomeTurned(id)
-	}
-	return append(out, reply...)
-}
-
 // turnedHello follows a HELLO.
 func turnedHello(s *session, c *ownInExec, reply, out []byte) []byte {
 	h := s.parseHello(c.args)
@@ -283,9 +272,6 @@ func turnedHello(s *session, c *ownInExec, reply, out []byte) []byte {
 		return append(out, reply...)
 	}
 	id := s.pipes.Identity()
-	if h.withAuth {
-		id = s.loggedIn(h.user, h.password)
-	}
 	id.RESP = h.resp
 	s.becomeTurned(id)
 	return s.appendHello(out)

@@ -512,3 +512,48 @@ func TestExecSaysWhyTheNodeRefusedWhatWasQueued(t *testing.T) {
 		t.Errorf("what berth has refused itself: %s", got)
 	}
 }
+
+// Who a client is does not rest on EXEC's reply: a library's error there may go on with a forged one.
+func TestNobodyBecomesAnotherUserInATransaction(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	setUsers(t, node, "mallory on >pw ~* &* +@all -acl", "admin on >secret ~* &* +@all")
+	b := startBerth(t, node.Addr())
+	admin := dial(t, b.Addr())
+	script(t, admin, "AUTH admin secret → OK") // berth knows the password
+	const forged = "#!lua name=l\nlocal t = {} t['\\r\\n+OK\\r\\n+OK\\r\\n+'].x = 1"
+	for _, login := range []string{"AUTH admin wrong", "HELLO 3 AUTH admin wrong", "HELLO 2 AUTH mallory pw"} {
+		c := loggedIn(t, b.Addr(), "mallory")
+		c.Do("MULTI")
+		c.Do("FUNCTION", "LOAD", forged)
+		if got := c.DoRaw(anys(strings.Fields(login))...); got != "-"+errAuthQueued+"\r\n" {
+			t.Errorf("%s: %q", login, got)
+		}
+		if got := c.DoRaw("EXEC"); !strings.HasPrefix(got, "-EXECABORT") {
+			t.Errorf("EXEC: %q", got)
+		}
+		if got := c.DoRaw("ACL", "WHOAMI"); !strings.HasPrefix(got, "-NOPERM") {
+			t.Errorf("%s: ACL WHOAMI: %q", login, got)
+		}
+	}
+}
+
+// One that sends more after what may break its line ends nothing but its own connection.
+func TestATransactionAfterABrokenLineEndsNoBerth(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr())
+	bystander := dial(t, b.Addr())
+	for _, end := range []string{"SELECT 1", "HELLO 3", "CLIENT TRACKING OFF"} {
+		c := dial(t, b.Addr())
+		c.Do("HELLO", 3)
+		script(t, c, "CLIENT TRACKING ON → OK")
+		c.Send("FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} t['\\r\\n+OK\\r\\n+QUEUED\\r\\n*0\\r\\n+'].x = 1")
+		c.Send("MULTI")
+		c.Send(anys(strings.Fields(end))...)
+		c.Send("EXEC")
+		c.Send("QUIT")
+		_ = c.ReadAll()
+		script(t, bystander, "ECHO well → well")
+	}
+}

@@ -362,7 +362,7 @@ func (p *Pipe) lost(err error) {
 		ps.stats.DialErrors++
 	}
 	ps.stats.Lost++
-	if worked && ps.OnLost != nil && p.set.identity.RESP > 0 {
+	if worked && ps.OnLost != nil && p.set.identity.RESP > 0 && p.set.identity.Alone == 0 {
 		ps.OnLost(p.Addr())
 	}
 

@@ -75,7 +75,7 @@ func (ps *Pipes) Beside(id backend.Identity) *Set {
 }
 
 // maxAlone is how many requests of one user may have connections of their own.
-const maxAlone = 4
+const maxAlone = 16
 
 // Alone returns a set for one request, whose replies may be more than one to each part. The set's
 // connections are closed when the request has its replies. nil: there are maxAlone of them.

@@ -63,7 +63,7 @@ func (s *Set) Node(addr string) *Pipe {
 // owes reports whether somebody waits for a reply.
 func (s *Set) owes() bool {
 	for _, p := range s.byAddr {
-		if p.owed.Len() > p.expired {
+		if p.owed.Len() > p.expired || p.second != nil && p.second.owed.Len() > p.second.expired {
 			return true
 		}
 	}
