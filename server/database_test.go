@@ -38,7 +38,7 @@ func TestUserWithoutSelectStaysInTheDatabaseOfTheOneBefore(t *testing.T) {
 	lines := []string{
 		"SELECT 1", "AUTH u pw", "GET {db}k", "SELECT 1", "SELECT 2", "WATCH {db}k", "MULTI", "GET {db}k", "EXEC", "BLMOVE {db}l {db}l LEFT LEFT 1",
 		"BLPOP {db}none 0.01", "DBSIZE", "RESET", "AUTH u pw", "GET {db}k", "WATCH {db}k", "MULTI", "GET {db}k", "EXEC", "AUTH boss pw", "SELECT 1",
-		"AUTH u pw", "WATCH {db}k", "MULTI", "GET {db}k", "EXEC", "MULTI", "AUTH boss pw", "SELECT 2", "AUTH u pw", "SET {db}j two", "EXEC", "GET {db}j",
+		"AUTH u pw", "WATCH {db}k", "MULTI", "GET {db}k", "EXEC", "AUTH boss pw", "MULTI", "SELECT 2", "SET {db}j two", "EXEC", "AUTH u pw", "GET {db}j",
 		"WATCH {db}j", "MULTI", "GET {db}j", "EXEC", "SELECT 0",
 	}
 	asRedis(t, startBerth(t, node.Addr()), node, lines...)

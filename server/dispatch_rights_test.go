@@ -543,7 +543,7 @@ func TestQueuedCommandIsJudgedAgainWhenItRuns(t *testing.T) {
 		admin.Do("ACL", "SETUSER", "u", "-client|kill", "-echo")
 		all = append(all, c.DoRaw("EXEC"))
 		admin.Do("ACL", "SETUSER", "u", "+client|kill", "+echo")
-		for _, line := range []string{"MULTI", "AUTH weak pw", "CLIENT KILL ID 999999", "PING", "GET k", "EXEC", "PING", "GET k"} {
+		for _, line := range []string{"AUTH weak pw", "MULTI", "CLIENT KILL ID 999999", "PING", "GET k", "EXEC", "PING", "GET k"} {
 			all = append(all, c.DoRaw(anys(strings.Fields(line))...))
 		}
 		return all

@@ -68,10 +68,6 @@ func TestALoginThatOpensNoConnectionIsRefused(t *testing.T) {
 	if got := c.Do("AUTH", "nopass", long[1:]); got != "OK" {
 		t.Errorf("with %d bytes: %.80v", len(long)-1, got)
 	}
-	script(t, c, "MULTI → OK")
-	if got := c.Do("AUTH", "nopass", long); got != redistest.Error(errCredential) {
-		t.Errorf("inside MULTI: %.80v", got)
-	}
 }
 
 // Redis serves a client on, whatever becomes of its password; berth, with the password that was accepted last.
