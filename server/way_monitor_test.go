@@ -43,7 +43,8 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 	}, "\n"); strings.ReplaceAll(got, `0 "SELECT"`, `3 "SELECT"`) != want {
 		t.Errorf("of the client\n%s, want\n%s", got, want)
 	}
-	if got, want := strings.Join(nodes, " "), `"multi" "GET" "a" "exec" "WATCH" "w" "SUBSCRIBE" "ch" "UNSUBSCRIBE" "ch" "GET" "end"`; got != want {
+	nodes = slices.DeleteFunc(nodes, func(line string) bool { return line == `"UNSUBSCRIBE" "ch"` }) // on a connection of its own: sooner or later
+	if got, want := strings.Join(nodes, " "), `"multi" "GET" "a" "exec" "WATCH" "w" "SUBSCRIBE" "ch" "GET" "end"`; got != want {
 		t.Errorf("of the node %s, want %s", got, want)
 	}
 	watcher.Close()
