@@ -134,9 +134,9 @@ func (s *session) leaseIsQuiet() {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	st.noteReply(r)
-	if r.mayBreakLine(reply) || r.cmd.Learned() && reply[0] == '-' {
+	if breaks := r.mayBreakLine(reply); breaks || r.cmd.Learned() && reply[0] == '-' {
 		st.lease.Mark(pool.DirtOther)
-		st.broken = st.broken || st.watching
+		st.broken = st.broken || breaks && st.watching
 	}
 	b := r.blob()
 	if b != nil {

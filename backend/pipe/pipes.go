@@ -74,7 +74,7 @@ func (ps *Pipes) Beside(id backend.Identity) *Set {
 	return ps.unattached(id)
 }
 
-// maxAlone is how many requests of one user may have connections of their own.
+// maxAlone is how many requests of one user may have connections of their own on a loop.
 const maxAlone = 16
 
 // Alone returns a set for one request, whose replies may be more than one to each part. The set's
