@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -548,11 +549,11 @@ func TestATransactionAfterABrokenLineEndsNoBerth(t *testing.T) {
 		c := dial(t, b.Addr())
 		c.Do("HELLO", 3)
 		script(t, c, "CLIENT TRACKING ON → OK")
-		c.Send("FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} t['\\r\\n+OK\\r\\n+QUEUED\\r\\n*0\\r\\n+'].x = 1")
-		c.Send("MULTI")
-		c.Send(anys(strings.Fields(end))...)
-		c.Send("EXEC")
-		c.Send("QUIT")
+		all := codec.AppendCommandString(nil, "FUNCTION", "LOAD", "#!lua name=l\nlocal t = {} t['\\r\\n+OK\\r\\n+QUEUED\\r\\n*0\\r\\n+'].x = 1")
+		for _, words := range [][]string{{"MULTI"}, strings.Fields(end), {"EXEC"}, {"QUIT"}} {
+			all = codec.AppendCommandString(all, words...)
+		}
+		_ = c.TryWrite(all) // in one piece: berth may close it before it has said all
 		_ = c.ReadAll()
 		script(t, bystander, "ECHO well → well")
 	}
