@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +140,27 @@ func TestWhatTravelsApartIsRunInOrder(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A module's command that blocks has a lease for itself. Its status may quote a client's words as well.
+func TestALeaseWhoseModuleQuotedALineBreakIsNotUsedAgain(t *testing.T) {
+	parallel(t)
+	says := maps.Clone(valkey9)
+	says["FT.SAY x\r\ny"], says["FT.SAY x"] = "+x\r\n", "+x\r\n"
+	b := startBerth(t, scriptedProduct(t, says), "--loops", "1")
+	if err := b.srv.commands.learn([]byte("*1\r\n*6\r\n$6\r\nft.say\r\n:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, b.Addr())
+	for words, idle := range map[string]int{"x": 1, "x\r\ny": 0} {
+		if got := c.Do("FT.SAY", words); got != "x" {
+			t.Errorf("FT.SAY %q: %v", words, got)
+		}
+		eventually(t, fmt.Sprintf("%d idle connections after %q", idle, words), func() bool {
+			leases := b.leases()
+			return leases.Leased == 0 && leases.Idle == idle
+		})
 	}
 }
 

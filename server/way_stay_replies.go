@@ -57,6 +57,7 @@ func (s *session) sendOnStay(cmd *router.Command, raw []byte, args [][]byte) boo
 		return false
 	}
 	r := s.newRequest(cmd)
+	r.apart = cmd.Learned() && s.apart(cmd, args) // a module's that blocks
 	r.sent = append([]byte(nil), raw...)
 	s.charge(r, len(raw))
 	s.countClients(r, args, s.stay.addr)
