@@ -44,6 +44,7 @@ type loop struct {
 	cron        *session         // the next to be looked after, nil: the first
 	held        []*session       // hold output back until the next tick
 	flushed     []*session       // wait until all their nodes have said that all keys are gone
+	crowd       []*session       // wait for connections of their own
 	ready       []*session       // were paused and may go on
 	slicing     slicing          // what is too much for one turn
 	walks       []*walk          // that visit all sessions now
@@ -265,6 +266,7 @@ func (l *loop) tick() {
 	l.tickSessions()
 	l.weigh()
 	l.tickParting()
+	l.aloneAgain() // who had them may have closed
 	l.trim()
 	l.rates.Tick(l.clock, &l.stats)
 }

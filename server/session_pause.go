@@ -14,6 +14,7 @@ import "slices"
 //	     ─▶ subscribing  confirmations of a SUBSCRIBE                   ─▶ none
 //	     ─▶ loading      a node is given a script that it lacks         ─▶ none
 //	     ─▶ splitting    the parts of a request with very many keys     ─▶ none
+//	     ─▶ crowded      too many requests have connections of their own ─▶ none
 //	     ─▶ gated        CLIENT PAUSE                                   ─▶ none
 //	     ─▶ replicating  a node speaks to the replica that the client is ─▶ none
 //
@@ -34,6 +35,7 @@ const (
 	pauseSubscribing       // until the confirmations of a SUBSCRIBE have come
 	pauseLoading           // until a node has the scripts that the current request needs, or cannot be given them
 	pauseSplitting         // until all parts of a request with very many keys are sent
+	pauseCrowded           // until a request that has connections of its own may have ended: see loop.aloneAgain
 	pauseGated             // until CLIENT PAUSE ends
 	pauseReplicating       // until the reply to REPLCONF, PSYNC or SYNC; to the end, if that begins a stream
 	pauseAssembling        // until EXEC's reply is put together
@@ -43,7 +45,7 @@ const (
 // pauseNone.
 var pauseMoves = [...][]pause{
 	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
-		pauseLoading, pauseSplitting, pauseGated, pauseReplicating},
+		pauseLoading, pauseSplitting, pauseCrowded, pauseGated, pauseReplicating},
 	pauseDraining:   {pauseAssembling},
 	pauseAssembling: {pauseDraining},
 }
@@ -120,6 +122,7 @@ func (s *session) answered() {
 func (s *session) pauseIsOver() bool {
 	switch s.pause {
 	case pauseAnswering:
+		s.loop.aloneAgain()
 		return true
 	case pauseDraining, pauseBlocked:
 		return s.waiting == 0

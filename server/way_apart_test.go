@@ -143,6 +143,38 @@ func TestWhatTravelsApartIsRunInOrder(t *testing.T) {
 	}
 }
 
+// Only so many of one user travel apart at a time. The others wait for them, and none is lost.
+func TestMoreThanMayTravelApartWaitForOneAnother(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0)
+	b := startBerth(t, clusterURL(cluster), "--loops", "1")
+	const many = 100
+	var clients []*redistest.Conn
+	for range many {
+		clients = append(clients, dial(t, b.Addr()))
+	}
+	for round := range 3 {
+		for i, c := range clients {
+			c.Send("FUNCTION", "LOAD", "REPLACE", fmt.Sprintf("#!lua name=l%d\nredis.register_function('f%d', function() return %d end)", i, i, round))
+			c.Send("FCALL", fmt.Sprint("f", i), 1, "k")
+		}
+		for i, c := range clients {
+			if i == 50 && round == 2 { // one leaves while it waits
+				c.Close()
+				continue
+			}
+			if name, got := c.Recv(), c.Recv(); name != fmt.Sprint("l", i) || got != int64(round) {
+				t.Fatalf("round %d, client %d: %v, %v", round, i, name, got)
+			}
+		}
+	}
+	for _, addr := range cluster.Addrs() {
+		if got := len(redistest.Dial(t, addr).Do("FUNCTION", "LIST").([]any)); got < many-1 {
+			t.Errorf("%s has %d libraries", addr, got)
+		}
+	}
+}
+
 // A module's command that blocks has a lease for itself. Its status may quote a client's words as well.
 func TestALeaseWhoseModuleQuotedALineBreakIsNotUsedAgain(t *testing.T) {
 	parallel(t)

@@ -17,7 +17,8 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 		alone = true
 		if pipes = s.loop.pipes.Alone(s.pipes.Identity()); pipes == nil {
-			return s.refuse(cmd, "TRYAGAIN berth: too many '"+cmd.Name+"' at once, command not executed")
+			s.loop.crowd = append(s.loop.crowd, s)
+			return s.hold(pauseCrowded)
 		}
 	}
 	switch cmd.Join {
@@ -51,4 +52,16 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 		}
 	}
 	return true
+}
+
+// aloneAgain has those go on that wait for connections of their own. Whoever finds none waits again.
+func (l *loop) aloneAgain() {
+	if len(l.crowd) == 0 {
+		return
+	}
+	for _, s := range l.crowd {
+		s.resumeFrom(pauseCrowded)
+	}
+	clear(l.crowd)
+	l.crowd = l.crowd[:0]
 }
