@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -97,6 +98,28 @@ func TestWrongPasswordsAmongRightOnesLetNobodyIn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An AUTH changes nothing at the node: berth sends it again while connections are lost under it.
+func TestAnAuthWhoseConnectionIsLostIsSentAgain(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+@all", "~*")
+	var kills atomic.Int64
+	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
+		if strings.EqualFold(words, "auth bob secret") && kills.Add(-1) >= 0 {
+			node.Do(t, "CLIENT", "KILL", "TYPE", "normal")
+		}
+	}).addr, "--loops", "1")
+	c := dial(t, b.Addr())
+	kills.Store(maxAuthLosses)
+	got := fmt.Sprint(c.Do("AUTH", "bob", "secret"))
+	if !strings.HasPrefix(got, "TRYAGAIN berth: ") || !strings.HasSuffix(got, ", command not executed") {
+		t.Errorf("%d connections lost: %v", maxAuthLosses, got)
+	}
+	script(t, c, "ACL WHOAMI → default")
+	kills.Store(maxAuthLosses - 1)
+	script(t, c, "AUTH bob secret → OK", "ACL WHOAMI → bob")
 }
 
 func TestPasswordWhereNoneIsNeeded(t *testing.T) {

@@ -180,13 +180,16 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 // verification is an AUTH on its way to a node, on a connection that carries those of other
 // clients, too, one after the other. To the node the connection is the user of the last one, and it
 // goes when that user is deleted. That is no matter of the others: their AUTHs, which change
-// nothing at the node, are sent again, once.
+// nothing at the node, are sent again.
 type verification struct {
 	*request
 	topology *router.Topology
 	shard    int
-	again    bool
+	losses   int // connections that were lost under it
 }
+
+// maxAuthLosses is how many connections may be lost before the client is asked to try again.
+const maxAuthLosses = 5
 
 func (v *verification) send(auth []byte) {
 	if err := v.s.loop.pipes.Verify(v.topology.Shards()[v.shard].Primary, auth, v); err != nil {
@@ -197,13 +200,15 @@ func (v *verification) send(auth []byte) {
 // Left reports that the client has gone.
 func (v *verification) Left() bool { return v.s.closed }
 
-// Lost sends the AUTH again if only its connection was lost.
+// Lost sends the AUTH again if only its connection was lost. Whatever the node has made of it, the
+// client is not logged in.
 func (v *verification) Lost(err *backend.LostError, sent []byte) {
-	if v.again || v.s.closed || err.Refusal != "" || err.Timeout() {
-		v.request.Lost(err, sent)
+	if v.losses++; v.losses == maxAuthLosses || v.s.closed || err.Refusal != "" || err.Timeout() {
+		undone := *err
+		undone.Sent = false
+		v.request.Lost(&undone, sent)
 		return
 	}
-	v.again = true
 	v.send(sent)
 }
 
