@@ -29,7 +29,7 @@ type Escort struct {
 // Escort returns one for a user, and its first command; nil: there is no user to do it. The
 // candidates are the users as which berth itself logs in, and the default user. why is what the
 // node has said to the user's own SELECT.
-func (l *Logins) Escort(user string, db int, why string) (e *Escort, first []byte) {
+func (l *Logins) Escort(id Identity, db int, why string) (e *Escort, first []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	others := maps.Clone(l.own)
@@ -39,10 +39,10 @@ func (l *Logins) Escort(user string, db int, why string) (e *Escort, first []byt
 	if _, has := others[""]; !has && !l.demanded {
 		others[""] = anyPassword
 	}
-	if u := l.users[""]; u != nil && len(u.passwords) > 0 {
-		others[""] = u.passwords[0]
+	if password, known := l.password(Identity{}); known {
+		others[""] = password
 	}
-	delete(others, user)
+	delete(others, id.User)
 	if len(others) == 0 {
 		return nil, nil
 	}
@@ -50,11 +50,11 @@ func (l *Logins) Escort(user string, db int, why string) (e *Escort, first []byt
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		e.left = append(e.left, namedAuth(name, others[name]), codec.AppendCommandString(nil, "SELECT", strconv.Itoa(db)))
 	}
-	password := l.own[user] // "" is anyPassword
-	if u := l.users[user]; u != nil && len(u.passwords) > 0 {
-		password = u.passwords[0]
+	password, known := l.password(id)
+	if !known {
+		password = l.own[id.User] // "" is anyPassword
 	}
-	first, e.left = e.left[0], append(e.left[1:], namedAuth(user, password))
+	first, e.left = e.left[0], append(e.left[1:], namedAuth(id.User, password))
 	return e, first
 }
 

@@ -13,8 +13,16 @@ import (
 //
 //	default user:  PING ─▶ let in ─────────────────────▶ over
 //	                 └──▶ NOAUTH ─┐                        ▲
-//	named user:  ─────────────────┴▶ AUTH (latest password)┤ accepted
-//	                                  └─ refused ─▶ AUTH (the one before) … ─▶ none is left: LostError.Login
+//	named user:  ─────────────────┴▶ AUTH (own password) ──┤ accepted
+//	                                  └─ refused ─▶ AUTH (another) … ─▶ none is left: LostError.Login
+//
+// For a client whose password was replaced the next one is tried only after the node has said, to
+// berth's own user, that it has deleted nobody meanwhile: see UsersMark.
+//
+//	refused ─▶ AUTH (berth's own) ─▶ INFO … ─▶ AUTH (another)
+//
+// Nothing of a client's is sent before the last AUTH is accepted. Each of these commands waits for
+// the reply to the one before.
 //
 // HELLO and SELECT travel after each attempt, so that a login that succeeds costs one round trip. A
 // user who may not SELECT is escorted.
@@ -33,6 +41,16 @@ type Handshake struct {
 	refused  string   // why the node does not let the attempt in; "": it does
 	noSelect string   // why the user may not SELECT; "": it may
 	escort   *Escort
+	proof    *proof // nil: other passwords need none, or it was asked for
+	proven   bool
+}
+
+// proof is what is asked of a node before another password than the client's own is tried.
+type proof struct {
+	left      [][]byte // commands that are not sent yet
+	auth      bool     // the reply that is owed answers AUTH
+	passwords []string
+	was, is   UsersMark
 }
 
 // attempt is how a handshake tries to be let in.
@@ -43,6 +61,7 @@ const (
 	attemptPing            // as the default user, without a password: PING, or what else there is to ask
 	attemptAuth
 	attemptEscort // let in already: by way of a user who may SELECT
+	attemptProof  // refused, as berth's own user: see proof
 )
 
 // Handshake returns one for a connection to a node. It has not begun.
@@ -66,7 +85,7 @@ func (h *Handshake) Over() bool { return h.owed == 0 }
 
 // login tries the passwords that are known. why is the refusal if there are none.
 func (h *Handshake) login(why string) ([]byte, error) {
-	passwords, refused := h.logins.known(h.id.User, h.addr)
+	passwords, refused := h.logins.known(h.id, h.addr)
 	if refused != "" {
 		why = refused
 	}
@@ -131,6 +150,9 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 		}
 		return next, nil
 	}
+	if h.attempt == attemptProof {
+		return h.prove(reply)
+	}
 	if err := h.take(reply); err != nil {
 		return nil, err
 	}
@@ -146,14 +168,63 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 		return h.login(h.refused)
 	}
 	if len(h.untried) == 0 {
-		h.logins.refuse(h.id.User, h.addr, h.refused)
+		if first := h.askProof(); first != nil {
+			return first, nil
+		}
+		h.logins.refuse(h.id, h.addr, h.refused)
 	}
+	return h.next()
+}
+
+// askProof begins the proof that a node needs before it is given another password than the client's
+// own, and returns what to write first; nil: there is no other password, or no proof.
+func (h *Handshake) askProof() []byte {
+	if h.proven {
+		return nil
+	}
+	h.proven = true
+	passwords, was := h.logins.others(h.id, h.addr)
+	if len(passwords) == 0 {
+		return nil
+	}
+	h.proof = &proof{passwords: passwords, was: was}
+	if auth := h.logins.ownLogin(); auth != nil {
+		h.proof.left, h.proof.auth = append(h.proof.left, auth), true
+	}
+	for _, section := range UsersSections {
+		h.proof.left = append(h.proof.left, codec.AppendCommandString(nil, "INFO", section))
+	}
+	h.attempt, h.owed = attemptProof, 1
+	first := h.proof.left[0]
+	h.proof.left = h.proof.left[1:]
+	return first
+}
+
+// prove takes a reply of the proof, and goes on: to the other passwords, if the node has deleted nobody.
+func (h *Handshake) prove(reply []byte) ([]byte, error) {
+	p := h.proof
+	if reply[0] != '-' && !p.auth {
+		p.is.Take(string(reply))
+	}
+	p.auth = false
+	switch {
+	case reply[0] == '-':
+	case len(p.left) > 0:
+		next := p.left[0]
+		p.left = p.left[1:]
+		h.owed = 1
+		return next, nil
+	case p.was.Holds(p.is):
+		h.untried = p.passwords
+		return h.next()
+	}
+	h.logins.refuse(h.id, h.addr, h.refused)
 	return h.next()
 }
 
 // bring has a connection that is let in escorted to its database.
 func (h *Handshake) bring() (commands []byte, err error) {
-	if h.escort, commands = h.logins.Escort(h.id.User, h.id.DB, h.noSelect); h.escort == nil {
+	if h.escort, commands = h.logins.Escort(h.id, h.id.DB, h.noSelect); h.escort == nil {
 		return nil, h.refusal(h.noSelect)
 	}
 	h.attempt, h.owed = attemptEscort, 1

@@ -9,10 +9,15 @@ import (
 // the same Identity may share a pipe. A lease is switched to its holder's DB and RESP before the
 // holder's first command, but never to another user.
 //
-// A password is not part of an Identity: a user stays the same user when the password is replaced,
-// and a user without a password may be given any. Logins knows how to log in.
+// Logins knows how to log in. A client logs in with its own password, so that it is never taken for a
+// later user of the same name: what differs by that differs by Credential.
 type Identity struct {
 	User string // "": the default user; see UserNamed
+
+	// Credential tells the passwords apart with which clients have become this user, as Logins numbers
+	// them. 0: the default user, whom no node deletes, and berth itself: any password of the user will do.
+	Credential uint32
+
 	DB   int
 	RESP int // 2 or 3; 0: the node is told nothing at the beginning, no client's command may follow
 

@@ -1,40 +1,66 @@
 package backend
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
 // Logins knows how to log in to the nodes as each user of whom there are clients: with the passwords
-// that nodes have accepted from clients, the latest first. All loops and pools share it. The zero
-// value knows no user.
+// that nodes have accepted from clients. All loops and pools share it. The zero value knows no user.
+//
+// A client logs in again with its own password, as it would without berth. One that was replaced is
+// refused then. Its client is served on all the same, with a later one, if it is sure that the node
+// has deleted no user since: else the node may have a new user of the same name by now, of whom the
+// client knows no password.
+//
+//	own password ─▶ accepted
+//	    └─ refused ─▶ the node's UsersMark is what it was ─▶ another password of the user ─▶ accepted
+//	                   └─ it is not, or is not known ─▶ refused: the client is told and closed
 //
 // Trusted are a node's replies to AUTH and PING on connections that carry no other command of a
-// client: to AUTH when a client authenticates, to AUTH and PING when a connection of berth's begins.
-// No other reply changes what Logins knows, because a script chooses the words of its errors.
+// client: to AUTH when a client authenticates, to AUTH, PING and INFO when a connection of berth's
+// begins. No other reply changes what Logins knows, because a script chooses the words of its errors.
 type Logins struct {
-	// OnFree is called when there is no connection and no client of a user any more. It must not
-	// call Logins. nil: nothing has to be done.
-	OnFree func(user string)
+	// OnFree is called when there is no connection and no client any more that uses a user's
+	// credential; with credential 0, none that uses any of them. It must not call Logins. nil:
+	// nothing has to be done.
+	OnFree func(user string, credential uint32)
 	// OnDemand is called when a node has said whether it wants a password from a new connection.
 	// nil: it does not matter.
 	OnDemand func(wanted bool)
 
 	mu       sync.Mutex // guards what follows; OnFree alone is called under it
 	users    map[string]*login
-	own      map[string]string // berth's own passwords, by user: tried last
-	demanded bool              // a node has said last that it wants a password
+	last     uint32               // the latest credential of any user
+	own      map[string]string    // berth's own passwords, by user: tried last
+	marks    map[string]UsersMark // by node, as said last
+	demanded bool                 // a node has said last that it wants a password
 }
 
 // login is what is known of one user.
 type login struct {
-	holds     int                // sets of pipes, over all loops
-	passwords []string           // accepted, the latest first; at most maxPasswords
-	refused   map[string]refusal // by node: it accepted none of them; nil: none did so
+	holds       int                   // sets of pipes, over all loops
+	credentials []*credential         // accepted, the latest first; at most maxPasswords
+	refused     map[attemptAt]refusal // nil: no node let nobody in
 }
 
-// refusal is a node's answer to all passwords of a user.
+// attemptAt is a login of an identity's clients at a node.
+type attemptAt struct {
+	credential uint32
+	addr       string
+}
+
+// credential is one password of a user, and what its clients have in common.
+type credential struct {
+	id       uint32
+	password string
+	holds    int
+	marks    map[string]UsersMark // by node: as it was when the password was accepted, or soon after
+}
+
+// refusal is a node's answer to all that was tried.
 type refusal struct {
 	text string
 	at   time.Time
@@ -42,12 +68,16 @@ type refusal struct {
 
 const (
 	// maxPasswords is how many passwords are known of a user: a password that is being replaced is
-	// accepted by some nodes only, and is needed there.
+	// accepted by some nodes only, and is needed there. One more, while all are in use, shares the
+	// latest one's connections: so a user whom a node lets in with any password takes no more.
 	maxPasswords = 3
 
 	// MaxCredential is how many bytes a user name or a password may have. A new connection may not
 	// send more in one argument to Redis before it has authenticated, so a longer one opens none.
 	MaxCredential = 16 << 10
+
+	// maxMarks is of how many nodes the marks are known, those that are gone included.
+	maxMarks = 4096
 
 	// refusalKept is for how long a node that has refused all passwords is not asked again.
 	refusalKept = time.Second
@@ -66,33 +96,89 @@ func (l *Logins) of(user string) *login {
 	return u
 }
 
-// Hold keeps a user known until Release.
-func (l *Logins) Hold(user string) {
+// find returns a credential; nil: it is not known.
+func (u *login) find(id uint32) *credential {
+	if u == nil {
+		return nil
+	}
+	i := slices.IndexFunc(u.credentials, func(c *credential) bool { return c.id == id })
+	if i < 0 {
+		return nil
+	}
+	return u.credentials[i]
+}
+
+// Hold keeps an identity's user and credential known until Release.
+func (l *Logins) Hold(id Identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.of(user).holds++
+	u := l.of(id.User)
+	u.holds++
+	if c := u.find(id.Credential); c != nil {
+		c.holds++
+	}
 }
 
 // Release is the opposite of Hold. With the last one the user's passwords are forgotten.
-func (l *Logins) Release(user string) {
+func (l *Logins) Release(id Identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := l.users[user]
-	if u.holds--; u.holds > 0 {
-		return
+	u := l.users[id.User]
+	if c := u.find(id.Credential); c != nil {
+		if c.holds--; c.holds == 0 {
+			l.free(id.User, c.id)
+		}
 	}
-	delete(l.users, user)
-	if l.OnFree != nil {
-		l.OnFree(user) // under mu: a client that becomes this user now gets what is made after it
+	if u.holds--; u.holds == 0 {
+		delete(l.users, id.User)
+		l.free(id.User, 0)
 	}
 }
 
-// Accepted records that a node has accepted a user's password. The caller holds the user, or is
-// about to.
-func (l *Logins) Accepted(user, password string) {
+// free calls OnFree: under mu, so that a client that takes the credential now gets what is made
+// after it.
+func (l *Logins) free(user string, credential uint32) {
+	if l.OnFree != nil {
+		l.OnFree(user, credential)
+	}
+}
+
+// Accepted records that a node has accepted a client's password, and returns the Credential of the
+// client's Identity, which is held: the caller releases it. The default user has none. No node deletes
+// it, so each of its clients may be served with any password of it.
+func (l *Logins) Accepted(user, password string) (held Identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.of(user).accepted(password)
+	u := l.of(user)
+	c := u.accepted(password)
+	if c == nil {
+		c = l.add(u, password)
+	}
+	u.holds++
+	held.User = user
+	if user != "" {
+		held.Credential = c.id
+		c.holds++
+	}
+	return held
+}
+
+// add makes a credential of a password, and takes the place of one that nobody uses. Called with mu
+// locked.
+func (l *Logins) add(u *login, password string) *credential {
+	if len(u.credentials) == maxPasswords {
+		i := maxPasswords - 1
+		for ; u.credentials[i].holds > 0; i-- {
+			if i == 0 {
+				return u.credentials[0]
+			}
+		}
+		u.credentials = slices.Delete(u.credentials, i, i+1)
+	}
+	l.last++
+	c := &credential{id: l.last, password: password, marks: maps.Clone(l.marks)}
+	u.credentials = slices.Insert(u.credentials, 0, c)
+	return c
 }
 
 // worked is Accepted for a password with which berth has logged in. The user may have been forgotten
@@ -105,26 +191,53 @@ func (l *Logins) worked(user, password string) {
 	}
 }
 
-// accepted makes a password the latest. Called with mu locked.
-func (u *login) accepted(password string) {
+// accepted ends the refusals, and makes a known password the latest; nil: it is not known. Called
+// with mu locked.
+func (u *login) accepted(password string) *credential {
 	u.refused = nil
-	if len(u.passwords) > 0 && u.passwords[0] == password {
-		return
+	i := slices.IndexFunc(u.credentials, func(c *credential) bool { return c.password == password })
+	if i < 0 {
+		return nil
 	}
-	known := slices.DeleteFunc(u.passwords, func(p string) bool { return p == password })
-	known = known[:min(len(known), maxPasswords-1)]
-	u.passwords = slices.Insert(known, 0, password)
+	c := u.credentials[i]
+	copy(u.credentials[1:i+1], u.credentials[:i])
+	u.credentials[0] = c
+	return c
 }
 
-// Latest returns the password of a user that a node accepted last.
-func (l *Logins) Latest(user string) (password string, known bool) {
+// Password returns the one with which the clients of an identity have logged in, or the one of its
+// user that a node accepted last.
+func (l *Logins) Password(id Identity) (password string, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.password(id)
+}
+
+func (l *Logins) password(id Identity) (password string, known bool) {
+	u := l.users[id.User]
+	if c := u.find(id.Credential); c != nil {
+		return c.password, true
+	}
+	if u == nil || len(u.credentials) == 0 {
+		return "", false
+	}
+	return u.credentials[0].password, true
+}
+
+// Other returns another password of a user, if one is known and this one is not.
+func (l *Logins) Other(user, password string) (other string, isAnother bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.users[user]
-	if u == nil || len(u.passwords) == 0 {
+	if u == nil || user == "" || len(u.credentials) == 0 {
 		return "", false
 	}
-	return u.passwords[0], true
+	for _, c := range u.credentials {
+		if c.password == password {
+			return "", false
+		}
+	}
+	return u.credentials[0].password, true
 }
 
 // Own has berth log in with a password of its own as well, after those of the user's clients. It lets
@@ -138,46 +251,102 @@ func (l *Logins) Own(user, password string) {
 	l.own[user] = password
 }
 
-// known returns the passwords to try at a node. If the node has refused them all lately, it returns
-// the node's words instead.
-func (l *Logins) known(user, addr string) (passwords []string, refused string) {
+// Seen records a node's mark. Credentials that were accepted before the node's first one keep it.
+func (l *Logins) Seen(addr string, mark UsersMark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := l.users[user]
+	if l.marks == nil || len(l.marks) >= maxMarks {
+		l.marks = map[string]UsersMark{}
+	}
+	l.marks[addr] = mark
+	for _, u := range l.users {
+		for _, c := range u.credentials {
+			if _, has := c.marks[addr]; !has {
+				if c.marks == nil {
+					c.marks = map[string]UsersMark{}
+				}
+				c.marks[addr] = mark
+			}
+		}
+	}
+}
+
+// known returns the passwords to try at a node. If the node has refused them all lately, it returns
+// the node's words instead.
+func (l *Logins) known(id Identity, addr string) (passwords []string, refused string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[id.User]
 	if u == nil {
 		return nil, ""
 	}
-	if r, has := u.refused[addr]; has && time.Since(r.at) < refusalKept {
+	if r, has := u.refused[attemptAt{id.Credential, addr}]; has && time.Since(r.at) < refusalKept {
 		return nil, r.text
 	}
-	passwords = slices.Clone(u.passwords)
-	if own, has := l.own[user]; has && !slices.Contains(passwords, own) {
+	for _, c := range u.credentials {
+		if id.Credential == 0 || id.Credential == c.id {
+			passwords = append(passwords, c.password)
+		}
+	}
+	if own, has := l.own[id.User]; has && id.Credential == 0 && !slices.Contains(passwords, own) {
 		passwords = append(passwords, own)
 	}
 	return passwords, ""
 }
 
-// Refused returns why a node that has refused all passwords of a user lately need not be dialled; nil:
-// it may be.
-func (l *Logins) Refused(user, addr string) *LostError {
-	if _, text := l.known(user, addr); text != "" && user != "" { // the default user may need no password any more
+// others returns the passwords by which an identity whose own one was refused may be let in at a
+// node, and what the node's mark must be for that. There are none if that is not known.
+func (l *Logins) others(id Identity, addr string) (passwords []string, mark UsersMark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[id.User]
+	own := u.find(id.Credential)
+	if own == nil {
+		return nil, mark
+	}
+	mark, known := own.marks[addr]
+	if !known {
+		return nil, mark
+	}
+	for _, c := range u.credentials {
+		if c != own {
+			passwords = append(passwords, c.password)
+		}
+	}
+	return passwords, mark
+}
+
+// ownLogin returns the AUTH with which berth asks its own questions; nil: it needs none.
+func (l *Logins) ownLogin() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for user, password := range l.own {
+		return AppendAuth(nil, user, password)
+	}
+	return nil
+}
+
+// Refused returns why a node that has refused all passwords of an identity lately need not be dialled;
+// nil: it may be.
+func (l *Logins) Refused(id Identity, addr string) *LostError {
+	if _, text := l.known(id, addr); text != "" && id.User != "" { // the default user may need no password any more
 		return &LostError{Addr: addr, Refusal: text, Login: true}
 	}
 	return nil
 }
 
-// refuse records that a node has refused all passwords of a user.
-func (l *Logins) refuse(user, addr, text string) {
+// refuse records that a node has refused all passwords of an identity.
+func (l *Logins) refuse(id Identity, addr, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := l.users[user]
+	u := l.users[id.User]
 	if u == nil {
 		return
 	}
 	if u.refused == nil {
-		u.refused = map[string]refusal{}
+		u.refused = map[attemptAt]refusal{}
 	}
-	u.refused[addr] = refusal{text, time.Now()}
+	u.refused[attemptAt{id.Credential, addr}] = refusal{text, time.Now()}
 }
 
 // demands records whether a node wants a password.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -160,16 +161,27 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		return s.refuse(cmd, text)
 	}
 	r := s.newRequest(cmd)
-	r.ends = settle(func(r *request, reply []byte) {
-		if reply[0] == '+' {
-			s.become(s.loggedIn(user, password))
-			s.admit(true)
-			s.pipes.Shard(t, shard).Ready() // it notices when the user is deleted
-			reply = answer(reply)
-		} else {
-			s.logFailedAuth(user, reply)
+	enter := func(password string) {
+		if s.closed {
+			r.done(nil)
+			return
 		}
-		r.done(reply)
+		s.loggedIn(user, password)
+		s.admit(true)
+		s.pipes.Shard(t, shard).Ready() // it notices when the user is deleted
+		r.done(answer(okReply))
+	}
+	r.ends = settle(func(r *request, reply []byte) {
+		switch other, isAnother := s.loop.srv.pipeSettings.Logins.Other(backend.UserNamed(user), password); {
+		case reply[0] != '+':
+			s.logFailedAuth(user, reply)
+			r.done(reply)
+		case isAnother:
+			q := &anyPassword{r: r, user: user, own: password, other: other, enter: enter}
+			q.ask(t, shard)
+		default:
+			enter(password)
+		}
 	})
 	s.pauseFor(pauseAnswering)
 	v := &verification{request: r, topology: t, shard: shard}
@@ -196,6 +208,41 @@ func (v *verification) send(auth []byte) {
 		v.lost(err)
 	}
 }
+
+// anyPassword asks a node whether it lets a user in with any password. Then all clients of the user
+// share the connections of the first: passwords that a client makes up must cost nothing.
+type anyPassword struct {
+	r          *request
+	user       string
+	own, other string // passwords: the client's, and one that is known already
+	enter      func(password string)
+}
+
+func (q *anyPassword) ask(t *router.Topology, shard int) {
+	s := q.r.s
+	set := s.loop.pipes.Attach(s.loop.srv.asker(s.pipes.Identity().DB))
+	defer set.Detach()
+	if err := set.Shard(t, shard).Send(askRule(q.user), 1, q); err != nil {
+		q.enter(q.own)
+	}
+}
+
+// Reply takes the user's rule.
+func (q *anyPassword) Reply(reply, _ []byte, _ int) {
+	if len(reply) <= maxRule {
+		rule, err := codec.ParseValue(reply)
+		flags, _ := rule.Lookup("flags")
+		isNoPass := func(flag codec.Value) bool { return flag.Text() == "nopass" }
+		if err == nil && slices.ContainsFunc(flags.Elems, isNoPass) {
+			q.enter(q.other)
+			return
+		}
+	}
+	q.enter(q.own)
+}
+
+// Lost has the node not say.
+func (q *anyPassword) Lost(*backend.LostError, []byte) { q.enter(q.own) }
 
 // Left reports that the client has gone.
 func (v *verification) Left() bool { return v.s.closed }

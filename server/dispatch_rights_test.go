@@ -521,7 +521,7 @@ func TestLongRequestsOfAUserWithFewRightsAreServed(t *testing.T) {
 func TestRightsOfAUserWithoutClientsAreForgotten(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	b.srv.rights.of("gone").free.Store(true)
-	b.srv.pipeSettings.Logins.OnFree("gone")
+	b.srv.pipeSettings.Logins.OnFree("gone", 0)
 	if b.srv.rights.of("gone").free.Load() {
 		t.Error("they are remembered")
 	}

@@ -117,6 +117,12 @@ func (srv *server) redisVersion() string {
 	return "7.0.15"
 }
 
+// learnLoad takes what a primary says of its clients and users. Safe for any goroutine.
+func (srv *server) learnLoad(addr string, load nodes.Load) {
+	srv.pools.Learn(addr, load.MaxClients, load.Connected)
+	srv.pipeSettings.Logins.Seen(addr, load.Users)
+}
+
 // newServer prepares a server over nodes that are connected.
 func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
@@ -132,9 +138,12 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	if t := nodes.Target(); t.Password != "" {
 		logins.Own(backend.UserNamed(t.User), t.Password) // for questions about rights: see asker
 	}
-	logins.OnFree = func(user string) {
-		if user != "" { // the default user's are made ahead: see openPools
-			srv.pools.Forget(user)
+	logins.OnFree = func(user string, credential uint32) {
+		if user == "" { // its pools are made ahead: see openPools
+			return
+		}
+		srv.pools.Forget(user, credential)
+		if credential == 0 {
 			srv.rights.forget(user)
 		}
 	}
@@ -150,7 +159,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	settings.OnChange(srv.configure)
 	settings.OnChange(func(now *config.Config) { srv.commands.name(now.LeasedCommands()) }, "lease-commands")
 	nodes.OnChange(func(_, _ *router.Topology) { srv.topologyChanged() })
-	nodes.OnLoad(srv.pools.Learn)
+	nodes.OnLoad(srv.learnLoad)
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))

@@ -113,13 +113,14 @@ func (s *session) user() string {
 // known.
 func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.AuthRequired() }
 
-// loggedIn returns the client's identity as a user whose password a node has just accepted. From
-// now on berth logs in with that password as this user, for all its clients.
-func (s *session) loggedIn(name, password string) backend.Identity {
+// loggedIn makes the client a user whose password a node has just accepted.
+func (s *session) loggedIn(name, password string) {
+	logins := &s.loop.srv.pipeSettings.Logins
+	now := logins.Accepted(backend.UserNamed(name), password)
 	id := s.pipes.Identity()
-	id.User = backend.UserNamed(name)
-	s.loop.srv.pipeSettings.Logins.Accepted(id.User, password)
-	return id
+	id.User, id.Credential = now.User, now.Credential
+	s.become(id)
+	logins.Release(now) // become holds it
 }
 
 // opened is the loop's word that the client's socket is ours.

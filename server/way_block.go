@@ -108,7 +108,7 @@ func (s *session) leaveGroup() {
 // asUser returns the identity of the pipes on which berth itself asks a node something in a user's
 // name.
 func (srv *server) asUser(id backend.Identity) backend.Identity {
-	return backend.Identity{User: id.User, DB: srv.nodes.Target().DB, RESP: 2}
+	return backend.Identity{User: id.User, Credential: id.Credential, DB: srv.nodes.Target().DB, RESP: 2}
 }
 
 // shortened returns a blocking request with its timeout reduced by the time that has passed:

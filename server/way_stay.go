@@ -426,7 +426,7 @@ func (st *stay) rebind(id backend.Identity) {
 	old := st.identity
 	st.identity = id
 	anotherUser := old.User != id.User
-	password, known := st.s.loop.srv.pipeSettings.Logins.Latest(id.User)
+	password, known := st.s.loop.srv.pipeSettings.Logins.Password(id)
 	switch {
 	case st.lease == nil:
 	case anotherUser && !known: // nobody can become the default user on a connection without a password

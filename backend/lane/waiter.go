@@ -129,6 +129,7 @@ func (w *Waiter) sign() string {
 		b = binary.AppendUvarint(b, uint64(len(word)))
 		b = append(b, word...)
 	}
+	b = binary.AppendUvarint(b, uint64(id.Credential))
 	b = binary.AppendUvarint(b, uint64(id.DB))
 	b = binary.AppendUvarint(b, uint64(id.RESP))
 	for i, word := range w.words[1:] {

@@ -5,13 +5,21 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+
+	"github.com/berth-proxy/berth/backend"
 )
 
-// OnLoad makes Nodes call f with the load of each primary: how many clients it accepts, 0 if it does
-// not say, and how many it has, berth's own connections included. f is called now and after each
-// round in which a node answered, but not for a primary that cannot be reached. The calls come from
-// several goroutines at a time.
-func (n *Nodes) OnLoad(f func(addr string, maxClients, connected int)) {
+// Load is what a primary says of its clients and users.
+type Load struct {
+	MaxClients int // it accepts; 0 if it does not say
+	Connected  int // it has, berth's own connections included
+	Users      backend.UsersMark
+}
+
+// OnLoad makes Nodes call f with the load of each primary. f is called now and after each round in
+// which a node answered, but not for a primary that cannot be reached. The calls come from several
+// goroutines at a time.
+func (n *Nodes) OnLoad(f func(addr string, load Load)) {
 	n.onLoad.Store(&f)
 	offer(n.loadWanted)
 }
@@ -39,9 +47,9 @@ func (n *Nodes) runLoad(ctx context.Context) {
 			places <- struct{}{}
 			asking.Go(func() {
 				defer func() { <-places }()
-				maxClients, connected, err := n.askLoad(ctx, s.Primary)
+				load, err := n.askLoad(ctx, s.Primary)
 				if _, refuses := errors.AsType[*ReplyError](err); err == nil || refuses {
-					(*f)(s.Primary, maxClients, connected)
+					(*f)(s.Primary, load)
 				}
 			})
 		}
@@ -51,32 +59,39 @@ func (n *Nodes) runLoad(ctx context.Context) {
 
 // askLoad asks one node for its load. INFO has both numbers since Redis 6.0. Before that, maxclients is
 // in CONFIG alone.
-func (n *Nodes) askLoad(ctx context.Context, addr string) (maxClients, connected int, err error) {
+func (n *Nodes) askLoad(ctx context.Context, addr string) (load Load, err error) {
 	c, err := DialControl(ctx, addr, n.settings.DialTimeout())
 	if err != nil {
-		return 0, 0, err
+		return Load{}, err
 	}
 	defer c.Close()
 	if err := c.Auth(n.target); err != nil {
-		return 0, 0, err
+		return Load{}, err
 	}
 	info, err := c.Do("INFO", "clients")
 	if err != nil {
-		return 0, 0, err
+		return Load{}, err
 	}
 	fields := infoFields(info.Text())
-	connected, _ = strconv.Atoi(fields["connected_clients"])
+	load.Connected, _ = strconv.Atoi(fields["connected_clients"])
 	bus, _ := strconv.Atoi(fields["cluster_connections"]) // maxclients counts these as well
-	connected += bus
-	if maxClients, _ = strconv.Atoi(fields["maxclients"]); maxClients > 0 {
-		return maxClients, connected, nil
+	load.Connected += bus
+	for _, section := range backend.UsersSections {
+		text, err := c.Do("INFO", section)
+		if err != nil {
+			return Load{}, err
+		}
+		load.Users.Take(text.Text())
+	}
+	if load.MaxClients, _ = strconv.Atoi(fields["maxclients"]); load.MaxClients > 0 {
+		return load, nil
 	}
 	config, err := c.Do("CONFIG", "GET", "maxclients")
 	if err != nil {
-		return 0, 0, err
+		return Load{Users: load.Users}, err
 	}
 	if len(config.Elems) == 2 {
-		maxClients, _ = strconv.Atoi(config.Elems[1].Text())
+		load.MaxClients, _ = strconv.Atoi(config.Elems[1].Text())
 	}
-	return maxClients, connected, nil
+	return load, nil
 }

@@ -39,7 +39,7 @@ type Nodes struct {
 	lost     instant     // the latest call of Lost
 	trouble  instant     // the latest change, or the first of the calls of Lost that came less than takeover after each other
 	onChange atomic.Pointer[func(old, new *router.Topology)]
-	onLoad   atomic.Pointer[func(addr string, maxClients, connected int)]
+	onLoad   atomic.Pointer[func(addr string, load Load)]
 	stats    counters
 
 	refreshWanted   chan struct{} // holds one token if Refresh was called

@@ -67,7 +67,7 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 			err, _ := p.link.Err()
 			return err
 		}
-		if err := p.set.pipes.settings.Logins.Refused(p.set.identity.User, p.Addr()); err != nil {
+		if err := p.set.pipes.settings.Logins.Refused(p.set.identity, p.Addr()); err != nil {
 			return err
 		}
 		p.dial()

@@ -203,11 +203,15 @@ func TestPipeRedirectSendsAskingFirst(t *testing.T) {
 func TestPipeOfAUserStaysUntilItsClientsLeave(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
 	freed := make(chan string, 1)
-	l.Set.Logins.OnFree = func(user string) { freed <- user }
+	l.Set.Logins.OnFree = func(user string, credential uint32) {
+		if credential == 0 {
+			freed <- user
+		}
+	}
 	ann := backend.Identity{User: "ann", RESP: 2}
 	var set *Set
 	l.Do(func() { set = l.pipes.Attach(ann) })
-	l.Set.Logins.Accepted("ann", "pw")
+	l.Set.Logins.Release(l.Set.Logins.Accepted("ann", "pw"))
 	l.send(t, n.Addr(), ann, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")

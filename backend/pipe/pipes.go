@@ -45,7 +45,7 @@ func (ps *Pipes) Attach(id backend.Identity) *Set {
 	if set == nil {
 		set = &Set{pipes: ps, identity: id, byAddr: map[string]*Pipe{}}
 		ps.sets[id] = set
-		ps.settings.Logins.Hold(id.User)
+		ps.settings.Logins.Hold(id)
 	}
 	set.sessions++
 	return set
@@ -166,7 +166,7 @@ func (ps *Pipes) Tick() (slow bool) {
 		}
 		if set.sessions == 0 && len(set.byAddr) == 0 {
 			delete(ps.sets, id)
-			ps.settings.Logins.Release(id.User)
+			ps.settings.Logins.Release(id)
 		}
 	}
 	return slow

@@ -30,7 +30,7 @@ func (p *Pool) startDial(w *Waiter, want backend.Identity) {
 	p.total.Add(1)
 	p.limit.total.Add(1)
 	p.metrics.dials.Add(1)
-	want.User = p.user
+	want.User, want.Credential = p.user, p.credential
 	gopool.Go(func() {
 		c, err := p.dial(want)
 		p.endDial(w, err)

@@ -271,5 +271,5 @@ func userPool(addr, user, password string, settings *Settings) *Pool {
 	if user != "" {
 		logins.Accepted(user, password)
 	}
-	return newPool(addr, user, logins, settings, newNodeLimit(settings))
+	return newPool(addr, backend.Identity{User: user}, logins, settings, newNodeLimit(settings))
 }

@@ -146,7 +146,7 @@ func TestLimitIsDerivedFromWhatTheNodeSays(t *testing.T) {
 	for range others {
 		redistest.Dial(t, node.Addr())
 	}
-	nodes.OnLoad(ps.Learn)
+	nodes.OnLoad(learnBy(ps))
 	// One connection asks, and others may not have ended yet.
 	derived := func() bool { n, _ := ps.Limit(node.Addr()); return n >= 34 && n <= 50-8-others-1 }
 	eventually(t, "a limit", derived)
@@ -191,7 +191,7 @@ func TestNodeThatMayNotBeAskedHasNoLimit(t *testing.T) {
 	defer nodes.Close()
 	node.Do(t, "ACL", "SETUSER", "default", "-info", "-config")
 	said := make(chan [2]int, 16)
-	nodes.OnLoad(func(_ string, maxClients, connected int) { said <- [2]int{maxClients, connected} })
+	nodes.OnLoad(sayTo(said))
 	if got := receive(t, said, "what the node says"); got != [2]int{} {
 		t.Fatalf("it says %v", got)
 	}
@@ -341,4 +341,12 @@ func TestVisitorOfAllPoolsMayUseThem(t *testing.T) {
 	if visited != 1 {
 		t.Errorf("%d pools were visited, want the 1 that there was", visited)
 	}
+}
+
+func learnBy(ps *Pools) func(addr string, load nodes.Load) {
+	return func(addr string, load nodes.Load) { ps.Learn(addr, load.MaxClients, load.Connected) }
+}
+
+func sayTo(said chan [2]int) func(addr string, load nodes.Load) {
+	return func(_ string, load nodes.Load) { said <- [2]int{load.MaxClients, load.Connected} }
 }

@@ -21,12 +21,13 @@ import (
 //
 // put is the one door in, take the one door out.
 type Pool struct {
-	addr     string
-	user     string // as whom it dials
-	logins   *backend.Logins
-	settings *Settings
-	limit    *nodeLimit // of the node, shared with the pools of its other users
-	metrics  metrics
+	addr       string
+	user       string // as whom it dials
+	credential uint32 // and with which password: see backend.Identity
+	logins     *backend.Logins
+	settings   *Settings
+	limit      *nodeLimit // of the node, shared with the pools of its other users
+	metrics    metrics
 
 	stack   stack[*conn]
 	idle    atomic.Int32 // connections in the stack that are alive
@@ -52,8 +53,8 @@ type Pool struct {
 }
 
 // newPool returns the pool of a node for a user. addr is host:port, or the path of a unix socket.
-func newPool(addr, user string, logins *backend.Logins, settings *Settings, nl *nodeLimit) *Pool {
-	p := &Pool{addr: addr, user: user, logins: logins, settings: settings, limit: nl}
+func newPool(addr string, id backend.Identity, logins *backend.Logins, settings *Settings, nl *nodeLimit) *Pool {
+	p := &Pool{addr: addr, user: id.User, credential: id.Credential, logins: logins, settings: settings, limit: nl}
 	p.dialCtx, p.stopDials = context.WithCancel(context.Background())
 	p.deadline = stoppedTimer(p.expire)
 	p.evictor.init(p)

@@ -7,7 +7,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Pools are the pools of all nodes and users, made when first asked for. All loops share them.
+// Pools are the pools of all nodes, users and credentials, made when first asked for. All loops share them.
 type Pools struct {
 	settings *Settings
 	logins   *backend.Logins
@@ -19,17 +19,20 @@ type Pools struct {
 }
 
 // poolKey is what a pool's connections have in common.
-type poolKey struct{ addr, user string }
+type poolKey struct {
+	addr, user string
+	credential uint32
+}
 
 // NewPools returns an empty set of pools that follow the settings.
 func NewPools(settings *Settings, logins *backend.Logins) *Pools {
 	return &Pools{settings: settings, logins: logins, pools: map[poolKey]*Pool{}, limits: map[string]*nodeLimit{}}
 }
 
-// For returns the pool of a node for the identity's user. The identity's database and protocol do
+// For returns the pool of a node for the identity's user and credential. The identity's database and protocol do
 // not matter.
 func (ps *Pools) For(addr string, id backend.Identity) *Pool {
-	key := poolKey{addr, id.User}
+	key := poolKey{addr, id.User, id.Credential}
 	ps.mu.RLock()
 	p := ps.pools[key]
 	ps.mu.RUnlock()
@@ -39,7 +42,7 @@ func (ps *Pools) For(addr string, id backend.Identity) *Pool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p = ps.pools[key]; p == nil {
-		p = newPool(addr, id.User, ps.logins, ps.settings, ps.limitOf(addr))
+		p = newPool(addr, id, ps.logins, ps.settings, ps.limitOf(addr))
 		ps.pools[key] = p
 		if ps.closed {
 			p.Close()
@@ -92,12 +95,12 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	}
 }
 
-// Forget closes the pools of a user that no client speaks as any more.
-func (ps *Pools) Forget(user string) {
+// Forget closes the pools of a user that no client speaks as any more, or of one credential of it.
+func (ps *Pools) Forget(user string, credential uint32) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for key, p := range ps.pools {
-		if key.user == user {
+		if key.user == user && (credential == 0 || credential == key.credential) {
 			delete(ps.pools, key)
 			p.Close()
 		}

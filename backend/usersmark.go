@@ -1,0 +1,47 @@
+package backend
+
+import (
+	"strconv"
+	"strings"
+)
+
+// UsersMark is what a node says by which it is seen whether it has deleted a user. There is none
+// before Redis 7.0, which does not count each ACL command, and where berth's own user may not INFO.
+type UsersMark struct {
+	runID   string
+	deletes string // how often it was told ACL DELUSER
+	loads   string // and ACL LOAD
+	resets  string // and CONFIG RESETSTAT, which begins the counts anew
+	infos   int    // and INFO, by which a second RESETSTAT is seen
+}
+
+// Holds reports whether the node has deleted no user between this mark and a later one.
+func (m UsersMark) Holds(later UsersMark) bool {
+	return m.runID != "" && m.runID == later.runID && m.deletes == later.deletes && m.loads == later.loads && m.resets == later.resets && m.infos <= later.infos
+}
+
+// UsersSections are the sections of INFO that a mark is read from. Each takes an INFO of its own, for
+// older nodes take one section.
+var UsersSections = [...]string{"server", "commandstats"}
+
+// Take reads one section.
+func (m *UsersMark) Take(text string) {
+	for line := range strings.SplitSeq(text, "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		calls, _, _ := strings.Cut(value, ",")
+		switch name {
+		case "run_id":
+			m.runID = value
+		case "cmdstat_acl|deluser":
+			m.deletes = calls
+		case "cmdstat_acl|load":
+			m.loads = calls
+		case "cmdstat_config|resetstat":
+			m.resets = calls
+		case "cmdstat_info":
+			m.infos, _ = strconv.Atoi(strings.TrimPrefix(calls, "calls="))
+		case "cmdstat_acl": // of all ACL commands, berth's own among them
+			m.runID = ""
+		}
+	}
+}
