@@ -68,9 +68,12 @@ type refusal struct {
 
 const (
 	// maxPasswords is how many passwords are known of a user: a password that is being replaced is
-	// accepted by some nodes only, and is needed there. One more, while all are in use, shares the
-	// latest one's connections: so a user whom a node lets in with any password takes no more.
-	maxPasswords = 3
+	// accepted by some nodes only, and is needed there. One more, while connections of all are open,
+	// shares the latest one's.
+	maxPasswords = 16
+
+	// maxTries is how many of them are tried at a node, the latest first.
+	maxTries = 3
 
 	// MaxCredential is how many bytes a user name or a password may have. A new connection may not
 	// send more in one argument to Redis before it has authenticated, so a longer one opens none.
@@ -288,6 +291,7 @@ func (l *Logins) known(id Identity, addr string) (passwords []string, refused st
 			passwords = append(passwords, c.password)
 		}
 	}
+	passwords = passwords[:min(len(passwords), maxTries)]
 	if own, has := l.own[id.User]; has && id.Credential == 0 && !slices.Contains(passwords, own) {
 		passwords = append(passwords, own)
 	}
@@ -313,7 +317,7 @@ func (l *Logins) others(id Identity, addr string) (passwords []string, mark User
 			passwords = append(passwords, c.password)
 		}
 	}
-	return passwords, mark
+	return passwords[:min(len(passwords), maxTries)], mark
 }
 
 // ownLogin returns the AUTH with which berth asks its own questions; nil: it needs none.

@@ -44,8 +44,8 @@ func TestHandshakeOfBerthsTriesThePasswordsThatAreKnownTheLatestFirst(t *testing
 	if p, _ := l.Password(Identity{User: "ann"}); p != "p3" { // the node accepted it last
 		t.Errorf("the latest is %q", p)
 	}
-	if known, _ := l.known(Identity{User: "ann"}, "node:1"); len(known) != maxPasswords {
-		t.Errorf("%d passwords are kept", len(known))
+	if known, _ := l.known(Identity{User: "ann"}, "node:1"); len(known) != maxTries {
+		t.Errorf("%d passwords are tried", len(known))
 	}
 }
 
@@ -131,7 +131,6 @@ func TestAReplacedPasswordNeedsAProofThatNobodyWasDeleted(t *testing.T) {
 	}
 }
 
-// A node that lets a user in with any password costs no more than one where few are in use.
 func TestPasswordsBeyondTheFewShareACredential(t *testing.T) {
 	var l Logins
 	seen := map[uint32]bool{}
