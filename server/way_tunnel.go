@@ -19,8 +19,10 @@ import (
 )
 
 // tunnel is a replica's own connection to the node: REPLCONF, PSYNC and SYNC travel on it. From the
-// first byte of the replication stream on, what either side sends goes to the other as it is. The
-// user's rights are the node's to judge: the connection has logged in as the user.
+// first byte of the replication stream on, what the node sends goes to the client as it is. What the
+// client sends is a replica's REPLCONFs and empty lines. Any other command ends it: the node would
+// run what berth refuses. The user's rights are the node's to judge: the connection has logged in as
+// the user.
 //
 //	node ─▶ read, a piece at a time ─▶ session.out ─▶ client    not read over maxUnread in out
 //	node ◀─ written, a piece at a time ◀─ session.in ◀─ client  not read over maxUntaken in in
@@ -296,9 +298,42 @@ func (t *tunnel) take() {
 		return
 	}
 	s := t.s
-	t.send(s.in[s.inPos:])
-	s.loop.drop(s.in)
-	s.in, s.inPos = nil, 0
+	n, ok := t.relayed(s.in[s.inPos:])
+	if !ok || len(s.in)-s.inPos-n > maxTunnelAsk {
+		s.kill(telemetry.ReplicaCommand)
+		return
+	}
+	if n > 0 {
+		t.send(s.in[s.inPos : s.inPos+n])
+	}
+	if s.inPos += n; s.inPos == len(s.in) {
+		s.loop.drop(s.in)
+		s.in, s.inPos = nil, 0
+	}
+}
+
+// relayed reports how many bytes are whole lines and commands of a replica, and whether that is all
+// there is.
+func (t *tunnel) relayed(b []byte) (n int, ok bool) {
+	p := t.s.loop.parser()
+	defer t.s.loop.dropParser(p)
+	for n < len(b) {
+		if b[n] == '\n' {
+			n++
+			continue
+		}
+		p.Reset()
+		size, err := p.ParseAll(b[n:], t.s.loop.srv.limits(true))
+		args := p.Args()
+		switch {
+		case err == nil && size == 0:
+			return n, true
+		case err != nil, len(args) > 0 && !bytes.EqualFold(args[0], []byte("replconf")):
+			return n, false
+		}
+		n += size
+	}
+	return n, true
 }
 
 // send writes to the node, off the loop. No other piece may be on its way.

@@ -93,6 +93,32 @@ func TestATunnelsConnectionIsNotUsedAgain(t *testing.T) {
 	})
 }
 
+// A replica's commands do not pass by what berth refuses.
+func TestAReplicaSendsTheNodeNothingButItsOwn(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	b := startBerth(t, "redis://"+node.Addr())
+	node.Do(t, "SET", "k", "1")
+	ack := string(redistest.Command("REPLCONF", "ACK", "1"))
+	for _, last := range []string{"SHUTDOWN NOSAVE\r\n", "CONFIG SET maxmemory 1\r\n", "*1\r\n$3\r\nDEL\r\n", "*x\r\n", "FLUSHALL\r\n",
+		"*2\r\n$8\r\nREPLCONF\r\n$99999\r\n" + strings.Repeat("x", 80_000), ack + "\nDEL k\r\n"} {
+		c := dial(t, b.Addr())
+		c.Send("PSYNC", "?", "-1")
+		if got, err := c.TryRecv(); err != nil || !strings.HasPrefix(text(got), "FULLRESYNC") {
+			t.Fatalf("PSYNC: %v, %v", got, err)
+		}
+		c.WriteString("\n" + ack + "*0\r\n" + last)
+		c.ReadAll() // berth closes it
+		c.Close()
+	}
+	if got := node.Do(t, "GET", "k"); got != "1" {
+		t.Errorf("k is %v", got)
+	}
+	if got := node.Do(t, "CONFIG", "GET", "maxmemory"); fmt.Sprint(got) != "[maxmemory 0]" {
+		t.Error(got)
+	}
+}
+
 // Another user's connection is not the one that the user before had.
 func TestATunnelEndsWithItsUser(t *testing.T) {
 	parallel(t)

@@ -22,6 +22,7 @@ const (
 	SubscriptionRefused // the user may not listen any more
 	SubscriptionLost    // the client's own connection for subscriptions
 	ReplicationLost     // the connection to the node that a replica follows
+	ReplicaCommand      // a replica sent a command other than REPLCONF
 	TrackingRefused     // a node would not track
 	TrackingLost        // a connection on which a node tracked
 	TrackingMoved       // keys that are tracked have another node
@@ -34,7 +35,7 @@ var reasonNames = [numReasons]string{
 	Shutdown: "shutdown", IdleTimeout: "idle timeout", ProtocolError: "protocol error", HTTPRequest: "HTTP request",
 	QueryBufferLimit: "query buffer limit", OutputHardLimit: "output buffer hard limit", OutputSoftLimit: "output buffer soft limit",
 	AuthTimeout: "not authenticated in time", ClientMemoryLimit: "memory of all clients", ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
-	ReplicationLost: "replication connection lost", TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved", UserRefused: "user refused",
+	ReplicationLost: "replication connection lost", ReplicaCommand: "command of a replica", TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved", UserRefused: "user refused",
 }
 
 func (r Reason) String() string { return reasonNames[r] }
