@@ -49,6 +49,7 @@ type loop struct {
 	slicing     slicing          // what is too much for one turn
 	walks       []*walk          // that visit all sessions now
 	replied     int              // bytes of berth's own replies that no slice has counted yet
+	worked      int              // and how many workUnits its own commands took
 	stranded    strandedRequests // wait for berth to learn of a node
 	dirty       []*session       // have output to write
 	staying     []*stay          // have bytes to flush on their lease

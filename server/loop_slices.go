@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 )
@@ -14,6 +15,8 @@ import (
 type slicing struct {
 	sessions []*session
 	jobs     []job
+	sharing  int  // how many sessions had a slice in the latest turn for them, or wait for one
+	worked   int  // by sessions, since that turn began
 	posted   bool // a turn for them is on its way
 	turns    int  // there have been
 }
@@ -33,10 +36,12 @@ func (l *loop) addJob(j job) {
 // postpone posts the turn for the sessions and jobs that go on. gnet runs what a task posts before it
 // looks at any socket, so a goroutine posts the turn.
 func (l *loop) postpone() {
-	if l.slicing.posted || len(l.slicing.sessions)+len(l.slicing.jobs) == 0 {
+	w := &l.slicing
+	if w.posted || len(w.sessions)+len(w.jobs) == 0 {
+		w.sharing = min(w.sharing, len(w.sessions))
 		return
 	}
-	l.slicing.posted = true
+	w.posted = true
 	go func() {
 		_ = l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 			l.Enter()
@@ -46,19 +51,25 @@ func (l *loop) postpone() {
 	}()
 }
 
-// sliceTurn does a slice of everything.
+// sliceTurn does a slice of every job, and of the sessions as many as have the work of one slice
+// together. The others are the first ones next time.
 func (l *loop) sliceTurn() {
 	w := &l.slicing
 	w.posted = false
 	w.turns++
+	w.sharing = len(w.sessions)
 	jobs := w.jobs
 	w.jobs = nil
 	for _, j := range jobs {
 		l.addJob(j)
 	}
-	l.ready = append(l.ready, w.sessions...)
-	clear(w.sessions)
-	w.sessions = w.sessions[:0]
+	sessions := w.sessions
+	w.sessions, w.worked = nil, 0
+	for len(sessions) > 0 && w.worked < sliceWork {
+		sessions[0].resume()
+		sessions = sessions[1:]
+	}
+	w.sessions = append(sessions, w.sessions...)
 	l.turn()
 }
 
@@ -70,12 +81,20 @@ func (s *session) goOnLater() {
 }
 
 // What a loop does for one client's input before it looks at the others again, in units of about
-// 100 ns: some milliseconds at the most, with what a request costs where it goes.
+// 100 ns: some milliseconds at the most, with what a request costs where it goes. Clients that go on
+// in the same turn share it.
 const (
 	sliceWork      = 8192
+	sliceLeast     = 256
 	workPerRequest = 7
 	workBytes      = 1 << 10
+	workUnit       = 100 * time.Nanosecond
 )
+
+// size is how much the next slice of a session is.
+func (w *slicing) size() int {
+	return max(sliceWork/(1+max(w.sharing, len(w.sessions))), sliceLeast)
+}
 
 // sliceKeys is how many keys of one request are hashed, or sent, or joined in a slice, and
 // sliceChannels how many channels of one client are claimed or left.

@@ -127,7 +127,9 @@ func (s *session) take(buf []byte) (taken int) {
 		p = l.parser()
 	}
 	limits := l.srv.limits(!s.stranger())
-	for slice := sliceWork; taken < len(buf) && s.pause == pauseNone && !s.closing && !s.given; {
+	size := l.slicing.size()
+	slice := size
+	for taken < len(buf) && s.pause == pauseNone && !s.closing && !s.given {
 		if slice <= 0 {
 			s.goOnLater()
 			break
@@ -153,8 +155,8 @@ func (s *session) take(buf []byte) (taken int) {
 			}
 			continue
 		}
-		slice -= workPerRequest + len(p.Args()) + (n+l.replied)/workBytes
-		l.replied = 0
+		slice -= workPerRequest + len(p.Args()) + (n+l.replied)/workBytes + l.worked
+		l.replied, l.worked = 0, 0
 		if args := p.Args(); len(args) > 0 {
 			raw := buf[taken : taken+n]
 			if p.Inline() {
@@ -173,6 +175,7 @@ func (s *session) take(buf []byte) (taken int) {
 		p.Reset()
 		taken += n
 	}
+	l.slicing.worked += size - slice
 	s.park(p)
 	return taken
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"time"
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
@@ -19,12 +20,15 @@ func (s *session) local(cmd *router.Command, raw []byte, args [][]byte) bool {
 // runOwn runs it. It returns false if the request has to wait.
 func (s *session) runOwn(cmd *router.Command, raw []byte, args [][]byte) bool {
 	own := s.own(cmd)
-	switch {
-	case !s.isOurs(own):
+	if !s.isOurs(own) {
 		// A health check begins with PING. The user's rights are asked for with it: later there may
 		// be no node that says what an administrator may run.
 		s.refreshRights(s.loop.srv.rights.of(s.user()))
 		return s.share(cmd, raw, args)
+	}
+	began := time.Now()
+	defer func() { s.loop.worked += int(time.Since(began) / workUnit) }()
+	switch {
 	case own.run != nil:
 		return own.run(s, cmd, raw, args)
 	case own.answer != nil:
