@@ -202,7 +202,7 @@ const maxBrief = 1 << 20
 func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
 	keyed := isKeyed(cmd)
 	if !keyed {
-		args = args[:min(len(args), max(cmd.Arity, -cmd.Arity))]
+		args = args[:min(len(args), max(cmd.Arity, -cmd.Arity, 2))] // a rule may name the first argument
 	}
 	keys, _ := cmd.Keys(args, nil)
 	size := 0

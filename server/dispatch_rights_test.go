@@ -518,6 +518,21 @@ func TestLongRequestsOfAUserWithFewRightsAreServed(t *testing.T) {
 	}
 }
 
+// A rule may allow a command with one first argument.
+func TestARuleMayNameTheFirstArgument(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "bob", "on", ">secret", "+info|server", "+ping")
+	b := startBerth(t, node.Addr())
+	ours, theirs := dial(t, b.Addr()), dial(t, node.Addr())
+	for _, line := range []string{"AUTH bob secret", "INFO server", "INFO", "INFO clients", "INFO server clients", "INFO SERVER", "PING", "PING x"} {
+		got, want := ours.DoRaw(words(line)...), theirs.DoRaw(words(line)...)
+		if got != want && (got[0] != '$' || want[0] != '$') {
+			t.Errorf("%s: %.90q, want %.90q", line, got, want)
+		}
+	}
+}
+
 func TestRightsOfAUserWithoutClientsAreForgotten(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	b.srv.rights.of("gone").free.Store(true)

@@ -3,7 +3,9 @@ package pool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -49,7 +51,17 @@ var startPollers = sync.OnceFunc(func() {
 	if err := netpoll.Configure(netpoll.Config{PollerNum: (cores + coresPerPoller - 1) / coresPerPoller}); err != nil {
 		panic("netpoll refuses its configuration: " + err.Error())
 	}
+	netpoll.SetLoggerOutput(netpollLog{})
 })
+
+// netpollLog passes netpoll's lines to berth's log: they speak of connections that ended, which a
+// wire's owner learns as well.
+type netpollLog struct{}
+
+func (netpollLog) Write(line []byte) (int, error) {
+	slog.Debug("netpoll", "line", strings.TrimSpace(string(line)))
+	return len(line), nil
+}
 
 // open hands a connected socket to netpoll. The wire owns fd from here on, even if open fails. The
 // owner may be called before open returns.
