@@ -1,4 +1,4 @@
-// Package pool holds the exclusive connections: one Pool for each node and user, shared by all
+// Package pool holds the exclusive connections: one Pool for each node, user and credential, shared by all
 // loops.
 //
 //	session ─ Get ─▶ idle stack ─ compare-and-swap ─▶ Lease ═ netpoll ═▶ node
