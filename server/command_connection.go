@@ -189,6 +189,16 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
+// loggedIn makes the client a user whose password a node has just accepted.
+func (s *session) loggedIn(name, password string) {
+	logins := &s.loop.srv.pipeSettings.Logins
+	now := logins.Accepted(backend.UserNamed(name), password)
+	id := s.pipes.Identity()
+	id.User, id.Credential = now.User, now.Credential
+	s.become(id)
+	logins.Release(now) // become holds it
+}
+
 // verification is an AUTH on its way to a node, on a connection that carries those of other
 // clients, too, one after the other. To the node the connection is the user of the last one, and it
 // goes when that user is deleted. That is no matter of the others: their AUTHs, which change

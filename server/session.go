@@ -7,7 +7,6 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
-	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/codec"
@@ -112,16 +111,6 @@ func (s *session) user() string {
 // stranger reports whether the client has given no password where a node wants one, as far as is
 // known.
 func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.AuthRequired() }
-
-// loggedIn makes the client a user whose password a node has just accepted.
-func (s *session) loggedIn(name, password string) {
-	logins := &s.loop.srv.pipeSettings.Logins
-	now := logins.Accepted(backend.UserNamed(name), password)
-	id := s.pipes.Identity()
-	id.User, id.Credential = now.User, now.Credential
-	s.become(id)
-	logins.Release(now) // become holds it
-}
 
 // opened is the loop's word that the client's socket is ours.
 func (s *session) opened(l *loop, c gnet.Conn) {

@@ -53,15 +53,3 @@ func (s *session) fanOut(cmd *router.Command, raw []byte, args [][]byte) bool {
 	}
 	return true
 }
-
-// aloneAgain has those go on that wait for connections of their own. Whoever finds none waits again.
-func (l *loop) aloneAgain() {
-	if len(l.crowd) == 0 {
-		return
-	}
-	for _, s := range l.crowd {
-		s.resumeFrom(pauseCrowded)
-	}
-	clear(l.crowd)
-	l.crowd = l.crowd[:0]
-}
