@@ -272,18 +272,6 @@ func (l *loop) tick() {
 	l.rates.Tick(l.clock, &l.stats)
 }
 
-// aloneAgain has those go on that wait for connections of their own. Whoever finds none waits again.
-func (l *loop) aloneAgain() {
-	if len(l.crowd) == 0 {
-		return
-	}
-	for _, s := range l.crowd {
-		s.resumeFrom(pauseCrowded)
-	}
-	clear(l.crowd)
-	l.crowd = l.crowd[:0]
-}
-
 // eachLoop lists the loops that have been seen.
 func (srv *server) eachLoop() []*loop {
 	srv.mu.Lock()

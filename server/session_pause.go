@@ -133,6 +133,18 @@ func (s *session) pauseIsOver() bool {
 	}
 }
 
+// aloneAgain has those go on that wait for connections of their own. Whoever finds none waits again.
+func (l *loop) aloneAgain() {
+	if len(l.crowd) == 0 {
+		return
+	}
+	for _, s := range l.crowd {
+		s.resumeFrom(pauseCrowded)
+	}
+	clear(l.crowd)
+	l.crowd = l.crowd[:0]
+}
+
 // resume goes on with the input that waited.
 func (s *session) resume() {
 	s.isReady = false
