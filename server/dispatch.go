@@ -53,6 +53,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, "ERR Can't execute '"+cmd.Name+
 			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 	}
+	if cmd.Is(router.Unsubscribes) && !s.subscribed() && s.loop.srv.isValkeySince(8, 0) && !s.loop.srv.isValkeySince(8, 1) {
+		return s.refuse(cmd, "NOSUB '"+cmd.Name+"' command executed not in subscribed mode") // no other version says so
+	}
 	if s.monitors() && (cmd.Flags.Has(router.Readonly) || s.mayReplicate(cmd, args)) {
 		return s.refuse(cmd, "ERR Replica can't interact with the keyspace") // what MONITOR makes of a client
 	}

@@ -176,8 +176,6 @@ func differsOnServer(b *berthServer, cmd *router.Command, where string) bool {
 		return where == withinMulti
 	case "wait": // berth cannot run it in a transaction there
 		return where == withinMulti && !b.srv.offsetMoves()
-	case "unsubscribe", "punsubscribe", "sunsubscribe": // Valkey 8.0 alone says NOSUB to who subscribes to nothing
-		return valkey && isVersionBefore(info.Release, 8, 1)
 	case "readonly", "readwrite": // Valkey says OK without a Cluster
 		return valkey || cmd.Name == "readwrite" && b.srv.isBefore(6, 2)
 	}
