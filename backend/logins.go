@@ -256,6 +256,9 @@ func (l *Logins) Own(user, password string) {
 
 // Seen records a node's mark. Credentials that were accepted before the node's first one keep it.
 func (l *Logins) Seen(addr string, mark UsersMark) {
+	if mark.runID == "" { // it did not say, or not all
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.marks == nil || len(l.marks) >= maxMarks {
