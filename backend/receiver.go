@@ -63,7 +63,7 @@ func Cuts(begun []byte, s *codec.ReplyScanner) bool {
 }
 
 // MaxHandshake is how many bytes a node may answer to a handshake or to a PING.
-const MaxHandshake = 64 << 10
+const MaxHandshake = 256 << 10
 
 // ErrHandshake says that a node answered more than MaxHandshake.
 var ErrHandshake = errors.New("the node's answer to the handshake is too long")
