@@ -62,7 +62,7 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 	if s.loop.srv.gate.stops(s, cmd, args) {
 		return s.hold(pauseGated)
 	}
-	if cmd.Is(router.TakesCode) && hasBackslash(args) {
+	if cmd.Is(router.TakesCode) && !cmd.Is(router.Registers) && hasBackslash(args) {
 		return s.refuse(cmd, errBackslash)
 	}
 	if s.txn != nil && !cmd.Is(router.Unqueued) {

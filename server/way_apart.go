@@ -15,8 +15,8 @@ import (
 // reply. On a pipe the next reply is another client's, so a client could choose what others read.
 // Nothing in the error tells how long it is. So what may break its line does not travel on a pipe:
 //
-//	script with a backslash in its first line ─▶ refused. All nodes since Redis 7.0 read `#!lua
-//	                                             flags="\r\n+OK"` as a line break, and quote it
+//	EVAL or SCRIPT LOAD with a backslash in   ─▶ refused. All nodes since Redis 7.0 read `#!lua
+//	the first line                               flags="\r\n+OK"` as a line break, and quote it
 //	FUNCTION LOAD and RESTORE                ─┐
 //	FUNCTION LIST or a module's command with  │
 //	a line break in a word                    ├▶ apart: on a lease, which no other client gets

@@ -79,7 +79,7 @@ func (srv *server) noMulti(cmd *router.Command) string {
 func (s *session) refuse(cmd *router.Command, text string) bool {
 	switch {
 	case cmd != nil && cmd.Is(router.Exec):
-		s.endTransaction()
+		s.endUnsent()
 		if !strings.HasPrefix(text, "EXECABORT") { // wrong arity: the table has the whole sentence
 			text = "EXECABORT Transaction discarded because of: " + strings.TrimPrefix(text, "ERR ")
 		}

@@ -86,8 +86,26 @@ func showsItself(cmd *router.Command) bool {
 
 // monitored shows a command that has just run to the clients in MONITOR.
 func (s *session) monitored(cmd *router.Command, args [][]byte) {
+	if !showsItself(cmd) || cmd.Flags.Has(router.Admin) || cmd.Flags.Has(router.SkipMonitor) {
+		return
+	}
+	s.show(cmd, args)
+}
+
+// showUnsent shows the ends of a transaction of which no node has heard.
+func (s *session) showUnsent(names ...string) {
+	for _, name := range names {
+		words := [][]byte{[]byte(name)}
+		if cmd, err := router.Builtin().Lookup(words); err == nil {
+			s.show(cmd, words)
+		}
+	}
+}
+
+// show shows a command to the clients in MONITOR.
+func (s *session) show(cmd *router.Command, args [][]byte) {
 	all := &s.loop.srv.monitors
-	if all.n.Load() == 0 || !showsItself(cmd) || cmd.Flags.Has(router.Admin) || cmd.Flags.Has(router.SkipMonitor) {
+	if all.n.Load() == 0 {
 		return
 	}
 	from, _ := s.addresses()

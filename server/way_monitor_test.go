@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -49,6 +50,28 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 	}
 	watcher.Close()
 	eventually(t, "the monitor to be forgotten", func() bool { return b.srv.monitors.n.Load() == 0 })
+}
+
+// A transaction of which no node hears is shown as well.
+func TestMonitorShowsTransactionsThatAreNotSent(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	var seen [2]string
+	for i, addr := range []string{node.Addr(), startBerth(t, node.Addr()).Addr()} {
+		watcher, c := dial(t, addr), dial(t, addr)
+		watcher.Do("MONITOR")
+		pipelined(c, "multi", "nosuch", "exec", "multi", "set a 1", "discard", "multi", "exec", "multi", "nosuch", "discard", "echo end")
+		for !strings.Contains(seen[i], `"end"`) {
+			line := fmt.Sprint(watcher.Recv())
+			_, words, _ := strings.Cut(line, "] ")
+			if words != `"PING"` { // berth's own
+				seen[i] += words + "\n"
+			}
+		}
+	}
+	if seen[0] != seen[1] {
+		t.Errorf("berth shows\n%s, Redis\n%s", seen[1], seen[0])
+	}
 }
 
 // The line is made on the loop, and a client chooses how many words it has.

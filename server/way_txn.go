@@ -140,8 +140,8 @@ func discard(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	if s.txn == nil {
 		return s.sayError(cmd, "ERR DISCARD without MULTI")
 	}
-	s.txn = nil
-	s.unwatch()
+	s.endTransaction()
+	s.showUnsent("multi") // DISCARD itself is shown as any command is
 	return s.say(cmd, "OK")
 }
 
@@ -212,18 +212,18 @@ func (s *session) exec(cmd *router.Command) bool {
 	case t == nil:
 		return s.sayError(cmd, "ERR EXEC without MULTI")
 	case t.slot == manySlots && !(t.spoilt && s.loop.srv.isValkeySince(8, 0)) || !t.spoilt && watching && !st.broken && t.slot >= 0 && t.slot != st.slot && st.slot != noSlot:
-		s.endTransaction()
+		s.endUnsent()
 		return s.sayError(cmd, errCrossSlot)
 	case t.spoilt:
-		s.endTransaction()
+		s.endUnsent()
 		return s.sayError(cmd, "EXECABORT Transaction discarded because of previous errors.")
 	case watching && (st.broken || st.replaced(s.loop.srv.nodes.Topology())):
-		s.endTransaction()
+		s.endUnsent()
 		return s.sayNil(cmd)
 	case watching:
 		return s.execOnLease(cmd)
 	case t.n == 0:
-		s.endTransaction()
+		s.endUnsent()
 		l := s.loop
 		l.scratch = codec.AppendArray(l.scratch[:0], 0)
 		s.answer(cmd, l.scratch)
@@ -232,7 +232,7 @@ func (s *session) exec(cmd *router.Command) bool {
 	topology := s.loop.srv.nodes.Topology()
 	shard, text := shardOf(topology, t.slot, s.id)
 	if text != "" {
-		s.endTransaction()
+		s.endUnsent()
 		return s.sayError(cmd, text)
 	}
 	if !s.haveScripts(topology.Shards()[shard].Primary, t.scripts...) {
@@ -328,6 +328,12 @@ func (b *blob) dirt() pool.Dirt {
 		return pool.DirtMulti | pool.DirtOther
 	}
 	return pool.DirtMulti
+}
+
+// endUnsent ends a transaction of which no node hears.
+func (s *session) endUnsent() {
+	s.endTransaction()
+	s.showUnsent("multi", "exec")
 }
 
 // endTransaction forgets what was queued and watched.
