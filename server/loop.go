@@ -197,6 +197,7 @@ func (l *loop) turn() {
 		}
 		clear(l.ready)
 		l.ready = l.ready[:0]
+		l.feeds.Flush() // who leaves a channel does not count for a PUBLISH that comes later
 		l.pipes.Flush()
 		for i := 0; i < len(l.staying); i++ {
 			l.staying[i].flush()
