@@ -178,11 +178,11 @@ func (s *Settings) OnTry(fn func(next *Config, name string) error, names ...stri
 func (s *Settings) Set(pairs ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changes, err := readChanges(pairs)
+	old := s.now.Load()
+	changes, err := readChanges(old, pairs)
 	if err != nil {
 		return err
 	}
-	old := s.now.Load()
 	next := *old
 	for _, ch := range changes {
 		if err := ch.option.setText(&next, ch.text); err != nil {

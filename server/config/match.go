@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-proxy/berth/server/glob"
 )
@@ -49,8 +50,9 @@ type change struct {
 }
 
 // readChanges finds the options of name, value, name, value. As in Redis 7.0's configSetCommand the
-// first mistake decides the error.
-func readChanges(pairs []string) ([]change, error) {
+// first mistake decides the error. An option of berth's own that cannot be changed takes the value
+// that it has: there are tools that set all that CONFIG GET has told them.
+func readChanges(now *Config, pairs []string) ([]change, error) {
 	if len(pairs) == 0 || len(pairs)%2 != 0 {
 		return nil, errors.New("ERR syntax error")
 	}
@@ -61,6 +63,8 @@ func readChanges(pairs []string) ([]change, error) {
 		switch {
 		case o == nil:
 			return nil, fmt.Errorf("ERR Unknown option or number of arguments for CONFIG SET - '%s'", pairs[i])
+		case !o.hot && !slices.Contains(immutableInRedis, o.name) && pairs[i+1] == o.shown(now):
+			continue
 		case !o.hot:
 			return nil, setFailed(pairs[i], errors.New("can't set immutable config"))
 		case seen[o]:
@@ -71,6 +75,9 @@ func readChanges(pairs []string) ([]change, error) {
 	}
 	return changes, nil
 }
+
+// immutableInRedis are options that Redis has as well, and refuses whatever their value is.
+var immutableInRedis = []string{"unixsocket", "unixsocketperm", "tcp-backlog", "enable-debug-command", "logfile"}
 
 func setFailed(name string, why error) error {
 	return fmt.Errorf("ERR CONFIG SET failed (possibly related to argument '%s') - %w", name, why)

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,10 @@ func TestEveryHotOptionChangesWhileRunningAndCallsItsHooks(t *testing.T) {
 		if !o.hot {
 			if want := "ERR CONFIG SET failed (possibly related to argument '" + o.name + "') - can't set immutable config"; err == nil || err.Error() != want {
 				t.Errorf("%s: got %v, want %q", o.name, err, want)
+			}
+			err = s.Set(o.name, o.shown(before))
+			if taken := err == nil; taken == slices.Contains(immutableInRedis, o.name) || s.Load() != before {
+				t.Errorf("%s: its own value: %v", o.name, err)
 			}
 			continue
 		}
