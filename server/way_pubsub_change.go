@@ -158,6 +158,7 @@ func (c *subscriptionChange) Refused(err *backend.LostError) {
 // unsubscribe ends subscriptions, after what was published before has been delivered.
 func (b *subscriber) unsubscribe(cmd *router.Command, raw []byte, args [][]byte) bool {
 	feeds := b.talkingOrAsked()
+	b.leaves(kindOf(cmd), args[1:])
 	c := b.begin(cmd, raw, args)
 	c.words.next()
 	stage := (*subscriptionChange).leave
@@ -171,6 +172,27 @@ func (b *subscriber) unsubscribe(cmd *router.Command, raw []byte, args [][]byte)
 		afterAll(feeds, func() { c.inTurn(do) })
 	}
 	return true
+}
+
+// leaves has publishers not count what is about to end, names or all of a kind: unless those are
+// many, or something is under way that may begin it.
+func (b *subscriber) leaves(kind feed.ChannelKind, names [][]byte) {
+	if len(b.underWay) > 0 || max(len(names), len(b.names[kind])) > sliceChannels {
+		return
+	}
+	goes := func(sub subscription) {
+		if sub.Subscription != nil {
+			sub.Leaving()
+		}
+	}
+	for _, name := range names {
+		goes(b.names[kind][string(name)])
+	}
+	if len(names) == 0 {
+		for _, sub := range b.names[kind] {
+			goes(sub)
+		}
+	}
 }
 
 // leave ends the subscriptions that the request names.

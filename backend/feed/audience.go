@@ -9,7 +9,7 @@ import (
 // connections to nodes, which a node counts in place of the listeners. A node's count that is told
 // to a client has the listeners in place of the connections.
 //
-// A listener is counted from its Join to its Leave. A connection is counted from when the node is
+// A listener is counted from its Join until it is Leaving. A connection is counted from when the node is
 // asked until it has confirmed the end: the node may count it.
 type Audience struct {
 	match func(pattern string, name []byte, steps *int) bool

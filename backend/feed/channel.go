@@ -66,7 +66,8 @@ func (ch *Channel) Name() string { return ch.name }
 type Subscription struct {
 	channel *Channel
 	to      Listener
-	index   int // in channel.places
+	index   int  // in channel.places
+	leaving bool // it counts no more
 }
 
 // Join adds a listener to the channel. See Subscriber.Subscribed for the time.
@@ -79,6 +80,15 @@ func (ch *Channel) Join(to Listener) *Subscription {
 		to.Moves(nil, a.feed)
 	}
 	return sub
+}
+
+// Leaving says that the subscription ends as soon as what was published before has been delivered.
+// Who publishes from now on does not count it.
+func (sub *Subscription) Leaving() {
+	if !sub.leaving {
+		sub.leaving = true
+		sub.channel.heard.listeners.Add(-1)
+	}
 }
 
 // Leave ends the subscription. The node is told when it was the channel's last one.
@@ -95,7 +105,7 @@ func (sub *Subscription) Leave() {
 	}
 	ch.places[last] = nil
 	ch.places = ch.places[:last]
-	ch.heard.listeners.Add(-1)
+	sub.Leaving()
 	sub.to.Moves(ch.feed, nil)
 	for _, a := range ch.also {
 		sub.to.Moves(a.feed, nil)
