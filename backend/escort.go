@@ -26,10 +26,11 @@ type Escort struct {
 	there bool     // a SELECT has succeeded
 }
 
-// Escort returns one for a user, and its first command; nil: there is no user to do it. The
+// Escort returns one for a user and the password with which the connection has logged in, and its
+// first command; nil: there is no user to do it. The
 // candidates are the users as which berth itself logs in, and the default user. why is what the
 // node has said to the user's own SELECT.
-func (l *Logins) Escort(id Identity, db int, why string) (e *Escort, first []byte) {
+func (l *Logins) Escort(user, password string, db int, why string) (e *Escort, first []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	others := maps.Clone(l.own)
@@ -42,7 +43,7 @@ func (l *Logins) Escort(id Identity, db int, why string) (e *Escort, first []byt
 	if password, known := l.password(Identity{}); known {
 		others[""] = password
 	}
-	delete(others, id.User)
+	delete(others, user)
 	if len(others) == 0 {
 		return nil, nil
 	}
@@ -50,11 +51,7 @@ func (l *Logins) Escort(id Identity, db int, why string) (e *Escort, first []byt
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		e.left = append(e.left, namedAuth(name, others[name]), codec.AppendCommandString(nil, "SELECT", strconv.Itoa(db)))
 	}
-	password, known := l.password(id)
-	if !known {
-		password = l.own[id.User] // "" is anyPassword
-	}
-	first, e.left = e.left[0], append(e.left[1:], namedAuth(id.User, password))
+	first, e.left = e.left[0], append(e.left[1:], namedAuth(user, password)) // "" is anyPassword
 	return e, first
 }
 

@@ -16,13 +16,14 @@ import (
 //	named user:  ─────────────────┴▶ AUTH (own password) ──┤ accepted
 //	                                  └─ refused ─▶ AUTH (another) … ─▶ none is left: LostError.Login
 //
-// For a client whose password was replaced the next one is tried only after the node has said, to
-// berth's own user, that it has deleted nobody meanwhile: see UsersMark.
+// A client whose password was replaced is let in with another one only if the node says, to berth's
+// own user and in the same moment, that it has deleted nobody meanwhile: see UsersMark.
 //
-//	refused ─▶ AUTH (berth's own) ─▶ INFO … ─▶ AUTH (another)
+//	refused ─▶ AUTH (another) ─▶ accepted ─▶ AUTH (berth's own) ─▶ MULTI, INFO …, AUTH (another), EXEC ─▶ let in
+//	              └─ refused ─▶ AUTH (yet another) …
 //
-// Nothing of a client's is sent before the last AUTH is accepted. Each of these commands waits for
-// the reply to the one before.
+// Nothing of a client's is sent before EXEC's reply has said so. Each AUTH waits for the reply to
+// what is before it: some nodes leave out the refusal of one that does not.
 //
 // HELLO and SELECT travel after each attempt, so that a login that succeeds costs one round trip. A
 // user who may not SELECT is escorted.
@@ -34,24 +35,31 @@ type Handshake struct {
 	addr     string
 	id       Identity
 	attempt  attempt
-	password string   // of the attempt
+	password string   // of the attempt; at the end, of the connection. "": it needs none
 	untried  []string // passwords for later attempts
 	owed     int      // replies to the attempt
 	judged   bool     // the reply that decides it has come
 	refused  string   // why the node does not let the attempt in; "": it does
 	noSelect string   // why the user may not SELECT; "": it may
 	escort   *Escort
-	proof    *proof // nil: other passwords need none, or it was asked for
-	proven   bool
+	proof    *proof // nil: it has not begun
 }
 
-// proof is what is asked of a node before another password than the client's own is tried.
+// proof is how a client is let in with another password than its own.
 type proof struct {
-	left      [][]byte // commands that are not sent yet
-	auth      bool     // the reply that is owed answers AUTH
-	passwords []string
-	was, is   UsersMark
+	step      proofStep
+	passwords []string // not tried yet
+	was       UsersMark
 }
+
+// proofStep says which reply is owed.
+type proofStep uint8
+
+const (
+	proofAuth proofStep = iota // to AUTH with another password
+	proofOwn                   // to AUTH as berth's own user
+	proofExec                  // to the transaction
+)
 
 // attempt is how a handshake tries to be let in.
 type attempt uint8
@@ -61,7 +69,8 @@ const (
 	attemptPing            // as the default user, without a password: PING, or what else there is to ask
 	attemptAuth
 	attemptEscort // let in already: by way of a user who may SELECT
-	attemptProof  // refused, as berth's own user: see proof
+	attemptProof  // refused: see proof
+	attemptEnter  // let in already, as the user: what else there is to ask
 )
 
 // Handshake returns one for a connection to a node. It has not begun.
@@ -79,6 +88,9 @@ func (h *Handshake) Begin() ([]byte, error) {
 	}
 	return h.login("WRONGPASS invalid username-password pair or user is disabled.")
 }
+
+// Password is the one with which the node has let the connection in.
+func (h *Handshake) Password() string { return h.password }
 
 // Over reports whether the connection is what it shall be.
 func (h *Handshake) Over() bool { return h.owed == 0 }
@@ -113,6 +125,8 @@ func (h *Handshake) try(a attempt) (b []byte) {
 	case a == attemptAuth:
 		b = AppendAuth(b, h.id.User, h.password)
 		h.owed++
+	case a == attemptEnter:
+		h.judged = true
 	case !h.AsksNodeID: // which does as well as PING
 		add("PING")
 	}
@@ -168,63 +182,83 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 		return h.login(h.refused)
 	}
 	if len(h.untried) == 0 {
-		if first := h.askProof(); first != nil {
-			return first, nil
-		}
-		h.logins.refuse(h.id, h.addr, h.refused)
+		return h.beginProof()
 	}
 	return h.next()
 }
 
-// askProof begins the proof that a node needs before it is given another password than the client's
-// own, and returns what to write first; nil: there is no other password, or no proof.
-func (h *Handshake) askProof() []byte {
-	if h.proven {
-		return nil
-	}
-	h.proven = true
+// beginProof tries the passwords of the user's other clients.
+func (h *Handshake) beginProof() ([]byte, error) {
 	passwords, was := h.logins.others(h.id, h.addr)
-	if len(passwords) == 0 {
-		return nil
-	}
 	h.proof = &proof{passwords: passwords, was: was}
-	if auth := h.logins.ownLogin(); auth != nil {
-		h.proof.left, h.proof.auth = append(h.proof.left, auth), true
-	}
-	for _, section := range UsersSections {
-		h.proof.left = append(h.proof.left, codec.AppendCommandString(nil, "INFO", section))
-	}
-	h.attempt, h.owed = attemptProof, 1
-	first := h.proof.left[0]
-	h.proof.left = h.proof.left[1:]
-	return first
+	h.attempt = attemptProof
+	return h.tryOther()
 }
 
-// prove takes a reply of the proof, and goes on: to the other passwords, if the node has deleted nobody.
-func (h *Handshake) prove(reply []byte) ([]byte, error) {
+// tryOther tries the next one.
+func (h *Handshake) tryOther() ([]byte, error) {
 	p := h.proof
-	if reply[0] != '-' && !p.auth {
-		p.is.Take(string(reply))
+	if len(p.passwords) == 0 {
+		return nil, h.unproven()
 	}
-	p.auth = false
+	h.password, p.passwords = p.passwords[0], p.passwords[1:]
+	p.step, h.owed = proofAuth, 1
+	return AppendAuth(nil, h.id.User, h.password), nil
+}
+
+// prove takes a reply of the proof, and returns what to write next.
+func (h *Handshake) prove(reply []byte) ([]byte, error) {
+	p, refused := h.proof, reply[0] == '-'
 	switch {
-	case reply[0] == '-':
-	case len(p.left) > 0:
-		next := p.left[0]
-		p.left = p.left[1:]
-		h.owed = 1
-		return next, nil
-	case p.was.Holds(p.is):
-		h.untried = p.passwords
-		return h.next()
+	case p.step == proofAuth && refused:
+		return h.tryOther()
+	case refused:
+		return nil, h.unproven()
+	case p.step == proofAuth:
+		p.step, h.owed = proofOwn, 1
+		return h.logins.ownAuth(), nil
+	case p.step == proofOwn:
+		p.step = proofExec
+		return h.transaction(), nil
+	case h.owed > 0: // OK, QUEUED
+		return nil, nil
 	}
+	v, err := codec.ParseValue(reply)
+	if err != nil || len(v.Elems) != len(UsersSections)+1 {
+		return nil, h.unproven()
+	}
+	var is UsersMark
+	for i := range UsersSections {
+		is.Take(v.Elems[i].Text())
+	}
+	if in := v.Elems[len(UsersSections)]; in.IsError() || in.Text() != "OK" || !p.was.Holds(is) {
+		return nil, h.unproven()
+	}
+	h.logins.worked(h.id.User, h.password, h.addr)
+	return h.try(attemptEnter), nil
+}
+
+// transaction returns the commands that have the node say in one moment that it has deleted nobody,
+// and let the user in.
+func (h *Handshake) transaction() (b []byte) {
+	b = codec.AppendCommandString(b, "MULTI")
+	for _, section := range UsersSections {
+		b = codec.AppendCommandString(b, "INFO", section)
+	}
+	b = AppendAuth(b, h.id.User, h.password)
+	h.owed = len(UsersSections) + 3
+	return codec.AppendCommandString(b, "EXEC")
+}
+
+// unproven is the error for a connection that no password opens.
+func (h *Handshake) unproven() error {
 	h.logins.refuse(h.id, h.addr, h.refused)
-	return h.next()
+	return &LostError{Addr: h.addr, Refusal: h.refused, Login: true}
 }
 
 // bring has a connection that is let in escorted to its database.
 func (h *Handshake) bring() (commands []byte, err error) {
-	if h.escort, commands = h.logins.Escort(h.id, h.id.DB, h.noSelect); h.escort == nil {
+	if h.escort, commands = h.logins.Escort(h.id.User, h.password, h.id.DB, h.noSelect); h.escort == nil {
 		return nil, h.refusal(h.noSelect)
 	}
 	h.attempt, h.owed = attemptEscort, 1
@@ -273,7 +307,7 @@ func (h *Handshake) take(reply []byte) error {
 func (h *Handshake) judgeAuth(text string) error {
 	switch {
 	case text == "":
-		h.logins.worked(h.id.User, h.password)
+		h.logins.worked(h.id.User, h.password, h.addr)
 	case strings.HasPrefix(text, "WRONGPASS "), strings.HasPrefix(text, "ERR invalid password"): // since 6.0, and before
 		h.refused = text
 	default:

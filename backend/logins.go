@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"crypto/rand"
 	"maps"
 	"slices"
 	"sync"
@@ -36,6 +37,7 @@ type Logins struct {
 	last     uint32               // the latest credential of any user
 	own      map[string]string    // berth's own passwords, by user: tried last
 	marks    map[string]UsersMark // by node, as said last
+	marked   time.Time            // when the first of them was said; zero: none was
 	demanded bool                 // a node has said last that it wants a password
 }
 
@@ -43,6 +45,7 @@ type Logins struct {
 type login struct {
 	holds       int                   // sets of pipes, over all loops
 	credentials []*credential         // accepted, the latest first; at most maxPasswords
+	common      *credential           // of clients whose passwords have none of their own; nil: there are none
 	refused     map[attemptAt]refusal // nil: no node let nobody in
 }
 
@@ -67,9 +70,8 @@ type refusal struct {
 }
 
 const (
-	// maxPasswords is how many passwords are known of a user: a password that is being replaced is
-	// accepted by some nodes only, and is needed there. One more, while connections of all are open,
-	// shares the latest one's.
+	// maxPasswords is how many passwords are known of a user. The clients of one more, while connections
+	// of all are open, have the common credential.
 	maxPasswords = 16
 
 	// maxTries is how many of them are tried at a node, the latest first.
@@ -81,6 +83,10 @@ const (
 
 	// maxMarks is of how many nodes the marks are known, those that are gone included.
 	maxMarks = 4096
+
+	// firstMarks is for how long after the first one a node's first mark is believed of the time before,
+	// too. That is the time when berth begins, and clients come before all nodes have been asked.
+	firstMarks = 2 * time.Second
 
 	// refusalKept is for how long a node that has refused all passwords is not asked again.
 	refusalKept = time.Second
@@ -101,14 +107,23 @@ func (l *Logins) of(user string) *login {
 
 // find returns a credential; nil: it is not known.
 func (u *login) find(id uint32) *credential {
-	if u == nil {
+	if u == nil || id == 0 {
 		return nil
 	}
-	i := slices.IndexFunc(u.credentials, func(c *credential) bool { return c.id == id })
-	if i < 0 {
-		return nil
+	for _, c := range u.all() {
+		if c.id == id {
+			return c
+		}
 	}
-	return u.credentials[i]
+	return nil
+}
+
+// all are the credentials, the common one last.
+func (u *login) all() []*credential {
+	if u.common == nil {
+		return u.credentials
+	}
+	return append(slices.Clip(u.credentials), u.common)
 }
 
 // Hold keeps an identity's user and credential known until Release.
@@ -147,15 +162,20 @@ func (l *Logins) free(user string, credential uint32) {
 }
 
 // Accepted records that a node has accepted a client's password, and returns the Credential of the
-// client's Identity, which is held: the caller releases it. The default user has none. No node deletes
-// it, so each of its clients may be served with any password of it.
-func (l *Logins) Accepted(user, password string) (held Identity) {
+// client's Identity, which is held: the caller releases it. any reports that the node takes any
+// password of this user: those that its clients make up must cost nothing, so they all have the
+// common credential. The default user has none. No node deletes it, so each of its clients may be
+// served with any password of it.
+func (l *Logins) Accepted(user, password string, any bool) (held Identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.of(user)
 	c := u.accepted(password)
 	if c == nil {
 		c = l.add(u, password)
+	}
+	if c == nil || any {
+		c = l.commonOf(u)
 	}
 	u.holds++
 	held.User = user
@@ -166,38 +186,66 @@ func (l *Logins) Accepted(user, password string) (held Identity) {
 	return held
 }
 
-// add makes a credential of a password, and takes the place of one that nobody uses. Called with mu
-// locked.
+// newCredential makes one that no client has yet. Called with mu locked.
+func (l *Logins) newCredential(password string) *credential {
+	l.last++
+	return &credential{id: l.last, password: password, marks: maps.Clone(l.marks)}
+}
+
+// add makes a credential of a password, and takes the place of one that nobody uses; nil: all are in
+// use. Called with mu locked.
 func (l *Logins) add(u *login, password string) *credential {
 	if len(u.credentials) == maxPasswords {
 		i := maxPasswords - 1
 		for ; u.credentials[i].holds > 0; i-- {
 			if i == 0 {
-				return u.credentials[0]
+				return nil
 			}
 		}
 		u.credentials = slices.Delete(u.credentials, i, i+1)
 	}
-	l.last++
-	c := &credential{id: l.last, password: password, marks: maps.Clone(l.marks)}
+	c := l.newCredential(password)
 	u.credentials = slices.Insert(u.credentials, 0, c)
+	u.refused = nil // it may do for others
 	return c
 }
 
-// worked is Accepted for a password with which berth has logged in. The user may have been forgotten
-// meanwhile.
-func (l *Logins) worked(user, password string) {
+// commonOf returns the credential of clients whose passwords are not told apart. Its own password is
+// nobody's: a node accepts it only while it takes any, and else wants the proof that others need.
+// Called with mu locked.
+func (l *Logins) commonOf(u *login) *credential {
+	if u.common == nil {
+		u.common = l.newCredential(rand.Text())
+	}
+	return u.common
+}
+
+// worked records that berth has logged in at a node with a password. The user may have been forgotten
+// meanwhile. The password's own clients are known there now.
+func (l *Logins) worked(user, password, addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if u := l.users[user]; u != nil {
-		u.accepted(password)
+	u := l.users[user]
+	if u == nil {
+		return
+	}
+	c := u.accepted(password)
+	if mark, known := l.marks[addr]; known && c != nil {
+		c.mark(addr, mark)
 	}
 }
 
-// accepted ends the refusals, and makes a known password the latest; nil: it is not known. Called
-// with mu locked.
+// mark records what a node has said. Called with mu locked.
+func (c *credential) mark(addr string, mark UsersMark) {
+	if c.marks == nil {
+		c.marks = map[string]UsersMark{}
+	}
+	c.marks[addr] = mark
+}
+
+// accepted makes a known password the latest, and ends the refusals of its clients; nil: it is not
+// known. Called with mu locked.
 func (u *login) accepted(password string) *credential {
-	u.refused = nil
 	i := slices.IndexFunc(u.credentials, func(c *credential) bool { return c.password == password })
 	if i < 0 {
 		return nil
@@ -205,6 +253,7 @@ func (u *login) accepted(password string) *credential {
 	c := u.credentials[i]
 	copy(u.credentials[1:i+1], u.credentials[:i])
 	u.credentials[0] = c
+	maps.DeleteFunc(u.refused, func(at attemptAt, _ refusal) bool { return at.credential == c.id || at.credential == 0 })
 	return c
 }
 
@@ -227,20 +276,12 @@ func (l *Logins) password(id Identity) (password string, known bool) {
 	return u.credentials[0].password, true
 }
 
-// Other returns another password of a user, if one is known and this one is not.
-func (l *Logins) Other(user, password string) (other string, isAnother bool) {
+// Knows reports whether clients of the user log in with this password.
+func (l *Logins) Knows(user, password string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.users[user]
-	if u == nil || user == "" || len(u.credentials) == 0 {
-		return "", false
-	}
-	for _, c := range u.credentials {
-		if c.password == password {
-			return "", false
-		}
-	}
-	return u.credentials[0].password, true
+	return u != nil && slices.ContainsFunc(u.credentials, func(c *credential) bool { return c.holds > 0 && c.password == password })
 }
 
 // Own has berth log in with a password of its own as well, after those of the user's clients. It lets
@@ -254,9 +295,10 @@ func (l *Logins) Own(user, password string) {
 	l.own[user] = password
 }
 
-// Seen records a node's mark. Credentials that were accepted before the node's first one keep it.
+// Seen records a node's mark. Credentials that were there before the node's first one take it while
+// berth begins. Later the node may have been another's, with other users: a replica that was promoted.
 func (l *Logins) Seen(addr string, mark UsersMark) {
-	if mark.runID == "" { // it did not say, or not all
+	if !mark.known() {
 		return
 	}
 	l.mu.Lock()
@@ -265,13 +307,16 @@ func (l *Logins) Seen(addr string, mark UsersMark) {
 		l.marks = map[string]UsersMark{}
 	}
 	l.marks[addr] = mark
+	if l.marked.IsZero() {
+		l.marked = time.Now()
+	}
+	if time.Since(l.marked) > firstMarks {
+		return
+	}
 	for _, u := range l.users {
-		for _, c := range u.credentials {
+		for _, c := range u.all() {
 			if _, has := c.marks[addr]; !has {
-				if c.marks == nil {
-					c.marks = map[string]UsersMark{}
-				}
-				c.marks[addr] = mark
+				c.mark(addr, mark)
 			}
 		}
 	}
@@ -289,13 +334,17 @@ func (l *Logins) known(id Identity, addr string) (passwords []string, refused st
 	if r, has := u.refused[attemptAt{id.Credential, addr}]; has && time.Since(r.at) < refusalKept {
 		return nil, r.text
 	}
+	if c := u.find(id.Credential); c != nil {
+		return []string{c.password}, ""
+	}
+	if id.Credential != 0 {
+		return nil, ""
+	}
 	for _, c := range u.credentials {
-		if id.Credential == 0 || id.Credential == c.id {
-			passwords = append(passwords, c.password)
-		}
+		passwords = append(passwords, c.password)
 	}
 	passwords = passwords[:min(len(passwords), maxTries)]
-	if own, has := l.own[id.User]; has && id.Credential == 0 && !slices.Contains(passwords, own) {
+	if own, has := l.own[id.User]; has && !slices.Contains(passwords, own) {
 		passwords = append(passwords, own)
 	}
 	return passwords, ""
@@ -323,14 +372,19 @@ func (l *Logins) others(id Identity, addr string) (passwords []string, mark User
 	return passwords[:min(len(passwords), maxTries)], mark
 }
 
-// ownLogin returns the AUTH with which berth asks its own questions; nil: it needs none.
-func (l *Logins) ownLogin() []byte {
+// ownAuth returns the AUTH with which a connection becomes one of berth's own user. Without one of its
+// own berth is the default user.
+func (l *Logins) ownAuth() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for user, password := range l.own {
-		return AppendAuth(nil, user, password)
+		return namedAuth(user, password)
 	}
-	return nil
+	password, known := l.password(Identity{})
+	if !known {
+		password = anyPassword
+	}
+	return namedAuth("", password)
 }
 
 // Refused returns why a node that has refused all passwords of an identity lately need not be dialled;

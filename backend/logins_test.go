@@ -3,7 +3,9 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 )
 
 // shake carries a handshake out; node answers each command of an attempt, in order.
@@ -32,7 +34,7 @@ const wrongPass = "-WRONGPASS invalid username-password pair or user is disabled
 func TestHandshakeOfBerthsTriesThePasswordsThatAreKnownTheLatestFirst(t *testing.T) {
 	var l Logins
 	for i := range 5 {
-		l.Release(l.Accepted("ann", fmt.Sprint("p", i)))
+		l.Release(l.Accepted("ann", fmt.Sprint("p", i), false))
 		l.Hold(Identity{User: "ann"})
 	}
 	sent, err := shake(t, l.Handshake("node:1", Identity{User: "ann", DB: 2, RESP: 2}),
@@ -49,32 +51,29 @@ func TestHandshakeOfBerthsTriesThePasswordsThatAreKnownTheLatestFirst(t *testing
 	}
 }
 
-// markOf is what a node says that was told DELUSER and RESETSTAT so often.
-func markOf(runID string, deletes, resets, infos int) (m UsersMark) {
-	m.Take("$99\r\n# Server\r\nrun_id:" + runID + "\r\nother:1\r\n")
-	m.Take(fmt.Sprintf("# Commandstats\r\ncmdstat_acl|deluser:calls=%d,usec=1\r\ncmdstat_config|resetstat:calls=%d,usec=7\r\n"+
-		"cmdstat_info:calls=%d,usec=7\r\ncmdstat_get:calls=7,usec=7\r\n", deletes, resets, infos))
+// markOf is what a node says that was told DELUSER so often, and what else it says.
+func markOf(runID string, deletes int, more ...string) (m UsersMark) {
+	m.Take("# Server\r\nrun_id:" + runID + "\r\nother:1\r\n")
+	m.Take(fmt.Sprintf("# Commandstats\r\ncmdstat_acl|deluser:calls=%d,usec=1\r\ncmdstat_info:calls=7,usec=7\r\n", deletes) +
+		strings.Join(more, "\r\n") + "\r\n")
 	return m
 }
 
 func TestAMarkHoldsWhileNoUserIsDeleted(t *testing.T) {
-	was := markOf("run", 3, 1, 10)
-	old := markOf("run", 3, 1, 11)
-	old.Take("cmdstat_acl:calls=3,usec=1\r\n")
-	loaded := markOf("run", 3, 1, 11)
-	loaded.Take("cmdstat_acl|load:calls=1,usec=1\r\n")
+	was := markOf("run", 3)
+	const reset = "cmdstat_config|resetstat:calls=1,usec=1"
 	for _, test := range []struct {
 		why        string
 		was, later UsersMark
 		holds      bool
 	}{
-		{"nothing happened", was, markOf("run", 3, 1, 12), true},
-		{"a user was deleted", was, markOf("run", 4, 1, 12), false},
-		{"the users were loaded", was, loaded, false},
-		{"another process", was, markOf("another", 3, 1, 12), false},
-		{"counts begun anew", was, markOf("run", 3, 2, 12), false},
-		{"counts begun anew once more", was, markOf("run", 3, 1, 2), false},
-		{"a node that counts all ACL commands together", was, old, false},
+		{"nothing happened", was, markOf("run", 3, "cmdstat_get:calls=7,usec=7"), true},
+		{"a user was deleted", was, markOf("run", 4), false},
+		{"the users were loaded", was, markOf("run", 3, "cmdstat_acl|load:calls=1,usec=1"), false},
+		{"another process", was, markOf("another", 3), false},
+		{"counts begun anew", was, markOf("run", 3, reset), false},
+		{"counts begun anew before", markOf("run", 3, reset), markOf("run", 3, reset), false},
+		{"a node that counts all ACL commands together", markOf("run", 3, "cmdstat_acl:calls=3"), markOf("run", 3, "cmdstat_acl:calls=3"), false},
 		{"it said nothing", UsersMark{}, UsersMark{}, false},
 	} {
 		if got := test.was.Holds(test.later); got != test.holds {
@@ -86,72 +85,112 @@ func TestAMarkHoldsWhileNoUserIsDeleted(t *testing.T) {
 // A client whose password was replaced is let in with a later one, unless the node may have deleted
 // the user meanwhile: the later one would be another's then.
 func TestAReplacedPasswordNeedsAProofThatNobodyWasDeleted(t *testing.T) {
-	info := func(m string) string { return fmt.Sprintf("$%d\r\n%s", len(m), m) }
-	const auth, refused = "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$3\r\n%s\r\n", wrongPass
+	const auth, refused, ok = "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$3\r\n%s\r\n", wrongPass, "+OK"
+	info := func(text string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text) }
+	exec := func(deletes int, last string) []string {
+		return []string{ok, "+QUEUED", "+QUEUED", "+QUEUED",
+			"*3\r\n" + info("run_id:run") + info(fmt.Sprintf("cmdstat_acl|deluser:calls=%d,usec=1", deletes)) + last}
+	}
 	for _, test := range []struct {
 		why     string
-		own     bool
 		replies [][]string // to the proof
 		in      bool
 	}{
-		{"nobody was deleted", true, [][]string{{"+OK"}, {info("run_id:run")}, {info("cmdstat_config|resetstat:calls=0,usec=1\r\ncmdstat_acl|deluser:calls=3,usec=1")}}, true},
-		{"berth needs no password", false, [][]string{{info("run_id:run")}, {info("cmdstat_config|resetstat:calls=0,usec=1\r\ncmdstat_acl|deluser:calls=3,usec=1")}}, true},
-		{"somebody was", true, [][]string{{"+OK"}, {info("run_id:run")}, {info("cmdstat_config|resetstat:calls=0,usec=1\r\ncmdstat_acl|deluser:calls=4,usec=1")}}, false},
-		{"berth may not ask", true, [][]string{{"+OK"}, {"-NOPERM no"}}, false},
-		{"berth's own password is refused", true, [][]string{{wrongPass}}, false},
+		{"nobody was deleted", [][]string{{ok}, {ok}, exec(3, ok)}, true},
+		{"somebody was", [][]string{{ok}, {ok}, exec(4, ok)}, false},
+		{"the other password is refused", [][]string{{refused}}, false},
+		{"it is refused in the end", [][]string{{ok}, {ok}, exec(3, refused)}, false},
+		{"berth may not ask", [][]string{{ok}, {ok}, {ok, "-NOPERM no"}}, false},
+		{"berth's own password is refused", [][]string{{ok}, {refused}}, false},
+		{"no transaction", [][]string{{ok}, {ok}, {ok, "+QUEUED", "+QUEUED", "+QUEUED", "-EXECABORT no"}}, false},
+		{"too few replies", [][]string{{ok}, {ok}, {ok, "+QUEUED", "+QUEUED", "+QUEUED", "*1\r\n" + ok}}, false},
 	} {
 		var l Logins
-		if test.own {
-			l.Own("", "berths")
-		}
-		id := l.Accepted("ann", "old")
-		id.RESP = 2
-		l.Seen("node:1", markOf("run", 3, 0, 0))
-		attempts := append([][]string{{refused}}, test.replies...)
-		if test.in {
-			attempts = append(attempts, []string{"+OK"})
-		}
-		if sent, err := shake(t, l.Handshake("node:1", id), []string{refused}); !loginRefused(err) || len(sent) != 1 {
+		l.Own("", "berths")
+		l.Seen("node:1", markOf("run", 3))
+		id := l.Accepted("ann", "old", false)
+		id.RESP, id.DB = 3, 2
+		if sent, err := shake(t, l.Handshake("node:1", id), []string{refused, ok, ok}); !loginRefused(err) || len(sent) != 1 {
 			t.Fatalf("no other password: %q, %v", sent, err)
 		}
-		l.Accepted("ann", "new")
+		l.Accepted("ann", "new", false)
+		attempts := append([][]string{{refused, ok, ok}}, test.replies...)
+		if test.in {
+			attempts = append(attempts, []string{ok, ok})
+		}
 		sent, err := shake(t, l.Handshake("node:1", id), attempts...)
 		if test.in != (err == nil) || !test.in && !loginRefused(err) {
 			t.Fatalf("%s: %q, %v", test.why, sent, err)
 		}
-		if first := fmt.Sprintf(auth, "old"); sent[0] != first {
+		if first := fmt.Sprintf(auth, "old"); !strings.HasPrefix(sent[0], first) {
 			t.Errorf("%s: first %q", test.why, sent[0])
 		}
-		if last := sent[len(sent)-1]; test.in && last != fmt.Sprintf(auth, "new") {
-			t.Errorf("%s: at last %q", test.why, last)
+		if test.in && (!strings.Contains(sent[3], fmt.Sprintf(auth, "new")) || sent[4] != "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n") {
+			t.Errorf("%s: at last %q", test.why, sent[3:])
 		}
-		if _, err := shake(t, l.Handshake("node:2", id), []string{refused}); !loginRefused(err) {
+		if err := l.Refused(id, "node:1"); test.in != (err == nil) {
+			t.Errorf("%s: refused lately: %v", test.why, err)
+		}
+		if _, err := shake(t, l.Handshake("node:2", id), []string{refused, ok, ok}); !loginRefused(err) {
 			t.Errorf("%s: a node that has said nothing: %v", test.why, err)
 		}
 	}
 }
 
-func TestPasswordsBeyondTheFewShareACredential(t *testing.T) {
+// A node's first mark proves nothing about a client that was there before, unless berth has just begun.
+func TestANodesFirstMarkIsForNewCredentialsAlone(t *testing.T) {
+	var l Logins
+	early := l.Accepted("bob", "old", false)
+	l.Accepted("bob", "new", false)
+	l.Seen("node:0", markOf("run", 3))
+	if passwords, _ := l.others(early, "node:0"); len(passwords) != 1 {
+		t.Errorf("when berth begins: %q", passwords)
+	}
+	id := l.Accepted("ann", "old", false)
+	l.Accepted("ann", "new", false)
+	l.marked = time.Now().Add(-firstMarks - time.Second)
+	l.Seen("node:1", markOf("run", 3))
+	if passwords, was := l.others(id, "node:1"); len(passwords) > 0 || was.known() {
+		t.Errorf("%q, %v", passwords, was)
+	}
+	l.worked("ann", "old", "node:1") // the node knows it by its own password
+	if passwords, was := l.others(id, "node:1"); fmt.Sprint(passwords) != "[new]" || was != markOf("run", 3) {
+		t.Errorf("%q, %v", passwords, was)
+	}
+}
+
+// Nobody has the credential of a password that is not its own.
+func TestWhoHasNoCredentialOfItsOwnHasTheCommonOne(t *testing.T) {
 	var l Logins
 	seen := map[uint32]bool{}
 	for i := range 50 {
-		seen[l.Accepted("ann", fmt.Sprint(i)).Credential] = true
+		id := l.Accepted("ann", fmt.Sprint(i), false)
+		seen[id.Credential] = true
+		if p, _ := l.Password(id); p != fmt.Sprint(i) && i < maxPasswords || p == "15" && i > 15 {
+			t.Errorf("password %d has the credential of %s", i, p)
+		}
 	}
-	if len(seen) != maxPasswords || len(l.users["ann"].credentials) != maxPasswords {
+	if len(seen) != maxPasswords+1 || len(l.users["ann"].credentials) != maxPasswords {
 		t.Errorf("%d credentials, %d known", len(seen), len(l.users["ann"].credentials))
 	}
-	a, b := l.Accepted("bob", "x"), l.Accepted("bob", "x")
+	a, b := l.Accepted("bob", "x", true), l.Accepted("bob", "y", true)
 	if a != b || a.Credential == 0 || seen[a.Credential] {
-		t.Errorf("%v and %v", a, b)
+		t.Errorf("where any password does: %v and %v", a, b)
 	}
-	if got := l.Accepted("", "x"); got != (Identity{}) {
+	if p, _ := l.Password(a); p == "x" || p == "y" {
+		t.Errorf("they log in with %s", p)
+	}
+	if got := l.Accepted("bob", "x", false); got == a || got.Credential == 0 {
+		t.Errorf("where it no longer does: %v", got)
+	}
+	if got := l.Accepted("", "x", false); got != (Identity{}) {
 		t.Errorf("the default user: %v", got)
 	}
 }
 
 func TestNodeThatHasRefusedAllPasswordsIsNotAskedAgainAtOnce(t *testing.T) {
 	var l Logins
-	l.Accepted("ann", "old")
+	l.Accepted("ann", "old", false)
 	id := Identity{User: "ann", RESP: 2}
 	if sent, err := shake(t, l.Handshake("node:1", id), []string{wrongPass}); !loginRefused(err) || len(sent) != 1 {
 		t.Fatalf("%q, %v", sent, err)
@@ -162,7 +201,7 @@ func TestNodeThatHasRefusedAllPasswordsIsNotAskedAgainAtOnce(t *testing.T) {
 	if b, err := new(l.Handshake("node:2", id)).Begin(); b == nil || err != nil {
 		t.Fatalf("another node: %q, %v", b, err)
 	}
-	l.Accepted("ann", "new")
+	l.Accepted("ann", "new", false)
 	if _, err := shake(t, l.Handshake("node:1", id), []string{"+OK"}); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +214,7 @@ func loginRefused(err error) bool {
 
 func TestAnErrorThatIsNotAboutThePasswordIsNoRefusedLogin(t *testing.T) {
 	var l Logins
-	l.Accepted("ann", "p")
+	l.Accepted("ann", "p", false)
 	for _, id := range []Identity{{RESP: 2}, {User: "ann", RESP: 2}} {
 		_, err := shake(t, l.Handshake("node:1", id), []string{"-ERR max number of clients reached"})
 		if lost, ok := errors.AsType[*LostError](err); !ok || lost.Login || lost.Refusal != "ERR max number of clients reached" {
@@ -193,7 +232,7 @@ func TestTheDefaultUserGivesAPasswordOnlyWhereOneIsWanted(t *testing.T) {
 	var l Logins
 	var demands []bool
 	l.OnDemand = func(wanted bool) { demands = append(demands, wanted) }
-	l.Accepted("", "secret")
+	l.Accepted("", "secret", false)
 	const ping = "*1\r\n$4\r\nPING\r\n"
 	if sent, err := shake(t, l.Handshake("node:1", Identity{RESP: 2}), []string{"+PONG"}); err != nil || len(sent) != 1 || sent[0] != ping {
 		t.Fatalf("%q, %v", sent, err)
@@ -213,8 +252,8 @@ func TestAUserIsForgottenWithTheLastWhoHoldsIt(t *testing.T) {
 	l.OnFree = func(user string, credential uint32) { freed = append(freed, fmt.Sprint(user, credential)) }
 	ann := Identity{User: "ann"}
 	l.Hold(ann)
-	one := l.Accepted("ann", "p")
-	two := l.Accepted("ann", "q")
+	one := l.Accepted("ann", "p", false)
+	two := l.Accepted("ann", "q", false)
 	l.Release(one)
 	if _, known := l.Password(ann); !known || fmt.Sprint(freed) != "[ann1]" {
 		t.Fatalf("forgotten while it is held: %v", freed)

@@ -1,24 +1,21 @@
 package backend
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
 // UsersMark is what a node says by which it is seen whether it has deleted a user. There is none
-// before Redis 7.0, which does not count each ACL command, and where berth's own user may not INFO.
+// before Redis 7.0, which does not count each ACL command, where berth's own user may not INFO, and
+// after a CONFIG RESETSTAT: a second one could not be seen.
 type UsersMark struct {
 	runID   string
 	deletes string // how often it was told ACL DELUSER
 	loads   string // and ACL LOAD
-	resets  string // and CONFIG RESETSTAT, which begins the counts anew
-	infos   int    // and INFO, by which a second RESETSTAT is seen
+	reset   bool   // it was told CONFIG RESETSTAT, which begins the counts anew
 }
 
+func (m UsersMark) known() bool { return m.runID != "" && !m.reset }
+
 // Holds reports whether the node has deleted no user between this mark and a later one.
-func (m UsersMark) Holds(later UsersMark) bool {
-	return m.runID != "" && m.runID == later.runID && m.deletes == later.deletes && m.loads == later.loads && m.resets == later.resets && m.infos <= later.infos
-}
+func (m UsersMark) Holds(later UsersMark) bool { return m.known() && m == later }
 
 // UsersSections are the sections of INFO that a mark is read from. Each takes an INFO of its own, for
 // older nodes take one section.
@@ -36,12 +33,8 @@ func (m *UsersMark) Take(text string) {
 			m.deletes = calls
 		case "cmdstat_acl|load":
 			m.loads = calls
-		case "cmdstat_config|resetstat":
-			m.resets = calls
-		case "cmdstat_info":
-			m.infos, _ = strconv.Atoi(strings.TrimPrefix(calls, "calls="))
-		case "cmdstat_acl": // of all ACL commands, berth's own among them
-			m.runID = ""
+		case "cmdstat_config|resetstat", "cmdstat_acl": // the latter: of all ACL commands, berth's own among them
+			m.reset = true
 		}
 	}
 }

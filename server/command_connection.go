@@ -161,26 +161,27 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		return s.refuse(cmd, text)
 	}
 	r := s.newRequest(cmd)
-	enter := func(password string) {
+	enter := func(any bool) {
 		if s.closed {
 			r.done(nil)
 			return
 		}
-		s.loggedIn(user, password)
+		s.loggedIn(user, password, any)
 		s.admit(true)
 		s.pipes.Shard(t, shard).Ready() // it notices when the user is deleted
 		r.done(answer(okReply))
 	}
 	r.ends = settle(func(r *request, reply []byte) {
-		switch other, isAnother := s.loop.srv.pipeSettings.Logins.Other(backend.UserNamed(user), password); {
+		name := backend.UserNamed(user)
+		switch {
 		case reply[0] != '+':
 			s.logFailedAuth(user, reply)
 			r.done(reply)
-		case isAnother:
-			q := &anyPassword{r: r, user: user, own: password, other: other, enter: enter}
-			q.ask(t, shard)
+		case name == "" || s.loop.srv.pipeSettings.Logins.Knows(name, password):
+			enter(false)
 		default:
-			enter(password)
+			q := &anyPassword{r: r, user: name, enter: enter}
+			q.ask(t, shard)
 		}
 	})
 	s.pauseFor(pauseAnswering)
@@ -189,10 +190,10 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// loggedIn makes the client a user whose password a node has just accepted.
-func (s *session) loggedIn(name, password string) {
+// loggedIn makes the client a user whose password a node has just accepted. any: it takes any.
+func (s *session) loggedIn(name, password string, any bool) {
 	logins := &s.loop.srv.pipeSettings.Logins
-	now := logins.Accepted(backend.UserNamed(name), password)
+	now := logins.Accepted(backend.UserNamed(name), password, any)
 	id := s.pipes.Identity()
 	id.User, id.Credential = now.User, now.Credential
 	s.become(id)
@@ -219,13 +220,12 @@ func (v *verification) send(auth []byte) {
 	}
 }
 
-// anyPassword asks a node whether it lets a user in with any password. Then all clients of the user
-// share the connections of the first: passwords that a client makes up must cost nothing.
+// anyPassword asks a node whether it lets a user in with any password: see Logins.Accepted. It is
+// asked about each password that is new.
 type anyPassword struct {
-	r          *request
-	user       string
-	own, other string // passwords: the client's, and one that is known already
-	enter      func(password string)
+	r     *request
+	user  string
+	enter func(any bool)
 }
 
 func (q *anyPassword) ask(t *router.Topology, shard int) {
@@ -233,26 +233,23 @@ func (q *anyPassword) ask(t *router.Topology, shard int) {
 	set := s.loop.pipes.Attach(s.loop.srv.asker(s.pipes.Identity().DB))
 	defer set.Detach()
 	if err := set.Shard(t, shard).Send(askRule(q.user), 1, q); err != nil {
-		q.enter(q.own)
+		q.enter(false)
 	}
 }
 
 // Reply takes the user's rule.
 func (q *anyPassword) Reply(reply, _ []byte, _ int) {
+	any := false
 	if len(reply) <= maxRule {
 		rule, err := codec.ParseValue(reply)
 		flags, _ := rule.Lookup("flags")
-		isNoPass := func(flag codec.Value) bool { return flag.Text() == "nopass" }
-		if err == nil && slices.ContainsFunc(flags.Elems, isNoPass) {
-			q.enter(q.other)
-			return
-		}
+		any = err == nil && slices.ContainsFunc(flags.Elems, func(flag codec.Value) bool { return flag.Text() == "nopass" })
 	}
-	q.enter(q.own)
+	q.enter(any)
 }
 
 // Lost has the node not say.
-func (q *anyPassword) Lost(*backend.LostError, []byte) { q.enter(q.own) }
+func (q *anyPassword) Lost(*backend.LostError, []byte) { q.enter(false) }
 
 // Left reports that the client has gone.
 func (v *verification) Left() bool { return v.s.closed }

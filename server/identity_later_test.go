@@ -99,3 +99,59 @@ func TestClientsOfADeletedUserAreNotThoseOfALaterOne(t *testing.T) {
 		}
 	})
 }
+
+// Where a node takes any password, those that clients make up stay nobody's: they open nothing that
+// a real one opens later.
+func TestAMadeUpPasswordIsTakenForNoOther(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--requirepass", "secret", "--hz", "500")
+	node.Do(t, "ACL", "SETUSER", "u", "on", ">real", "~*", "+@all")
+	b := startBerth(t, "redis://:secret@"+node.Addr())
+	honest, maker := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, honest, "AUTH u real → OK", "SET mu:k v → OK")
+	node.Do(t, "ACL", "SETUSER", "u", "nopass")
+	script(t, maker, "AUTH u garbage → OK", "GET mu:k → v")
+	late := dial(t, b.Addr())
+	script(t, late, "AUTH u other → OK", "GET mu:k → v", "AUTH u late → OK")
+	node.Do(t, "ACL", "SETUSER", "u", "resetpass", ">late", ">real") // nobody is deleted: all are served on
+	node.Do(t, "CLIENT", "KILL", "USER", "u")
+	for _, c := range []*redistest.Conn{honest, maker, late} {
+		script(t, c, "GET mu:k → v", "WATCH mu:k → OK", "UNWATCH → OK")
+	}
+	c := redistest.Dial(t, node.Addr())
+	c.Do("AUTH", "secret")
+	pipelined(c, "MULTI", "ACL DELUSER u", "ACL SETUSER u on >real ~* +@all", "EXEC")
+	for _, x := range []*redistest.Conn{maker, late} {
+		if got, err := x.TryDo("GET", "mu:k"); err == nil && got == "v" {
+			t.Error("a client that never knew the password is taken for the new user")
+		}
+	}
+	script(t, honest, "GET mu:k → v")
+}
+
+// A client whose password is refused asks the node no more than once a second.
+func TestARefusedPasswordCostsANodeFewConnections(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--requirepass", "secret")
+	node.Do(t, "ACL", "SETUSER", "u", "on", ">old", "~*", "+@all")
+	b := startBerth(t, "redis://:secret@"+node.Addr())
+	c := dial(t, b.Addr())
+	script(t, c, "AUTH u old → OK", "SET rp:k v → OK")
+	node.Do(t, "ACL", "SETUSER", "u", "<old", ">new")
+	received := func() (n int) {
+		for line := range strings.Lines(fmt.Sprint(node.Do(t, "INFO", "stats"))) {
+			_, _ = fmt.Sscanf(line, "total_connections_received:%d", &n)
+		}
+		return n
+	}
+	before, begun := received(), time.Now()
+	for range 300 {
+		if got := c.Do("WATCH", "rp:k"); got != redistest.Error(wrongPass) {
+			t.Fatal(got)
+		}
+	}
+	script(t, c, "GET rp:k → v")
+	if n, most := received()-before, 20+4*int(time.Since(begun)/time.Second); n > most {
+		t.Errorf("%d connections for 300 refusals", n)
+	}
+}

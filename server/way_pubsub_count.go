@@ -99,6 +99,9 @@ func (p *publication) clients(srv *server, reply []byte, again bool) []byte {
 	if err != nil {
 		return reply
 	}
+	if count == 0 { // not even a feed has heard it: whoever listens by now has come later
+		return reply
+	}
 	if again {
 		p.addr = ""
 	}

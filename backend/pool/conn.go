@@ -34,10 +34,11 @@ var errIdle = errors.New("the node sent bytes on an idle connection")
 
 // conn is an exclusive connection to a node: it serves one session at a time.
 type conn struct {
-	pool   *Pool
-	wire   wire
-	nodeID int64      // the node's number for the connection; 0: the node did not say
-	local  netip.Addr // where the connection comes from; invalid: a unix socket
+	pool     *Pool
+	wire     wire
+	nodeID   int64      // the node's number for the connection; 0: the node did not say
+	password string     // with which it was let in
+	local    netip.Addr // where the connection comes from; invalid: a unix socket
 
 	// While the connection is idle, state is raced for: a Get takes the connection (idle → held);
 	// the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns the

@@ -71,12 +71,15 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 		defer cancel()
 		ctx = timed
 	}
+	if err := p.logins.Refused(id, p.addr); err != nil { // lately: the node is spared a connection
+		return nil, err
+	}
 	nc, err := backend.Connect(ctx, p.addr, 0)
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
 	defer nc.Close()
-	nodeID, err := p.shake(ctx, nc, id)
+	shake, err := p.shake(ctx, nc, id)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +87,7 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
-	c := &conn{pool: p, nodeID: nodeID, local: backend.HostOf(nc.LocalAddr()), ledger: ledger{db: id.DB, resp: id.RESP}}
+	c := &conn{pool: p, nodeID: shake.NodeID, password: shake.Password(), local: backend.HostOf(nc.LocalAddr()), ledger: ledger{db: id.DB, resp: id.RESP}}
 	c.alarm.value = c
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)
@@ -93,9 +96,9 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	return c, nil
 }
 
-// shake runs the handshake within the dial's time. nodeID is the node's number of the connection, 0
-// if the node does not say (an ACL, an old version).
-func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nodeID int64, err error) {
+// shake runs the handshake within the dial's time. The node may not say its number of the connection
+// (an ACL, an old version).
+func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (backend.Handshake, error) {
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	shake := p.logins.Handshake(p.addr, id)
@@ -105,14 +108,14 @@ func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (nod
 	for err == nil && !shake.Over() {
 		reply, failed := r.ask(next)
 		if failed != nil {
-			return 0, p.dialFailed(failed)
+			return shake, p.dialFailed(failed)
 		}
 		next, err = shake.Reply(reply)
 	}
 	if err == nil && len(r.buf) > r.taken {
 		err = p.dialFailed(backend.ErrUnowed)
 	}
-	return shake.NodeID, err
+	return shake, err
 }
 
 // replyReader reads the replies to a handshake. It blocks.

@@ -269,7 +269,7 @@ func openFiles(t testing.TB) int {
 func userPool(addr, user, password string, settings *Settings) *Pool {
 	logins := &backend.Logins{}
 	if user != "" {
-		logins.Accepted(user, password)
+		logins.Accepted(user, password, false)
 	}
 	return newPool(addr, backend.Identity{User: user}, logins, settings, newNodeLimit(settings))
 }

@@ -390,7 +390,7 @@ func (l *Lease) escorted(why string) bool {
 		return false
 	}
 	p := l.conn.pool
-	escort, first := p.logins.Escort(backend.Identity{User: p.user, Credential: p.credential}, l.db, why)
+	escort, first := p.logins.Escort(p.user, l.conn.password, l.db, why)
 	if escort == nil {
 		return false
 	}
