@@ -55,9 +55,8 @@ func TestMonitorShowsWhatClientsAskAndNotWhatBerthAsks(t *testing.T) {
 // A transaction of which no node hears is shown as well.
 func TestMonitorShowsTransactionsThatAreNotSent(t *testing.T) {
 	parallel(t)
-	node := redistest.Start(t)
 	var seen [2]string
-	for i, addr := range []string{node.Addr(), startBerth(t, node.Addr()).Addr()} {
+	for i, addr := range []string{redistest.Start(t).Addr(), startBerth(t, redistest.Start(t).Addr()).Addr()} {
 		watcher, c := dial(t, addr), dial(t, addr)
 		watcher.Do("MONITOR")
 		pipelined(c, "multi", "nosuch", "exec", "multi", "set a 1", "discard", "multi", "exec", "multi", "nosuch", "discard", "echo end")

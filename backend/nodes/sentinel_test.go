@@ -28,7 +28,13 @@ func TestPrimaryIsFoundBySentinelsAndFollowed(t *testing.T) {
 		t.Fatalf("after a failover on demand the primary is %s", now.Primary(0))
 	}
 	redistest.Eventually(t, nodesPatience, "the old primary to be a replica", func() bool {
-		return strings.Contains(primary.Do(t, "INFO", "replication").(string), "master_link_status:up")
+		c, err := redistest.TryDial(t, primary.Addr()) // which a Sentinel has close its clients when it turns it
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		info, err := c.TryDo("INFO", "replication")
+		return err == nil && strings.Contains(info.(string), "master_link_status:up")
 	})
 	replica.Kill()
 	if now := await(t, changed); now.Primary(0) != primary.Addr() {
