@@ -230,6 +230,9 @@ func (l *Logins) worked(user, password, addr string) {
 		return
 	}
 	c := u.accepted(password)
+	if c == nil && u.common != nil && u.common.password == password {
+		c = u.common
+	}
 	if mark, known := l.marks[addr]; known && c != nil {
 		c.mark(addr, mark)
 	}

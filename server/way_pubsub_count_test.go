@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/redistest"
 )
 
@@ -114,4 +115,57 @@ func TestUnsubscribedClientIsNotCountedThoughTheNodeStillCountsItsFeed(t *testin
 			t.Fatalf("%v hear it", got)
 		}
 	}
+}
+
+// Who begins to listen after a message is not counted for it, even if it listens before the count comes.
+func TestWhoListensTooLateIsNotCounted(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr)
+	publisher, listener := dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, publisher, "SET late 1 → OK")
+	for _, addr := range []string{"SUBSCRIBE other", "UNSUBSCRIBE other"} { // so that there is a feed, and the message is counted
+		listener.Do(toWords(addr)...)
+	}
+	listener.Do("SUBSCRIBE", "other")
+	l.holdFrom(func(reply string) bool { return reply == ":0\r\n" })
+	publisher.Send("PUBLISH", "late", "m")
+	eventually(t, "the node to have published", func() bool {
+		return strings.Contains(fmt.Sprint(node.Do(t, "INFO", "commandstats")), "cmdstat_publish:calls=1,")
+	})
+	if got := fmt.Sprint(listener.Do("SUBSCRIBE", "late")); got != "[subscribe late 2]" {
+		t.Fatal(got)
+	}
+	l.release()
+	if got := publisher.Recv(); got != int64(0) {
+		t.Errorf("it is counted: %v", got)
+	}
+	script(t, publisher, "PUBLISH late m → 1")
+}
+
+// Who leaves a channel is not counted by who publishes afterwards, even before the end is confirmed.
+func TestWhoLeavesAChannelIsCountedNoMore(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	l := startLink(t, node.Addr())
+	b := startBerth(t, l.addr, "--loops", "1")
+	publisher := dial(t, b.Addr())
+	script(t, publisher, "SET left 1 → OK")
+	for _, words := range []string{"UNSUBSCRIBE", "UNSUBSCRIBE left:a", "PUNSUBSCRIBE"} {
+		c := dial(t, b.Addr())
+		c.Do(strings.Replace(strings.Fields(words)[0], "UN", "", 1), "left:a")
+		l.holdFrom(func(reply string) bool { return strings.Contains(strings.ToLower(reply), "pong") }) // after which it has left
+		c.WriteString(words + "\r\n")
+		eventually(t, "berth to have read it", func() bool { return b.listeners("left:a") == 0 })
+		script(t, publisher, "PUBLISH left:a m → 0")
+		l.release()
+		c.Close()
+	}
+}
+
+// listeners is how many of berth's clients a message of a channel is counted for.
+func (b *berthServer) listeners(name string) int {
+	n, _ := b.srv.audience.Hears(feed.PlainChannel, []byte(name), "")
+	return n
 }
