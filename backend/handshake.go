@@ -32,6 +32,7 @@ type Handshake struct {
 	NodeID     int64 // that number; 0: the node does not say
 
 	logins   *Logins
+	marks    Marks // as they were before anything was sent
 	addr     string
 	id       Identity
 	attempt  attempt
@@ -50,6 +51,7 @@ type proof struct {
 	step      proofStep
 	passwords []string // not tried yet
 	was       UsersMark
+	selects   bool // in the transaction, since the user may not SELECT
 }
 
 // proofStep says which reply is owed.
@@ -75,7 +77,7 @@ const (
 
 // Handshake returns one for a connection to a node. It has not begun.
 func (l *Logins) Handshake(addr string, id Identity) Handshake {
-	return Handshake{logins: l, addr: addr, id: id}
+	return Handshake{logins: l, marks: l.Marks(), addr: addr, id: id}
 }
 
 // Begin returns what to write first. The handshake is over already if there is nothing to write.
@@ -133,7 +135,7 @@ func (h *Handshake) try(a attempt) (b []byte) {
 	if h.id.RESP == 3 {
 		add("HELLO", "3")
 	}
-	if h.id.DB > 0 {
+	if h.id.DB > 0 && !(h.proof != nil && h.proof.selects) {
 		add("SELECT", strconv.Itoa(h.id.DB))
 	}
 	if h.AsksNodeID {
@@ -158,7 +160,7 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 		next, refused := h.escort.Reply(reply)
 		switch {
 		case refused:
-			return nil, h.refusal(h.escort.Why)
+			return nil, h.noWay(h.escort.Why)
 		case next != nil:
 			h.owed++
 		}
@@ -224,17 +226,24 @@ func (h *Handshake) prove(reply []byte) ([]byte, error) {
 		return nil, nil
 	}
 	v, err := codec.ParseValue(reply)
-	if err != nil || len(v.Elems) != len(UsersSections)+1 {
+	said := v.Elems
+	if p.selects && len(said) > 0 {
+		if said[0].IsError() {
+			return nil, h.noWay(said[0].Text())
+		}
+		said = said[1:]
+	}
+	if err != nil || len(said) != len(UsersSections)+1 {
 		return nil, h.unproven()
 	}
 	var is UsersMark
 	for i := range UsersSections {
-		is.Take(v.Elems[i].Text())
+		is.Take(said[i].Text())
 	}
-	if in := v.Elems[len(UsersSections)]; in.IsError() || in.Text() != "OK" || !p.was.Holds(is) {
+	if in := said[len(UsersSections)]; in.IsError() || in.Text() != "OK" || !p.was.Holds(is) {
 		return nil, h.unproven()
 	}
-	h.logins.worked(h.id.User, h.password, h.addr)
+	h.logins.worked(h.id.User, h.password, h.addr, h.marks[h.addr])
 	return h.try(attemptEnter), nil
 }
 
@@ -242,24 +251,34 @@ func (h *Handshake) prove(reply []byte) ([]byte, error) {
 // and let the user in.
 func (h *Handshake) transaction() (b []byte) {
 	b = codec.AppendCommandString(b, "MULTI")
+	h.owed = len(UsersSections) + 3
+	if h.proof.selects {
+		b = codec.AppendCommandString(b, "SELECT", strconv.Itoa(h.id.DB))
+		h.owed++
+	}
 	for _, section := range UsersSections {
 		b = codec.AppendCommandString(b, "INFO", section)
 	}
 	b = AppendAuth(b, h.id.User, h.password)
-	h.owed = len(UsersSections) + 3
 	return codec.AppendCommandString(b, "EXEC")
 }
 
 // unproven is the error for a connection that no password opens.
 func (h *Handshake) unproven() error {
-	h.logins.refuse(h.id, h.addr, h.refused)
+	h.logins.refuse(h.id, h.addr, h.refused, 0)
 	return &LostError{Addr: h.addr, Refusal: h.refused, Login: true}
 }
 
-// bring has a connection that is let in escorted to its database.
+// bring has a connection that is let in escorted to its database. One that needed a proof is not what
+// it was when it comes back: the proof begins anew, with the SELECT in it.
 func (h *Handshake) bring() (commands []byte, err error) {
+	if p := h.proof; p != nil {
+		p.step, p.selects = proofOwn, true
+		h.attempt, h.owed = attemptProof, 1
+		return h.logins.ownAuth(), nil
+	}
 	if h.escort, commands = h.logins.Escort(h.id.User, h.password, h.id.DB, h.noSelect); h.escort == nil {
-		return nil, h.refusal(h.noSelect)
+		return nil, h.noWay(h.noSelect)
 	}
 	h.attempt, h.owed = attemptEscort, 1
 	return commands, nil
@@ -307,13 +326,19 @@ func (h *Handshake) take(reply []byte) error {
 func (h *Handshake) judgeAuth(text string) error {
 	switch {
 	case text == "":
-		h.logins.worked(h.id.User, h.password, h.addr)
+		h.logins.worked(h.id.User, h.password, h.addr, h.marks[h.addr])
 	case strings.HasPrefix(text, "WRONGPASS "), strings.HasPrefix(text, "ERR invalid password"): // since 6.0, and before
 		h.refused = text
 	default:
 		return h.refusal(text)
 	}
 	return nil
+}
+
+// noWay is the error for a connection that nobody can bring to its database.
+func (h *Handshake) noWay(why string) error {
+	h.logins.refuse(h.id, h.addr, why, h.id.DB)
+	return h.refusal(why)
 }
 
 // refusal is the error for a connection that the node does not want to be what it shall be.

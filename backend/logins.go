@@ -34,11 +34,11 @@ type Logins struct {
 
 	mu       sync.Mutex // guards what follows; OnFree alone is called under it
 	users    map[string]*login
-	last     uint32               // the latest credential of any user
-	own      map[string]string    // berth's own passwords, by user: tried last
-	marks    map[string]UsersMark // by node, as said last
-	marked   time.Time            // when the first of them was said; zero: none was
-	demanded bool                 // a node has said last that it wants a password
+	last     uint32            // the latest credential of any user
+	own      map[string]string // berth's own passwords, by user: tried last
+	marks    Marks             // by node, as said last
+	marked   time.Time         // when the first node was asked; zero: none was
+	demanded bool              // a node has said last that it wants a password
 }
 
 // login is what is known of one user.
@@ -49,18 +49,23 @@ type login struct {
 	refused     map[attemptAt]refusal // nil: no node let nobody in
 }
 
-// attemptAt is a login of an identity's clients at a node.
+// attemptAt is a login of an identity's clients at a node; with a db, the way to that database after
+// it.
 type attemptAt struct {
 	credential uint32
 	addr       string
+	db         int // 0: the login itself
 }
+
+// Marks are the nodes' marks as they were at a moment. Nobody changes them.
+type Marks map[string]UsersMark
 
 // credential is one password of a user, and what its clients have in common.
 type credential struct {
 	id       uint32
 	password string
 	holds    int
-	marks    map[string]UsersMark // by node: as it was when the password was accepted, or soon after
+	marks    Marks // by node: as it was before the password was accepted there; its own copy
 }
 
 // refusal is a node's answer to all that was tried.
@@ -166,16 +171,18 @@ func (l *Logins) free(user string, credential uint32) {
 // password of this user: those that its clients make up must cost nothing, so they all have the
 // common credential. The default user has none. No node deletes it, so each of its clients may be
 // served with any password of it.
-func (l *Logins) Accepted(user, password string, any bool) (held Identity) {
+//
+// before is what Marks was when the node was asked.
+func (l *Logins) Accepted(user, password string, any bool, before Marks) (held Identity) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.of(user)
 	c := u.accepted(password)
 	if c == nil {
-		c = l.add(u, password)
+		c = l.add(u, password, before)
 	}
 	if c == nil || any {
-		c = l.commonOf(u)
+		c = l.commonOf(u, before)
 	}
 	u.holds++
 	held.User = user
@@ -187,14 +194,14 @@ func (l *Logins) Accepted(user, password string, any bool) (held Identity) {
 }
 
 // newCredential makes one that no client has yet. Called with mu locked.
-func (l *Logins) newCredential(password string) *credential {
+func (l *Logins) newCredential(password string, before Marks) *credential {
 	l.last++
-	return &credential{id: l.last, password: password, marks: maps.Clone(l.marks)}
+	return &credential{id: l.last, password: password, marks: maps.Clone(before)}
 }
 
 // add makes a credential of a password, and takes the place of one that nobody uses; nil: all are in
 // use. Called with mu locked.
-func (l *Logins) add(u *login, password string) *credential {
+func (l *Logins) add(u *login, password string, before Marks) *credential {
 	if len(u.credentials) == maxPasswords {
 		i := maxPasswords - 1
 		for ; u.credentials[i].holds > 0; i-- {
@@ -204,7 +211,7 @@ func (l *Logins) add(u *login, password string) *credential {
 		}
 		u.credentials = slices.Delete(u.credentials, i, i+1)
 	}
-	c := l.newCredential(password)
+	c := l.newCredential(password, before)
 	u.credentials = slices.Insert(u.credentials, 0, c)
 	u.refused = nil // it may do for others
 	return c
@@ -213,16 +220,16 @@ func (l *Logins) add(u *login, password string) *credential {
 // commonOf returns the credential of clients whose passwords are not told apart. Its own password is
 // nobody's: a node accepts it only while it takes any, and else wants the proof that others need.
 // Called with mu locked.
-func (l *Logins) commonOf(u *login) *credential {
+func (l *Logins) commonOf(u *login, before Marks) *credential {
 	if u.common == nil {
-		u.common = l.newCredential(rand.Text())
+		u.common = l.newCredential(rand.Text(), before)
 	}
 	return u.common
 }
 
-// worked records that berth has logged in at a node with a password. The user may have been forgotten
-// meanwhile. The password's own clients are known there now.
-func (l *Logins) worked(user, password, addr string) {
+// worked records that berth has logged in at a node with a password: the password's own clients are
+// known there now. The node's mark was this before. The user may have been forgotten meanwhile.
+func (l *Logins) worked(user, password, addr string, mark UsersMark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.users[user]
@@ -233,7 +240,7 @@ func (l *Logins) worked(user, password, addr string) {
 	if c == nil && u.common != nil && u.common.password == password {
 		c = u.common
 	}
-	if mark, known := l.marks[addr]; known && c != nil {
+	if mark.known() && c != nil {
 		c.mark(addr, mark)
 	}
 }
@@ -241,7 +248,7 @@ func (l *Logins) worked(user, password, addr string) {
 // mark records what a node has said. Called with mu locked.
 func (c *credential) mark(addr string, mark UsersMark) {
 	if c.marks == nil {
-		c.marks = map[string]UsersMark{}
+		c.marks = Marks{}
 	}
 	c.marks[addr] = mark
 }
@@ -256,7 +263,7 @@ func (u *login) accepted(password string) *credential {
 	c := u.credentials[i]
 	copy(u.credentials[1:i+1], u.credentials[:i])
 	u.credentials[0] = c
-	maps.DeleteFunc(u.refused, func(at attemptAt, _ refusal) bool { return at.credential == c.id || at.credential == 0 })
+	maps.DeleteFunc(u.refused, func(at attemptAt, _ refusal) bool { return at.db == 0 && (at.credential == c.id || at.credential == 0) })
 	return c
 }
 
@@ -298,18 +305,28 @@ func (l *Logins) Own(user, password string) {
 	l.own[user] = password
 }
 
-// Seen records a node's mark. Credentials that were there before the node's first one take it while
-// berth begins. Later the node may have been another's, with other users: a replica that was promoted.
-func (l *Logins) Seen(addr string, mark UsersMark) {
-	if !mark.known() {
-		return
-	}
+// Marks returns the nodes' marks of now.
+func (l *Logins) Marks() Marks {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.marks == nil || len(l.marks) >= maxMarks {
-		l.marks = map[string]UsersMark{}
+	return l.marks
+}
+
+// Seen records a node's mark, also one that says nothing. Credentials that were there before the
+// node's first one take it while berth begins. Later the node may have had other users before: a
+// replica that was promoted.
+func (l *Logins) Seen(addr string, mark UsersMark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := Marks{addr: mark}
+	if len(l.marks) < maxMarks {
+		now = maps.Clone(l.marks)
+		if now == nil {
+			now = Marks{}
+		}
+		now[addr] = mark
 	}
-	l.marks[addr] = mark
+	l.marks = now
 	if l.marked.IsZero() {
 		l.marked = time.Now()
 	}
@@ -334,7 +351,7 @@ func (l *Logins) known(id Identity, addr string) (passwords []string, refused st
 	if u == nil {
 		return nil, ""
 	}
-	if r, has := u.refused[attemptAt{id.Credential, addr}]; has && time.Since(r.at) < refusalKept {
+	if r, has := u.refused[attemptAt{id.Credential, addr, 0}]; has && time.Since(r.at) < refusalKept {
 		return nil, r.text
 	}
 	if c := u.find(id.Credential); c != nil {
@@ -363,8 +380,7 @@ func (l *Logins) others(id Identity, addr string) (passwords []string, mark User
 	if own == nil {
 		return nil, mark
 	}
-	mark, known := own.marks[addr]
-	if !known {
+	if mark = own.marks[addr]; !mark.known() {
 		return nil, mark
 	}
 	for _, c := range u.credentials {
@@ -390,17 +406,26 @@ func (l *Logins) ownAuth() []byte {
 	return namedAuth("", password)
 }
 
-// Refused returns why a node that has refused all passwords of an identity lately need not be dialled;
-// nil: it may be.
+// Refused returns why a node that has refused an identity lately need not be dialled; nil: it may be.
 func (l *Logins) Refused(id Identity, addr string) *LostError {
-	if _, text := l.known(id, addr); text != "" && id.User != "" { // the default user may need no password any more
-		return &LostError{Addr: addr, Refusal: text, Login: true}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[id.User]
+	if u == nil || id.User == "" { // the default user may need no password any more
+		return nil
+	}
+	if r, has := u.refused[attemptAt{id.Credential, addr, 0}]; has && time.Since(r.at) < refusalKept {
+		return &LostError{Addr: addr, Refusal: r.text, Login: true}
+	}
+	if r, has := u.refused[attemptAt{id.Credential, addr, id.DB}]; has && time.Since(r.at) < refusalKept {
+		return &LostError{Addr: addr, Refusal: r.text}
 	}
 	return nil
 }
 
-// refuse records that a node has refused all passwords of an identity.
-func (l *Logins) refuse(id Identity, addr, text string) {
+// refuse records that a node has refused all passwords of an identity; with a db, that it lets nobody
+// into that database.
+func (l *Logins) refuse(id Identity, addr, text string, db int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.users[id.User]
@@ -410,7 +435,7 @@ func (l *Logins) refuse(id Identity, addr, text string) {
 	if u.refused == nil {
 		u.refused = map[attemptAt]refusal{}
 	}
-	u.refused[attemptAt{id.Credential, addr}] = refusal{text, time.Now()}
+	u.refused[attemptAt{id.Credential, addr, db}] = refusal{text, time.Now()}
 }
 
 // demands records whether a node wants a password.

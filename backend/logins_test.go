@@ -34,7 +34,7 @@ const wrongPass = "-WRONGPASS invalid username-password pair or user is disabled
 func TestHandshakeOfBerthsTriesThePasswordsThatAreKnownTheLatestFirst(t *testing.T) {
 	var l Logins
 	for i := range 5 {
-		l.Release(l.Accepted("ann", fmt.Sprint("p", i), false))
+		l.Release(l.Accepted("ann", fmt.Sprint("p", i), false, nil))
 		l.Hold(Identity{User: "ann"})
 	}
 	sent, err := shake(t, l.Handshake("node:1", Identity{User: "ann", DB: 2, RESP: 2}),
@@ -73,6 +73,8 @@ func TestAMarkHoldsWhileNoUserIsDeleted(t *testing.T) {
 		{"another process", was, markOf("another", 3), false},
 		{"counts begun anew", was, markOf("run", 3, reset), false},
 		{"counts begun anew before", markOf("run", 3, reset), markOf("run", 3, reset), false},
+		{"somebody may not do it", was, markOf("run", 3, "cmdstat_acl|load:calls=0,usec=0,rejected_calls=1", "cmdstat_config|resetstat:calls=0,usec=0",
+			"cmdstat_acl:calls=0,usec=0"), true},
 		{"a node that counts all ACL commands together", markOf("run", 3, "cmdstat_acl:calls=3"), markOf("run", 3, "cmdstat_acl:calls=3"), false},
 		{"it said nothing", UsersMark{}, UsersMark{}, false},
 	} {
@@ -108,12 +110,12 @@ func TestAReplacedPasswordNeedsAProofThatNobodyWasDeleted(t *testing.T) {
 		var l Logins
 		l.Own("", "berths")
 		l.Seen("node:1", markOf("run", 3))
-		id := l.Accepted("ann", "old", false)
+		id := l.Accepted("ann", "old", false, l.Marks())
 		id.RESP, id.DB = 3, 2
 		if sent, err := shake(t, l.Handshake("node:1", id), []string{refused, ok, ok}); !loginRefused(err) || len(sent) != 1 {
 			t.Fatalf("no other password: %q, %v", sent, err)
 		}
-		l.Accepted("ann", "new", false)
+		l.Accepted("ann", "new", false, nil)
 		attempts := append([][]string{{refused, ok, ok}}, test.replies...)
 		if test.in {
 			attempts = append(attempts, []string{ok, ok})
@@ -137,23 +139,55 @@ func TestAReplacedPasswordNeedsAProofThatNobodyWasDeleted(t *testing.T) {
 	}
 }
 
+// Who may not SELECT is brought to its database in the proof itself: after it the connection would not be
+// the user's all the time.
+func TestAProofBringsAClientToItsDatabase(t *testing.T) {
+	const noSelect, refused, ok = "-NOPERM no select", wrongPass, "+OK"
+	var l Logins
+	l.Own("", "berths")
+	l.Seen("node:1", markOf("run", 3))
+	id := l.Accepted("ann", "old", false, l.Marks())
+	id.RESP, id.DB = 2, 2
+	l.Accepted("ann", "new", false, nil)
+	mark := "$12\r\nrun_id:run\r\n\r\n$36\r\ncmdstat_acl|deluser:calls=3,usec=1\r\n\r\n"
+	proof := func(first string) [][]string {
+		queued := []string{ok, "+QUEUED", "+QUEUED", "+QUEUED", "+QUEUED", "*4\r\n" + first + "\r\n" + mark + ok}
+		plain := []string{ok, "+QUEUED", "+QUEUED", "+QUEUED", "*3\r\n" + mark + ok}
+		return [][]string{{refused, ok}, {ok}, {ok}, plain, {noSelect}, {ok}, queued}
+	}
+	sent, err := shake(t, l.Handshake("node:1", id), proof(ok)...)
+	if err != nil || !strings.Contains(sent[6], "SELECT\r\n$1\r\n2\r\n") || strings.Contains(sent[3], "SELECT") {
+		t.Errorf("%q, %v", sent, err)
+	}
+	if _, err := shake(t, l.Handshake("node:1", id), proof("-NOPERM nor I")...); err == nil || loginRefused(err) || l.Refused(id, "node:1") == nil {
+		t.Errorf("berth may not either: %v", err)
+	}
+	if id.DB = 0; l.Refused(id, "node:1") != nil {
+		t.Error("another database is refused as well")
+	}
+}
+
 // A node's first mark proves nothing about a client that was there before, unless berth has just begun.
 func TestANodesFirstMarkIsForNewCredentialsAlone(t *testing.T) {
 	var l Logins
-	early := l.Accepted("bob", "old", false)
-	l.Accepted("bob", "new", false)
+	l.Seen("node:2", UsersMark{}) // it says nothing
+	early := l.Accepted("bob", "old", false, nil)
+	l.Accepted("bob", "new", false, nil)
 	l.Seen("node:0", markOf("run", 3))
 	if passwords, _ := l.others(early, "node:0"); len(passwords) != 1 {
 		t.Errorf("when berth begins: %q", passwords)
 	}
-	id := l.Accepted("ann", "old", false)
-	l.Accepted("ann", "new", false)
+	if passwords, _ := l.others(early, "node:2"); len(passwords) != 0 {
+		t.Errorf("of a node that said nothing: %q", passwords)
+	}
+	id := l.Accepted("ann", "old", false, nil)
+	l.Accepted("ann", "new", false, nil)
 	l.marked = time.Now().Add(-firstMarks - time.Second)
 	l.Seen("node:1", markOf("run", 3))
 	if passwords, was := l.others(id, "node:1"); len(passwords) > 0 || was.known() {
 		t.Errorf("%q, %v", passwords, was)
 	}
-	l.worked("ann", "old", "node:1") // the node knows it by its own password
+	l.worked("ann", "old", "node:1", markOf("run", 3)) // the node knows it by its own password
 	if passwords, was := l.others(id, "node:1"); fmt.Sprint(passwords) != "[new]" || was != markOf("run", 3) {
 		t.Errorf("%q, %v", passwords, was)
 	}
@@ -164,7 +198,7 @@ func TestWhoHasNoCredentialOfItsOwnHasTheCommonOne(t *testing.T) {
 	var l Logins
 	seen := map[uint32]bool{}
 	for i := range 50 {
-		id := l.Accepted("ann", fmt.Sprint(i), false)
+		id := l.Accepted("ann", fmt.Sprint(i), false, nil)
 		seen[id.Credential] = true
 		if p, _ := l.Password(id); p != fmt.Sprint(i) && i < maxPasswords || p == "15" && i > 15 {
 			t.Errorf("password %d has the credential of %s", i, p)
@@ -173,24 +207,24 @@ func TestWhoHasNoCredentialOfItsOwnHasTheCommonOne(t *testing.T) {
 	if len(seen) != maxPasswords+1 || len(l.users["ann"].credentials) != maxPasswords {
 		t.Errorf("%d credentials, %d known", len(seen), len(l.users["ann"].credentials))
 	}
-	a, b := l.Accepted("bob", "x", true), l.Accepted("bob", "y", true)
+	a, b := l.Accepted("bob", "x", true, nil), l.Accepted("bob", "y", true, nil)
 	if a != b || a.Credential == 0 || seen[a.Credential] {
 		t.Errorf("where any password does: %v and %v", a, b)
 	}
 	if p, _ := l.Password(a); p == "x" || p == "y" {
 		t.Errorf("they log in with %s", p)
 	}
-	if got := l.Accepted("bob", "x", false); got == a || got.Credential == 0 {
+	if got := l.Accepted("bob", "x", false, nil); got == a || got.Credential == 0 {
 		t.Errorf("where it no longer does: %v", got)
 	}
-	if got := l.Accepted("", "x", false); got != (Identity{}) {
+	if got := l.Accepted("", "x", false, nil); got != (Identity{}) {
 		t.Errorf("the default user: %v", got)
 	}
 }
 
 func TestNodeThatHasRefusedAllPasswordsIsNotAskedAgainAtOnce(t *testing.T) {
 	var l Logins
-	l.Accepted("ann", "old", false)
+	l.Accepted("ann", "old", false, nil)
 	id := Identity{User: "ann", RESP: 2}
 	if sent, err := shake(t, l.Handshake("node:1", id), []string{wrongPass}); !loginRefused(err) || len(sent) != 1 {
 		t.Fatalf("%q, %v", sent, err)
@@ -201,7 +235,7 @@ func TestNodeThatHasRefusedAllPasswordsIsNotAskedAgainAtOnce(t *testing.T) {
 	if b, err := new(l.Handshake("node:2", id)).Begin(); b == nil || err != nil {
 		t.Fatalf("another node: %q, %v", b, err)
 	}
-	l.Accepted("ann", "new", false)
+	l.Accepted("ann", "new", false, nil)
 	if _, err := shake(t, l.Handshake("node:1", id), []string{"+OK"}); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +248,7 @@ func loginRefused(err error) bool {
 
 func TestAnErrorThatIsNotAboutThePasswordIsNoRefusedLogin(t *testing.T) {
 	var l Logins
-	l.Accepted("ann", "p", false)
+	l.Accepted("ann", "p", false, nil)
 	for _, id := range []Identity{{RESP: 2}, {User: "ann", RESP: 2}} {
 		_, err := shake(t, l.Handshake("node:1", id), []string{"-ERR max number of clients reached"})
 		if lost, ok := errors.AsType[*LostError](err); !ok || lost.Login || lost.Refusal != "ERR max number of clients reached" {
@@ -232,7 +266,7 @@ func TestTheDefaultUserGivesAPasswordOnlyWhereOneIsWanted(t *testing.T) {
 	var l Logins
 	var demands []bool
 	l.OnDemand = func(wanted bool) { demands = append(demands, wanted) }
-	l.Accepted("", "secret", false)
+	l.Accepted("", "secret", false, nil)
 	const ping = "*1\r\n$4\r\nPING\r\n"
 	if sent, err := shake(t, l.Handshake("node:1", Identity{RESP: 2}), []string{"+PONG"}); err != nil || len(sent) != 1 || sent[0] != ping {
 		t.Fatalf("%q, %v", sent, err)
@@ -252,8 +286,8 @@ func TestAUserIsForgottenWithTheLastWhoHoldsIt(t *testing.T) {
 	l.OnFree = func(user string, credential uint32) { freed = append(freed, fmt.Sprint(user, credential)) }
 	ann := Identity{User: "ann"}
 	l.Hold(ann)
-	one := l.Accepted("ann", "p", false)
-	two := l.Accepted("ann", "q", false)
+	one := l.Accepted("ann", "p", false, nil)
+	two := l.Accepted("ann", "q", false, nil)
 	l.Release(one)
 	if _, known := l.Password(ann); !known || fmt.Sprint(freed) != "[ann1]" {
 		t.Fatalf("forgotten while it is held: %v", freed)

@@ -26,6 +26,9 @@ func (m *UsersMark) Take(text string) {
 	for line := range strings.SplitSeq(text, "\r\n") {
 		name, value, _ := strings.Cut(line, ":")
 		calls, _, _ := strings.Cut(value, ",")
+		if calls == "calls=0" { // it was refused, which anybody can have done
+			continue
+		}
 		switch name {
 		case "run_id":
 			m.runID = value

@@ -161,12 +161,13 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 		return s.refuse(cmd, text)
 	}
 	r := s.newRequest(cmd)
+	before := s.loop.srv.pipeSettings.Logins.Marks()
 	enter := func(any bool) {
 		if s.closed {
 			r.done(nil)
 			return
 		}
-		s.loggedIn(user, password, any)
+		s.loggedIn(user, password, any, before)
 		s.admit(true)
 		s.pipes.Shard(t, shard).Ready() // it notices when the user is deleted
 		r.done(answer(okReply))
@@ -190,10 +191,10 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// loggedIn makes the client a user whose password a node has just accepted. any: it takes any.
-func (s *session) loggedIn(name, password string, any bool) {
+// loggedIn makes the client a user whose password a node has just accepted. any: it takes any. before: see Logins.Accepted.
+func (s *session) loggedIn(name, password string, any bool, before backend.Marks) {
 	logins := &s.loop.srv.pipeSettings.Logins
-	now := logins.Accepted(backend.UserNamed(name), password, any)
+	now := logins.Accepted(backend.UserNamed(name), password, any, before)
 	id := s.pipes.Identity()
 	id.User, id.Credential = now.User, now.Credential
 	s.become(id)

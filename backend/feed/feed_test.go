@@ -207,7 +207,7 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 	node.Do(t, "ACL", "SETUSER", "half", "on", ">pw", "+@all", "resetchannels", "&a*")
 	l := startFeeds(t, onePlace{router.Single(node.Addr())})
 	half, all := newFeedListener(), newFeedListener()
-	l.Set.Logins.Accepted("half", "pw", false)
+	l.Set.Logins.Accepted("half", "pw", false, nil)
 	l.subscribe(t, backend.Identity{User: "half"}, PlainChannel, half, "a1", "b1")
 	if said := half.Wait(t, 1); !strings.HasPrefix(said[0], "refused "+node.Addr()+" refused the connection: NOPERM") {
 		t.Fatal(said)
@@ -217,7 +217,7 @@ func TestAUserWhoMayNotIsToldAndNobodyElse(t *testing.T) {
 	looptest.WantLines(t, half.Wait(t, 2)[1:], "subscribed a1 a2")
 	looptest.WantLines(t, all.Wait(t, 1), "subscribed a1 b1")
 	wrong := newFeedListener()
-	l.Set.Logins.Accepted("nobody", "wrong", false)
+	l.Set.Logins.Accepted("nobody", "wrong", false, nil)
 	l.subscribe(t, backend.Identity{User: "nobody"}, PlainChannel, wrong, "a1")
 	if said := wrong.Wait(t, 1); !strings.Contains(said[0], "WRONGPASS") {
 		t.Fatal(said)

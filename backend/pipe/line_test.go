@@ -40,7 +40,7 @@ func TestLineWithoutMeasureIsCutAndThePipeGoesOn(t *testing.T) {
 
 func TestNodeThatShakesHandsWithoutEndIsLost(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
-	l.Set.Logins.Accepted("ann", "pw", false)
+	l.Set.Logins.Accepted("ann", "pw", false, nil)
 	l.send(t, n.Addr(), backend.Identity{User: "ann", RESP: 2}, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")

@@ -60,7 +60,7 @@ func TestPipeGivesRepliesToTheirRequestsInOrder(t *testing.T) {
 
 func TestPipeShakesHandsBeforeTheFirstRequest(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
-	l.Set.Logins.Accepted("ann", "pw", false)
+	l.Set.Logins.Accepted("ann", "pw", false, nil)
 	l.send(t, n.Addr(), backend.Identity{User: "ann", DB: 4, RESP: 3}, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n4\r\n")
@@ -211,7 +211,7 @@ func TestPipeOfAUserStaysUntilItsClientsLeave(t *testing.T) {
 	ann := backend.Identity{User: "ann", RESP: 2}
 	var set *Set
 	l.Do(func() { set = l.pipes.Attach(ann) })
-	l.Set.Logins.Release(l.Set.Logins.Accepted("ann", "pw", false))
+	l.Set.Logins.Release(l.Set.Logins.Accepted("ann", "pw", false, nil))
 	l.send(t, n.Addr(), ann, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Expect(t, "*3\r\n$4\r\nAUTH\r\n$3\r\nann\r\n$2\r\npw\r\n")
@@ -246,7 +246,7 @@ func TestARefusedUserIsReportedOnce(t *testing.T) {
 	l, n, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
 	refused := make(chan string, 9)
 	l.pipes.OnRefused = func(set *Set, why *backend.LostError) { refused <- set.Identity().User + ": " + why.Refusal }
-	l.Set.Logins.Accepted("ann", "pw", false)
+	l.Set.Logins.Accepted("ann", "pw", false, nil)
 	l.send(t, n.Addr(), backend.Identity{User: "ann", RESP: 2}, r, 1, "A\r\n")
 	c := <-n.Conns
 	c.Say(t, "-WRONGPASS no\r\n")

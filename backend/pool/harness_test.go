@@ -269,7 +269,7 @@ func openFiles(t testing.TB) int {
 func userPool(addr, user, password string, settings *Settings) *Pool {
 	logins := &backend.Logins{}
 	if user != "" {
-		logins.Accepted(user, password, false)
+		logins.Accepted(user, password, false, nil)
 	}
 	return newPool(addr, backend.Identity{User: user}, logins, settings, newNodeLimit(settings))
 }

@@ -390,6 +390,10 @@ func (l *Lease) escorted(why string) bool {
 		return false
 	}
 	p := l.conn.pool
+	own, _ := p.logins.Password(backend.Identity{User: p.user, Credential: p.credential})
+	if p.credential != 0 && l.conn.password != own { // it needed a proof, and would need one again
+		return false
+	}
 	escort, first := p.logins.Escort(p.user, l.conn.password, l.db, why)
 	if escort == nil {
 		return false

@@ -97,7 +97,7 @@ func TestUsersOfANodeShareItsConnections(t *testing.T) {
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	ps, _ := newTestPools(t, func(v *Values) { v.MaxTotal = 3 })
-	ps.logins.Accepted("bob", "pw", false)
+	ps.logins.Accepted("bob", "pw", false, nil)
 	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob"})
 	h := newPoolHolder(t, newPoolLoop(t))
 	most := func() {
@@ -305,7 +305,7 @@ func TestUserWhoseDialsRunAlreadyGetsTheIdleConnectionsOfOthersNext(t *testing.T
 	node := redistest.Start(t)
 	node.Do(t, "ACL", "SETUSER", "bob", "on", ">pw", "+@all", "~*")
 	ps, _ := newTestPools(t, func(v *Values) { v.MaxTotal = 8; v.DialConcurrency = 1 })
-	ps.logins.Accepted("bob", "pw", false)
+	ps.logins.Accepted("bob", "pw", false, nil)
 	alice, bob := ps.For(node.Addr(), backend.Identity{}), ps.For(node.Addr(), backend.Identity{User: "bob"})
 	h := newPoolHolder(t, newPoolLoop(t))
 	for _, l := range attachMany(h, alice, 8) {
