@@ -250,7 +250,20 @@ func TestBroadcastTrackingFollowsThePrimaries(t *testing.T) {
 		t.Fatal(got)
 	}
 	awaitReplica(t, cluster.Node(1), cluster.Node(3))
-	other.Do("SET", second, 1)
+	heard, written := make(chan bool), make(chan bool)
+	go func() { // each write has berth ask again: the node that it asks may not have heard of the new primary yet
+		defer close(written)
+		for writer := dial(t, b.Addr()); ; {
+			select {
+			case <-heard:
+				return
+			case <-time.After(100 * time.Millisecond):
+				writer.Do("SET", second, 1)
+			}
+		}
+	}()
 	forgets() // the new one tracks, or the old one is no primary any more: a connection in use may stay
+	close(heard)
+	<-written
 	hearsOf(t, c, other, second)
 }
