@@ -48,8 +48,7 @@ type loop struct {
 	ready       []*session       // were paused and may go on
 	slicing     slicing          // what is too much for one turn
 	walks       []*walk          // that visit all sessions now
-	replied     int              // bytes of berth's own replies that no slice has counted yet
-	worked      int              // and how many workUnits its own commands took
+	replied     int              // bytes of berth's own replies, and what its own commands took, that no slice has counted yet
 	stranded    strandedRequests // wait for berth to learn of a node
 	dirty       []*session       // have output to write
 	staying     []*stay          // have bytes to flush on their lease

@@ -93,6 +93,9 @@ const (
 
 // size is how much the next slice of a session is.
 func (w *slicing) size() int {
+	if w.sharing+len(w.sessions) == 0 {
+		return sliceWork
+	}
 	return max(sliceWork/(1+max(w.sharing, len(w.sessions))), sliceLeast)
 }
 

@@ -155,8 +155,8 @@ func (s *session) take(buf []byte) (taken int) {
 			}
 			continue
 		}
-		slice -= workPerRequest + len(p.Args()) + (n+l.replied)/workBytes + l.worked
-		l.replied, l.worked = 0, 0
+		slice -= workPerRequest + len(p.Args()) + (n+l.replied)/workBytes
+		l.replied = 0
 		if args := p.Args(); len(args) > 0 {
 			raw := buf[taken : taken+n]
 			if p.Inline() {

@@ -27,7 +27,7 @@ func (s *session) runOwn(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.share(cmd, raw, args)
 	}
 	began := time.Now()
-	defer func() { s.loop.worked += int(time.Since(began) / workUnit) }()
+	defer func() { s.loop.replied += int(time.Since(began)/workUnit) * workBytes }()
 	switch {
 	case own.run != nil:
 		return own.run(s, cmd, raw, args)

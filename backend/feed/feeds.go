@@ -72,6 +72,12 @@ func (fs *Feeds) touch(f *Feed) {
 
 // Flush writes the orders that were queued on any feed during this turn.
 func (fs *Feeds) Flush() {
+	if len(fs.dirty) > 0 {
+		fs.flushDirty()
+	}
+}
+
+func (fs *Feeds) flushDirty() {
 	for i := 0; i < len(fs.dirty); i++ { // dirty may grow: flush may lose a feed, and others get its orders
 		fs.dirty[i].flush()
 	}
