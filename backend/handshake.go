@@ -50,6 +50,7 @@ type Handshake struct {
 type proof struct {
 	step      proofStep
 	passwords []string // not tried yet
+	why       string   // the node's words to the client's own password
 	was       UsersMark
 	selects   bool // in the transaction, since the user may not SELECT
 }
@@ -192,7 +193,7 @@ func (h *Handshake) Reply(reply []byte) ([]byte, error) {
 // beginProof tries the passwords of the user's other clients.
 func (h *Handshake) beginProof() ([]byte, error) {
 	passwords, was := h.logins.others(h.id, h.addr)
-	h.proof = &proof{passwords: passwords, was: was}
+	h.proof = &proof{passwords: passwords, why: h.refused, was: was}
 	h.attempt = attemptProof
 	return h.tryOther()
 }
@@ -265,8 +266,8 @@ func (h *Handshake) transaction() (b []byte) {
 
 // unproven is the error for a connection that no password opens.
 func (h *Handshake) unproven() error {
-	h.logins.refuse(h.id, h.addr, h.refused, 0)
-	return &LostError{Addr: h.addr, Refusal: h.refused, Login: true}
+	h.logins.refuse(h.id, h.addr, h.proof.why, 0)
+	return &LostError{Addr: h.addr, Refusal: h.proof.why, Login: true}
 }
 
 // bring has a connection that is let in escorted to its database. One that needed a proof is not what

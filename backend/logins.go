@@ -280,7 +280,7 @@ func (l *Logins) password(id Identity) (password string, known bool) {
 	if c := u.find(id.Credential); c != nil {
 		return c.password, true
 	}
-	if u == nil || len(u.credentials) == 0 {
+	if u == nil || id.Credential != 0 || len(u.credentials) == 0 {
 		return "", false
 	}
 	return u.credentials[0].password, true

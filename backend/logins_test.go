@@ -165,6 +165,12 @@ func TestAProofBringsAClientToItsDatabase(t *testing.T) {
 	if id.DB = 0; l.Refused(id, "node:1") != nil {
 		t.Error("another database is refused as well")
 	}
+	id.DB = 2
+	deleted := proof(ok)
+	deleted[6][5] = strings.Replace(deleted[6][5], "calls=3", "calls=4", 1) // meanwhile
+	if _, err := shake(t, l.Handshake("node:1", id), deleted...); !loginRefused(err) {
+		t.Errorf("the user was deleted between the two proofs: %v", err)
+	}
 }
 
 // A node's first mark proves nothing about a client that was there before, unless berth has just begun.
