@@ -332,8 +332,11 @@ func (b *blob) dirt() pool.Dirt {
 
 // endUnsent ends a transaction of which no node hears.
 func (s *session) endUnsent() {
+	begun := s.txn != nil // an EXEC may be refused without one
 	s.endTransaction()
-	s.showUnsent("multi", "exec")
+	if begun {
+		s.showUnsent("multi", "exec")
+	}
 }
 
 // endTransaction forgets what was queued and watched.
