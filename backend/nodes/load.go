@@ -78,7 +78,10 @@ func (n *Nodes) askLoad(ctx context.Context, addr string) (load Load, err error)
 	load.Connected += bus
 	for _, section := range backend.UsersSections {
 		text, err := c.Do("INFO", section)
-		if err != nil {
+		if _, refuses := errors.AsType[*ReplyError](err); refuses { // not every server has each section
+			load.Users = backend.UsersMark{}
+			break
+		} else if err != nil {
 			return Load{}, err
 		}
 		load.Users.Take(text.Text())
