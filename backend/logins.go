@@ -65,7 +65,7 @@ type credential struct {
 	id       uint32
 	password string
 	holds    int
-	marks    Marks // by node: as it was before the password was accepted there; its own copy
+	marks    Marks // by node: as it was before the password was accepted there
 }
 
 // refusal is a node's answer to all that was tried.
@@ -196,7 +196,7 @@ func (l *Logins) Accepted(user, password string, any bool, before Marks) (held I
 // newCredential makes one that no client has yet. Called with mu locked.
 func (l *Logins) newCredential(password string, before Marks) *credential {
 	l.last++
-	return &credential{id: l.last, password: password, marks: maps.Clone(before)}
+	return &credential{id: l.last, password: password, marks: before}
 }
 
 // add makes a credential of a password, and takes the place of one that nobody uses; nil: all are in
@@ -247,10 +247,18 @@ func (l *Logins) worked(user, password, addr string, mark UsersMark) {
 
 // mark records what a node has said. Called with mu locked.
 func (c *credential) mark(addr string, mark UsersMark) {
-	if c.marks == nil {
-		c.marks = Marks{}
+	if now, has := c.marks[addr]; !has || now != mark {
+		c.marks = c.marks.with(addr, mark)
 	}
-	c.marks[addr] = mark
+}
+
+// with returns the marks with another one.
+func (m Marks) with(addr string, mark UsersMark) Marks {
+	if m = maps.Clone(m); m == nil {
+		m = Marks{}
+	}
+	m[addr] = mark
+	return m
 }
 
 // accepted makes a known password the latest, and ends the refusals of its clients; nil: it is not
@@ -318,15 +326,10 @@ func (l *Logins) Marks() Marks {
 func (l *Logins) Seen(addr string, mark UsersMark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := Marks{addr: mark}
-	if len(l.marks) < maxMarks {
-		now = maps.Clone(l.marks)
-		if now == nil {
-			now = Marks{}
-		}
-		now[addr] = mark
+	if len(l.marks) >= maxMarks {
+		l.marks = nil
 	}
-	l.marks = now
+	l.marks = l.marks.with(addr, mark)
 	if l.marked.IsZero() {
 		l.marked = time.Now()
 	}

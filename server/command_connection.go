@@ -191,7 +191,8 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	return true
 }
 
-// loggedIn makes the client a user whose password a node has just accepted. any: it takes any. before: see Logins.Accepted.
+// loggedIn makes the client a user whose password a node has just accepted. any and before are as in
+// Logins.Accepted.
 func (s *session) loggedIn(name, password string, any bool, before backend.Marks) {
 	logins := &s.loop.srv.pipeSettings.Logins
 	now := logins.Accepted(backend.UserNamed(name), password, any, before)
