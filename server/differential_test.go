@@ -633,14 +633,20 @@ func bystand(c *redistest.Conn, key string, n int) error {
 // quickly lets a redis-server that has nothing else to do look more often for timeouts of blocked clients.
 var quickly = []string{"--hz", "100", "--dynamic-hz", "no"}
 
-func TestBerthAnswersAsRedis(t *testing.T) {
-	parallel(t)
+// differOverOne compares a server with berth over another one.
+func differOverOne(t *testing.T) *differ {
 	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
 	b := startBerth(t, behind.Addr())
 	d := newDiffer(t, direct.Addr(), b, "k:", b.differences())
 	d.control(direct.Addr(), true)
 	d.control(behind.Addr(), true)
-	defer bystanders(t, b, "", true)()
+	return d
+}
+
+func TestBerthAnswersAsRedis(t *testing.T) {
+	parallel(t)
+	d := differOverOne(t)
+	defer bystanders(t, d.berth, "", true)()
 	d.hunt(newInputMaker("k:", false), diffRegressions)
 }
 
@@ -675,18 +681,26 @@ func TestBerthAnswersSubscribersAsRedis(t *testing.T) {
 	d.hunt(newInputMaker("k:", true), nil)
 }
 
-func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {
-	parallel(t)
-	const tag = "{k}"
+// diffTag is in all keys over a Cluster.
+const diffTag = "{k}"
+
+// differOverACluster compares a Cluster of one node with berth over one of three.
+func differOverACluster(t *testing.T) *differ {
 	alone := redistest.StartCluster(t, 1, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
 	behind := redistest.StartCluster(t, 3, 0, slices.Concat(quickly, []string{"--enable-debug-command", "no"})...)
 	b := startBerth(t, clusterURL(behind))
-	d := newDiffer(t, alone.Node(0).Addr(), b, tag, slices.Concat(clusterDifferences, b.differences()))
+	d := newDiffer(t, alone.Node(0).Addr(), b, diffTag, slices.Concat(clusterDifferences, b.differences()))
 	d.sharded = true
 	d.control(alone.Node(0).Addr(), true)
 	for i := range 3 {
-		d.control(behind.Node(i).Addr(), i == behind.Owner(int(slotOfTag(tag))))
+		d.control(behind.Node(i).Addr(), i == behind.Owner(int(slotOfTag(diffTag))))
 	}
-	defer bystanders(t, b, "{by}", false)()
-	d.hunt(newInputMaker(tag, false), clusterRegressions)
+	return d
+}
+
+func TestBerthOverAClusterAnswersAsRedis(t *testing.T) {
+	parallel(t)
+	d := differOverACluster(t)
+	defer bystanders(t, d.berth, "{by}", false)()
+	d.hunt(newInputMaker(diffTag, false), clusterRegressions)
 }

@@ -13,27 +13,12 @@ import (
 // transaction, is answered by berth as by the server, in both protocols.
 func TestEveryCommandIsAnsweredAsByTheServer(t *testing.T) {
 	parallel(t)
-	direct, behind := redistest.Start(t, quickly...), redistest.Start(t, quickly...)
-	b := startBerth(t, behind.Addr())
-	d := newDiffer(t, direct.Addr(), b, "k:", b.differences())
-	d.control(direct.Addr(), true)
-	d.control(behind.Addr(), true)
-	d.sweep("k:")
+	differOverOne(t).sweep("k:")
 }
 
 func TestEveryCommandOverAClusterIsAnsweredAsByTheServer(t *testing.T) {
 	parallel(t)
-	const tag = "{k}"
-	options := slices.Concat(quickly, []string{"--enable-debug-command", "no"})
-	alone, behind := redistest.StartCluster(t, 1, 0, options...), redistest.StartCluster(t, 3, 0, options...)
-	b := startBerth(t, clusterURL(behind))
-	d := newDiffer(t, alone.Node(0).Addr(), b, tag, slices.Concat(clusterDifferences, b.differences()))
-	d.sharded = true
-	d.control(alone.Node(0).Addr(), true)
-	for i := range 3 {
-		d.control(behind.Node(i).Addr(), i == behind.Owner(int(slotOfTag(tag))))
-	}
-	d.sweep(tag)
+	differOverACluster(t).sweep(diffTag)
 }
 
 // sweep has each command of the servers said in every way.
