@@ -54,8 +54,8 @@ func clientSetInfo(s *session, args [][]byte, out []byte) []byte {
 	return codec.AppendSimple(out, "OK")
 }
 
-// clientSwitch answers NO-EVICT and NO-TOUCH: berth never evicts a client, and what a shared
-// connection touches is not one client's to say.
+// clientSwitch answers NO-EVICT and NO-TOUCH. The latter is shown only: what a shared connection
+// touches is not one client's to say.
 func clientSwitch(note func(s *session, on bool)) answerFunc {
 	return func(s *session, args [][]byte, out []byte) []byte {
 		word := strings.ToLower(string(args[2]))

@@ -214,6 +214,7 @@ func (s *session) flags() string {
 		{'U', unix},
 		{'r', s.readonly},
 		{'e', s.noEvict},
+		{'T', s.noTouch},
 	} {
 		if f.holds {
 			b = append(b, f.letter)

@@ -68,7 +68,7 @@ func ownCommands() []ownCommand {
 		{name: "client|setname", answer: clientSetName, mayAsk: "CLIENT SETNAME \n"},
 		{name: "client|setinfo", answer: clientSetInfo, mayAsk: "CLIENT SETINFO berth berth"},
 		{name: "client|no-evict", answer: clientSwitch(func(s *session, on bool) { s.noEvict = on }), mayAsk: "CLIENT NO-EVICT berth"},
-		{name: "client|no-touch", answer: clientSwitch(func(*session, bool) {}), mayAsk: "CLIENT NO-TOUCH berth"},
+		{name: "client|no-touch", answer: clientSwitch(func(s *session, on bool) { s.noTouch = on }), mayAsk: "CLIENT NO-TOUCH berth"},
 		{name: "client|capa", answer: clientCapa, mayAsk: "CLIENT CAPA berth"},
 		{name: "client|import-source", answer: clientImportSource, mayAsk: "CLIENT IMPORT-SOURCE off"},
 		{name: "client|help", answer: clientHelp, mayAsk: "CLIENT HELP", atNode: (*session).overNodes},

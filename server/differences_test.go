@@ -562,11 +562,6 @@ func (b *berthServer) differences() []difference {
 // laterDifferences are those over Redis 7.2 and later, and Valkey, besides.
 var laterDifferences = []difference{
 	{"waitaof", "refused by design, with the reason", berthSays("-ERR WAITAOF is not possible through berth"), true},
-	{"client|info", "NO-TOUCH has no effect at berth", func(m met) bool {
-		m.direct = bytes.Replace(m.direct, []byte(" flags=T "), []byte(" flags=N "), 1)
-		m.direct = bytes.Replace(m.direct, []byte("T "), []byte(" "), 1) // beside other flags
-		return sameFields(m)
-	}, false},
 }
 
 // redis8Differences are those over Redis 8.0 and later, besides.

@@ -88,6 +88,7 @@ type session struct {
 	overSoft        int64    // since when the output is above the soft limit, else 0
 	label           *label   // names the client gave itself
 	noEvict         bool     // CLIENT NO-EVICT
+	noTouch         bool     // CLIENT NO-TOUCH, which is shown, and has no effect
 	owesScript      bool     // an unanswered request may be the EVAL of a script that is not known yet
 	readonly        bool     // READONLY, over a Cluster
 	redirects       bool     // CLIENT CAPA redirect
