@@ -61,7 +61,9 @@ func unwatchKeys(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 func (s *session) watch(cmd *router.Command, raw []byte, args [][]byte) bool {
 	slot := noSlot
 	if s.loop.srv.nodes.Topology().Sharded() {
-		slot = s.slotOf(cmd, args)
+		if slot = s.slotOf(cmd, args); slot == manySlots {
+			return s.refuse(cmd, errCrossSlot)
+		}
 	}
 	if st := s.stay; st != nil && st.watching {
 		switch {

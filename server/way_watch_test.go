@@ -88,7 +88,8 @@ func TestExecOfAnotherSlotAfterAWatchWasLost(t *testing.T) {
 	script(t, c, "WATCH {lost}k → OK")
 	eventually(t, "the WATCH to be taken back", func() bool { return b.leases().Leased == 0 })
 	b.set("watch-max-idle", "60000")
-	script(t, c, "WATCH {another}k → OK", "MULTI → OK", "SET {another}k 1 → QUEUED", "EXEC → <nil>",
+	script(t, c, "WATCH {another}k k → CROSSSLOT Keys in request don't hash to the same slot",
+		"WATCH {another}k → OK", "MULTI → OK", "SET {another}k 1 → QUEUED", "EXEC → <nil>",
 		"WATCH {another}k → OK", "MULTI → OK", "SET {another}k 1 → QUEUED", "EXEC → [OK]")
 }
 
