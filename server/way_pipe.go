@@ -161,8 +161,13 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 		raw = bytes.Join(s.large.parts(), nil)
 	}
 	s.chargePipe(r, len(raw))
-	if err := s.pipes.Shard(t, shard).Send(raw, 1, r); err != nil {
+	pipe := s.pipes.Shard(t, shard)
+	if err := pipe.Send(raw, 1, r); err != nil {
 		r.lost(err)
+		return true
+	}
+	if cmd.Flags.Has(router.NoMandatoryKeys) { // a script
+		pipe.Scripted()
 	}
 	return true
 }

@@ -251,8 +251,11 @@ func (s *session) exec(cmd *router.Command) bool {
 	s.pauseForExec(b)
 	t.bytes = append(t.bytes, execCommand...)
 	s.chargePipe(r, len(t.bytes))
-	if err := s.pipes.Shard(topology, shard).Send(t.bytes, r.replies(), r); err != nil {
+	pipe := s.pipes.Shard(topology, shard)
+	if err := pipe.Send(t.bytes, r.replies(), r); err != nil {
 		r.lost(err)
+	} else if isScript(r) {
+		pipe.Scripted()
 	}
 	s.loop.dropTransaction(t)
 	return true

@@ -18,18 +18,19 @@ import (
 //	  └──▶ owed (ring) ◀──pop── Traffic ◀── socket
 //	                     └──▶ Receiver
 type Pipe struct {
-	set     *Set
-	link    backend.Link
-	conn    gnet.Conn // while the link is shaking or up
-	journal journal
-	owed    backend.Ring[owed]
-	unsent  int    // how many of owed, the newest ones, have no byte on the socket
-	expired int    // how many of owed, the oldest ones, were given up
-	dirty   bool   // it is in pipes.dirty
-	retired bool   // the node serves no slot any more
-	second  *Pipe  // to the same node, for when one of the two is stopped up; nil: there is none
-	probing bool   // the second one owes the reply to a probe
-	turn    uint32 // the set's turns when it became the current one last
+	set        *Set
+	link       backend.Link
+	conn       gnet.Conn // while the link is shaking or up
+	journal    journal
+	owed       backend.Ring[owed]
+	unsent     int    // how many of owed, the newest ones, have no byte on the socket
+	expired    int    // how many of owed, the oldest ones, were given up
+	dirty      bool   // it is in pipes.dirty
+	retired    bool   // the node serves no slot any more
+	second     *Pipe  // to the same node, for when one of the two is stopped up; nil: there is none
+	probing    bool   // the second one owes the reply to a probe
+	looksAfter bool   // a look at the scripts is on its way
+	turn       uint32 // the set's turns when it became the current one last
 
 	scanner codec.ReplyScanner
 	in      []byte // a reply that has not wholly arrived

@@ -148,7 +148,6 @@ func (ps *Pipes) Tick() (slow bool) {
 			if p.second != nil {
 				p.second.tick(now)
 			}
-			p.prepare()
 			if p.stopped(now) {
 				p.relieve()
 			}

@@ -19,7 +19,7 @@ import (
 // A node that runs a script reads no connection for seconds, and then answers each with BUSY. It
 // goes on to read nothing from the script's own connection. So berth does not ask a node that runs a
 // script: what waits on the second one is answered in time. The second one is dialled when a script
-// is met on the first one.
+// is sent on the first one.
 //
 // A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
 // too: the second one is current, and requests on it are answered with the node's words. It gives
@@ -100,14 +100,38 @@ func (p *Pipe) haveSecond() {
 	}
 }
 
-// prepare connects the second pipe of a current one on which a script is met.
-func (p *Pipe) prepare() {
-	if p.link.State() != backend.Up || !p.hasScript() {
+// Scripted is the word of who has sent a script: the second pipe is connected, and the script is looked
+// after.
+func (p *Pipe) Scripted() {
+	if p.link.State() == backend.Down || p.set.byAddr[p.Addr()] != p {
 		return
 	}
 	p.haveSecond()
 	p.second.lastUse = p.set.pipes.loop.Now()
 	p.second.Ready()
+	p.lookAfterScript()
+}
+
+// lookAfterScript has the pipe passed by when a script has run on it for HeldFor. The loop's ticks come
+// later.
+func (p *Pipe) lookAfterScript() {
+	if p.looksAfter {
+		return
+	}
+	p.looksAfter = true
+	loop := p.set.pipes.loop
+	time.AfterFunc(HeldFor, func() {
+		loop.Post(func() {
+			p.looksAfter = false
+			switch {
+			case p.link.State() != backend.Up || p.owed.Len() == 0:
+			case p.stopped(loop.Now()):
+				p.relieve()
+			case p.hasScript():
+				p.lookAfterScript()
+			}
+		})
+	})
 }
 
 // relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well. A
