@@ -43,6 +43,14 @@ func (g *pauseGate) left() time.Duration {
 	return 0
 }
 
+// stopped is the word of INFO for what the gate stops.
+func (g *pauseGate) stopped() string {
+	if p := g.closed.Load(); p != nil && !p.writesOnly {
+		return "all"
+	}
+	return "write"
+}
+
 // pauseClients closes the gate. A second pause makes the first one longer and wider, never shorter
 // or narrower.
 func (srv *server) pauseClients(d time.Duration, writesOnly bool) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 
 	"github.com/bytedance/gopkg/util/gopool"
 
@@ -63,6 +65,7 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		for _, answer := range answers {
 			own = append(own, settingsOfNode(answer)...)
 		}
+		slices.SortStableFunc(own, func(a, b config.Setting) int { return strings.Compare(a.Name, b.Name) })
 		r.done(appendSettings(nil, own, s.resp()))
 	})
 	return true

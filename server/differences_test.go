@@ -561,6 +561,9 @@ func (b *berthServer) differences() []difference {
 
 // laterDifferences are those over Redis 7.2 and later, and Valkey, besides.
 var laterDifferences = []difference{
+	{"", "the server does not answer a client again that has blocked while all were paused", func(m met) bool {
+		return m.direct == nil && strings.Contains(m.input, "pause")
+	}, true},
 	{"waitaof", "refused by design, with the reason", berthSays("-ERR WAITAOF is not possible through berth"), true},
 }
 
@@ -583,9 +586,6 @@ var redis8Differences = []difference{
 var valkeyDifferences = []difference{
 	{"", "Valkey takes telnet commands out of a line", func(m met) bool {
 		return strings.Contains(strings.Join(m.words, " "), "\xff")
-	}, true},
-	{"", "Valkey does not answer a client again that has blocked while all were paused", func(m met) bool {
-		return m.direct == nil && strings.Contains(m.input, "pause")
 	}, true},
 	{"", "Valkey leaves the refusal of an AUTH out of EXEC's reply, which is one short then", func(m met) bool {
 		return m.berth == nil && strings.Contains(m.input, "multi") && strings.Contains(m.input, "auth")

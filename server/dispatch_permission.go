@@ -48,9 +48,10 @@ type verdict struct {
 	runs    int    // dry runs in it
 	tries   int    // primaries that were asked
 
-	vague   bool // an answer did not say whether the user may
-	unknown bool // that was because the node does not know the command
-	unfit   bool // the backend's user may not ask
+	vague   bool   // an answer did not say whether the user may
+	unknown bool   // that was because the node does not know the command
+	unfit   bool   // the backend's user may not ask
+	notNow  string // the words of a node that is busy; "": none is
 
 	known   bool   // all answers have come
 	refusal string // "": the user may
@@ -115,6 +116,9 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	case v.unknown:
 		return "ERR berth: it cannot be asked whether the user may run '" + cmd.Name +
 			"': the node does not know what it is asked about", true
+	}
+	if v.notNow != "" {
+		return v.notNow, true
 	}
 	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
 }
@@ -254,6 +258,9 @@ func (v *verdict) dryRun(reply []byte) {
 		v.unfit = true
 	default:
 		v.vague = true
+		if reply[0] == '-' && backend.LetsIn(string(reply[1:])) { // BUSY, LOADING
+			v.notNow = string(reply[1 : len(reply)-2])
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -192,7 +193,11 @@ func (s *session) park(p *codec.RequestParser) {
 
 // protocolError answers input that is no request and ends the session.
 func (s *session) protocolError(err error) {
-	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+err.Error())
+	text := err.Error()
+	if s.loop.srv.isValkeySince(9, 1) && strings.HasPrefix(text, "Protocol error: expected CR LF") {
+		text = "Protocol error: invalid CRLF in request"
+	}
+	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+text)
 	s.muteThis = s.muteAll || s.muteNext == 1
 	s.answer(nil, s.loop.scratch)
 	s.end(telemetry.ProtocolError)

@@ -226,8 +226,8 @@ func (r *infoReport) clients() {
 		{"client_input_bytes", sum.InputBytes}, {"client_output_bytes", sum.OutputBytes}, {"blocked_clients", sum.Blocked},
 		{"tracking_clients", sum.Tracking}, {"pinned_clients", sum.Pinned},
 	}
-	if left := r.Berth.WritesPaused; left > 0 && r.nodes.section("Clients").value("paused_reason") != "" {
-		own = append(own, figure{"paused_reason", "client_pause"}, figure{"paused_actions", "write"},
+	if left := r.Berth.PauseLeft; left > 0 && r.nodes.section("Clients").value("paused_reason") != "" {
+		own = append(own, figure{"paused_reason", "client_pause"}, figure{"paused_actions", r.Berth.Paused},
 			figure{"paused_timeout_milliseconds", left.Milliseconds()})
 	}
 	if r.nodes.section("Clients").value("pubsub_clients") != "" {

@@ -149,7 +149,7 @@ func TestCallsThatBerthCountsHaveTheNodesDuration(t *testing.T) {
 // CLIENT PAUSE is berth's, where a node has lines about it. One that stops all commands stops INFO.
 func TestInfoHasThePauseOfBerth(t *testing.T) {
 	snap := filledSnapshot(t)
-	snap.Berth.WritesPaused = 3 * time.Second
+	snap.Berth.Paused, snap.Berth.PauseLeft = "write", 3*time.Second
 	for said, want := range map[*NodesSaid]bool{
 		said("# Clients\npaused_reason:none\npaused_actions:none\npaused_timeout_milliseconds:0\n"): true,
 		said("# Clients\nconnected_clients:7\n"):                                                    false,

@@ -42,7 +42,8 @@ type Berth struct {
 	ClientsLimit   int64
 	Accepted       int64
 	Refused        int64
-	WritesPaused   time.Duration // what is left of CLIENT PAUSE WRITE; 0: there is none
+	Paused         string        // what CLIENT PAUSE stops, "all" or "write"
+	PauseLeft      time.Duration // 0: nothing is paused
 	PoolEnabled    bool
 	PoolMaxTotal   int
 	SlowCommands   string // that travel on leases because they have held up pipes
