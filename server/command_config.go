@@ -106,7 +106,7 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 		return s.hold(pauseDraining)
 	}
 	home, settings, nodes := s.loop, s.loop.srv.settings, s.loop.srv.configurable()
-	own, before, theirs := sortSettings(settings.Load(), args[2:])
+	own, before, theirs := sortSettings(settings.Load(), args)
 	if nodes == 0 || theirs == nil {
 		pairs := cloneArgs(args[2:])
 		return s.offLoop(cmd, func() []byte { return appendConfigSet(nil, settings, pairs) })
@@ -148,9 +148,10 @@ func configSet(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return true
 }
 
-// sortSettings tells berth's pairs from the nodes', which come as a request. before is what sets
-// berth's back.
-func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, theirs []byte) {
+// sortSettings tells berth's pairs of a CONFIG SET from the nodes', which come as a request. before is
+// what sets berth's back.
+func sortSettings(now *config.Config, args [][]byte) (own, before [][]byte, theirs []byte) {
+	command, pairs := args[:2], args[2:]
 	var others [][]byte
 	for i := 0; i+1 < len(pairs); i += 2 {
 		pair := cloneArgs(pairs[i : i+2])
@@ -165,7 +166,7 @@ func sortSettings(now *config.Config, pairs [][]byte) (own, before [][]byte, the
 	if len(others) == 0 || len(pairs)%2 != 0 {
 		return nil, nil, nil
 	}
-	return own, before, codec.AppendCommand(nil, append([][]byte{[]byte("config"), []byte("set")}, others...)...)
+	return own, before, codec.AppendCommand(nil, slices.Concat(command, others)...)
 }
 
 // configRewrite rewrites berth's configuration file and asks every primary to rewrite its own. A

@@ -13,13 +13,13 @@ import (
 // waits for that. So berth asks the node on a second connection. When the node answers there, be it
 // with an error, the second pipe takes what is sent from then on:
 //
-//	current ─┬─stopped──▶ PING on the second one ──any reply────────────────────┬─▶ the second one
-//	         └─a script runs for HeldFor, and the second one is connected already─┘   is current
+//	current ─┬─stopped──▶ PING on the second one ──any reply──┬─▶ the second one
+//	         └─a script runs for HeldFor────────────────────────┘   is current
 //
 // A node that runs a script reads no connection for seconds, and then answers each with BUSY. It
 // goes on to read nothing from the script's own connection. So berth does not ask a node that runs a
 // script: what waits on the second one is answered in time. The second one is dialled when a script
-// is sent on the first one.
+// is sent on the first one. If it is not connected in the end, what waits goes back to the first one.
 //
 // A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
 // too: the second one is current, and requests on it are answered with the node's words. It gives
@@ -141,13 +141,19 @@ func (p *Pipe) relieve() {
 		return
 	}
 	p.haveSecond()
-	switch {
+	switch runs := p.runs(p.set.pipes.loop.Now()); {
 	case p.second.owed.Len() > 0:
-	case p.second.link.State() == backend.Up && p.runs(p.set.pipes.loop.Now()):
+	case runs && p.second.begins():
 		p.passBy()
 	case p.asks(p.set.pipes.loop.Now()):
 		p.probing = p.second.Send(pingCommand, 1, (*probe)(p)) == nil
 	}
+}
+
+// begins reports whether the pipe is connected, or may come to be.
+func (p *Pipe) begins() bool {
+	p.Ready()
+	return p.link.State() != backend.Down
 }
 
 // probe is a current pipe as the Receiver of what the node says on the second one.

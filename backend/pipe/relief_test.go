@@ -235,7 +235,7 @@ func (l *pipeLoop) scripted(t *testing.T, n *looptest.Node, id backend.Identity,
 }
 
 // Until the second one is connected it may lead nowhere.
-func TestPipeIsNotPassedByForOneThatIsNotConnected(t *testing.T) {
+func TestWhatWaitsForASecondPipeThatIsSilentGoesBackToTheFirst(t *testing.T) {
 	l, n, script, r := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver(), looptest.NewReceiver()
 	id := backend.Identity{DB: 1, RESP: 2}
 	l.Do(func() { l.pipes.IsScript = func(to backend.Receiver) bool { return to == backend.Receiver(script) } })
@@ -248,12 +248,12 @@ func TestPipeIsNotPassedByForOneThatIsNotConnected(t *testing.T) {
 	second := looptest.Accept(t, n)
 	second.Expect(t, selectCommand)
 	l.tickLater(HeldFor)
+	l.passed(t, 1)
 	l.send(t, n.Addr(), id, r, 1, "A\r\n")
-	first.Expect(t, "A\r\n")
-	l.passed(t, 0)
-	first.Say(t, "+done\r\n+a\r\n")
-	r.Wait(t, 1)
 	l.tickLater(shakePatience + 1)
+	first.Expect(t, "A\r\n")
+	first.Say(t, "+done\r\n+a\r\n")
+	looptest.WantLines(t, r.Wait(t, 1), "+a for A, 0 more")
 	if _, err := second.R.ReadByte(); err == nil {
 		t.Error("the silent connection is kept")
 	}
