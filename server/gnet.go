@@ -13,6 +13,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // meetLoops has every loop seen before the first client comes: which of them is the home of a group
@@ -88,7 +89,13 @@ type handler struct {
 func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := h.srv.loopOf(c.EventLoop())
 	l.Enter()
-	switch x := c.Context().(type) {
+	owner := c.Context()
+	if x, ok := owner.(*secured); ok {
+		owner = x.owner
+		c.SetContext(owner)
+		c = secure.OnLoop(c, x.stream, &l.secured)
+	}
+	switch x := owner.(type) {
 	case *session:
 		x.opened(l, c)
 	case *pipe.Pipe:
@@ -99,12 +106,18 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	return nil, gnet.None
 }
 
+// secured is the context of a socket that speaks TLS, until it is opened.
+type secured struct {
+	owner  any
+	stream *secure.Stream
+}
+
 // OnTraffic is called when a socket has bytes.
 func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	switch x := c.Context().(type) {
 	case *session:
 		x.loop.Enter()
-		x.traffic(c)
+		x.traffic()
 	case *pipe.Pipe:
 		x.Traffic(c)
 	case *feed.Feed:

@@ -265,7 +265,7 @@ func TestLeakIsReportedOnceAndForItsBerth(t *testing.T) {
 		t.Fatal(err)
 	}
 	var accepts sync.WaitGroup
-	accept := (&acceptor{srv: x.srv, ln: ln}).run
+	accept := (&acceptor{srv: x.srv, door: door{Listener: ln}}).run
 	x.mark.label(func() { accepts.Go(accept) })
 	file, err := (*x.srv.doors.Load())[0].Listener.(*net.TCPListener).File()
 	if err != nil {

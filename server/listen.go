@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/config"
 )
@@ -42,16 +43,22 @@ func (srv *server) capClients() {
 type place struct {
 	network, addr string
 	optional      bool // the machine may lack the address
+	tls           bool // clients speak TLS
 }
 
 // places lists where a configuration has TCP listeners.
 func places(cfg *config.Config) (at []place) {
-	if cfg.Port == 0 {
-		return nil
-	}
-	for _, word := range cfg.Bind {
-		network, addr, optional := config.BindAddress(word, cfg.Port)
-		at = append(at, place{network, addr, optional})
+	for _, p := range []struct {
+		port int
+		tls  bool
+	}{{cfg.Port, false}, {cfg.TLSPort, true}} {
+		if p.port == 0 {
+			continue
+		}
+		for _, word := range cfg.Bind {
+			network, addr, optional := config.BindAddress(word, p.port)
+			at = append(at, place{network, addr, optional, p.tls})
+		}
 	}
 	return at
 }
@@ -63,7 +70,7 @@ type door struct {
 }
 
 // errNoDoor is why berth would have no listener.
-var errNoDoor = errors.New("nothing to listen on: neither port and bind nor unixsocket name an address of this machine")
+var errNoDoor = errors.New("nothing to listen on: neither port or tls-port and bind nor unixsocket name an address of this machine")
 
 // listen opens all listeners.
 func (srv *server) listen(cfg *config.Config) error {
@@ -179,7 +186,7 @@ func (srv *server) openTo(stay, added []door, cfg *config.Config) {
 // accept takes clients from listeners, until these are closed.
 func (srv *server) accept(doors []door) {
 	for _, d := range doors {
-		a := &acceptor{srv: srv, ln: d.Listener}
+		a := &acceptor{srv: srv, door: d}
 		for range acceptors {
 			srv.accepts.Go(a.run)
 		}
@@ -279,7 +286,7 @@ const acceptors = 32
 // acceptor takes clients from a listener.
 type acceptor struct {
 	srv   *server
-	ln    net.Listener
+	door  door
 	mu    sync.Mutex // held by the goroutine that waits for the next client; guards pause
 	pause time.Duration
 
@@ -294,7 +301,7 @@ func (a *acceptor) run() {
 		case err != nil:
 			return
 		case conn != nil:
-			a.srv.welcome(conn)
+			a.srv.welcome(conn, a.door)
 		}
 	}
 }
@@ -304,7 +311,7 @@ func (a *acceptor) run() {
 func (a *acceptor) next() (net.Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	conn, err := a.ln.Accept()
+	conn, err := a.door.Accept()
 	switch {
 	case err == nil:
 		a.pause = 0
@@ -319,29 +326,46 @@ func (a *acceptor) next() (net.Conn, error) {
 }
 
 // welcome makes a client of an accepted socket, unless there are too many.
-func (srv *server) welcome(conn net.Conn) {
+func (srv *server) welcome(conn net.Conn, by door) {
 	srv.accepted.Add(1)
 	if srv.clients.Add(1) > srv.clientCap.Load() {
-		srv.clients.Add(-1)
-		srv.refused.Add(1)
-		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "maxclients", "limit", srv.clientCap.Load())
-		turnAway(conn, "-ERR max number of clients reached\r\n")
+		srv.refuse(conn, "-ERR max number of clients reached\r\n", "maxclients", "limit", srv.clientCap.Load())
 		return
 	}
+	if by.at.tls {
+		srv.handshakes.begin(srv, conn)
+		return
+	}
+	srv.enrol(conn)
+}
+
+// enrol gives a loop the socket of a client, which may have spoken TLS.
+func (srv *server) enrol(conn net.Conn) {
 	if srv.protects() && !isLocal(conn.RemoteAddr()) {
-		srv.clients.Add(-1)
-		srv.refused.Add(1)
-		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", "protected-mode", "addr", conn.RemoteAddr().String())
-		turnAway(conn, srv.deniedReply())
+		srv.refuse(conn, srv.deniedReply(), "protected-mode", "addr", conn.RemoteAddr().String())
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
+	var owner any = s
+	if c, ok := conn.(*secure.Conn); ok {
+		var stream *secure.Stream
+		stream, conn = c.Detach()
+		owner = &secured{s, stream}
+	}
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is
 	// closed already.
-	if _, err := srv.client.EnrollContext(conn, s); err != nil || s.loop == nil {
+	if _, err := srv.client.EnrollContext(conn, owner); err != nil || s.loop == nil {
 		srv.clients.Add(-1)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
 	}
+}
+
+// refuse closes the connection of one that is no client in the end, with a last word.
+func (srv *server) refuse(conn net.Conn, reply, why string, details ...any) {
+	srv.clients.Add(-1)
+	srv.refused.Add(1)
+	limited(&srv.refusals, slog.LevelWarn, "client refused", append([]any{"why", why}, details...)...)
+	turnAway(conn, reply)
 }
 
 // turnAway closes a client's connection with a last word.

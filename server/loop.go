@@ -12,6 +12,7 @@ import (
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -62,6 +63,7 @@ type loop struct {
 	txns        freeList[*transaction]
 	trimmed     int64 // when the loop last gave up spare memory, unix nanoseconds
 	scratch     []byte
+	secured     secure.Scratch
 	keys        []int     // scratch of slotOf
 	splitter    splitter  // cuts requests by slot, and joins the replies
 	scans       scanOrder // of the latest topology that SCAN was sent by

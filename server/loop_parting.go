@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // parting is a session that berth ends (QUIT, a protocol error …) and that has nothing more to say.
@@ -20,7 +22,13 @@ const partingTime = time.Second
 
 // proceed closes the sending side when the last reply has gone out.
 func (p *parting) proceed() {
-	if p.until == 0 && p.s.conn.OutboundBuffered() == 0 {
+	if p.until != 0 || p.s.conn.OutboundBuffered() > 0 {
+		return
+	}
+	if c, ok := p.s.conn.(*secure.LoopConn); ok {
+		c.End()
+	}
+	if !p.s.closed {
 		_ = unix.Shutdown(p.s.conn.Fd(), unix.SHUT_WR) // an error means that the client has closed, too
 		p.until = p.s.loop.clock + int64(partingTime)
 	}

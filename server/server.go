@@ -23,6 +23,7 @@ import (
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/admin"
+	"github.com/berth-proxy/berth/server/certs"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/glob"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -58,6 +59,10 @@ type server struct {
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
+
+	certs      *certs.Keeper
+	certsWatch chan struct{} // closed when berth stops
+	handshakes handshakes
 
 	audience *feed.Audience // who listens to what
 
@@ -128,7 +133,8 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
-		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), audience: feed.NewAudience(glob.MatchChannel),
+		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), certs: certs.NewKeeper(),
+		audience: feed.NewAudience(glob.MatchChannel),
 	}
 	srv.doors.Store(new([]door))
 	srv.heavy.seed = maphash.MakeSeed()
@@ -282,13 +288,19 @@ func (srv *server) start() error {
 	if err := srv.meetLoops(); err != nil {
 		return err
 	}
+	if err := srv.useCertificates(cfg); err != nil {
+		return err
+	}
 	if err := srv.listen(cfg); err != nil {
 		return err
 	}
 	srv.keepAlive(cfg.TCPKeepalive)
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	srv.accept(*srv.doors.Load())
-	srv.settings.OnTry(srv.tryRebind, "bind", "port")
+	srv.settings.OnTry(srv.tryTLS, config.TLSOptions()...)
+	srv.settings.OnTry(srv.tryRebind, "bind", "port", "tls-port")
+	srv.certsWatch = make(chan struct{})
+	go srv.watchCertificates(srv.certsWatch)
 	return nil
 }
 
@@ -299,6 +311,10 @@ func (srv *server) shutdown(ctx context.Context) error {
 	srv.doorsMu.Lock()
 	closeDoors(*srv.doors.Load())
 	srv.doorsMu.Unlock()
+	srv.handshakes.end()
+	if srv.certsWatch != nil {
+		close(srv.certsWatch)
+	}
 	srv.accepts.Wait()
 	for _, l := range srv.eachLoop() {
 		l.Post(l.drain)

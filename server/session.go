@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -159,7 +160,7 @@ func (s *session) close() {
 		s.gone(s.halfClosed, nil)
 		return
 	}
-	_ = s.loop.el.Close(s.conn)
+	_ = s.loop.el.Close(secure.Raw(s.conn))
 }
 
 // giveBack ends the session's subscriptions, gives back its leases, and hears no invalidations for

@@ -12,6 +12,7 @@ import (
 	"github.com/bytedance/gopkg/util/gopool"
 	"github.com/panjf2000/gnet/v2"
 
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -20,7 +21,8 @@ import (
 // the end first. gnet closes a socket it reads the end of, so the session keeps a duplicate, and a
 // goroutine writes to it what comes.
 type halfClosed struct {
-	gnet.Conn     // gone: nothing but what is overridden here may be called
+	gnet.Conn                    // gone: nothing but what is overridden here may be called
+	secure        *secure.Stream // nil: plain
 	fd            int
 	file          *os.File
 	local, remote net.Addr
@@ -48,6 +50,12 @@ const halfCloseWrite = 10 * time.Second
 
 // send has b written, off the loop. It returns false if the client gets nothing more.
 func (h *halfClosed) send(b []byte) bool {
+	if h.secure != nil && len(b) > 0 {
+		var err error
+		if b, err = h.secure.Seal(b, nil); err != nil {
+			return false
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(b) > 0 && !h.failed {
@@ -133,6 +141,9 @@ func (s *session) lingerHalf(c gnet.Conn) bool {
 	}
 	s.halfClosed = &halfClosed{
 		fd: fd, file: os.NewFile(uintptr(fd), "half-closed client"), local: c.LocalAddr(), remote: c.RemoteAddr(),
+	}
+	if secure, ok := s.conn.(*secure.LoopConn); ok {
+		s.halfClosed.secure = secure.Stream()
 	}
 	s.conn = s.halfClosed
 	s.unread = 0

@@ -2,18 +2,18 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"slices"
 	"strings"
-
-	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
 // traffic takes what the client has sent.
-func (s *session) traffic(c gnet.Conn) {
-	buf, _ := c.Next(-1)
+func (s *session) traffic() {
+	buf, err := s.conn.Next(-1)
 	l := s.loop
 	l.alone.visit(l.clock)
 	l.stats.BytesIn += int64(len(buf))
@@ -42,7 +42,22 @@ func (s *session) traffic(c gnet.Conn) {
 		s.tunnel.take()
 	}
 	s.steerReading()
+	if err != nil {
+		s.unreadable(err)
+	}
 	l.After()
+}
+
+// unreadable ends a client of TLS: it has said that it says no more, or what it sent is no TLS.
+func (s *session) unreadable(err error) {
+	switch {
+	case !errors.Is(err, io.EOF):
+		s.kill(telemetry.TLSError)
+	case len(s.out) > 0 || s.mayHear():
+		s.end(telemetry.ClientClosed)
+	default:
+		s.kill(telemetry.ClientClosed)
+	}
 }
 
 // keep appends bytes to the input that waits.

@@ -1,6 +1,9 @@
 package main
 
-import "github.com/berth-proxy/berth/server/telemetry"
+import (
+	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
 
 // A client may take as much of berth and of the shared pipes as it takes away again. All sizes are
 // bytes.
@@ -166,7 +169,7 @@ func (s *session) setReading() {
 	if s.conn.OutboundBuffered() > 0 {
 		events |= lookWrite
 	}
-	if s.loop.srv.reads.arm(s.conn, events) != nil {
+	if s.loop.srv.reads.arm(secure.Raw(s.conn), events) != nil {
 		s.kill(telemetry.ConnectionError)
 	}
 }

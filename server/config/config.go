@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/server/certs"
 )
 
 // Config is the value of every option, as one immutable snapshot: a change makes a new one. No code
@@ -25,6 +26,20 @@ type Config struct {
 	AnnounceIP     string        // empty: where the client came to
 	AnnouncePort   int           // 0: likewise
 	Loops          int           // 0: see loopCount
+
+	TLSPort             int // 0: no TLS listener
+	TLSCertFiles        []string
+	TLSKeyFiles         []string
+	TLSKeyPass          Secret
+	TLSCAFile           string
+	TLSCADir            string
+	TLSAuthClients      certs.ClientCert
+	TLSProtocols        []string // none: see certs.ParseVersions
+	TLSCiphers          string   // of TLS 1.2; none: those of crypto/tls
+	TLSCiphersuites     string   // of TLS 1.3: see certs.CheckCiphersuites
+	TLSSessionCaching   bool
+	TLSTicketKeyFile    string
+	TLSHandshakeTimeout time.Duration
 
 	MaxClients             int
 	Timeout                time.Duration // 0: idle clients stay
@@ -89,6 +104,16 @@ func (c *Config) Target() nodes.Target {
 		}
 	}
 	return t
+}
+
+// TLSFiles returns what clients that speak TLS are served with.
+func (c *Config) TLSFiles() certs.Files {
+	versions, _ := certs.ParseVersions(c.TLSProtocols) // they were checked when they were set
+	ciphers, _ := certs.ParseCiphers(c.TLSCiphers)
+	return certs.Files{
+		Certs: c.TLSCertFiles, Keys: c.TLSKeyFiles, Password: c.TLSKeyPass.Reveal(), CAFile: c.TLSCAFile, CADir: c.TLSCADir,
+		Clients: c.TLSAuthClients, Versions: versions, Ciphers: ciphers, Tickets: c.TLSSessionCaching, TicketKeys: c.TLSTicketKeyFile,
+	}
 }
 
 // MemoryShare is a size, or a part of the memory that the process may have.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/server/build"
+	"github.com/berth-proxy/berth/server/certs"
 )
 
 const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
@@ -257,11 +258,22 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 // contradictions finds the mistakes that only all values together show.
 func (l *loader) contradictions() {
 	c := l.config
-	if (c.Port == 0 || len(c.Bind) == 0) && c.UnixSocket == "" {
-		l.wrong(l.source("port"), "there is nothing to listen on; set port and bind, or unixsocket")
+	if (c.Port == 0 && c.TLSPort == 0 || len(c.Bind) == 0) && c.UnixSocket == "" {
+		l.wrong(l.source("port"), "there is nothing to listen on; set bind and port or tls-port, or unixsocket")
 	}
-	if c.Port != 0 && c.AdminPort == c.Port && overlap(c.Bind, c.AdminBind) {
-		l.wrong(l.source("admin-port", "port"), fmt.Sprintf("admin-port %d is the clients' port already; choose another", c.Port))
+	for _, port := range []int{c.Port, c.TLSPort} {
+		if port != 0 && c.AdminPort == port && overlap(c.Bind, c.AdminBind) {
+			l.wrong(l.source("admin-port", "port"), fmt.Sprintf("admin-port %d is the clients' port already; choose another", port))
+		}
+	}
+	if c.TLSPort != 0 && c.TLSPort == c.Port {
+		l.wrong(l.source("tls-port"), fmt.Sprintf("tls-port %d is the port of plain clients already; choose another, or set port to 0", c.TLSPort))
+	}
+	if c.TLSPort != 0 {
+		files := c.TLSFiles()
+		if _, err := certs.Load(&files); err != nil {
+			l.wrong(l.source("tls-cert-file", "tls-port"), err.Error())
+		}
 	}
 	given := 0
 	for _, p := range []Secret{Secret(c.Backend.Password), c.BackendPassword, Secret(c.BackendPasswordFile)} {

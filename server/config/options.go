@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/berth-proxy/berth/server/certs"
 )
 
 const (
@@ -50,6 +52,48 @@ var options = []*option{
 	{name: "loops", def: "0",
 		value: numberValue{at: func(c *Config) *int { return &c.Loops }, min: 0, max: 1024},
 		help:  "Event loops; 0: one per core but one, which is left to the rest of berth, at least one."},
+
+	// TLS to clients.
+	{name: "tls-port", def: "0", hot: true,
+		value: numberValue{at: func(c *Config) *int { return &c.TLSPort }, min: 0, max: 65535},
+		help:  "TCP port for clients that speak TLS, at the addresses of `bind`; 0: none. `port 0` beside it leaves TLS alone."},
+	{name: "tls-cert-file", def: `""`, hot: true,
+		value: listValue{at: func(c *Config) *[]string { return &c.TLSCertFiles }, is: "paths", check: checkPath},
+		help:  "File with berth's certificate, followed by those that lead to its authority. Of several files, the server name that the client asks for (SNI) chooses. Read again when it changes, and on SIGHUP; clients stay."},
+	{name: "tls-key-file", def: `""`, hot: true,
+		value: listValue{at: func(c *Config) *[]string { return &c.TLSKeyFiles }, is: "paths", check: checkPath},
+		help:  "File with the certificate's private key; of several, in the order of `tls-cert-file`."},
+	{name: "tls-key-file-pass", def: `""`, hot: true, mask: maskSecret,
+		value: textValue[Secret]{at: func(c *Config) *Secret { return &c.TLSKeyPass }, is: "password"},
+		help:  "Password of the private keys, if they are encrypted; best given as `BERTH_TLS_KEY_FILE_PASS`."},
+	{name: "tls-ca-cert-file", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TLSCAFile }, is: "path"},
+		help:  "File with the certificates of the authorities that clients' certificates are checked by."},
+	{name: "tls-ca-cert-dir", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TLSCADir }, is: "path"},
+		help:  "Directory of such files."},
+	{name: "tls-auth-clients", def: "yes", hot: true,
+		value: oneOf(func(c *Config) *certs.ClientCert { return &c.TLSAuthClients }, []string{"no", "yes", "optional"},
+			[]certs.ClientCert{certs.NotAsked, certs.Required, certs.Optional}),
+		help: "yes: a client must show a certificate of one of these authorities. optional: it may. no: it is not asked for one."},
+	{name: "tls-protocols", def: `""`, hot: true,
+		value: listValue{at: func(c *Config) *[]string { return &c.TLSProtocols }, is: "names", check: checkTLSProtocol},
+		help:  "Versions of TLS: `TLSv1.2`, `TLSv1.3` or both; none: both."},
+	{name: "tls-ciphers", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TLSCiphers }, is: "names", check: checkTLSCiphers},
+		help:  "Cipher suites of TLS 1.2, by their OpenSSL names with colons between; none: all that are safe."},
+	{name: "tls-ciphersuites", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TLSCiphersuites }, is: "names", check: certs.CheckCiphersuites},
+		help:  "Cipher suites of TLS 1.3. All three are always offered: a list that leaves one out is refused."},
+	{name: "tls-session-caching", def: "yes", hot: true,
+		value: yesNo(func(c *Config) *bool { return &c.TLSSessionCaching }),
+		help:  "Whether a client that comes back may take up its session (tickets): that spares both sides most of a handshake."},
+	{name: "tls-ticket-key-file", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TLSTicketKeyFile }, is: "path"},
+		help:  "File of keys for session tickets, one a line (`openssl rand -base64 32`): the first for new ones, all for those that come back. With it sessions outlast a restart, and processes that share the file take up each other's; none: each process makes its own."},
+	{name: "tls-handshake-timeout", def: "10", hot: true,
+		value: durationValue{at: func(c *Config) *time.Duration { return &c.TLSHandshakeTimeout }, per: time.Second, min: 1, max: 3600},
+		help:  "Time after which a client that has not finished its TLS handshake is closed."},
 
 	// What a client may take.
 	{name: "maxclients", def: "10000", hot: true,

@@ -15,6 +15,8 @@ var (
 	metricClientsSubscribed = gaugeFamily("berth_clients_subscribed", "Clients with subscriptions.")
 	metricClientsAccepted   = counterFamily("berth_clients_accepted_total", "Client connections accepted.")
 	metricClientsRefused    = counterFamily("berth_clients_refused_total", "Client connections refused because there were too many.")
+	metricHandshakes        = counterFamily("berth_tls_handshakes_total", "TLS handshakes of clients that ended, by outcome (full, resumed, timeout, error).", "outcome")
+	metricHandshakesNow     = gaugeFamily("berth_tls_handshakes_running", "Clients in the midst of a TLS handshake now.")
 	metricClientsClosed     = counterFamily("berth_clients_closed_total", "Client connections closed, by reason.", "reason")
 	metricClientBytes       = counterFamily("berth_client_bytes_total", "Bytes from (in) and to (out) clients.", "direction")
 	metricClientBuffers     = gaugeFamily("berth_client_buffer_bytes", "Memory held for clients now, by what it holds.", "buffer")

@@ -21,6 +21,7 @@ type Snapshot struct {
 	Limits      map[string]PoolLimit
 	Topology    *router.Topology
 	Nodes       nodes.Stats
+	Handshakes  Handshakes
 	Commands    *router.Table
 
 	sum *Loop // made by Total when it is first needed
@@ -47,6 +48,12 @@ type Berth struct {
 	PoolEnabled    bool
 	PoolMaxTotal   int
 	SlowCommands   string // that travel on leases because they have held up pipes
+}
+
+// Handshakes counts TLS handshakes of clients that ended, and those that are under way.
+type Handshakes struct {
+	Full, Resumed, TimedOut, Failed uint64
+	Now                             int
 }
 
 // PoolLimit is how many exclusive connections berth makes to a node at most, and how many of them
