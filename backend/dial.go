@@ -2,13 +2,17 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop.
@@ -23,7 +27,7 @@ func (s *LinkSettings) Dial(loop Loop, addr string, owner any, lost func(error))
 }
 
 func (s *LinkSettings) dial(loop Loop, addr string, owner any) error {
-	conn, err := Connect(context.Background(), addr, s.DialTimeout())
+	conn, err := s.Dialer.Connect(context.Background(), addr, s.DialTimeout())
 	if err != nil {
 		return DialError(err)
 	}
@@ -53,14 +57,39 @@ const (
 	hostQuiet    = 10 * time.Second
 )
 
-// Connect connects to a node within timeout; 0: no limit. All connections to nodes begin here.
-func Connect(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error) {
+// Dialer makes connections to nodes: all begin here. nil speaks plain TCP, or to unix sockets.
+type Dialer struct {
+	// TLS returns what connections speak TLS with now. A configuration without a server name is used
+	// with the host of each address.
+	TLS func() *tls.Config
+}
+
+// Connect connects to a node within timeout; 0: no limit. Over TLS it returns a *secure.Conn.
+func (d *Dialer) Connect(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error) {
+	if timeout > 0 {
+		timed, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		ctx = timed
+	}
 	dialer := net.Dialer{
-		Timeout:         timeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: hostQuiet, Interval: hostQuiet / 2, Count: 4},
 		Control:         boundPatience,
 	}
-	return dialer.DialContext(ctx, Network(addr), addr)
+	conn, err := dialer.DialContext(ctx, Network(addr), addr)
+	if err != nil || d == nil || d.TLS == nil {
+		return conn, err
+	}
+	config := d.TLS()
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	c := secure.Client(conn, config)
+	if err := c.ShakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return c, nil
 }
 
 // boundPatience sets hostPatience, which also ends the kernel's questions.

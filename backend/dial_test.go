@@ -113,7 +113,7 @@ func TestConnectionToANodeEndsWhenItsHostIsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	c, err := backend.Connect(context.Background(), ln.Addr().String(), time.Minute)
+	c, err := (*backend.Dialer)(nil).Connect(context.Background(), ln.Addr().String(), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ type Loop interface {
 
 // LinkSettings are what pipes and feeds look up while berth runs. All loops share them.
 type LinkSettings struct {
-	Logins Logins // its hooks are set before the first loop begins
+	Dialer *Dialer // set before the first loop begins, like the hooks of Logins
+	Logins Logins
 
 	dialTimeout atomic.Int64
 	timeout     atomic.Int64

@@ -27,7 +27,7 @@ var (
 // address. Nodes that are not online (failed, loading) are left out. If a shard's primary is left
 // out, no node serves the shard's slots until the cluster has elected another primary and is asked
 // again.
-func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
+func ParseClusterShards(reply []byte, seedHost string, tls bool) (*Topology, error) {
 	v, err := parseTopologyReply(reply)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func ParseClusterShards(reply []byte, seedHost string) (*Topology, error) {
 		}
 		var s Shard
 		for _, node := range nodes.Elems {
-			addr := shardsNodeAddr(node, seedHost)
+			addr := shardsNodeAddr(node, seedHost, tls)
 			if addr == "" {
 				continue
 			}
@@ -133,12 +133,16 @@ func parseRange(from, to codec.Value) (slotRange, error) {
 	return slotRange{int(from.Int), int(to.Int)}, nil
 }
 
-// shardsNodeAddr returns the address of a node in CLUSTER SHARDS, "" when the node has none: its
-// port is 0 and it has no TLS port.
-func shardsNodeAddr(node codec.Value, seedHost string) string {
-	port, ok := node.Lookup("port")
+// shardsNodeAddr returns the address of a node in CLUSTER SHARDS, "" when the node has none: it has no
+// such port.
+func shardsNodeAddr(node codec.Value, seedHost string, tls bool) string {
+	name, other := "port", "tls-port"
+	if tls {
+		name, other = other, name
+	}
+	port, ok := node.Lookup(name)
 	if !ok {
-		port, _ = node.Lookup("tls-port")
+		port, _ = node.Lookup(other)
 	}
 	endpoint, _ := node.Lookup("endpoint")
 	return nodeAddr(endpoint, text(node, "ip"), seedHost, port.Int)

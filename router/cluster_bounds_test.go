@@ -42,7 +42,7 @@ func TestATopologyHasBounds(t *testing.T) {
 		{"slots with three owners", shardsReply(3, 0, "*2\r\n:0\r\n:16383\r\n"), false},
 		{"one shard that names its slots again and again", shardsReply(1, 0, "*200000\r\n"+strings.Repeat(":0\r\n:16383\r\n", 100_000)), false},
 	} {
-		top, err := ParseClusterShards(test.reply, "seed")
+		top, err := parsePlainShards(test.reply, "seed")
 		if ok := err == nil; ok != test.ok || !ok && !errors.Is(err, ErrNotTopology) {
 			t.Errorf("%s: %v", test.name, err)
 		}
@@ -57,7 +57,7 @@ func TestANodeIsKnownWhateverItServes(t *testing.T) {
 		return fmt.Sprintf("*8\r\n$8\r\nendpoint\r\n$%d\r\n%s\r\n$4\r\nport\r\n:1\r\n$4\r\nrole\r\n$%d\r\n%s\r\n$6\r\nhealth\r\n$%d\r\n%s\r\n",
 			len(host), host, len(role), role, len(health), health)
 	}
-	top, err := ParseClusterShards([]byte("*2\r\n"+
+	top, err := parsePlainShards([]byte("*2\r\n"+
 		"*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*3\r\n"+node("a", "master", "online")+node("b", "replica", "online")+node("c", "replica", "fail")+
 		"*4\r\n$5\r\nslots\r\n*0\r\n$5\r\nnodes\r\n*1\r\n"+node("d", "master", "loading")), "seed")
 	if err != nil {
@@ -130,7 +130,7 @@ func FuzzTopologyReplies(f *testing.F) {
 	f.Add([]byte("-ERR This instance has cluster support disabled\r\n"))
 	f.Add([]byte("a 10.0.0.1:7000@17000,host master\nb :1@2 slave\n"))
 	f.Fuzz(func(t *testing.T, reply []byte) {
-		for _, parse := range []func([]byte, string) (*Topology, error){ParseClusterShards, ParseClusterSlots} {
+		for _, parse := range []func([]byte, string) (*Topology, error){parsePlainShards, ParseClusterSlots} {
 			switch top, err := parse(reply, "seed"); {
 			case err == nil:
 				checkTopology(t, top)

@@ -124,7 +124,7 @@ var resp3 = strings.NewReplacer("*14\r\n", "%7\r\n", "*4\r\n$5\r\nslots", "%2\r\
 func TestClusterRepliesOfEitherRESPVersionMakeTheSameTopology(t *testing.T) {
 	want := "4 primaries, 1 replicas: seed:7000 0-99, 10.0.0.2:7003 100-199,300-399 (200), r.example:7005 400-16383, 10.0.0.5:7006 no slots; 100 slots not served"
 	for name, reply := range map[string]string{"RESP2": shards2, "RESP3": resp3.Replace(shards2)} {
-		top, err := ParseClusterShards([]byte(reply), "seed")
+		top, err := parsePlainShards([]byte(reply), "seed")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -156,7 +156,7 @@ func TestClusterRepliesOfEitherRESPVersionMakeTheSameTopology(t *testing.T) {
 
 func TestRepliesThatAreNoTopologySaySo(t *testing.T) {
 	const disabled = "-ERR This instance has cluster support disabled\r\n"
-	for _, parse := range []func([]byte, string) (*Topology, error){ParseClusterShards, ParseClusterSlots} {
+	for _, parse := range []func([]byte, string) (*Topology, error){parsePlainShards, ParseClusterSlots} {
 		if _, err := parse([]byte(disabled), "h"); !errors.Is(err, ErrClusterDisabled) {
 			t.Errorf("disabled: %v", err)
 		}
@@ -180,7 +180,7 @@ func TestALiveClusterSaysTheSameInBothCommandsAndVersions(t *testing.T) {
 	waitForReplicas(t, cluster, conn)
 	for _, resp := range []int{2, 3} {
 		conn.Do("HELLO", resp)
-		shards, err := ParseClusterShards([]byte(conn.DoRaw("CLUSTER", "SHARDS")), "127.0.0.1")
+		shards, err := parsePlainShards([]byte(conn.DoRaw("CLUSTER", "SHARDS")), "127.0.0.1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +217,7 @@ func waitForReplicas(t *testing.T, cluster *redistest.Cluster, conn *redistest.C
 		redistest.Dial(t, node).Do("SET", key, "x")
 	}
 	redistest.Eventually(t, 20*time.Second, "all replicas to be online", func() bool {
-		top, err := ParseClusterShards([]byte(conn.DoRaw("CLUSTER", "SHARDS")), "127.0.0.1")
+		top, err := parsePlainShards([]byte(conn.DoRaw("CLUSTER", "SHARDS")), "127.0.0.1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,4 +276,8 @@ func TestRangesAreAllSlotsInOrderOwnedOrNot(t *testing.T) {
 	if got := Single("a:1").Ranges(); !slices.Equal(got, []Range{{0, Slots - 1, 0}}) {
 		t.Errorf("one node: %v", got)
 	}
+}
+
+func parsePlainShards(reply []byte, seedHost string) (*Topology, error) {
+	return ParseClusterShards(reply, seedHost, false)
 }

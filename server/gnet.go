@@ -119,9 +119,9 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 		x.loop.Enter()
 		x.traffic()
 	case *pipe.Pipe:
-		x.Traffic(c)
+		x.Traffic()
 	case *feed.Feed:
-		x.Traffic(c)
+		x.Traffic()
 	}
 	return gnet.None
 }

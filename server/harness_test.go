@@ -114,11 +114,11 @@ func (b *berthServer) start(args []string) error {
 	if settings == nil {
 		return errors.New(said.String())
 	}
-	nodes, err := connect(settings.Load())
+	nodes, nodeCerts, err := connect(settings.Load())
 	if err != nil {
 		return err
 	}
-	srv := newServer(settings, nodes)
+	srv := newServer(settings, nodes, nodeCerts)
 	srv.wrap = func(h gnet.EventHandler) gnet.EventHandler { return poisoner{h, b} }
 	if err := srv.start(); err != nil {
 		_ = srv.shutdown(context.Background())

@@ -13,6 +13,7 @@ import (
 	"github.com/bytedance/gopkg/util/gopool"
 
 	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/server/certs"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -42,7 +43,7 @@ func (h *handshakes) begin(srv *server, conn net.Conn) {
 	srv.accepts.Add(1)
 	gopool.Go(func() {
 		defer srv.accepts.Done()
-		client := secure.Server(conn, srv.certs.Config(), h.work)
+		client := secure.Server(conn, srv.certs.Server(), h.work)
 		err := client.Shake(srv.config().TLSHandshakeTimeout)
 		h.leave(here, err, client.ConnectionState().DidResume)
 		if err == nil {
@@ -133,11 +134,13 @@ func (srv *server) tryTLS(next *config.Config, _ string) error {
 
 // renewCertificates reads certificates and keys again when a file has changed, or in any case.
 func (srv *server) renewCertificates(must bool) {
-	switch renewed, err := srv.certs.Renew(must); {
-	case err != nil:
-		slog.Warn("certificates not renewed", "why", err)
-	case renewed:
-		slog.Info("certificates renewed")
+	for _, k := range []*certs.Keeper{srv.certs, srv.nodeCerts} {
+		switch renewed, err := k.Renew(must); {
+		case err != nil:
+			slog.Warn("certificates not renewed", "why", err)
+		case renewed:
+			slog.Info("certificates renewed")
+		}
 	}
 }
 

@@ -102,6 +102,11 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 
 // Enroll gives the loop a connected socket, whose events are owner's.
 func (l *loop) Enroll(conn net.Conn, owner any) error {
+	if c, ok := conn.(*secure.Conn); ok {
+		var stream *secure.Stream
+		stream, conn = c.Detach()
+		owner = &secured{owner, stream}
+	}
 	enrolled, err := l.el.Enroll(gnet.NewContext(context.Background(), owner), conn)
 	if err != nil {
 		_ = conn.Close()

@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/embedded"
 	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/server/certs"
 	"github.com/berth-proxy/berth/server/config"
 )
 
@@ -35,6 +38,7 @@ func run() int {
 	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	var running atomic.Pointer[server] // nil: berth has not begun to serve
 	reopen := make(chan os.Signal, 1)
 	signal.Notify(reopen, syscall.SIGHUP)
 	go func() {
@@ -42,15 +46,18 @@ func run() int {
 			if err := log.reopen(); err != nil {
 				slog.Error("log file not opened again", "why", err)
 			}
+			if srv := running.Load(); srv != nil {
+				srv.renewCertificates(true)
+			}
 		}
 	}()
-	nodes, err := connect(cfg)
+	nodes, nodeCerts, err := connect(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
 	limitMemory()
-	srv := newServer(settings, nodes)
+	srv := newServer(settings, nodes, nodeCerts)
 	if err := srv.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
@@ -59,6 +66,7 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
+	running.Store(srv)
 	fmt.Println(srv.readyLine())
 	sig := <-stop
 	slog.Info("stopping", "signal", sig, "clients", srv.clients.Load())
@@ -79,15 +87,25 @@ func run() int {
 // embeddedShards is how many shards the embedded backend has: enough to see commands split.
 const embeddedShards = 3
 
-// connect finds which nodes berth has, or starts the embedded backend.
-func connect(cfg *config.Config) (*nodes.Nodes, error) {
+// connect finds which nodes berth has, or starts the embedded backend. It returns what TLS to them is
+// spoken with, too.
+func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
+	nodeCerts := certs.NewKeeper()
 	if cfg.Backend.Embedded() {
-		return embedded.Start(embeddedShards)
+		n, err := embedded.Start(embeddedShards)
+		return n, nodeCerts, err
 	}
 	nodesSettings := &nodes.Settings{}
+	if cfg.Backend.TLS {
+		if err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
+			return nil, nil, err
+		}
+		nodesSettings.Dialer = &backend.Dialer{TLS: nodeCerts.Now}
+	}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	nodesSettings.SetTopologyInterval(refreshInterval(cfg))
-	return nodes.Connect(context.Background(), cfg.Target(), nodes.Options{Settings: nodesSettings, Wait: true})
+	n, err := nodes.Connect(context.Background(), cfg.Target(), nodes.Options{Settings: nodesSettings, Wait: true})
+	return n, nodeCerts, err
 }
 
 // readyLine is what berth prints when clients may come.

@@ -21,11 +21,11 @@ func (b *berthServer) beside(t *testing.T, backend string, args ...string) (*ser
 	if settings == nil {
 		t.Fatal("bad settings")
 	}
-	nodes, err := connect(settings.Load())
+	nodes, nodeCerts, err := connect(settings.Load())
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newServer(settings, nodes)
+	srv := newServer(settings, nodes, nodeCerts)
 	err = srv.start()
 	t.Cleanup(func() { _ = srv.shutdown(context.Background()) })
 	return srv, err

@@ -60,7 +60,8 @@ type server struct {
 	refused   atomic.Int64
 	stopping  atomic.Bool
 
-	certs      *certs.Keeper
+	certs      *certs.Keeper // of TLS to clients
+	nodeCerts  *certs.Keeper // of TLS to nodes
 	certsWatch chan struct{} // closed when berth stops
 	handshakes handshakes
 
@@ -129,15 +130,16 @@ func (srv *server) learnLoad(addr string, load nodes.Load) {
 }
 
 // newServer prepares a server over nodes that are connected.
-func newServer(settings *config.Settings, nodes *nodes.Nodes) *server {
+func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.Keeper) *server {
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
-		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), certs: certs.NewKeeper(),
+		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), certs: certs.NewKeeper(), nodeCerts: nodeCerts,
 		audience: feed.NewAudience(glob.MatchChannel),
 	}
 	srv.doors.Store(new([]door))
 	srv.heavy.seed = maphash.MakeSeed()
+	srv.poolSettings.Dialer, srv.pipeSettings.Dialer = nodes.Dialer(), nodes.Dialer()
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
 	logins := &srv.pipeSettings.Logins
 	logins.OnDemand = nodes.Demands

@@ -9,6 +9,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -162,7 +163,7 @@ func (f *Feed) Opened(c gnet.Conn) {
 	now := fs.loop.Now()
 	first, opened, err := f.link.Opened(fs.settings.Logins.Handshake(f.Addr(), f.set.identity), now)
 	if !opened {
-		_ = c.EventLoop().Close(c)
+		secure.Close(c)
 		return
 	}
 	f.conn, f.lastRead = c, now
@@ -193,13 +194,16 @@ func (f *Feed) flush() {
 }
 
 // Traffic takes the bytes that have arrived.
-func (f *Feed) Traffic(c gnet.Conn) {
+func (f *Feed) Traffic() {
 	fs := f.set.feeds
 	fs.loop.Enter()
-	buf, _ := c.Next(-1)
+	buf, err := f.conn.Next(-1)
 	fs.stats.BytesIn += int64(len(buf))
 	f.lastRead = fs.loop.Now()
 	fs.arrived(f, buf)
+	if err != nil && f.conn != nil {
+		f.end(backend.HangUp(err))
+	}
 	fs.loop.After()
 }
 
@@ -461,13 +465,13 @@ func (f *Feed) end(err error) {
 	conn := f.conn
 	f.lost(err)
 	if conn != nil {
-		_ = conn.EventLoop().Close(conn)
+		secure.Close(conn)
 	}
 }
 
 // Closed is called by the loop when the socket is gone.
 func (f *Feed) Closed(c gnet.Conn, err error) {
-	if f.conn != c { // end closed it
+	if secure.Raw(f.conn) != c { // end closed it
 		return
 	}
 	fs := f.set.feeds

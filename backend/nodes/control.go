@@ -50,10 +50,11 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s answered %s: %s", e.Addr, e.Command, e.Text)
 }
 
-// DialControl connects to a node. timeout bounds the dial, and later each question. The end of ctx
-// closes the connection.
-func DialControl(ctx context.Context, addr string, timeout time.Duration) (*Control, error) {
-	conn, err := backend.Connect(ctx, addr, timeout)
+// DialControl connects to a node. The settings' timeout bounds the dial, and later each question. The
+// end of ctx closes the connection.
+func DialControl(ctx context.Context, addr string, settings *Settings) (*Control, error) {
+	timeout := settings.DialTimeout()
+	conn, err := settings.Dialer.Connect(ctx, addr, timeout)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, backend.DialError(err))
 	}

@@ -16,7 +16,7 @@ import (
 
 func dialScripted(t *testing.T, ctx context.Context, timeout time.Duration, script func(string) string) *Control {
 	t.Helper()
-	c, err := DialControl(ctx, startScriptedNode(t, script).addr(), timeout)
+	c, err := DialControl(ctx, startScriptedNode(t, script).addr(), asking(timeout))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestControlEndsAnAnswerWithoutEnd(t *testing.T) {
 		"a string": endless(t, "$1000000000000\r\n", "x"), "levels": endless(t, "", "*1\r\n"), "elements": endless(t, "*4000000000\r\n", "*0\r\n"),
 		"attributes": endless(t, "", "|1\r\n+a\r\n+b\r\n"),
 	} {
-		c, err := DialControl(t.Context(), addr, 20*time.Second)
+		c, err := DialControl(t.Context(), addr, asking(20*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +102,7 @@ func TestControlTurnsAnErrorReplyIntoAnErrorThatNamesNoSecret(t *testing.T) {
 
 func TestControlOfTheDefaultUserDoesNotAuthenticate(t *testing.T) {
 	s := startScriptedNode(t, func(string) string { return "+OK\r\n" })
-	c, err := DialControl(t.Context(), s.addr(), time.Second)
+	c, err := DialControl(t.Context(), s.addr(), asking(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestControlSaysWhoClosed(t *testing.T) {
 			c.Close()
 		}
 	}()
-	c, err := DialControl(t.Context(), l.Addr().String(), time.Second)
+	c, err := DialControl(t.Context(), l.Addr().String(), asking(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,8 +177,15 @@ func TestControlSaysWhoClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if _, err := DialControl(t.Context(), l.Addr().String(), time.Second); err == nil ||
+	if _, err := DialControl(t.Context(), l.Addr().String(), asking(time.Second)); err == nil ||
 		!strings.Contains(err.Error(), "dial "+l.Addr().String()+": connection refused") {
 		t.Fatal(err)
 	}
+}
+
+// asking is settings that give each question so long.
+func asking(timeout time.Duration) *Settings {
+	s := &Settings{}
+	s.SetDialTimeout(timeout)
+	return s
 }

@@ -69,7 +69,7 @@ var errNoSlots = errors.New("the cluster serves no slot")
 
 // inquire asks the node at addr what it is. known is what was known before: see complete.
 func inquire(ctx context.Context, target Target, addr string, settings *Settings, known *Info) (finding, error) {
-	c, err := DialControl(ctx, addr, settings.DialTimeout())
+	c, err := DialControl(ctx, addr, settings)
 	if err != nil {
 		return finding{}, err
 	}
@@ -262,16 +262,21 @@ func (q *inquiry) askTopology() error {
 		return err
 	}
 	q.found.stateOK = err != nil || infoFields(state.Text())["cluster_state"] == "ok"
-	parse, shards := router.ParseClusterSlots, false
+	shards := false
 	raw, err := q.DoRaw("CLUSTER", "SLOTS")
 	if refused(err, "NOPERM") {
-		parse, shards = router.ParseClusterShards, true
+		shards = true
 		raw, err = q.DoRaw("CLUSTER", "SHARDS")
 	}
 	if err != nil {
 		return err
 	}
-	topology, err := parse(raw, seedHost(q.addr))
+	var topology *router.Topology
+	if shards {
+		topology, err = router.ParseClusterShards(raw, seedHost(q.addr), q.target.TLS)
+	} else { // whose ports are those of the protocol that is spoken
+		topology, err = router.ParseClusterSlots(raw, seedHost(q.addr))
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s: %w", q.addr, err)

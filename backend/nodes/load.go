@@ -60,7 +60,7 @@ func (n *Nodes) runLoad(ctx context.Context) {
 // askLoad asks one node for its load. INFO has both numbers since Redis 6.0. Before that, maxclients is
 // in CONFIG alone.
 func (n *Nodes) askLoad(ctx context.Context, addr string) (load Load, err error) {
-	c, err := DialControl(ctx, addr, n.settings.DialTimeout())
+	c, err := DialControl(ctx, addr, n.settings)
 	if err != nil {
 		return Load{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/router"
 )
 
@@ -93,6 +94,9 @@ type Stats struct {
 	Failures int64 // rounds in which no node answered
 	Changes  int64 // rounds that found another topology
 }
+
+// Dialer makes the connections to the nodes.
+func (n *Nodes) Dialer() *backend.Dialer { return n.settings.Dialer }
 
 // Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any
 // case, other errors only without Wait.

@@ -96,7 +96,7 @@ func (n *Nodes) askSentinels(ctx context.Context) []sentinelAnswer {
 
 // askSentinel asks one Sentinel where the primary is.
 func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (a sentinelAnswer) {
-	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
+	c, err := DialControl(ctx, sentinel, n.settings)
 	if err != nil {
 		return sentinelAnswer{err: err}
 	}
@@ -151,7 +151,7 @@ func (n *Nodes) runSentinels(ctx context.Context) {
 // listen asks for a round whenever a Sentinel publishes that the primary was replaced. It returns when
 // the Sentinel is lost, or has been silent for sentinelPatience.
 func (n *Nodes) listen(ctx context.Context, sentinel string) error {
-	c, err := DialControl(ctx, sentinel, n.settings.DialTimeout())
+	c, err := DialControl(ctx, sentinel, n.settings)
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,14 @@ package nodes
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-proxy/berth/backend"
 )
 
 // Settings are what Nodes looks up while berth runs. The zero value means the defaults.
 type Settings struct {
+	Dialer *backend.Dialer // set before the first node is asked
+
 	dialTimeout      atomic.Int64 // nanoseconds
 	topologyInterval atomic.Int64 // nanoseconds
 }

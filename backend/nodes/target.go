@@ -14,6 +14,7 @@ import (
 // Target is what a backend's URL says: where the nodes are, as which user berth asks its own
 // questions, and in which database clients begin.
 type Target struct {
+	TLS      bool     // nodes and Sentinels speak TLS
 	Addrs    []string // "host:port", or the path of a unix socket; several: a Cluster's seeds, or Sentinels
 	Master   string   // the name under which the Sentinels at Addrs watch a primary; "": Addrs are nodes
 	User     string   // "": the default user
@@ -27,16 +28,13 @@ const (
 	defaultSentinelPort = "26379"
 )
 
-// ErrTLS refuses rediss:// until berth can speak TLS to a node.
-var ErrTLS = errors.New("rediss:// is not supported yet: berth speaks plain TCP to its nodes; " +
-	"use redis://, through a tunnel if the network is not trusted")
-
 var errFragment = errors.New("a backend URL has no #fragment")
 
 // ParseTarget reads the address of a backend:
 //
 //	redis://[[user]:password@]host[:6379][/db]
 //	redis://[[user]:password@]host:7001,host:7002,…     seeds of a Redis Cluster
+//	rediss://…, rediss+sentinel://…     the same over TLS
 //	sentinel://[[user]:password@]host[:26379],host,…/name[/db]     the primary that Sentinels watch under that name
 //	unix://[[user]:password@]/path/to.sock[?db=n]
 //
@@ -47,21 +45,25 @@ func ParseTarget(raw string) (Target, error) {
 	if !ok {
 		return Target{}, errors.New("a backend is given as redis://host:port or unix:///path.sock; there is no :// in it")
 	}
-	scheme = strings.ToLower(scheme)
-	switch scheme {
-	case "redis", "sentinel", "unix":
-	case "rediss":
-		return Target{}, ErrTLS
-	default:
-		return Target{}, errors.New("a backend begins with redis://, sentinel:// or unix://")
-	}
 	var t Target
+	kind := strings.ToLower(scheme)
+	switch kind {
+	case "redis", "sentinel", "unix":
+	case "redis+sentinel":
+		kind = "sentinel"
+	case "rediss":
+		t.TLS = true
+	case "rediss+sentinel":
+		kind, t.TLS = "sentinel", true
+	default:
+		return Target{}, errors.New("a backend begins with redis://, rediss:// (TLS), sentinel://, rediss+sentinel:// or unix://")
+	}
 	rest, err := t.cutUser(rest)
 	if err != nil {
 		return Target{}, err
 	}
 	where, query, _ := strings.Cut(rest, "?")
-	switch scheme {
+	switch kind {
 	case "unix":
 		err = t.setSocket(where)
 	case "sentinel":
@@ -211,8 +213,12 @@ func (t Target) String() string {
 	switch {
 	case t.Socket():
 		b.WriteString("unix://")
+	case t.Master != "" && t.TLS:
+		b.WriteString("rediss+sentinel://")
 	case t.Master != "":
 		b.WriteString("sentinel://")
+	case t.TLS:
+		b.WriteString("rediss://")
 	default:
 		b.WriteString("redis://")
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -125,7 +126,7 @@ func (p *Pipe) Opened(c gnet.Conn) {
 	ps := p.set.pipes
 	first, opened, err := p.link.Opened(ps.settings.Logins.Handshake(p.Addr(), p.set.identity), ps.loop.Now())
 	if !opened {
-		_ = c.EventLoop().Close(c)
+		secure.Close(c)
 		return
 	}
 	p.conn, p.heardAt = c, ps.loop.Now()
@@ -173,14 +174,17 @@ func (p *Pipe) flush() {
 const maxIOV = 1024
 
 // Traffic takes the replies that have arrived.
-func (p *Pipe) Traffic(c gnet.Conn) {
+func (p *Pipe) Traffic() {
 	ps := p.set.pipes
 	now := ps.loop.Enter()
-	buf, _ := c.Next(-1)
+	buf, err := p.conn.Next(-1)
 	ps.stats.BytesIn += int64(len(buf))
 	p.checkHold(now)
 	p.heardAt = now
 	p.read(buf)
+	if err != nil && p.conn != nil {
+		p.end(backend.HangUp(err))
+	}
 	ps.loop.After()
 }
 
@@ -325,7 +329,7 @@ func (p *Pipe) end(err error) {
 	conn := p.conn
 	p.lost(err)
 	if conn != nil {
-		_ = conn.EventLoop().Close(conn)
+		secure.Close(conn)
 	}
 }
 
@@ -343,7 +347,7 @@ func (p *Pipe) idle(now int64) bool {
 
 // Closed is called by the loop when the socket is gone.
 func (p *Pipe) Closed(c gnet.Conn, err error) {
-	if p.conn != c { // end closed it
+	if secure.Raw(p.conn) != c { // end closed it
 		return
 	}
 	p.set.pipes.loop.Enter()

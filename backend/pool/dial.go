@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/codec"
 )
 
@@ -74,11 +75,11 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	if err := p.logins.Refused(id, p.addr); err != nil { // lately: the node is spared a connection
 		return nil, err
 	}
-	nc, err := backend.Connect(ctx, p.addr, 0)
+	nc, err := p.settings.Dialer.Connect(ctx, p.addr, 0)
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
-	defer nc.Close()
+	defer func() { _ = nc.Close() }()
 	shake, err := p.shake(ctx, nc, id)
 	if err != nil {
 		return nil, err
@@ -89,6 +90,9 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	}
 	c := &conn{pool: p, nodeID: shake.NodeID, password: shake.Password(), local: backend.HostOf(nc.LocalAddr()), ledger: ledger{db: id.DB, resp: id.RESP}}
 	c.alarm.value = c
+	if s, ok := nc.(*secure.Conn); ok {
+		c.wire.secure, nc = s.Detach()
+	}
 	if err := c.wire.open(fd, c); err != nil {
 		return nil, p.dialFailed(err)
 	}

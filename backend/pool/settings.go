@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/berth-proxy/berth/backend"
 )
 
 // Values are the settings of all pools at one moment. The first four have the names of the
@@ -43,6 +45,8 @@ func (v *Values) minIdle() int { return min(v.MinIdle, v.MaxIdle) }
 
 // Settings are Values that any number of pools share and that change while the pools run.
 type Settings struct {
+	Dialer *backend.Dialer // set before the first pool is made
+
 	current atomic.Pointer[Values] // swapped as one, so that half a change is never seen
 
 	mu    sync.Mutex // guards pools, and orders changes; held while pools apply a change

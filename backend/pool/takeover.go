@@ -59,5 +59,8 @@ func (t *takeover) deliver() {
 		return
 	}
 	conn, err := net.FileConn(f)
+	if stream := t.lease.conn.wire.secure; stream != nil && err == nil {
+		conn = stream.Attach(conn)
+	}
 	t.lease.holder.(Taker).LeaseTaken(t.lease, conn, err)
 }

@@ -11,15 +11,18 @@ import (
 
 	"github.com/bytedance/gopkg/util/gopool"
 	"github.com/cloudwego/netpoll"
+
+	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // wire is one socket of netpoll's. Writing to it never blocks. It ends in one way only: netpoll sees
 // it hang up, because the node closed it or because shutdown did. So ending it costs one system
 // call, and everything that was received is handed over before hungUp.
 type wire struct {
-	owner wireOwner
-	nc    netpoll.Connection
-	fd    int
+	owner  wireOwner
+	nc     netpoll.Connection
+	fd     int
+	secure *secure.Stream // nil: plain
 
 	// mu guards what follows. It also keeps fd from being closed, and used again for another
 	// socket, during a system call. Nothing blocks under it.
@@ -27,7 +30,8 @@ type wire struct {
 	gone    bool     // fd is closed, or about to be
 	ended   bool     // shutdown was called
 	writing bool     // a goroutine writes the backlog
-	backlog [][]byte // what the socket has not taken
+	backlog [][]byte // what the socket has not taken; of TLS, what is not sealed
+	sealed  []byte   // of TLS: what comes before the backlog
 }
 
 // wireOwner is called by netpoll's goroutines.
@@ -89,13 +93,34 @@ func (w *wire) readable(_ context.Context, nc netpoll.Connection) error {
 		if err != nil {
 			return err
 		}
-		w.owner.received(b)
+		w.received(b)
 		if err := r.Release(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// received hands bytes from the socket to the owner.
+func (w *wire) received(b []byte) {
+	if w.secure == nil {
+		w.owner.received(b)
+		return
+	}
+	scratch := plainScratch.Get().(*[]byte)
+	plain, err := w.secure.Open(b, (*scratch)[:0])
+	if len(plain) > 0 {
+		w.owner.received(plain)
+	}
+	*scratch = plain
+	plainScratch.Put(scratch)
+	if err != nil {
+		w.shutdown()
+	}
+}
+
+// plainScratch is memory to decrypt into.
+var plainScratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // maxTaken bounds how many bytes are taken from netpoll at once. netpoll copies bytes from several of
 // its buffers into one first.
@@ -105,7 +130,7 @@ const maxTaken = 128 << 10
 func (w *wire) closed(nc netpoll.Connection) error {
 	w.mu.Lock()
 	w.gone = true
-	w.backlog = nil
+	w.backlog, w.sealed = nil, nil
 	w.mu.Unlock()
 	_ = w.readable(context.Background(), nc) // netpoll may not have called it for the last bytes before the hang-up
 	w.owner.hungUp()
@@ -125,18 +150,42 @@ func (w *wire) write(b []byte) (kept bool) {
 		w.backlog = append(w.backlog, b)
 		return true
 	}
-	n, err := writeSome(w.fd, b)
+	n, err := w.writeNow(b)
 	if err != nil {
 		w.end()
 		return false
 	}
-	if n == len(b) {
+	if n == len(b) && len(w.sealed) == 0 {
 		return false
 	}
-	w.backlog = append(w.backlog, b[n:])
+	if n < len(b) {
+		w.backlog = append(w.backlog, b[n:])
+	}
 	w.writing = true
 	gopool.Go(w.writeBacklog)
-	return true
+	return n < len(b)
+}
+
+// writeNow writes what the socket takes without waiting, and returns how many bytes of b that was. Of
+// TLS, what is sealed and not taken is kept in w.sealed.
+func (w *wire) writeNow(b []byte) (n int, err error) {
+	if w.secure == nil {
+		return writeSome(w.fd, b)
+	}
+	for n < len(b) && len(w.sealed) == 0 {
+		piece := b[n:min(len(b), n+maxPiece)]
+		sealed, err := w.secure.Seal(piece, nil)
+		if err != nil {
+			return n, err
+		}
+		written, err := writeSome(w.fd, sealed)
+		if err != nil {
+			return n, err
+		}
+		n += len(piece)
+		w.sealed = sealed[written:]
+	}
+	return n, nil
 }
 
 // writeSome writes what the socket takes without waiting.
@@ -162,24 +211,43 @@ const maxPiece = 64 << 10
 func (w *wire) writeBacklog() {
 	for {
 		w.mu.Lock()
-		parts := w.backlog
-		w.backlog = nil
-		w.writing = len(parts) > 0
+		sealed, parts := w.sealed, w.backlog
+		w.sealed, w.backlog = nil, nil
+		w.writing = len(sealed)+len(parts) > 0
+		goesOn := w.writing
 		w.mu.Unlock()
-		if len(parts) == 0 {
+		if !goesOn {
+			return
+		}
+		if !w.writeAll(sealed, false) {
 			return
 		}
 		for _, b := range parts {
-			for len(b) > 0 {
-				piece := b[:min(len(b), maxPiece)]
-				if _, err := w.nc.Write(piece); err != nil {
-					w.shutdown() // writing stays true, so that nothing is written after the gap
-					return
-				}
-				b = b[len(piece):]
+			if !w.writeAll(b, w.secure != nil) {
+				return
 			}
 		}
 	}
+}
+
+// writeAll waits until the node has taken b, sealed if it has to be.
+func (w *wire) writeAll(b []byte, seal bool) bool {
+	for len(b) > 0 {
+		piece := b[:min(len(b), maxPiece)]
+		b = b[len(piece):]
+		var err error
+		if seal {
+			piece, err = w.secure.Seal(piece, nil)
+		}
+		if err == nil {
+			_, err = w.nc.Write(piece)
+		}
+		if err != nil {
+			w.shutdown() // writing stays true, so that nothing is written after the gap
+			return false
+		}
+	}
+	return true
 }
 
 // shutdown ends the connection. The node sees the end at once. A second call does nothing.

@@ -1,6 +1,7 @@
 package secure
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -39,6 +40,15 @@ func (c *Conn) Shake(within time.Duration) error {
 	return err
 }
 
+// ShakeContext makes the handshake before ctx ends.
+func (c *Conn) ShakeContext(ctx context.Context) error {
+	err := c.HandshakeContext(ctx) // which closes the socket when ctx ends
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
 // SyscallConn is the socket's.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	sock, ok := c.wire.sock.(syscall.Conn)
@@ -47,6 +57,9 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	}
 	return sock.SyscallConn()
 }
+
+// LocalAddr is the socket's.
+func (c *Conn) LocalAddr() net.Addr { return c.wire.sock.LocalAddr() }
 
 // Detach parts the TLS session from its socket, after the handshake. Nobody may read from or write to
 // Conn any more.

@@ -38,6 +38,9 @@ func Raw(c gnet.Conn) gnet.Conn {
 	return c
 }
 
+// Close has the loop close a connection of its own.
+func Close(c gnet.Conn) { _ = c.EventLoop().Close(Raw(c)) }
+
 // Stream is what the connection encrypts and decrypts with.
 func (c *LoopConn) Stream() *Stream { return c.stream }
 

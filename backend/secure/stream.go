@@ -56,8 +56,11 @@ func (s *Stream) SealEnd(cipher []byte) []byte {
 // Left returns what Open has left to be written.
 func (s *Stream) Left() []byte { return s.wire.take() }
 
-// State is what was agreed on.
-func (s *Stream) State() tls.ConnectionState { return s.tls.ConnectionState() }
+// Attach returns the connection on its socket again, after all that came from it was opened.
+func (s *Stream) Attach(sock net.Conn) *Conn {
+	s.wire.sock = sock
+	return &Conn{s.tls, s.wire}
+}
 
 // wire is what a tls.Conn takes for its socket: the socket itself, or memory once that is gone.
 type wire struct {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/youmark/pkcs8"
@@ -39,8 +40,12 @@ const (
 // Versions are the lowest and the highest version of the protocol.
 type Versions struct{ Min, Max uint16 }
 
+func (f *Files) paths() []string {
+	return slices.Concat(f.Certs, f.Keys, []string{f.CAFile, f.CADir, f.TicketKeys})
+}
+
 // Load reads the files.
-func Load(f *Files) (*tls.Config, error) {
+func (f *Files) Load() (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion: f.Versions.Min, MaxVersion: f.Versions.Max, CipherSuites: f.Ciphers,
 		SessionTicketsDisabled:      !f.Tickets,

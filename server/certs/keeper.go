@@ -8,14 +8,20 @@ import (
 	"time"
 )
 
+// Source makes a configuration of files.
+type Source interface {
+	Load() (*tls.Config, error)
+	paths() []string
+}
+
 // Keeper has what the files said when they were read last.
 type Keeper struct {
 	now  atomic.Pointer[tls.Config]
 	base *tls.Config // what handshakes begin with: one for all, since it makes the keys of tickets
 
-	mu    sync.Mutex // guards files and times; held while files are read
-	files Files
-	times map[string]stamp // of each file, when it was read
+	mu     sync.Mutex // guards what follows; held while files are read
+	source Source
+	times  map[string]stamp // of each file, when it was read
 }
 
 // NewKeeper returns one that has read nothing.
@@ -33,19 +39,19 @@ type stamp struct {
 }
 
 // Use reads files, and keeps what they say. After an error all is as before.
-func (k *Keeper) Use(f Files) error {
+func (k *Keeper) Use(from Source) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.use(f)
+	return k.use(from)
 }
 
-func (k *Keeper) use(f Files) error {
-	times := f.stamps() // before they are read: what changes meanwhile is read again
-	config, err := Load(&f)
+func (k *Keeper) use(from Source) error {
+	times := stamps(from) // before they are read: what changes meanwhile is read again
+	config, err := from.Load()
 	if err != nil {
 		return err
 	}
-	k.files, k.times = f, times
+	k.source, k.times = from, times
 	k.now.Store(config)
 	return nil
 }
@@ -58,25 +64,26 @@ func (k *Keeper) Renew(must bool) (renewed bool, err error) {
 	if k.now.Load() == nil {
 		return false, nil
 	}
-	times := k.files.stamps()
+	times := stamps(k.source)
 	if !must && sameStamps(times, k.times) {
 		return false, nil
 	}
 	k.times = times
-	return true, k.use(k.files)
+	return true, k.use(k.source)
 }
 
-// Config returns a configuration whose handshakes have what the files said last. Sessions of the time
+// Server returns a configuration whose handshakes have what the files said last. Sessions of the time
 // before are taken up again.
-func (k *Keeper) Config() *tls.Config { return k.base }
+func (k *Keeper) Server() *tls.Config { return k.base }
 
-func (f *Files) stamps() map[string]stamp {
+// Now returns what the files said last; nil: none were read.
+func (k *Keeper) Now() *tls.Config { return k.now.Load() }
+
+func stamps(of Source) map[string]stamp {
 	all := map[string]stamp{}
-	for _, list := range [][]string{f.Certs, f.Keys, {f.CAFile, f.CADir, f.TicketKeys}} {
-		for _, path := range list {
-			if info, err := os.Stat(path); path != "" && err == nil {
-				all[path] = stamp{info.ModTime(), info.Size()}
-			}
+	for _, path := range of.paths() {
+		if info, err := os.Stat(path); path != "" && err == nil {
+			all[path] = stamp{info.ModTime(), info.Size()}
 		}
 	}
 	return all

@@ -65,6 +65,13 @@ type Config struct {
 	BackendPasswordFile string
 	FilePassword        Secret // content of BackendPasswordFile when berth started; see Target
 
+	BackendTLSCAFile     string // empty: the authorities of the machine
+	BackendTLSCertFile   string
+	BackendTLSKeyFile    string
+	BackendTLSKeyPass    Secret
+	BackendTLSServerName string // empty: each node's host
+	BackendTLSSkipVerify bool
+
 	BackendConnectTimeout   time.Duration
 	BackendTimeout          time.Duration // 0: wait for ever
 	MaxRedirects            int
@@ -107,12 +114,20 @@ func (c *Config) Target() nodes.Target {
 }
 
 // TLSFiles returns what clients that speak TLS are served with.
-func (c *Config) TLSFiles() certs.Files {
+func (c *Config) TLSFiles() *certs.Files {
 	versions, _ := certs.ParseVersions(c.TLSProtocols) // they were checked when they were set
 	ciphers, _ := certs.ParseCiphers(c.TLSCiphers)
-	return certs.Files{
+	return &certs.Files{
 		Certs: c.TLSCertFiles, Keys: c.TLSKeyFiles, Password: c.TLSKeyPass.Reveal(), CAFile: c.TLSCAFile, CADir: c.TLSCADir,
 		Clients: c.TLSAuthClients, Versions: versions, Ciphers: ciphers, Tickets: c.TLSSessionCaching, TicketKeys: c.TLSTicketKeyFile,
+	}
+}
+
+// BackendTLSFiles returns what TLS to nodes is spoken with.
+func (c *Config) BackendTLSFiles() *certs.NodeFiles {
+	return &certs.NodeFiles{
+		CAFile: c.BackendTLSCAFile, Cert: c.BackendTLSCertFile, Key: c.BackendTLSKeyFile, Password: c.BackendTLSKeyPass.Reveal(),
+		ServerName: c.BackendTLSServerName, SkipVerify: c.BackendTLSSkipVerify,
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/berth-proxy/berth/server/build"
-	"github.com/berth-proxy/berth/server/certs"
 )
 
 const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
@@ -270,9 +269,16 @@ func (l *loader) contradictions() {
 		l.wrong(l.source("tls-port"), fmt.Sprintf("tls-port %d is the port of plain clients already; choose another, or set port to 0", c.TLSPort))
 	}
 	if c.TLSPort != 0 {
-		files := c.TLSFiles()
-		if _, err := certs.Load(&files); err != nil {
+		if _, err := c.TLSFiles().Load(); err != nil {
 			l.wrong(l.source("tls-cert-file", "tls-port"), err.Error())
+		}
+	}
+	if c.Backend.TLS {
+		if _, err := c.BackendTLSFiles().Load(); err != nil {
+			l.wrong(l.source("backend-tls-ca-file", "backend-tls-cert-file", "backend-tls-key-file", "backend"), err.Error())
+		}
+		if c.BackendTLSSkipVerify {
+			l.warnings = append(l.warnings, "backend-tls-insecure-skip-verify: berth takes whoever answers for the node, and tells him passwords")
 		}
 	}
 	given := 0
