@@ -90,7 +90,8 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := h.srv.loopOf(c.EventLoop())
 	l.Enter()
 	owner := c.Context()
-	if x, ok := owner.(*secured); ok {
+	x, isSecured := owner.(*secured)
+	if isSecured {
 		owner = x.owner
 		c.SetContext(owner)
 		c = secure.OnLoop(c, x.stream, &l.secured)
@@ -98,6 +99,9 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	switch x := owner.(type) {
 	case *session:
 		x.opened(l, c)
+		if isSecured { // what the client said with the end of its handshake is here already
+			x.traffic()
+		}
 	case *pipe.Pipe:
 		x.Opened(c)
 	case *feed.Feed:
