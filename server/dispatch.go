@@ -103,11 +103,20 @@ func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken 
 	panic("a way of commands without a case")
 }
 
+// errProxyHeader is the answer to a load balancer that berth has not been told of. Anybody could say
+// that he is another.
+const errProxyHeader = "ERR berth: no PROXY header is taken from this address, which is not in proxy-protocol-networks"
+
 // notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to
 // us, would send.
 func (s *session) notCommand(args [][]byte, err error) bool {
 	if router.CrossProtocol(args[0]) {
 		s.end(telemetry.HTTPRequest)
+		return true
+	}
+	if s.lastCmd == nil && string(args[0]) == "PROXY" {
+		s.refuse(nil, errProxyHeader)
+		s.end(telemetry.ProxyHeader)
 		return true
 	}
 	return s.refuse(nil, err.Error())

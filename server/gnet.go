@@ -90,17 +90,17 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	l := h.srv.loopOf(c.EventLoop())
 	l.Enter()
 	owner := c.Context()
-	x, isSecured := owner.(*secured)
-	if isSecured {
-		owner = x.owner
+	came, _ := owner.(*arrival)
+	if came != nil {
+		owner = came.owner
 		c.SetContext(owner)
-		c = secure.OnLoop(c, x.stream, &l.secured)
+		c = came.over(c, l)
 	}
 	switch x := owner.(type) {
 	case *session:
 		x.opened(l, c)
-		if isSecured { // what the client said with the end of its handshake is here already
-			x.traffic()
+		if came != nil {
+			x.begin(came.said)
 		}
 	case *pipe.Pipe:
 		x.Opened(c)
@@ -110,11 +110,34 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	return nil, gnet.None
 }
 
-// secured is the context of a socket that speaks TLS, until it is opened.
-type secured struct {
-	owner  any
-	stream *secure.Stream
+// arrival is the context of a socket of which more is known than its owner, until it is opened.
+type arrival struct {
+	owner    any
+	stream   *secure.Stream // nil: it does not speak TLS
+	from, to net.Addr       // nil: the socket's own
+	said     []byte         // what the client has said already
 }
+
+// over is the connection as its owner is to see it.
+func (a *arrival) over(c gnet.Conn, l *loop) gnet.Conn {
+	if a.from != nil {
+		c = &proxied{c, a.from, a.to}
+	}
+	if a.stream != nil {
+		c = secure.OnLoop(c, a.stream, &l.secured)
+	}
+	return c
+}
+
+// proxied is a client's connection by way of a load balancer, which has said between whom it is.
+type proxied struct {
+	gnet.Conn
+	from, to net.Addr
+}
+
+func (p *proxied) Under() gnet.Conn     { return p.Conn }
+func (p *proxied) RemoteAddr() net.Addr { return p.from }
+func (p *proxied) LocalAddr() net.Addr  { return p.to }
 
 // OnTraffic is called when a socket has bytes.
 func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/pool"
-	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/config"
 )
@@ -332,29 +332,24 @@ func (srv *server) welcome(conn net.Conn, by door) {
 		srv.refuse(conn, "-ERR max number of clients reached\r\n", "maxclients", "limit", srv.clientCap.Load())
 		return
 	}
-	if by.at.tls {
-		srv.handshakes.begin(srv, conn)
+	g := greeting{conn: conn, tls: by.at.tls, header: srv.sendsHeader(conn.RemoteAddr())}
+	if g.tls || g.header {
+		srv.greetings.begin(srv, &g)
 		return
 	}
-	srv.enrol(conn)
+	srv.enrol(&g)
 }
 
-// enrol gives a loop the socket of a client, which may have spoken TLS.
-func (srv *server) enrol(conn net.Conn) {
-	if srv.protects() && !isLocal(conn.RemoteAddr()) {
-		srv.refuse(conn, srv.deniedReply(), "protected-mode", "addr", conn.RemoteAddr().String())
+// enrol gives a loop the socket of a client.
+func (srv *server) enrol(g *greeting) {
+	if from := g.remote(); srv.protects() && !isLocal(from) {
+		srv.refuse(g.talk(), srv.deniedReply(), "protected-mode", "addr", from.String())
 		return
 	}
 	s := &session{id: srv.lastID.Add(1)}
-	var owner any = s
-	if c, ok := conn.(*secure.Conn); ok {
-		var stream *secure.Stream
-		stream, conn = c.Detach()
-		owner = &secured{s, stream}
-	}
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is
 	// closed already.
-	if _, err := srv.client.EnrollContext(conn, owner); err != nil || s.loop == nil {
+	if _, err := srv.client.EnrollContext(g.conn, g.owner(s)); err != nil || s.loop == nil {
 		srv.clients.Add(-1)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
 	}
@@ -373,6 +368,17 @@ func turnAway(conn net.Conn, reply string) {
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = conn.Write([]byte(reply))
 	_ = conn.Close()
+}
+
+// sendsHeader reports whether a peer is a load balancer that says, in a PROXY header, who its client is.
+func (srv *server) sendsHeader(addr net.Addr) bool {
+	networks := srv.config().ProxyNetworks
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || len(networks) == 0 {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(ip) })
 }
 
 // protects reports whether only clients of this machine are let in: protected-mode, and the nodes

@@ -31,7 +31,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 			PoolEnabled: srv.config().PoolEnabled, PoolMaxTotal: srv.config().PoolMaxTotal,
 			SlowCommands: srv.commands.slowNames(),
 		},
-		Limits: map[string]telemetry.PoolLimit{}, Handshakes: srv.handshakes.look(),
+		Limits: map[string]telemetry.PoolLimit{}, Handshakes: srv.greetings.look(),
 	}
 	snap.Loops, snap.Silent = srv.lookAtLoops(pins)
 	srv.pools.Each(func(addr, user string, p *pool.Pool) {

@@ -105,7 +105,7 @@ func (l *loop) Enroll(conn net.Conn, owner any) error {
 	if c, ok := conn.(*secure.Conn); ok {
 		var stream *secure.Stream
 		stream, conn = c.Detach()
-		owner = &secured{owner, stream}
+		owner = &arrival{owner: owner, stream: stream}
 	}
 	enrolled, err := l.el.Enroll(gnet.NewContext(context.Background(), owner), conn)
 	if err != nil {

@@ -63,7 +63,7 @@ type server struct {
 	certs      *certs.Keeper // of TLS to clients
 	nodeCerts  *certs.Keeper // of TLS to nodes
 	certsWatch chan struct{} // closed when berth stops
-	handshakes handshakes
+	greetings  greetings
 
 	audience *feed.Audience // who listens to what
 
@@ -134,7 +134,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 	cfg := settings.Load()
 	srv := &server{
 		settings: settings, nodes: nodes, started: time.Now(), loops: map[gnet.EventLoop]*loop{},
-		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), certs: certs.NewKeeper(), nodeCerts: nodeCerts,
+		poolSettings: pool.NewSettings(poolValues(cfg)), scripts: newScriptBook(maxScripts), certs: certs.NewKeeper(), greetings: newGreetings(), nodeCerts: nodeCerts,
 		audience: feed.NewAudience(glob.MatchChannel),
 	}
 	srv.doors.Store(new([]door))
@@ -313,7 +313,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 	srv.doorsMu.Lock()
 	closeDoors(*srv.doors.Load())
 	srv.doorsMu.Unlock()
-	srv.handshakes.end()
+	srv.greetings.end()
 	if srv.certsWatch != nil {
 		close(srv.certsWatch)
 	}

@@ -48,6 +48,16 @@ func (s *session) traffic() {
 	l.After()
 }
 
+// begin takes what the client has said before its socket was the loop's: after a PROXY header, or with
+// the end of its TLS handshake.
+func (s *session) begin(said []byte) {
+	if len(said) > 0 {
+		s.keep(said)
+		s.takeKept()
+	}
+	s.traffic()
+}
+
 // unreadable ends a client of TLS: it has said that it says no more, or what it sent is no TLS.
 func (s *session) unreadable(err error) {
 	switch {

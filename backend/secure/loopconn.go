@@ -32,11 +32,17 @@ func OnLoop(c gnet.Conn, stream *Stream, scratch *Scratch) *LoopConn {
 
 // Raw returns the socket under a connection, which may be a plain one: gnet knows no other.
 func Raw(c gnet.Conn) gnet.Conn {
-	if secure, ok := c.(*LoopConn); ok {
-		return secure.Conn
+	for {
+		over, ok := c.(interface{ Under() gnet.Conn })
+		if !ok {
+			return c
+		}
+		c = over.Under()
 	}
-	return c
 }
+
+// Under is the connection that this one encrypts.
+func (c *LoopConn) Under() gnet.Conn { return c.Conn }
 
 // Close has the loop close a connection of its own.
 func Close(c gnet.Conn) { _ = c.EventLoop().Close(Raw(c)) }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -25,7 +26,8 @@ type Config struct {
 	TCPKeepalive   time.Duration // 0: no keepalive probes
 	AnnounceIP     string        // empty: where the client came to
 	AnnouncePort   int           // 0: likewise
-	Loops          int           // 0: see loopCount
+	ProxyNetworks  []netip.Prefix
+	Loops          int // 0: see loopCount
 
 	TLSPort             int // 0: no TLS listener
 	TLSCertFiles        []string

@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"time"
 
@@ -49,6 +50,9 @@ var options = []*option{
 	{name: "announce-port", def: "0", hot: true,
 		value: numberValue{at: func(c *Config) *int { return &c.AnnouncePort }, min: 0, max: 65535},
 		help:  "Port that CLUSTER SLOTS, SHARDS and NODES give for berth; 0: the port that the client came to."},
+	{name: "proxy-protocol-networks", def: `""`, hot: true,
+		value: networksValue{at: func(c *Config) *[]netip.Prefix { return &c.ProxyNetworks }},
+		help:  "Networks of load balancers: what connects from there must begin with a PROXY header (version 1 or 2), within `tls-handshake-timeout`, and is the client that the header names: in CLIENT LIST, MONITOR, logs, for protected mode and limits. From elsewhere no such header is taken."},
 	{name: "loops", def: "0",
 		value: numberValue{at: func(c *Config) *int { return &c.Loops }, min: 0, max: 1024},
 		help:  "Event loops; 0: one per core but one, which is left to the rest of berth, at least one."},

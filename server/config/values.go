@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -257,6 +258,44 @@ func (v listValue) many() bool               { return true }
 func (v listValue) unit() string             { return v.is }
 func (v listValue) wants() string            { return v.is + ", with spaces between them" }
 func (v listValue) lines(c *Config) []string { return []string{quoteWords(*v.at(c))} }
+
+// networksValue is any number of networks, as 10.0.0.0/8; an address is a network of its own.
+type networksValue struct {
+	at func(*Config) *[]netip.Prefix
+}
+
+func (v networksValue) set(c *Config, words []string) error {
+	var networks []netip.Prefix
+	for _, w := range words {
+		if w == "" {
+			continue
+		}
+		network, err := netip.ParsePrefix(w)
+		if addr, isAddr := netip.ParseAddr(w); isAddr == nil {
+			network, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return errors.New("argument must be networks such as 10.0.0.0/8")
+		}
+		networks = append(networks, network.Masked())
+	}
+	*v.at(c) = networks
+	return nil
+}
+
+func (v networksValue) words(c *Config) (words []string) {
+	for _, network := range *v.at(c) {
+		words = append(words, network.String())
+	}
+	return words
+}
+
+func (v networksValue) text(c *Config) string    { return strings.Join(v.words(c), " ") }
+func (v networksValue) lines(c *Config) []string { return []string{quoteWords(v.words(c))} }
+
+func (v networksValue) many() bool    { return true }
+func (v networksValue) unit() string  { return "networks" }
+func (v networksValue) wants() string { return "networks such as 10.0.0.0/8, with spaces between them" }
 
 // modeValue is an octal file mode; 0 is the mode that the umask gives.
 type modeValue struct {

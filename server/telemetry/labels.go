@@ -28,6 +28,7 @@ const (
 	TrackingMoved       // keys that are tracked have another node
 	UserRefused         // no password of the client's user is accepted any more
 	TLSError            // what the client sent is no TLS
+	ProxyHeader         // of one from whom none is taken
 	numReasons
 )
 
@@ -36,7 +37,7 @@ var reasonNames = [numReasons]string{
 	Shutdown: "shutdown", IdleTimeout: "idle timeout", ProtocolError: "protocol error", HTTPRequest: "HTTP request",
 	QueryBufferLimit: "query buffer limit", OutputHardLimit: "output buffer hard limit", OutputSoftLimit: "output buffer soft limit",
 	AuthTimeout: "not authenticated in time", ClientMemoryLimit: "memory of all clients", ReplyCutOff: "reply cut off", SubscriptionRefused: "subscription refused", SubscriptionLost: "subscription connection lost",
-	ReplicationLost: "replication connection lost", ReplicaCommand: "command of a replica", TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved", UserRefused: "user refused", TLSError: "TLS error",
+	ReplicationLost: "replication connection lost", ReplicaCommand: "command of a replica", TrackingRefused: "tracking refused", TrackingLost: "tracking connection lost", TrackingMoved: "what it tracked has moved", UserRefused: "user refused", TLSError: "TLS error", ProxyHeader: "PROXY header",
 }
 
 func (r Reason) String() string { return reasonNames[r] }
