@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -62,6 +63,24 @@ type Dialer struct {
 	// TLS returns what connections speak TLS with now. A configuration without a server name is used
 	// with the host of each address.
 	TLS func() *tls.Config
+
+	names atomic.Pointer[map[string]string]
+}
+
+// Named takes the names by which addresses were looked up: their certificates are for these.
+func (d *Dialer) Named(names map[string]string) {
+	if d != nil {
+		d.names.Store(&names)
+	}
+}
+
+// nameOf is what the certificate of an address must be for.
+func (d *Dialer) nameOf(addr string) string {
+	if names := d.names.Load(); names != nil && (*names)[addr] != "" {
+		return (*names)[addr]
+	}
+	host, _, _ := net.SplitHostPort(addr)
+	return host
 }
 
 // Connect connects to a node within timeout; 0: no limit. Over TLS it returns a *secure.Conn.
@@ -82,7 +101,7 @@ func (d *Dialer) Connect(ctx context.Context, addr string, timeout time.Duration
 	config := d.TLS()
 	if config.ServerName == "" {
 		config = config.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr)
+		config.ServerName = d.nameOf(addr)
 	}
 	c := secure.Client(conn, config)
 	if err := c.ShakeContext(ctx); err != nil {

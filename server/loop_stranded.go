@@ -12,6 +12,7 @@ import (
 type stranded struct {
 	detour
 	words []byte // the redirect
+	left  string // in place of words: the address of a node that is the primary no more
 	reply []byte // what the client gets if it is not followed
 	sent  []byte // the request
 	since int64  // unix nanoseconds
@@ -53,7 +54,7 @@ func (l *loop) tickStranded() {
 		all := w.of[s]
 		delete(w.of, s)
 		for len(all) > 0 && l.settle(s, &all[0]) {
-			w.bytes -= len(all[0].words) + len(all[0].reply) + len(all[0].sent)
+			w.bytes -= all[0].size()
 			all[0] = stranded{}
 			all = all[1:]
 		}
@@ -63,8 +64,13 @@ func (l *loop) tickStranded() {
 	}
 }
 
+func (r *stranded) size() int { return len(r.words) + len(r.reply) + len(r.sent) }
+
 // settle ends the wait of one request if it can. It reports whether it has.
 func (l *loop) settle(s *session, r *stranded) bool {
+	if r.left != "" {
+		return l.settleDemoted(s, r)
+	}
 	to, how := backend.Follow(r.words, r.slot, *r.hops, l.srv.config().MaxRedirects, l.srv.nodes)
 	switch {
 	case s.closed, how == backend.NotFollowed:
@@ -72,6 +78,23 @@ func (l *loop) settle(s *session, r *stranded) bool {
 	case how == backend.Followed:
 		l.followed(to, r.detour, r.sent)
 	case l.clock-r.since < int64(backend.LearnPatience):
+		return false
+	default:
+		r.keep(r.reply)
+	}
+	return true
+}
+
+// settleDemoted is settle for a write that waits for another primary.
+func (l *loop) settleDemoted(s *session, r *stranded) bool {
+	now := l.srv.nodes.Topology().Primary(0)
+	switch {
+	case s.closed:
+		r.keep(r.reply)
+	case now != r.left && now != "":
+		l.followed(router.Redirect{Addr: now}, r.detour, r.sent)
+	case l.clock-r.since < int64(l.srv.config().BackendConnectTimeout):
+		l.srv.nodes.Refresh()
 		return false
 	default:
 		r.keep(r.reply)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -87,6 +88,9 @@ func run() int {
 // embeddedShards is how many shards the embedded backend has: enough to see commands split.
 const embeddedShards = 3
 
+// resolver looks up the names of nodes. Tests have one of their own.
+var resolver *net.Resolver
+
 // connect finds which nodes berth has, or starts the embedded backend. It returns what TLS to them is
 // spoken with, too.
 func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
@@ -95,7 +99,7 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 		n, err := embedded.Start(embeddedShards)
 		return n, nodeCerts, err
 	}
-	nodesSettings := &nodes.Settings{}
+	nodesSettings := &nodes.Settings{Resolver: resolver}
 	if cfg.Backend.TLS {
 		if err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
 			return nil, nil, err

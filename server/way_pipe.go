@@ -20,7 +20,7 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		r.done(reply)
 		return
 	}
-	if reply[0] == '-' && r.redirect(reply, sent) {
+	if reply[0] == '-' && (r.redirect(reply, sent) || r.demoted(reply, sent)) {
 		return
 	}
 	s := r.s

@@ -9,7 +9,8 @@ import (
 
 // A node's MOVED or ASK sends a request to another node. What is believed of it stands at
 // backend.Follow. A request that is sent to a node of which berth has not heard from the nodes
-// waits for a round, and all later redirects of the same client after it:
+// waits for a round, and all later redirects of the same client after it. So does a write that was
+// refused by a primary that has become a replica:
 //
 //	reply ─▶ redirected ─┬─ no redirect, none to follow ─────────▶ the client
 //	                     ├─ known node ──────────────────────────▶ send
@@ -27,21 +28,56 @@ func (s *session) redirected(words, reply, sent []byte, d detour) bool {
 	if how == backend.NotFollowed {
 		return false
 	}
-	w := &l.stranded
-	before := w.of[s] // they must not be overtaken
-	if how == backend.Followed && before == nil {
+	if how == backend.Followed && l.stranded.of[s] == nil { // those must not be overtaken
 		l.followed(to, d, sent)
 		return true
 	}
-	size := len(words) + len(reply) + len(sent)
-	if len(before) >= maxStranded || w.bytes+size > maxStrandedBytes {
+	return l.stranded.add(s, stranded{detour: d, words: bytes.Clone(words), reply: bytes.Clone(reply), sent: bytes.Clone(sent), since: l.clock})
+}
+
+// demoted has a write wait that a single node has refused as a replica, until the name of the node, or
+// its Sentinels, lead to another one. The node has not executed it. It reports whether the write
+// waits. The client sends nothing meanwhile: a later read must not run before it.
+func (r *request) demoted(reply, sent []byte) bool {
+	s := r.s
+	nodes := s.loop.srv.nodes
+	target := nodes.Target()
+	if !bytes.HasPrefix(reply, []byte("-READONLY ")) || nodes.Topology().Sharded() || !target.Named() && target.Master == "" {
+		return false
+	}
+	nodes.Refresh()
+	// A script may have written, and then have chosen these words.
+	if r.cmd.MayQuote() || r.ends != nil || s.closed || s.tail != r || s.pause != pauseNone ||
+		int(r.hops) >= s.loop.srv.config().MaxRedirects {
+		return false
+	}
+	d := detour{
+		hops: &r.hops,
+		send: func(to router.Redirect, sent []byte) {
+			if err := s.sendTo(to, sent, 1, r); err != nil {
+				r.lost(err)
+			}
+		},
+		keep: r.deliver,
+	}
+	if !s.loop.stranded.add(s, stranded{detour: d, left: s.topology.Primary(0), reply: bytes.Clone(reply), sent: bytes.Clone(sent), since: s.loop.clock}) {
+		return false
+	}
+	s.pauseFor(pauseDraining)
+	return true
+}
+
+// add has a request of the client wait. It returns false if too much waits already.
+func (w *strandedRequests) add(s *session, r stranded) bool {
+	before := w.of[s]
+	if len(before) >= maxStranded || w.bytes+r.size() > maxStrandedBytes {
 		return false
 	}
 	if w.of == nil {
 		w.of = map[*session][]stranded{}
 	}
-	w.bytes += size
-	w.of[s] = append(before, stranded{d, bytes.Clone(words), bytes.Clone(reply), bytes.Clone(sent), l.clock})
+	w.bytes += r.size()
+	w.of[s] = append(before, r)
 	return true
 }
 

@@ -31,6 +31,9 @@ type finding struct {
 	blind    bool // berth may not ask the node: topology is a guess
 }
 
+// isReplica reports whether the node is a single one that follows another.
+func (f *finding) isReplica() bool { return f.info.Kind == Standalone && f.info.Role == "slave" }
+
 // Info is what a node says about itself and the nodes that it belongs to.
 type Info struct {
 	Kind         Kind

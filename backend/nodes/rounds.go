@@ -155,7 +155,7 @@ func (n *Nodes) discover(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil:
 			reasons = append(reasons, err)
-		case found.stateOK:
+		case found.stateOK && !found.isReplica(): // the name of a single node may have others' addresses, too
 			n.adopt(&found)
 			return nil
 		case best == nil || found.topology.Served() > best.topology.Served():
@@ -174,12 +174,19 @@ func (n *Nodes) discover(ctx context.Context) error {
 const maxCandidates = 16
 
 // candidates returns the addresses to ask. With Sentinels, it is what they say is the primary;
-// errors of Sentinels are added to reasons. Otherwise it is some primaries, some replicas, then the
-// seeds. The order of the former two is random, so that a node that hangs does not cost every round
-// its timeout.
+// errors of Sentinels are added to reasons. Of a single node it is what its name has, the address that
+// it was found at first. Otherwise it is some primaries, some replicas, then the seeds. The order of
+// the former two is random, so that a node that hangs does not cost every round its timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
 		return n.sentinelPrimaries(ctx, reasons)
+	}
+	seeds := n.resolve(ctx, reasons)
+	if n.target.Named() && n.Info().Kind != Cluster && len(seeds) > 0 {
+		if at := slices.Index(seeds, n.Topology().Primary(0)); at > 0 {
+			seeds[0], seeds[at] = seeds[at], seeds[0]
+		}
+		return slices.Values(seeds)
 	}
 	var primaries, replicas []string
 	for _, s := range n.Topology().Shards() {
@@ -190,7 +197,7 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 	shuffle(replicas)
 	primaries, replicas = primaries[:min(len(primaries), maxCandidates)], replicas[:min(len(replicas), maxCandidates)]
 	var unique []string
-	for _, addr := range slices.Concat(primaries, replicas, n.target.Addrs) {
+	for _, addr := range slices.Concat(primaries, replicas, seeds) {
 		if !slices.Contains(unique, addr) {
 			unique = append(unique, addr)
 		}
@@ -213,7 +220,7 @@ func (n *Nodes) adopt(found *finding) {
 	case found.blind:
 		complaint = "berth may not ask the node what it is; clients must give their own passwords, and if it is a cluster " +
 			"berth needs a user that may run INFO, CLUSTER SLOTS and CLUSTER NODES"
-	case found.info.Kind == Standalone && found.info.Role == "slave":
+	case found.isReplica():
 		complaint = "the node is a replica: it will refuse to write"
 	case !found.stateOK:
 		complaint = "no node says cluster_state:ok"

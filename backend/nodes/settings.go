@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 
 // Settings are what Nodes looks up while berth runs. The zero value means the defaults.
 type Settings struct {
-	Dialer *backend.Dialer // set before the first node is asked
+	Dialer   *backend.Dialer // set before the first node is asked, as is what follows
+	Resolver *net.Resolver   // looks up the names of nodes; nil: the machine's
 
 	dialTimeout      atomic.Int64 // nanoseconds
 	topologyInterval atomic.Int64 // nanoseconds
