@@ -200,10 +200,10 @@ func (srv *server) tryRebind(next *config.Config, name string) error {
 		return nil
 	}
 	slog.Warn("listening as before", "why", err)
-	if name == "port" {
-		return errors.New("Unable to listen on this port. Check server logs.")
+	if name == "bind" {
+		return errors.New("Failed to bind to specified addresses.")
 	}
-	return errors.New("Failed to bind to specified addresses.")
+	return errors.New("Unable to listen on this port. Check server logs.")
 }
 
 // resolvePatience is how long it may take to find the address of a host name.

@@ -10,9 +10,9 @@ import (
 )
 
 // useCertificates reads what TLS needs, if clients may speak it.
-func (srv *server) useCertificates(cfg *config.Config) error {
+func (srv *server) useCertificates(cfg *config.Config) (undo func(), err error) {
 	if cfg.TLSPort == 0 {
-		return nil
+		return func() {}, nil
 	}
 	return srv.certs.Use(cfg.TLSFiles())
 }
@@ -20,14 +20,18 @@ func (srv *server) useCertificates(cfg *config.Config) error {
 // errNoTLS is the word of Redis to CONFIG SET.
 const errNoTLS = "Unable to update TLS configuration. Check server logs."
 
-// tryTLS is useCertificates for a configuration that is to be.
-func (srv *server) tryTLS(next *config.Config, _ string) error {
-	err := srv.useCertificates(next)
-	if err == nil {
-		return nil
+// tryDoors has clients let in as a configuration says that is to be, or leaves all as it was.
+func (srv *server) tryDoors(next *config.Config, name string) error {
+	undo, err := srv.useCertificates(next)
+	if err != nil {
+		slog.Warn("TLS as before", "why", err)
+		return errors.New(errNoTLS + " " + err.Error())
 	}
-	slog.Warn("TLS as before", "why", err)
-	return errors.New(errNoTLS + " " + err.Error())
+	if err := srv.tryRebind(next, name); err != nil {
+		undo()
+		return err
+	}
+	return nil
 }
 
 // renewCertificates reads certificates and keys again when a file has changed, or in any case.

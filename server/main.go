@@ -101,7 +101,7 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 	}
 	nodesSettings := &nodes.Settings{Resolver: resolver}
 	if cfg.Backend.TLS {
-		if err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
+		if _, err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
 			return nil, nil, err
 		}
 		nodesSettings.Dialer = &backend.Dialer{TLS: nodeCerts.Now}

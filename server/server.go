@@ -290,7 +290,7 @@ func (srv *server) start() error {
 	if err := srv.meetLoops(); err != nil {
 		return err
 	}
-	if err := srv.useCertificates(cfg); err != nil {
+	if _, err := srv.useCertificates(cfg); err != nil {
 		return err
 	}
 	if err := srv.listen(cfg); err != nil {
@@ -299,8 +299,7 @@ func (srv *server) start() error {
 	srv.keepAlive(cfg.TCPKeepalive)
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	srv.accept(*srv.doors.Load())
-	srv.settings.OnTry(srv.tryTLS, config.TLSOptions()...)
-	srv.settings.OnTry(srv.tryRebind, "bind", "port", "tls-port")
+	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port")...)
 	srv.certsWatch = make(chan struct{})
 	go srv.watchCertificates(srv.certsWatch)
 	return nil

@@ -80,6 +80,7 @@ type session struct {
 	isWeighed        bool  // in loop.weights
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
+	saidAll          bool             // the client has said, by TLS, that it says no more
 	halfClosed       *halfClosed      // the client has closed its sending side
 	reason           telemetry.Reason // why closing, for log and metric
 	isParting        bool             // in loop.parting

@@ -58,12 +58,22 @@ func (s *session) begin(said []byte) {
 	s.traffic()
 }
 
-// unreadable ends a client of TLS: it has said that it says no more, or what it sent is no TLS.
+// unreadable ends a client of TLS: what it sent is no TLS, or it has said that it says no more. The
+// latter gets what it is owed first.
 func (s *session) unreadable(err error) {
-	switch {
-	case !errors.Is(err, io.EOF):
+	if !errors.Is(err, io.EOF) {
 		s.kill(telemetry.TLSError)
-	case len(s.out) > 0 || s.mayHear():
+		return
+	}
+	s.saidAll = true
+	s.touch()
+}
+
+// leave ends a client that says no more and can hear no more. One that blocks has left, as for Redis.
+func (s *session) leave() {
+	switch {
+	case s.closing || s.mayHear():
+	case s.head == nil:
 		s.end(telemetry.ClientClosed)
 	default:
 		s.kill(telemetry.ClientClosed)
@@ -129,7 +139,7 @@ func (s *session) takeKept() {
 		s.in, s.inPos = nil, 0
 	}
 	s.setAside()
-	if s.halfClosed != nil {
+	if s.halfClosed != nil || s.saidAll {
 		s.touch()
 	}
 }

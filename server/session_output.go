@@ -67,6 +67,9 @@ func (s *session) flush() {
 		s.checkOutput()
 		s.relieve()
 	}
+	if s.saidAll && len(s.out) == 0 {
+		s.leave()
+	}
 	if s.closing && s.head == nil {
 		s.part()
 	}

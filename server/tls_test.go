@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/redistest"
-	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // tlsBerth is a berth with a port for clients that speak TLS.
@@ -280,7 +279,7 @@ func TestClientThatSpeaksNoTLSIsClosedAndOthersAreServed(t *testing.T) {
 		}
 		script(t, neighbour, "PING → PONG")
 	}
-	if got := b.srv.handshakes.look(); got.Failed != 7 || got.Now != 0 || got.Full != 1 {
+	if got := b.srv.greetings.look(); got.Failed != 7 || got.Now != 0 || got.Full != 1 {
 		t.Errorf("counted: %+v", got)
 	}
 	b.awaitClients(t, 1)
@@ -596,13 +595,13 @@ func TestHandshakesThatDawdleAreClosedAndCounted(t *testing.T) {
 		slow = append(slow, conn)
 	}
 	eventually(t, "the handshakes to be seen", func() bool {
-		now := b.srv.handshakes.look()
+		now := b.srv.greetings.look()
 		return now.Now+int(now.TimedOut) == len(slow)
 	})
 	for _, conn := range slow {
 		mustBeClosed(t, "one that dawdles", conn)
 	}
-	eventually(t, "the handshakes to be counted", func() bool { return b.srv.handshakes.look().TimedOut == uint64(len(slow)) })
+	eventually(t, "the handshakes to be counted", func() bool { return b.srv.greetings.look().TimedOut == uint64(len(slow)) })
 	if got := b.srv.look(0).Handshakes; got.Full != 1 || got.Failed != 0 || got.Now != 0 {
 		t.Errorf("counted: %+v", got)
 	}
@@ -618,14 +617,14 @@ func TestSessionIsTakenUpAgainAndCounted(t *testing.T) {
 		c := b.dialTLS(t, config)
 		script(t, c, "PING → PONG") // the ticket comes before it
 		c.Close()
-		if got := b.srv.handshakes.look(); got.Full != 1 || got.Resumed != uint64(i) {
+		if got := b.srv.greetings.look(); got.Full != 1 || got.Resumed != uint64(i) {
 			t.Errorf("counted: %+v", got)
 		}
 	}
 }
 
 func TestClientTooManyTakesThePlaceOfTheSlowest(t *testing.T) {
-	var h handshakes
+	h := newGreetings()
 	var peers []net.Conn
 	begin := func() {
 		here, there := net.Pipe()
@@ -637,7 +636,7 @@ func TestClientTooManyTakesThePlaceOfTheSlowest(t *testing.T) {
 		_, err := c.Read(make([]byte, 1))
 		return err == io.EOF
 	}
-	for range maxHandshakes {
+	for range maxGreetings {
 		begin()
 	}
 	if closed(peers[0]) {
@@ -701,7 +700,7 @@ func TestStopDoesNotWaitForHandshakes(t *testing.T) {
 		}
 		slow = append(slow, conn)
 	}
-	eventually(t, "the handshakes to begin", func() bool { return b.srv.handshakes.look().Now == len(slow) })
+	eventually(t, "the handshakes to begin", func() bool { return b.srv.greetings.look().Now == len(slow) })
 	b.Stop()
 	for _, conn := range slow {
 		mustBeClosed(t, "after the stop", conn)
@@ -841,11 +840,4 @@ func TestClientOfTLSThatReadsLateGetsAll(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	script(t, c, "DEL "+key+" → 1")
-}
-
-// Work for handshakes is what the cores leave.
-func TestAHandshakeMayAlwaysCompute(t *testing.T) {
-	if n := loopsBeside(); n < 1 || cap(secure.NewWork(n)) != n {
-		t.Errorf("%d handshakes may compute", n)
-	}
 }

@@ -373,7 +373,7 @@ func TestCiphersuitesOfTLS13AreAllOrNone(t *testing.T) {
 func keeperOf(t *testing.T, f Source) *Keeper {
 	t.Helper()
 	k := NewKeeper()
-	if err := k.Use(f); err != nil {
+	if _, err := k.Use(f); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -430,7 +430,7 @@ func TestKeeperRenewsWhenAFileChanges(t *testing.T) {
 func TestKeeperThatHasReadNothingHasNothingToRenew(t *testing.T) {
 	k := NewKeeper()
 	mustRenew(t, k, "new", true, false, true)
-	if err := k.Use(&Files{}); err == nil || k.Now() != nil {
+	if _, err := k.Use(&Files{}); err == nil || k.Now() != nil {
 		t.Errorf("after files that are none: %v, %v", k.Now(), err)
 	}
 	mustRenew(t, k, "after an error", true, false, true)
@@ -467,7 +467,7 @@ func TestBadFileLeavesTheOldOneInForceAndIsReadOnce(t *testing.T) {
 		touch(t, p.KeyPath)
 		mustRenew(t, k, name+" mended", false, true, true)
 	}
-	if err := k.Use(&Files{Certs: []string{other.CertPath}, Keys: []string{p.KeyPath}, Clients: NotAsked}); err == nil {
+	if _, err := k.Use(&Files{Certs: []string{other.CertPath}, Keys: []string{p.KeyPath}, Clients: NotAsked}); err == nil {
 		t.Error("a pair that is none was taken")
 	}
 	mustRenew(t, k, "after other files were refused", false, false, true)
@@ -504,7 +504,7 @@ func TestSessionsAreTakenUpAgainAfterARenewal(t *testing.T) {
 		mustResume(t, "at another berth", keeperOf(t, plain(p)).Server(), client, false)
 		without := plain(p)
 		without.Tickets = false
-		if err := k.Use(without); err != nil {
+		if _, err := k.Use(without); err != nil {
 			t.Fatal(err)
 		}
 		mustResume(t, "without tickets", k.Server(), client, false)
@@ -553,7 +553,7 @@ func TestSessionDoesNotOutlastTheTrustInItsClient(t *testing.T) {
 			t.Errorf("a client of an authority that is gone is taken: %+v", got)
 		}
 		f.Clients = Required
-		if err := k.Use(f); err != nil {
+		if _, err := k.Use(f); err != nil {
 			t.Fatal(err)
 		}
 		if got := shake(t, k.Server(), anonymous); got.err == nil {
@@ -609,7 +609,7 @@ func TestNodeFilesAreCheckedAndRenewed(t *testing.T) {
 		"no authority in its file": {CAFile: berth.KeyPath}, "no such file": {CAFile: "/nowhere"},
 		"a certificate without a key": {Cert: berth.CertPath}, "a key without a certificate": {Key: berth.KeyPath}, "another's key": {Cert: berth.CertPath, Key: node.KeyPath},
 	} {
-		if err := k.Use(bad); err == nil {
+		if _, err := k.Use(bad); err == nil {
 			t.Errorf("%s: taken", what)
 		}
 	}

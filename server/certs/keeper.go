@@ -38,11 +38,18 @@ type stamp struct {
 	size int64
 }
 
-// Use reads files, and keeps what they say. After an error all is as before.
-func (k *Keeper) Use(from Source) error {
+// Use reads files, and keeps what they say. After an error all is as before. undo makes it so later.
+func (k *Keeper) Use(from Source) (undo func(), err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.use(from)
+	source, times, config := k.source, k.times, k.now.Load()
+	undo = func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.source, k.times = source, times
+		k.now.Store(config)
+	}
+	return undo, k.use(from)
 }
 
 func (k *Keeper) use(from Source) error {
