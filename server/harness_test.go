@@ -32,6 +32,7 @@ type berthServer struct {
 	once  sync.Once
 	fed   sync.Map // *clientReads by *redistest.Conn
 	reads sync.Map // the same by the client's address
+	front sync.Map // addresses of clients by those that berth sees: see tlsFront
 	mark  mark     // what tells its goroutines and descriptors from those of others
 }
 
@@ -70,6 +71,8 @@ func startBerth(t testing.TB, backend string, args ...string) *berthServer {
 		}
 		line = append(line, backend)
 	}
+	more, front := b.tlsFront(t, args)
+	line = append(line, more...)
 	leaks.enter(b)
 	for try := 0; ; try++ {
 		var err error
@@ -81,6 +84,9 @@ func startBerth(t testing.TB, backend string, args ...string) *berthServer {
 			leaks.leave(b)
 			t.Fatalf("start berth: %v", err)
 		}
+	}
+	if front != nil {
+		b.addr = front()
 	}
 	t.Cleanup(func() {
 		b.Stop()
@@ -274,7 +280,11 @@ func (p poisoner) reads(c gnet.Conn) *clientReads {
 	if _, ok := c.Context().(*session); !ok {
 		return nil
 	}
-	v, ok := p.b.reads.Load(c.RemoteAddr().String())
+	addr := any(c.RemoteAddr().String())
+	if behind, ok := p.b.front.Load(addr); ok {
+		addr = behind
+	}
+	v, ok := p.b.reads.Load(addr)
 	if !ok {
 		return nil
 	}
