@@ -229,7 +229,7 @@ func TestWordsThatComeWithTheEndOfTheHandshakeAreAnswered(t *testing.T) {
 			_ = c.SetReadDeadline(time.Now().Add(redistest.Patience(10 * time.Second)))
 			got := make([]byte, len(test.want))
 			if n, err := io.ReadFull(c, got); err != nil || string(got) != test.want {
-				t.Errorf("%s, and the end is %v: %.60q, %v", name, ends, got[:n], err)
+				t.Fatalf("%s, and the end is %v: %d bytes, %.60q, %v", name, ends, n, got[:n], err)
 			}
 			if ends || test.say == "" {
 				if more := mustBeClosed(t, name, c); more != "" {

@@ -350,11 +350,53 @@ func TestHandshakeEndsInTime(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	server, client := shaken(t, tls.VersionTLS13)
-	say(t, client, server, "no deadline is left behind")
 	_, there := sockets(t)
 	if err := Client(there, clientConfig).Shake(20 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a client whose server is silent: %v", err)
+	}
+}
+
+// timed is a socket that remembers its deadline.
+type timed struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (c *timed) SetDeadline(t time.Time) error {
+	c.deadline = t
+	return c.Conn.SetDeadline(t)
+}
+
+func TestHandshakeLeavesNoDeadlineBehind(t *testing.T) {
+	serverConfig, clientConfig := tlsPair(t, tls.VersionTLS13)
+	here, there := sockets(t)
+	sock := &timed{Conn: there, deadline: time.Now()}
+	done := make(chan error, 1)
+	go func() { done <- Server(sock, serverConfig, nil).Shake(patience()) }()
+	if err := Client(here, clientConfig).Shake(patience()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || !sock.deadline.IsZero() {
+		t.Errorf("the socket has until %v, %v", sock.deadline, err)
+	}
+}
+
+// What an Open has left goes out before what is said next, and behind what the caller has.
+func TestWhatIsLeftGoesOutFirst(t *testing.T) {
+	server, client := streams(t, tls.VersionTLS13)
+	first := seal(t, server, []byte("first, "))
+	if _, err := server.wire.Write(first); err != nil { // as crypto/tls does for an answer
+		t.Fatal(err)
+	}
+	cipher, err := server.Seal([]byte("then"), []byte("#"))
+	if err != nil || cipher[0] != '#' {
+		t.Fatalf("%q, %v", cipher, err)
+	}
+	if got := open(t, client, cipher[1:]); string(got) != "first, then" {
+		t.Errorf("opened %q", got)
+	}
+	if left := server.Left(); len(left) > 0 {
+		t.Errorf("%d bytes are still left", len(left))
 	}
 }
 
