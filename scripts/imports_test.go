@@ -30,10 +30,11 @@ var allowed = map[string][]string{
 	"codec":  {},
 	"router": {"codec"},
 
-	"backend":          {"codec", "router", xsys},
-	"backend/pipe":     {"codec", "router", "backend", gnet},
-	"backend/feed":     {"codec", "router", "backend", gnet},
-	"backend/pool":     {"codec", "router", "backend", netpoll, gopkg, xsys},
+	"backend/secure":   {gnet},
+	"backend":          {"codec", "router", "backend/secure", xsys},
+	"backend/pipe":     {"codec", "router", "backend", "backend/secure", gnet},
+	"backend/feed":     {"codec", "router", "backend", "backend/secure", gnet},
+	"backend/pool":     {"codec", "router", "backend", "backend/secure", netpoll, gopkg, xsys},
 	"backend/nodes":    {"codec", "router", "backend"},
 	"backend/lane":     {"codec", "router", "backend", "backend/pipe", "backend/pool"},
 	"backend/embedded": {"codec", "router", "backend", "backend/nodes", miniredis},
@@ -41,12 +42,13 @@ var allowed = map[string][]string{
 	"backend/redistest": {},
 	"backend/looptest":  {"backend", gnet},
 
-	"server": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
-		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/config",
-		"server/telemetry", "server/admin", gnet, gopkg, xsys},
+	"server": {"codec", "router", "backend", "backend/secure", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
+		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
+		"server/telemetry", "server/admin", gnet, gopkg, proxyproto, xsys},
 	"server/glob":   {},
 	"server/build":  {},
-	"server/config": {"router", "backend/nodes", "server/glob", "server/build"},
+	"server/certs":  {pkcs8},
+	"server/config": {"router", "backend/nodes", "server/glob", "server/build", "server/certs"},
 	"server/telemetry": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool",
 		"backend/nodes", "backend/lane", "server/build", metrics, xsys},
 	"server/admin": {"server/config", "server/build"},
@@ -57,12 +59,14 @@ var allowed = map[string][]string{
 
 // Each of these is imported where the rows above say, and nowhere else.
 const (
-	gnet      = "github.com/panjf2000/gnet/v2"
-	netpoll   = "github.com/cloudwego/netpoll"
-	gopkg     = "github.com/bytedance/gopkg"
-	metrics   = "github.com/VictoriaMetrics/metrics"
-	miniredis = "github.com/alicebob/miniredis/v2"
-	xsys      = "golang.org/x/sys"
+	pkcs8      = "github.com/youmark/pkcs8"
+	proxyproto = "github.com/pires/go-proxyproto"
+	gnet       = "github.com/panjf2000/gnet/v2"
+	netpoll    = "github.com/cloudwego/netpoll"
+	gopkg      = "github.com/bytedance/gopkg"
+	metrics    = "github.com/VictoriaMetrics/metrics"
+	miniredis  = "github.com/alicebob/miniredis/v2"
+	xsys       = "golang.org/x/sys"
 )
 
 // pure are the folders that never see a socket, and pureNet is what they may use of package net: it

@@ -329,7 +329,11 @@ func (a *acceptor) next() (net.Conn, error) {
 func (srv *server) welcome(conn net.Conn, by door) {
 	srv.accepted.Add(1)
 	if srv.clients.Add(1) > srv.clientCap.Load() {
-		srv.refuse(conn, "-ERR max number of clients reached\r\n", "maxclients", "limit", srv.clientCap.Load())
+		words := "-ERR max number of clients reached\r\n"
+		if by.at.tls { // a handshake is more than one too many gets
+			words = ""
+		}
+		srv.refuse(conn, words, "maxclients", "limit", srv.clientCap.Load())
 		return
 	}
 	g := greeting{conn: conn, tls: by.at.tls, header: srv.sendsHeader(conn.RemoteAddr())}

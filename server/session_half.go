@@ -56,6 +56,11 @@ func (h *halfClosed) send(b []byte) bool {
 			return false
 		}
 	}
+	return h.queue(b)
+}
+
+// queue has bytes written as they are.
+func (h *halfClosed) queue(b []byte) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(b) > 0 && !h.failed {
@@ -71,6 +76,9 @@ func (h *halfClosed) send(b []byte) bool {
 
 // end closes the socket after the last byte.
 func (h *halfClosed) end() {
+	if h.secure != nil {
+		h.queue(h.secure.SealEnd(nil))
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ends = true
