@@ -26,7 +26,7 @@ var floors = []struct {
 	name     string
 	prefixes []string
 }{
-	{"process", []string{"main.", "server.", "gnet.", "listen.", "log."}},
+	{"process", []string{"main.", "server.", "gnet.", "listen", "log."}},
 	{"look", []string{"look"}},
 	{"command", []string{"command"}},
 	{"dispatch", []string{"dispatch"}},

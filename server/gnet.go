@@ -13,7 +13,6 @@ import (
 
 	"github.com/berth-proxy/berth/backend/feed"
 	"github.com/berth-proxy/berth/backend/pipe"
-	"github.com/berth-proxy/berth/backend/secure"
 )
 
 // meetLoops has every loop seen before the first client comes: which of them is the home of a group
@@ -109,35 +108,6 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	return nil, gnet.None
 }
-
-// arrival is the context of a socket of which more is known than its owner, until it is opened.
-type arrival struct {
-	owner    any
-	stream   *secure.Stream // nil: it does not speak TLS
-	from, to net.Addr       // nil: the socket's own
-	said     []byte         // what the client has said already
-}
-
-// over is the connection as its owner is to see it.
-func (a *arrival) over(c gnet.Conn, l *loop) gnet.Conn {
-	if a.from != nil {
-		c = &proxied{c, a.from, a.to}
-	}
-	if a.stream != nil {
-		c = secure.OnLoop(c, a.stream, &l.secured)
-	}
-	return c
-}
-
-// proxied is a client's connection by way of a load balancer, which has said between whom it is.
-type proxied struct {
-	gnet.Conn
-	from, to net.Addr
-}
-
-func (p *proxied) Under() gnet.Conn     { return p.Conn }
-func (p *proxied) RemoteAddr() net.Addr { return p.from }
-func (p *proxied) LocalAddr() net.Addr  { return p.to }
 
 // OnTraffic is called when a socket has bytes.
 func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
