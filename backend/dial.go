@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/router"
 )
 
 // Dial connects to addr in a goroutine, because a node that does not answer must not hold the loop.
@@ -74,6 +75,22 @@ func (d *Dialer) Named(names map[string]string) {
 	}
 }
 
+// NamesOf returns the names of the primaries that have one.
+func (d *Dialer) NamesOf(shards []router.Shard) map[string]string {
+	kept := map[string]string{}
+	if d == nil || d.names.Load() == nil {
+		return kept
+	}
+	for _, s := range shards {
+		if name := (*d.names.Load())[s.Primary]; name != "" {
+			kept[s.Primary] = name
+		}
+	}
+	return kept
+}
+
+var errNoHandshake = errors.New("the handshake is not answered; does the node speak TLS on this port?")
+
 // nameOf is what the certificate of an address must be for.
 func (d *Dialer) nameOf(addr string) string {
 	if names := d.names.Load(); names != nil && (*names)[addr] != "" {
@@ -106,6 +123,9 @@ func (d *Dialer) Connect(ctx context.Context, addr string, timeout time.Duration
 	c := secure.Client(conn, config)
 	if err := c.ShakeContext(ctx); err != nil {
 		_ = conn.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = errNoHandshake
+		}
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
 	return c, nil

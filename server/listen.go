@@ -34,7 +34,11 @@ func (srv *server) capClients() {
 		srv.pools.Each(func(_, _ string, p *pool.Pool) { leases += p.Size() })
 		// Each loop has a pipe and a feed to each node. Over very many nodes the clients keep half.
 		shared := min(2*len(srv.eachLoop())*len(srv.nodes.Topology().Shards()), srv.maxFiles/2)
-		most = min(most, srv.maxFiles-reservedFiles-leases-shared)
+		greetings := 0
+		if c := srv.config(); c.TLSPort > 0 || len(c.ProxyNetworks) > 0 {
+			greetings = srv.maxGreetings()
+		}
+		most = min(most, srv.maxFiles-reservedFiles-leases-shared-greetings)
 	}
 	srv.clientCap.Store(int64(max(1, most)))
 }
@@ -328,25 +332,26 @@ func (a *acceptor) next() (net.Conn, error) {
 // welcome makes a client of an accepted socket, unless there are too many.
 func (srv *server) welcome(conn net.Conn, by door) {
 	srv.accepted.Add(1)
-	if srv.clients.Add(1) > srv.clientCap.Load() {
-		words := "-ERR max number of clients reached\r\n"
-		if by.at.tls { // a handshake is more than one too many gets
-			words = ""
-		}
-		srv.refuse(conn, words, "maxclients", "limit", srv.clientCap.Load())
-		return
-	}
 	g := greeting{conn: conn, tls: by.at.tls, header: srv.sendsHeader(conn.RemoteAddr())}
-	if g.tls || g.header {
+	switch {
+	case !g.tls && !g.header:
+		srv.enrol(&g)
+	case srv.clients.Load() >= srv.clientCap.Load(): // a handshake is more than one too many gets
+		srv.refuse(conn, "", "maxclients", "limit", srv.clientCap.Load())
+	default:
 		srv.greetings.begin(srv, &g)
-		return
 	}
-	srv.enrol(&g)
 }
 
 // enrol gives a loop the socket of a client.
 func (srv *server) enrol(g *greeting) {
+	if srv.clients.Add(1) > srv.clientCap.Load() {
+		srv.clients.Add(-1)
+		srv.refuse(g.talk(), "-ERR max number of clients reached\r\n", "maxclients", "limit", srv.clientCap.Load())
+		return
+	}
 	if from := g.remote(); srv.protects() && !isLocal(from) {
+		srv.clients.Add(-1)
 		srv.refuse(g.talk(), srv.deniedReply(), "protected-mode", "addr", from.String())
 		return
 	}
@@ -359,9 +364,8 @@ func (srv *server) enrol(g *greeting) {
 	}
 }
 
-// refuse closes the connection of one that is no client in the end, with a last word.
+// refuse closes the connection of one that becomes no client, with a last word.
 func (srv *server) refuse(conn net.Conn, reply, why string, details ...any) {
-	srv.clients.Add(-1)
 	srv.refused.Add(1)
 	limited(&srv.refusals, slog.LevelWarn, "client refused", append([]any{"why", why}, details...)...)
 	turnAway(conn, reply)

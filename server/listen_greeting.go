@@ -33,6 +33,9 @@ type greeting struct {
 	from, to net.Addr     // as the header says; nil: the socket's own
 	said     []byte       // what came after the header
 	secure   *secure.Conn // nil: there was no handshake
+
+	here  *list.Element // in greetings.all; nil: it has ended, or was given up
+	given chan struct{} // closed when it is given up
 }
 
 // remote is where the client is.
@@ -71,8 +74,12 @@ const maxProxyHeader = 4 << 10
 func (g *greeting) readHeader(within time.Duration) error {
 	_ = g.conn.SetReadDeadline(time.Now().Add(within)) // a closed socket fails below
 	reader := bufio.NewReaderSize(io.LimitReader(g.conn, maxProxyHeader), maxProxyHeader)
+	awaitLine(reader)
 	header, err := proxyproto.Read(reader)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("PROXY header: it has not come in time (%w)", os.ErrDeadlineExceeded)
+	case err != nil:
 		return fmt.Errorf("PROXY header: %w", err)
 	}
 	_ = g.conn.SetReadDeadline(time.Time{})
@@ -88,13 +95,24 @@ func (g *greeting) readHeader(within time.Duration) error {
 	return nil
 }
 
+// awaitLine waits for the whole line if the header is of version 1, which the library wants to have
+// come at once. The library sees what is wrong with it.
+func awaitLine(r *bufio.Reader) {
+	for n := 1; n <= 107; n++ { // the longest
+		line, err := r.Peek(n)
+		if err != nil || line[0] != 'P' || line[n-1] == '\n' {
+			return
+		}
+	}
+}
+
 // shake makes the TLS handshake.
 func (g *greeting) shake(srv *server, within time.Duration) error {
 	sock := g.conn
 	if len(g.said) > 0 {
 		sock = &saidFirst{g.conn, g.said}
 	}
-	g.secure = secure.Server(sock, srv.certs.Server(), srv.greetings.work())
+	g.secure = secure.Server(sock, srv.certs.Server(), srv.greetings.work(), g.given)
 	return g.secure.Shake(within)
 }
 
@@ -113,17 +131,24 @@ func (c *saidFirst) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// maxGreetings is how many clients may be in the midst of a greeting. Each one takes some 20 KB. The
-// client that came one too many takes the place of the one that takes longest: an honest one needs a
-// moment, so that strangers who dawdle keep nobody out.
+// maxGreetings is how many clients may be in the midst of a greeting. Each one takes some 20 KB. They
+// are no clients yet: maxclients is not theirs to use up.
 const maxGreetings = 4096
+
+// maxGreetings is also bounded by the descriptors that this process may have.
+func (srv *server) maxGreetings() int {
+	if srv.maxFiles > 0 {
+		return min(maxGreetings, max(1, srv.maxFiles/8))
+	}
+	return maxGreetings
+}
 
 // greetings are those that clients are in the midst of. Safe for any goroutine.
 type greetings struct {
 	work func() secure.Work // bounds handshakes: as many compute as cores may be busy while the loops go on
 
-	mu    sync.Mutex // guards what follows
-	all   list.List  // of net.Conn, the one that began first at the front
+	mu    sync.Mutex // guards what follows, and here of each greeting
+	all   list.List  // of *greeting, the one that began first at the front
 	ended bool       // berth stops
 	done  telemetry.Handshakes
 
@@ -136,7 +161,7 @@ func newGreetings() greetings {
 
 // begin hears a greeting, in a goroutine, and then lets the client in.
 func (gs *greetings) begin(srv *server, g *greeting) {
-	here := gs.enter(g.conn)
+	gs.enter(g, srv.maxGreetings())
 	srv.accepts.Add(1)
 	gopool.Go(func() {
 		defer srv.accepts.Done()
@@ -148,13 +173,14 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 		if err == nil && g.tls {
 			err = g.shake(srv, within)
 		}
-		gs.leave(here, g, err)
+		if !gs.leave(g, err) {
+			return
+		}
 		if err == nil {
 			srv.enrol(g)
 			return
 		}
 		limited(&gs.failures, slog.LevelInfo, "client refused", "addr", g.conn.RemoteAddr().String(), "why", err)
-		srv.clients.Add(-1)
 		if g.secure == nil {
 			turnAway(g.conn, "-ERR berth: "+err.Error()+"\r\n")
 		}
@@ -162,37 +188,51 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 	})
 }
 
-// enter lists a client. One that has no time left is closed.
-func (gs *greetings) enter(conn net.Conn) *list.Element {
+// enter lists a greeting. If there are too many, the one that takes longest is given up: strangers who
+// dawdle keep nobody out.
+func (gs *greetings) enter(g *greeting, most int) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
-	if gs.ended {
-		_ = conn.Close()
+	g.given = make(chan struct{})
+	g.here = gs.all.PushBack(g)
+	switch {
+	case gs.ended:
+		gs.giveUp(g)
+	case gs.all.Len() > most:
+		gs.giveUp(gs.all.Front().Value.(*greeting))
 	}
-	if gs.all.Len() >= maxGreetings {
-		slowest := gs.all.Front()
-		_ = slowest.Value.(net.Conn).Close()
-		gs.all.MoveToBack(slowest) // not to be chosen again before it has gone
-	}
-	return gs.all.PushBack(conn)
 }
 
-// leave counts a greeting that has ended.
-func (gs *greetings) leave(here *list.Element, g *greeting, err error) {
+// giveUp ends a greeting. Called with gs.mu locked.
+func (gs *greetings) giveUp(g *greeting) {
+	gs.all.Remove(g.here)
+	g.here = nil
+	close(g.given)
+	_ = g.conn.Close()
+	gs.done.Failed++
+}
+
+// leave counts a greeting that has ended. It returns false if it was given up.
+func (gs *greetings) leave(g *greeting, err error) bool {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
-	gs.all.Remove(here)
+	if g.here == nil {
+		return false
+	}
+	gs.all.Remove(g.here)
+	g.here = nil
 	switch {
+	case !g.tls:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		gs.done.TimedOut++
 	case err != nil:
 		gs.done.Failed++
-	case g.secure == nil:
 	case g.secure.ConnectionState().DidResume:
 		gs.done.Resumed++
 	default:
 		gs.done.Full++
 	}
+	return true
 }
 
 // look copies what is counted.
@@ -204,12 +244,12 @@ func (gs *greetings) look() telemetry.Handshakes {
 	return done
 }
 
-// end closes those that are in the midst of one, and all that come later.
+// end gives up those that are in the midst of one, and all that come later.
 func (gs *greetings) end() {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	gs.ended = true
-	for e := gs.all.Front(); e != nil; e = e.Next() {
-		_ = e.Value.(net.Conn).Close()
+	for gs.all.Len() > 0 {
+		gs.giveUp(gs.all.Front().Value.(*greeting))
 	}
 }

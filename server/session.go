@@ -80,6 +80,7 @@ type session struct {
 	isWeighed        bool  // in loop.weights
 	closing          bool  // no further input is read; closed when the queue is empty and written
 	closed           bool
+	speaksTLS        bool
 	saidAll          bool             // the client has said, by TLS, that it says no more
 	halfClosed       *halfClosed      // the client has closed its sending side
 	reason           telemetry.Reason // why closing, for log and metric
@@ -118,6 +119,7 @@ func (s *session) stranger() bool { return !s.authenticated && s.loop.srv.nodes.
 // opened is the loop's word that the client's socket is ours.
 func (s *session) opened(l *loop, c gnet.Conn) {
 	s.loop, s.conn = l, c
+	_, s.speaksTLS = c.(*secure.LoopConn)
 	s.born, s.lastHeard = l.clock, l.clock
 	s.pipes = l.pipes.Attach(l.srv.newcomer())
 	s.admit(!l.srv.nodes.AuthRequired())

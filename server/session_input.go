@@ -42,6 +42,9 @@ func (s *session) traffic() {
 		s.tunnel.take()
 	}
 	s.steerReading()
+	if s.speaksTLS && !s.closed { // reading may have written
+		s.checkOutput()
+	}
 	if err != nil {
 		s.unreadable(err)
 	}

@@ -629,7 +629,7 @@ func TestClientTooManyTakesThePlaceOfTheSlowest(t *testing.T) {
 	begin := func() {
 		here, there := net.Pipe()
 		peers = append(peers, here)
-		h.enter(there)
+		h.enter(&greeting{conn: there}, maxGreetings)
 	}
 	closed := func(c net.Conn) bool {
 		_ = c.SetReadDeadline(time.Now())
@@ -674,15 +674,18 @@ func TestProtectedModeKeepsStrangersOutOfTLS(t *testing.T) {
 	b.awaitClients(t, 0)
 }
 
-func TestMaxclientsCountsClientsOfTLSFromTheirFirstByte(t *testing.T) {
+func TestMaxclientsIsOfThoseWhoHaveEndedTheirHandshake(t *testing.T) {
 	b := startTLS(t, sharedNode(t).Addr(), "--maxclients", "2")
-	first, second := b.client(t), b.raw(t)
-	b.awaitClients(t, 2) // one of them is in its handshake
+	slow := b.raw(t)
+	eventually(t, "a handshake to be under way", func() bool { return b.srv.greetings.look().Now == 1 })
+	first, second := b.client(t), b.client(t)
+	b.awaitClients(t, 2)
 	if conn, err := b.enter(b.config()); err == nil {
 		conn.Close()
 		t.Error("one too many was let in")
 	}
 	script(t, first, "PING → PONG")
+	slow.Close()
 	second.Close()
 	b.awaitClients(t, 1)
 	b.mustServe(t)

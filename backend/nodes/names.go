@@ -29,7 +29,7 @@ func isNamed(addr string) bool {
 // resolve returns the addresses of the seeds. Those of a name that cannot be looked up are left out,
 // and why is added to reasons.
 func (n *Nodes) resolve(ctx context.Context, reasons *[]error) (addrs []string) {
-	names := map[string]string{}
+	names := n.settings.Dialer.NamesOf(n.Topology().Shards()) // a lookup may fail, or lead elsewhere
 	for _, seed := range n.target.Addrs {
 		if !isNamed(seed) {
 			addrs = append(addrs, seed)

@@ -16,9 +16,10 @@ type Conn struct {
 	wire *wire
 }
 
-// Server returns the server's side of a connection. Its handshake has not begun. work may be nil.
-func Server(sock net.Conn, config *tls.Config, work Work) *Conn {
-	w := &wire{sock: sock, work: work}
+// Server returns the server's side of a connection. Its handshake has not begun. It computes when
+// there is work free, and fails when given is closed. Both may be nil.
+func Server(sock net.Conn, config *tls.Config, work Work, given <-chan struct{}) *Conn {
+	w := &wire{sock: sock, work: work, given: given}
 	return &Conn{tls.Server(w, config), w}
 }
 
@@ -33,11 +34,12 @@ func (c *Conn) Shake(within time.Duration) error {
 	if within > 0 {
 		_ = c.wire.sock.SetDeadline(time.Now().Add(within)) // a closed socket fails below
 	}
-	c.wire.work.begin()
-	err := c.Handshake()
-	c.wire.work.end()
-	_ = c.wire.sock.SetDeadline(time.Time{})
-	return err
+	defer func() { _ = c.wire.sock.SetDeadline(time.Time{}) }()
+	if err := c.wire.begin(); err != nil {
+		return err
+	}
+	defer c.wire.end()
+	return c.Handshake()
 }
 
 // ShakeContext makes the handshake before ctx ends.
@@ -76,14 +78,53 @@ type Work chan struct{}
 // NewWork lets so many compute.
 func NewWork(most int) Work { return make(Work, most) }
 
-func (w Work) begin() {
-	if w != nil {
-		w <- struct{}{}
+// errGivenUp is why a handshake fails that may not go on.
+var errGivenUp = errors.New("there are too many handshakes, and others began later")
+
+// begin waits until the handshake may compute. What has been given up meanwhile, or whose peer has
+// left, is not worth it.
+func (w *wire) begin() error {
+	if w.work == nil {
+		return nil
+	}
+	select {
+	case w.work <- struct{}{}:
+	case <-w.given:
+		return errGivenUp
+	}
+	w.computes = true
+	if err := w.left(); err != nil {
+		w.end()
+		return err
+	}
+	return nil
+}
+
+func (w *wire) end() {
+	if w.computes {
+		w.computes = false
+		<-w.work
 	}
 }
 
-func (w Work) end() {
-	if w != nil {
-		<-w
+// left returns an error if the peer has reset the connection.
+func (w *wire) left() error {
+	sock, ok := w.sock.(syscall.Conn)
+	if !ok {
+		return nil
 	}
+	raw, err := sock.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var left error
+	if err := raw.Control(func(fd uintptr) {
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if !errors.Is(err, syscall.EAGAIN) {
+			left = err
+		}
+	}); err != nil {
+		return err
+	}
+	return left
 }

@@ -26,6 +26,8 @@ func (s *Stream) Open(cipher, plain []byte) ([]byte, error) {
 		n, err := s.tls.Read(plain[len(plain):cap(plain)])
 		plain = plain[:len(plain)+n]
 		switch {
+		case err == nil && s.wire.owes() > maxOwed:
+			return plain, errKeys
 		case err == nil:
 		case errors.Is(err, errMore):
 			return plain, nil
@@ -37,6 +39,12 @@ func (s *Stream) Open(cipher, plain []byte) ([]byte, error) {
 
 // minRead is the least room that a read has.
 const minRead = 512
+
+// maxOwed bounds what a peer may have answered in one Open: to change the keys again and again is
+// much work for nothing. A peer that means it changes them after millions of records.
+const maxOwed = 512
+
+var errKeys = errors.New("the keys are changed again and again")
 
 // Seal appends to cipher the bytes for the socket that say plain, after what Open has left. They must be
 // written before the next call's.
@@ -64,26 +72,39 @@ func (s *Stream) Attach(sock net.Conn) *Conn {
 
 // wire is what a tls.Conn takes for its socket: the socket itself, or memory once that is gone.
 type wire struct {
-	sock net.Conn
-	work Work
+	sock     net.Conn
+	work     Work
+	given    <-chan struct{} // closed when the handshake is given up
+	computes bool            // it has a part of work
 
 	in []byte // from the socket, not read yet
 
-	mu  sync.Mutex // guards out: an Open may answer the peer while another goroutine seals
-	out []byte     // for the socket; lent by who seals, so that an idle stream keeps no memory
+	mu    sync.Mutex // guards what follows: an Open may answer the peer while another goroutine seals
+	out   []byte     // for the socket; lent by who seals, so that an idle stream keeps no memory
+	seals bool       // it is lent
 }
 
 // lend makes b the memory of out.
 func (w *wire) lend(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.out = append(b, w.out...)
+	w.out, w.seals = append(b, w.out...), true
+}
+
+// owes is how much is to be written that the peer has caused.
+func (w *wire) owes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seals {
+		return 0
+	}
+	return len(w.out)
 }
 
 func (w *wire) take() (out []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out, w.out = w.out, nil
+	out, w.out, w.seals = w.out, nil, false
 	return out
 }
 
@@ -99,9 +120,12 @@ func (more) Temporary() bool { return true }
 
 func (w *wire) Read(b []byte) (int, error) {
 	if w.sock != nil {
-		w.work.end()
+		computes := w.computes
+		w.end()
 		n, err := w.sock.Read(b)
-		w.work.begin()
+		if err == nil && computes {
+			err = w.begin()
+		}
 		return n, err
 	}
 	if len(w.in) == 0 {

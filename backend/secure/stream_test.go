@@ -51,7 +51,7 @@ func shaken(t testing.TB, version uint16) (server, client *Conn) {
 	t.Helper()
 	serverConfig, clientConfig := tlsPair(t, version)
 	here, there := sockets(t)
-	server, client = Server(there, serverConfig, nil), Client(here, clientConfig)
+	server, client = Server(there, serverConfig, nil, nil), Client(here, clientConfig)
 	done := make(chan error, 1)
 	go func() { done <- server.Shake(patience()) }()
 	if err := client.ShakeContext(t.Context()); err != nil {
@@ -189,7 +189,7 @@ func TestWordsThatComeWithTheEndOfTheHandshakeAreNotLost(t *testing.T) {
 	serverConfig, clientConfig := tlsPair(t, tls.VersionTLS13)
 	here, there := sockets(t)
 	slow := &held{Conn: here}
-	server, client := Server(there, serverConfig, nil), Client(slow, clientConfig)
+	server, client := Server(there, serverConfig, nil, nil), Client(slow, clientConfig)
 	done := make(chan error, 1)
 	go func() { done <- server.Shake(patience()) }()
 	if err := client.Shake(patience()); err != nil {
@@ -346,7 +346,7 @@ func TestHandshakeEndsInTime(t *testing.T) {
 		if _, err := here.Write(first); err != nil {
 			t.Fatal(err)
 		}
-		if err := Server(there, serverConfig, NewWork(1)).Shake(20 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := Server(there, serverConfig, NewWork(1), nil).Shake(20 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -372,7 +372,7 @@ func TestHandshakeLeavesNoDeadlineBehind(t *testing.T) {
 	here, there := sockets(t)
 	sock := &timed{Conn: there, deadline: time.Now()}
 	done := make(chan error, 1)
-	go func() { done <- Server(sock, serverConfig, nil).Shake(patience()) }()
+	go func() { done <- Server(sock, serverConfig, nil, nil).Shake(patience()) }()
 	if err := Client(here, clientConfig).Shake(patience()); err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +418,7 @@ func TestWorkBoundsWhoComputesAndNotWhoWaits(t *testing.T) {
 	for range silent {
 		here, there := sockets(t)
 		waiting.Go(func() {
-			if err := Server(there, serverConfig, work).Shake(0); err == nil {
+			if err := Server(there, serverConfig, work, nil).Shake(0); err == nil {
 				t.Error("a client that said nothing is done with its handshake")
 			}
 		})
@@ -427,7 +427,7 @@ func TestWorkBoundsWhoComputesAndNotWhoWaits(t *testing.T) {
 	for range busy {
 		here, there := sockets(t)
 		served.Go(func() {
-			if err := Server(there, serverConfig, work).Shake(patience()); err != nil {
+			if err := Server(there, serverConfig, work, nil).Shake(patience()); err != nil {
 				t.Errorf("beside silent clients: %v", err)
 			}
 		})
