@@ -41,7 +41,12 @@ const (
 type Versions struct{ Min, Max uint16 }
 
 func (f *Files) paths() []string {
-	return slices.Concat(f.Certs, f.Keys, []string{f.CAFile, f.CADir, f.TicketKeys})
+	paths := slices.Concat(f.Certs, f.Keys, []string{f.CAFile, f.CADir, f.TicketKeys})
+	entries, _ := os.ReadDir(f.CADir) // Load complains
+	for _, e := range entries {
+		paths = append(paths, filepath.Join(f.CADir, e.Name()))
+	}
+	return paths
 }
 
 // Load reads the files.

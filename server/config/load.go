@@ -270,12 +270,12 @@ func (l *loader) contradictions() {
 	}
 	if c.TLSPort != 0 {
 		if _, err := c.TLSFiles().Load(); err != nil {
-			l.wrong(l.source("tls-cert-file", "tls-port"), err.Error())
+			l.wrong("TLS to clients", err.Error())
 		}
 	}
 	if c.Backend.TLS {
 		if _, err := c.BackendTLSFiles().Load(); err != nil {
-			l.wrong(l.source("backend-tls-ca-file", "backend-tls-cert-file", "backend-tls-key-file", "backend"), err.Error())
+			l.wrong("TLS to nodes", err.Error())
 		}
 		if c.BackendTLSSkipVerify {
 			l.warnings = append(l.warnings, "backend-tls-insecure-skip-verify: berth takes whoever answers for the node, and tells him passwords")

@@ -20,6 +20,18 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 		return "drop", "keep"
 	case "announce-ip":
 		return "192.0.2.7", "192.0.2.7:1"
+	case "proxy-protocol-networks":
+		return "10.0.0.0/8 192.0.2.7/32", "10.0.0.0/40"
+	case "tls-cert-file", "tls-key-file":
+		return "/etc/a.pem /etc/b.pem", ""
+	case "tls-auth-clients":
+		return "optional", "maybe"
+	case "tls-protocols":
+		return "TLSv1.3", "TLSv1.1"
+	case "tls-ciphers":
+		return "ECDHE-RSA-AES128-GCM-SHA256", "RC4-MD5"
+	case "tls-ciphersuites":
+		return "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"
 	}
 	switch v := o.value.(type) {
 	case numberValue:

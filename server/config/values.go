@@ -265,6 +265,9 @@ type networksValue struct {
 }
 
 func (v networksValue) set(c *Config, words []string) error {
+	if len(words) == 0 {
+		return errWordCount
+	}
 	var networks []netip.Prefix
 	for _, w := range words {
 		if w == "" {
