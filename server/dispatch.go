@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -107,6 +109,12 @@ func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken 
 // that he is another.
 const errProxyHeader = "ERR berth: no PROXY header is taken from this address, which is not in proxy-protocol-networks"
 
+// isProxyHeader reports whether a line is a PROXY header of version 1. berth has a command of that
+// name.
+func isProxyHeader(args [][]byte) bool {
+	return len(args) > 1 && string(args[0]) == "PROXY" && slices.Contains([]string{"TCP4", "TCP6", "UNKNOWN"}, string(args[1]))
+}
+
 // notCommand answers what is no command. POST and Host: are what a browser, tricked into talking to
 // us, would send.
 func (s *session) notCommand(args [][]byte, err error) bool {
@@ -114,7 +122,7 @@ func (s *session) notCommand(args [][]byte, err error) bool {
 		s.end(telemetry.HTTPRequest)
 		return true
 	}
-	if s.lastCmd == nil && string(args[0]) == "PROXY" {
+	if s.lastCmd == nil && isProxyHeader(args) {
 		s.refuse(nil, errProxyHeader)
 		s.end(telemetry.ProxyHeader)
 		return true

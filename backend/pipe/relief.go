@@ -18,8 +18,8 @@ import (
 //
 // A node that runs a script reads no connection for seconds, and then answers each with BUSY. It
 // goes on to read nothing from the script's own connection. So berth does not ask a node that runs a
-// script: what waits on the second one is answered in time. The second one is dialled when a script
-// is sent on the first one. If it is not connected in the end, what waits goes back to the first one.
+// script: what waits on the second one is answered in time, which may be dialled only then. If it is not
+// connected in the end, what waits goes back to the first one.
 //
 // A node that is busy with a script refuses the SELECT of the second one. The refusal is an answer,
 // too: the second one is current, and requests on it are answered with the node's words. It gives
@@ -100,22 +100,10 @@ func (p *Pipe) haveSecond() {
 	}
 }
 
-// Scripted is the word of who has sent a script: the second pipe is connected, and the script is looked
-// after.
+// Scripted is the word of who has sent a script: the pipe is passed by when it has run for HeldFor. The
+// loop's ticks come later.
 func (p *Pipe) Scripted() {
-	if p.link.State() == backend.Down || p.set.byAddr[p.Addr()] != p {
-		return
-	}
-	p.haveSecond()
-	p.second.lastUse = p.set.pipes.loop.Now()
-	p.second.Ready()
-	p.lookAfterScript()
-}
-
-// lookAfterScript has the pipe passed by when a script has run on it for HeldFor. The loop's ticks come
-// later.
-func (p *Pipe) lookAfterScript() {
-	if p.looksAfter {
+	if p.looksAfter || p.link.State() == backend.Down || p.set.byAddr[p.Addr()] != p {
 		return
 	}
 	p.looksAfter = true
@@ -128,7 +116,7 @@ func (p *Pipe) lookAfterScript() {
 			case p.stopped(loop.Now()):
 				p.relieve()
 			case p.hasScript():
-				p.lookAfterScript()
+				p.Scripted()
 			}
 		})
 	})

@@ -28,15 +28,6 @@ func (l *pipeLoop) tickLater(d time.Duration) {
 	l.Do(func() { l.Ahead += d; l.pipes.Tick() })
 }
 
-// scripts has what was sent to the node be a script.
-func (l *pipeLoop) scripts(n *looptest.Node, id backend.Identity) {
-	l.Do(func() {
-		set := l.pipes.Attach(id)
-		defer set.Detach()
-		set.Node(n.Addr()).Scripted()
-	})
-}
-
 // passed waits until pipes were passed by n times.
 func (l *pipeLoop) passed(t *testing.T, n int64) {
 	t.Helper()
@@ -218,7 +209,7 @@ func (l *pipeLoop) scripted(t *testing.T, n *looptest.Node, id backend.Identity,
 	first = looptest.Accept(t, n)
 	shake(first)
 	first.Expect(t, "SCRIPT\r\n")
-	l.scripts(n, id) // the second one is dialled
+	l.tickLater(HeldFor) // the second one is dialled
 	second = looptest.Accept(t, n)
 	shake(second)
 	redistest.Eventually(t, 10*time.Second, "the second pipe to be connected", func() (is bool) {
@@ -244,10 +235,9 @@ func TestWhatWaitsForASecondPipeThatIsSilentGoesBackToTheFirst(t *testing.T) {
 	first.Expect(t, selectCommand)
 	first.Say(t, "+OK\r\n")
 	first.Expect(t, "SCRIPT\r\n")
-	l.scripts(n, id)
+	l.tickLater(HeldFor)
 	second := looptest.Accept(t, n)
 	second.Expect(t, selectCommand)
-	l.tickLater(HeldFor)
 	l.passed(t, 1)
 	l.send(t, n.Addr(), id, r, 1, "A\r\n")
 	l.tickLater(shakePatience + 1)
