@@ -25,7 +25,7 @@ type Loop struct {
 // socket is what a pipe and a feed are to their loop.
 type socket interface {
 	Opened(c gnet.Conn)
-	Traffic(c gnet.Conn)
+	Traffic()
 	Closed(c gnet.Conn, err error)
 }
 
@@ -73,7 +73,7 @@ func (l *Loop) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 
 func (l *Loop) OnTraffic(c gnet.Conn) gnet.Action {
 	if x, ok := c.Context().(socket); ok {
-		x.Traffic(c)
+		x.Traffic()
 	}
 	return gnet.None
 }
