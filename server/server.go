@@ -179,7 +179,10 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 
 func (srv *server) laneSettings() lane.Settings {
 	c := srv.config()
-	return lane.Settings{MaxLanes: c.BlockingLanesMax, Share: c.BlockingShare, DropOrphans: c.OrphanDrop, MaxRedirects: c.MaxRedirects}
+	return lane.Settings{
+		MaxLanes: c.BlockingLanesMax, Share: c.BlockingShare, DropOrphans: c.OrphanDrop, MaxRedirects: c.MaxRedirects,
+		UnblockPanics: !srv.isBefore(6, 2) && srv.isBefore(7, 2),
+	}
 }
 
 // configure hands the settings to all that keep a copy.

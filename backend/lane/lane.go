@@ -363,7 +363,11 @@ func (ln *lane) leave() {
 		ln.close("client left")
 	default:
 		ln.move(leaving)
-		ln.unblock = newUnblocking(ln.g.ls.loop, ln.g.pipes, ln.lease, func() bool { return !ln.answered }, ln.unblocked)
+		var write []byte
+		if ln.g.ls.shared.Settings().UnblockPanics {
+			write = ln.g.appendRefused(nil)
+		}
+		ln.unblock = newUnblocking(ln.g.ls.loop, ln.g.pipes, ln.lease, write, func() bool { return !ln.answered }, ln.unblocked)
 		ln.unblock.afterStep = ln.g.adjust
 		ln.unblock.ask()
 	}

@@ -33,6 +33,8 @@ type Settings struct {
 	Share        bool // clients with the same words wait together
 	DropOrphans  bool // an element popped for nobody is dropped, not pushed back
 	MaxRedirects int
+
+	UnblockPanics bool // of nodes: see unblocking
 }
 
 // Shared is what the lanes of all loops have in common. Its functions may be called on any loop.

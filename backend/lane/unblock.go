@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -16,11 +17,17 @@ import (
 //
 // A node that has unblocked nobody has either just answered, whose reply is on its way then, or has
 // not seen the command yet: it is asked again.
+//
+// Redis 6.2 and 7.0 panic at CLIENT UNBLOCK of a client whose command waits for the end of a pause of
+// writes (CLIENT PAUSE, a planned fail-over). There the question stands in a transaction after a write
+// that does nothing: the transaction waits for the end of the pause as well, and the command, which
+// came before it, has been run by then.
 type unblocking struct {
 	loop      backend.Loop
 	set       *pipe.Set
 	addr      string
-	words     []byte // CLIENT UNBLOCK …
+	words     []byte // CLIENT UNBLOCK …, or the transaction
+	replies   int    // to words
 	waits     func() bool
 	end       func(unblockOutcome)
 	afterStep func() // after each step that an event caused; may be nil
@@ -49,18 +56,24 @@ const (
 )
 
 // newUnblocking prepares the questions. waits reports whether the command is unanswered still; end
-// runs once. set is the pipes of a user who may ask.
-func newUnblocking(loop backend.Loop, set *pipe.Set, lease *pool.Lease, waits func() bool, end func(unblockOutcome), words ...string) *unblocking {
-	return &unblocking{
-		loop: loop, set: set, addr: lease.Addr(), waits: waits, end: end,
-		words: codec.AppendCommandString(nil, append([]string{"CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10)}, words...)...),
+// runs once. set is the pipes of a user who may ask. write does nothing; nil: the node does not panic.
+func newUnblocking(loop backend.Loop, set *pipe.Set, lease *pool.Lease, write []byte, waits func() bool, end func(unblockOutcome), words ...string) *unblocking {
+	u := &unblocking{loop: loop, set: set, addr: lease.Addr(), waits: waits, end: end, replies: 1}
+	if write != nil {
+		u.words = append(codec.AppendCommandString(nil, "MULTI"), write...)
+		u.replies = 4
 	}
+	u.words = codec.AppendCommandString(u.words, append([]string{"CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10)}, words...)...)
+	if write != nil {
+		u.words = codec.AppendCommandString(u.words, "EXEC")
+	}
+	return u
 }
 
 // ask puts the question.
 func (u *unblocking) ask() {
 	u.tries++
-	if err := u.set.Node(u.addr).Send(u.words, 1, u); err != nil {
+	if err := u.set.Node(u.addr).Send(u.words, u.replies, u); err != nil {
 		u.finish(notSent)
 		return
 	}
@@ -74,10 +87,17 @@ func (u *unblocking) finish(how unblockOutcome) {
 }
 
 // Reply takes the node's answer.
-func (u *unblocking) Reply(reply, _ []byte, _ int) {
+func (u *unblocking) Reply(reply, _ []byte, more int) {
+	if more > 0 { // OK, QUEUED
+		return
+	}
 	u.owed = false
 	if u.over {
 		return
+	}
+	if reply[0] == '*' { // EXEC's: the answer is its last element
+		end := bytes.TrimSuffix(reply, []byte("\r\n"))
+		reply = reply[bytes.LastIndexByte(end, '\n')+1:]
 	}
 	switch {
 	case reply[0] != ':':
@@ -144,7 +164,11 @@ func (ls *Lanes) UnblockLease(lease *pool.Lease, by backend.Identity, withError 
 		return
 	}
 	set := ls.loop.Pipes().Attach(by)
-	newUnblocking(ls.loop, set, lease, waits, func(how unblockOutcome) {
+	var write []byte
+	if ls.shared.Settings().UnblockPanics {
+		write = codec.AppendCommandString(nil, "EVAL", "return 0", "0")
+	}
+	newUnblocking(ls.loop, set, lease, write, waits, func(how unblockOutcome) {
 		set.Detach()
 		if how != unblocked && how != answered && waits() {
 			fail()

@@ -142,6 +142,19 @@ func (w *Waiter) sign() string {
 	return string(b)
 }
 
+// appendRefused appends the command with a timeout that is none. Its user may run it, and a node refuses
+// it before it does anything.
+func (c *command) appendRefused(dst []byte) []byte {
+	dst = codec.AppendArray(dst, len(c.words))
+	for i, word := range c.words {
+		if i == c.timeout.Arg {
+			word = []byte("none")
+		}
+		dst = codec.AppendBulk(dst, word)
+	}
+	return dst
+}
+
 // append appends the command. Its timeout is the time left until a deadline; 0: for ever.
 func (c *command) append(dst []byte, until, now int64) []byte {
 	dst = codec.AppendArray(dst, len(c.words))
