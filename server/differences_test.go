@@ -535,6 +535,12 @@ var differences = []difference{
 		return len(m.words) > 0 && strings.Contains(strings.Join(m.words[:min(2, len(m.words))], " "), "\x00") &&
 			bytes.HasPrefix(m.berth, []byte("-ERR unknown "))
 	}, true},
+	{"exec", "a FUNCTION LOAD that is refused between WATCH and EXEC ends the WATCH", func(m met) bool {
+		return string(m.berth) == "*-1\r\n" && string(m.direct) == "*0\r\n" // seen with nothing queued
+	}, false},
+	{"", "Redis throws replies away when it takes a client for a browser", func(m met) bool {
+		return m.direct == nil && strings.Contains(m.input, "host:")
+	}, true},
 	{"", "no AUTH is queued", berthSays("-" + errAuthQueued), true},
 	{"command|info", "Redis may find a name with a NUL behind it, if the hash table will", func(m met) bool {
 		return strings.Contains(strings.Join(m.words, " "), "\x00") && sameType(m)

@@ -219,7 +219,7 @@ func TestUnblockThatComesBeforeTheCommandIsAskedAgain(t *testing.T) {
 		switch {
 		case strings.HasPrefix(words, "client unblock "):
 			asked <- struct{}{}
-		case strings.HasPrefix(words, "blpop "):
+		case words == "blpop q 0":
 			close(come)
 			<-asked
 			<-asked
@@ -242,7 +242,7 @@ func TestUnblockInVainClosesTheConnection(t *testing.T) {
 	node := redistest.Start(t)
 	come, stop := make(chan struct{}), make(chan struct{})
 	b := startBerth(t, startGate(t, node.Addr(), func(words string) {
-		if strings.HasPrefix(words, "blpop ") {
+		if words == "blpop q 0" {
 			close(come)
 			<-stop
 		}
