@@ -375,3 +375,34 @@ func TestScriptBookBelievesANodeUntilItIsLost(t *testing.T) {
 		t.Error("a script that was sent before SCRIPT FLUSH is known after it")
 	}
 }
+
+// A PING that is sent a moment after a script must not wait for a script without an end, and a client's
+// own read after its own write keeps its place.
+func TestPingAtTheBeginningOfAnEndlessScriptIsAnswered(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--lua-time-limit", "10")
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	runs, asks, writes := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	script(t, asks, "PING → PONG", "GET k → <nil>")
+	script(t, writes, "SET k 1 → OK")
+	runs.Send("EVAL", "while true do end", "0")
+	asks.Send("PING")
+	asks.Send("GET", "k")
+	writes.Send("SET", "k", "2")
+	writes.Send("GET", "k")
+	for _, got := range []any{asks.Recv(), asks.Recv()} { // before the script, or while it runs
+		if got, refused := got.(redistest.Error); refused && !strings.HasPrefix(string(got), "BUSY ") {
+			t.Errorf("got %v", got)
+		}
+	}
+	eventually(t, "the script to be killed", func() bool {
+		got, _ := node.Do(t, "SCRIPT", "KILL").(string)
+		return got == "OK"
+	})
+	if got := writes.Recv(); got != "OK" {
+		t.Errorf("SET: %v", got)
+	}
+	if got := writes.Recv(); got != "2" {
+		t.Errorf("GET after it: %v", got)
+	}
+}

@@ -62,17 +62,18 @@ func (p *Pipe) runs(now int64) bool {
 const lookedThrough = 64
 
 // hasScript reports whether a script is among the oldest requests.
-func (p *Pipe) hasScript() bool {
-	isScript := p.set.pipes.IsScript
-	if isScript == nil {
-		return false
-	}
-	for i := range min(p.owed.Len(), lookedThrough) {
-		if isScript(p.owed.At(i).to) {
-			return true
+func (p *Pipe) hasScript() bool { return p.script() >= 0 }
+
+// script is the place of the first script among the oldest requests, -1 if there is none.
+func (p *Pipe) script() int {
+	if isScript := p.set.pipes.IsScript; isScript != nil {
+		for i := range min(p.owed.Len(), lookedThrough) {
+			if isScript(p.owed.At(i).to) {
+				return i
+			}
 		}
 	}
-	return false
+	return -1
 }
 
 // heldFor is for how long the node has answered nothing on the pipe, though it owes a reply.
@@ -169,6 +170,30 @@ func (p *Pipe) passBy() {
 		slog.Debug("pipe passed by", "node", p.Addr(), "owed", p.owed.Len(), "oldest_ms", (now-p.owed.At(0).queuedAt)/int64(time.Millisecond))
 		ps.stats.Passed++
 		p.giveWay()
+		p.handOver()
+	}
+}
+
+// Mover is a Receiver whose request may be run twice, and later than it was sent, as long as Moves says
+// so: the earlier reply is swallowed.
+type Mover interface {
+	backend.Receiver
+	Moves() bool
+}
+
+// handOver sends on the second pipe, which has taken the place of p, what was sent on p after a script
+// and may be: else it would wait for the end of the script, which may have none.
+func (p *Pipe) handOver() {
+	script := p.script()
+	if script < 0 {
+		return
+	}
+	for i := script + 1; i < p.owed.Len(); i++ {
+		place := p.owed.At(i)
+		m, moves := place.to.(Mover)
+		if moves && place.left == 1 && m.Moves() && p.second.Send(place.request.bytes(), 1, place.to) == nil {
+			place.to = swallow{}
+		}
 	}
 }
 

@@ -350,3 +350,44 @@ func TestConnectingHoldsUpNobodysReply(t *testing.T) {
 		}
 	})
 }
+
+// mover is a Receiver whose requests may be sent again.
+type mover struct {
+	*looptest.Receiver
+	moves bool
+}
+
+func (m *mover) Moves() bool { return m.moves }
+
+// What came between a script and the second pipe would wait for the script, which may have no end.
+func TestWhatWaitsForAScriptIsHandedOverIfItMayBe(t *testing.T) {
+	l, n, script := startPipeLoop(t), looptest.StartNode(t), looptest.NewReceiver()
+	read, write := &mover{looptest.NewReceiver(), true}, &mover{looptest.NewReceiver(), false}
+	l.Do(func() { l.pipes.IsScript = func(to backend.Receiver) bool { return to == backend.Receiver(script) } })
+	send := func(to backend.Receiver, words string) {
+		l.Do(func() {
+			set := l.pipes.Attach(plainIdentity)
+			defer set.Detach()
+			if err := set.Node(n.Addr()).Send([]byte(words), 1, to); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	send(read, "BEFORE\r\n")
+	send(script, "SCRIPT\r\n")
+	send(read, "READ\r\n")
+	send(write, "WRITE\r\n")
+	first := looptest.Accept(t, n)
+	first.Expect(t, "BEFORE\r\nSCRIPT\r\nREAD\r\nWRITE\r\n")
+	first.Say(t, "+before\r\n")
+	looptest.WantLines(t, read.Wait(t, 1), "+before for BEFORE, 0 more")
+	l.tickLater(HeldFor)
+	l.passed(t, 1)
+	second := looptest.Accept(t, n)
+	second.Expect(t, "READ\r\n")
+	second.Say(t, "-BUSY x\r\n")
+	looptest.WantLines(t, read.Wait(t, 2), "+before for BEFORE, 0 more", "-BUSY x for READ, 0 more")
+	first.Say(t, "+done\r\n+read\r\n+written\r\n")
+	looptest.WantLines(t, script.Wait(t, 1), "+done for SCRIPT, 0 more")
+	looptest.WantLines(t, write.Wait(t, 1), "+written for WRITE, 0 more")
+}
