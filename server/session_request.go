@@ -78,10 +78,16 @@ func (s *session) newRequest(cmd *router.Command) *request {
 	s.owed += r.cost
 	s.enqueue(r)
 	s.waiting++
-	if !cmd.Flags.Has(router.Readonly) {
+	if !isPlainRead(cmd) {
 		s.writing++
 	}
 	return r
+}
+
+// isPlainRead reports whether a command may be run twice. So may those that berth could answer itself:
+// PING.
+func isPlainRead(cmd *router.Command) bool {
+	return cmd.Flags.Has(router.Readonly) || cmd.Way == router.Local
 }
 
 // answer gives the client a reply that berth makes itself, in the client's order.
@@ -133,7 +139,7 @@ func (r *request) done(reply []byte) {
 		l.stats.Answered(r.cmd, l.clock-r.start, reply)
 	}
 	s.waiting--
-	if !r.cmd.Flags.Has(router.Readonly) {
+	if !isPlainRead(r.cmd) {
 		s.writing--
 	}
 	for _, part := range r.parts {

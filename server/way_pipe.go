@@ -60,13 +60,11 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.lost(err)
 }
 
-// Moves reports whether the request may be sent on another pipe while it is unanswered: a plain read,
-// or a PING, of a client that is owed nothing else but plain reads. The client's writes wait until it is
-// answered.
+// Moves reports whether the request may be sent on another pipe while it is unanswered: a plain read of
+// a client that is owed nothing else. The client's writes wait until it is answered.
 func (r *request) Moves() bool {
 	s := r.s
-	plain := r.cmd.Flags.Has(router.Readonly) && s.writing == 0 || r.cmd.Way == router.Local && s.waiting == 1
-	return plain && r.ends == nil && !r.streams && r.hops == 0 && !s.closed && s.side == onPipes
+	return s.writing == 0 && r.ends == nil && !r.streams && r.hops == 0 && !s.closed && s.side == onPipes
 }
 
 // resend sends a request again to whoever owns its slot now.
