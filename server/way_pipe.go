@@ -60,11 +60,16 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 	r.lost(err)
 }
 
-// Moves reports whether the request may be sent on another pipe while it is unanswered: a plain read of
-// a client that is owed nothing else. The client's writes wait until it is answered.
-func (r *request) Moves() bool {
+// Move reports whether the request is to be sent on another pipe while it is unanswered: a plain read of
+// a client that is owed nothing else, once. The client's writes wait until it is answered. A script would
+// stop up the other pipe as well.
+func (r *request) Move() bool {
 	s := r.s
-	return s.writing == 0 && r.ends == nil && !r.streams && r.hops == 0 && !s.closed && s.side == onPipes
+	if s.writing > 0 || r.cmd.Flags.Has(router.NoMandatoryKeys) || r.ends != nil || r.streams || r.hops > 0 || s.closed || s.side != onPipes {
+		return false
+	}
+	r.hops++
+	return true
 }
 
 // resend sends a request again to whoever owns its slot now.

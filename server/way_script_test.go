@@ -406,3 +406,35 @@ func TestPingAtTheBeginningOfAnEndlessScriptIsAnswered(t *testing.T) {
 		t.Errorf("GET after it: %v", got)
 	}
 }
+
+// A script that only reads is not handed over: it would stop up the second pipe, and be run twice.
+func TestScriptsThatWaitForOthersRunOnce(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startBerth(t, node.Addr(), "--loops", "1")
+	if b.srv.isBefore(7, 0) {
+		return // which has no scripts that only read
+	}
+	dial(t, b.Addr()).Do("FUNCTION", "LOAD", "#!lua name=l\n"+
+		"redis.register_function{function_name='busy', callback=function() local n = redis.call('TIME') "+
+		"repeat local m = redis.call('TIME') until (m[1]-n[1])*1000000+m[2]-n[2] > 70000 end, flags={'no-writes'}}")
+	const clients = 5
+	var all []*redistest.Conn
+	for range clients {
+		c := dial(t, b.Addr())
+		script(t, c, "GET k → <nil>")
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.Send("FCALL_RO", "busy", "0")
+	}
+	for _, c := range all {
+		if got := c.Recv(); got != nil {
+			t.Error(got)
+		}
+	}
+	want := fmt.Sprintf("cmdstat_fcall_ro:calls=%d,", clients)
+	if stats := fmt.Sprint(node.Do(t, "INFO", "commandstats")); !strings.Contains(stats, want) {
+		t.Errorf("no %s in %s", want, stats)
+	}
+}

@@ -174,11 +174,11 @@ func (p *Pipe) passBy() {
 	}
 }
 
-// Mover is a Receiver whose request may be run twice, and later than it was sent, as long as Moves says
-// so: the earlier reply is swallowed.
+// Mover is a Receiver whose request may be run twice, and later than it was sent, if Move says so: the
+// earlier reply is swallowed.
 type Mover interface {
 	backend.Receiver
-	Moves() bool
+	Move() bool
 }
 
 // handOver sends on the second pipe, which has taken the place of p, what was sent on p after a script
@@ -191,7 +191,7 @@ func (p *Pipe) handOver() {
 	for i := script + 1; i < p.owed.Len(); i++ {
 		place := p.owed.At(i)
 		m, moves := place.to.(Mover)
-		if moves && place.left == 1 && m.Moves() && p.second.Send(place.request.bytes(), 1, place.to) == nil {
+		if moves && place.left == 1 && m.Move() && p.second.Send(place.request.bytes(), 1, place.to) == nil {
 			place.to = swallow{}
 		}
 	}

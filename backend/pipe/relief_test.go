@@ -357,7 +357,7 @@ type mover struct {
 	moves bool
 }
 
-func (m *mover) Moves() bool { return m.moves }
+func (m *mover) Move() bool { return m.moves }
 
 // What came between a script and the second pipe would wait for the script, which may have no end.
 func TestWhatWaitsForAScriptIsHandedOverIfItMayBe(t *testing.T) {
