@@ -22,7 +22,7 @@ const partingTime = time.Second
 
 // proceed closes the sending side when the last reply has gone out.
 func (p *parting) proceed() {
-	if p.until != 0 || p.s.conn.OutboundBuffered() > 0 {
+	if p.s.closed || p.until != 0 || p.s.conn.OutboundBuffered() > 0 {
 		return
 	}
 	if c, ok := p.s.conn.(*secure.LoopConn); ok {

@@ -68,7 +68,9 @@ func (s *session) flush() {
 		s.relieve()
 	}
 	if s.saidAll && len(s.out) == 0 {
-		s.leave()
+		if s.leave(); s.closed {
+			return
+		}
 	}
 	if s.closing && s.head == nil {
 		s.part()
@@ -77,7 +79,7 @@ func (s *session) flush() {
 
 // part begins the end of a session that has nothing more to say.
 func (s *session) part() {
-	if s.isParting {
+	if s.isParting || s.closed { // and its descriptor may be another client's by now
 		return
 	}
 	s.isParting = true
