@@ -208,6 +208,13 @@ func TestNoClientHearsAnother(t *testing.T) {
 			c.foreign.none(t, "replies with another client's mark")
 			c.unframed.none(t, "bytes that are no replies")
 			c.wrong.none(t, "wrong replies")
+			if c.lost.count.Load() > 0 {
+				for name, n := range b.metrics() {
+					if strings.HasPrefix(name, "berth_clients_closed_total") || strings.HasPrefix(name, "berth_node_pipes_passed_total") {
+						t.Log(name, n)
+					}
+				}
+			}
 			c.lost.none(t, "checkers that lost their connection")
 			c.memoryIsBack(t, b, before, after, residentBefore)
 			if soakFor > 0 {
