@@ -281,8 +281,8 @@ func (p poisoner) reads(c gnet.Conn) *clientReads {
 		return nil
 	}
 	addr := any(c.RemoteAddr().String())
-	if behind, ok := p.b.front.Load(addr); ok {
-		addr = behind
+	if client, ok := p.b.front.Load(addr); ok {
+		addr = client
 	}
 	v, ok := p.b.reads.Load(addr)
 	if !ok {

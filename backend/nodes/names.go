@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// A node behind a name may change its address: a managed service points the name at the replica that
+// A node with a name may change its address: a managed service points the name at the replica that
 // has taken over, and the old primary may live on as a replica. So berth looks the name up in each
 // round, and a connection is one to an address, never to a name. When the name has another one, the
 // topology has changed: what is on its way at the old address has its time to end there.

@@ -60,7 +60,7 @@ func shaken(t testing.TB, version uint16) (server, client *Conn) {
 	if err := <-done; err != nil {
 		t.Fatalf("server: %v", err)
 	}
-	if version == tls.VersionTLS13 { // the tickets that the server sent are behind its handshake
+	if version == tls.VersionTLS13 { // the tickets that the server sent come after its handshake
 		say(t, server, client, "hello")
 	}
 	return server, client
@@ -381,7 +381,7 @@ func TestHandshakeLeavesNoDeadlineBehind(t *testing.T) {
 	}
 }
 
-// What an Open has left goes out before what is said next, and behind what the caller has.
+// What an Open has left goes out before what is said next, and after what the caller has.
 func TestWhatIsLeftGoesOutFirst(t *testing.T) {
 	server, client := streams(t, tls.VersionTLS13)
 	first := seal(t, server, []byte("first, "))

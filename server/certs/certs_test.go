@@ -162,7 +162,7 @@ func encrypted(t *testing.T, p *redistest.Pair) map[string]string {
 	return map[string]string{
 		"old form":         string(pem.EncodeToMemory(old)),
 		"PKCS #8":          string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
-		"behind a comment": "a key\n" + parameters + string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
+		"after a comment": "a key\n" + parameters + string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
 	}
 }
 
