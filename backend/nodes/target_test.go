@@ -26,6 +26,9 @@ func TestTargetIsReadFromItsURL(t *testing.T) {
 		{"redis://app@h", Target{Addrs: []string{"h:6379"}, User: "app"}, "redis://app@h:6379"},
 		{"redis://app:s%40e%2Fc%3Ar+t@h", Target{Addrs: []string{"h:6379"}, User: "app", Password: "s@e/c:r+t"}, "redis://app:***@h:6379"},
 		{"redis://app:a@b:c@h", Target{Addrs: []string{"h:6379"}, User: "app", Password: "a@b:c"}, "redis://app:***@h:6379"},
+		{"rediss://app:secret@h/2", Target{TLS: true, Addrs: []string{"h:6379"}, User: "app", Password: "secret", DB: 2}, "rediss://app:***@h:6379/2"},
+		{"rediss+sentinel://a/m", Target{TLS: true, Addrs: []string{"a:26379"}, Master: "m"}, "rediss+sentinel://a:26379/m"},
+		{"redis+sentinel://a/m", Target{Addrs: []string{"a:26379"}, Master: "m"}, "sentinel://a:26379/m"},
 		{"sentinel://a,b:7002/mymaster", Target{Addrs: []string{"a:26379", "b:7002"}, Master: "mymaster"}, "sentinel://a:26379,b:7002/mymaster"},
 		{"Sentinel://app:secret@a/my%2Fmaster/2", Target{Addrs: []string{"a:26379"}, Master: "my/master", User: "app", Password: "secret", DB: 2},
 			"sentinel://app:***@a:26379/my%2Fmaster/2"},
@@ -90,7 +93,7 @@ func TestWrongTargetsAreRefusedInWordsWithoutThePassword(t *testing.T) {
 		}
 	}
 	if _, err := ParseTarget("redisss://:secret@h"); err == nil {
-		t.Errorf("rediss://: %v", err)
+		t.Error("redisss:// is taken")
 	}
 }
 
