@@ -171,7 +171,10 @@ func TestFailedDialAnswersTheWaiterItWasForAndNobodyElse(t *testing.T) {
 	p, _ := newTestPool(t, node.Addr(), nil)
 	bad, good := newPoolHolder(t, newPoolLoop(t)), newPoolHolder(t, newPoolLoop(t))
 	for range 50 {
-		bad.ask(p, backend.Identity{DB: 7})
+		if l, _ := bad.ask(p, backend.Identity{DB: 7}); l != nil { // a dial more than was needed is idle now
+			bad.loop.do(func() { l.Close("test") })
+			continue
+		}
 		_, w := good.ask(p, backend.Identity{DB: 1})
 		var refused *backend.LostError
 		a := receive(t, bad.attached, "an answer")
