@@ -160,8 +160,8 @@ func encrypted(t *testing.T, p *redistest.Pair) map[string]string {
 	}
 	parameters := string(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8}}))
 	return map[string]string{
-		"old form":         string(pem.EncodeToMemory(old)),
-		"PKCS #8":          string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
+		"old form":        string(pem.EncodeToMemory(old)),
+		"PKCS #8":         string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
 		"after a comment": "a key\n" + parameters + string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})),
 	}
 }
