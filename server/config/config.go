@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/certs"
 )
 
@@ -78,6 +79,12 @@ type Config struct {
 	BackendTimeout          time.Duration // 0: wait for ever
 	MaxRedirects            int
 	TopologyRefreshInterval time.Duration // 0: only after a redirect
+
+	ReadFrom           router.ReadFrom
+	ReadOwnWrites      bool
+	ReplicaMaxLag      time.Duration // 0: any
+	ReplicaMaxLagBytes int           // 0: any
+	Zone               string
 
 	PoolEnabled     bool
 	PoolIdleTime    time.Duration // 0: close a connection when it is given back

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/certs"
 )
 
@@ -195,6 +196,24 @@ var options = []*option{
 	{name: "topology-refresh-interval", def: "30", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.TopologyRefreshInterval }, per: time.Second, max: maxInt32},
 		help:  "Interval at which berth asks its nodes or Sentinels for the primaries, even without a reason; 0: only for a reason (a redirect, a lost connection, a message of a Sentinel)."},
+
+	// Reads from replicas.
+	{name: "read-from", def: "primary", hot: true,
+		value: oneOf(func(c *Config) *router.ReadFrom { return &c.ReadFrom }, router.ReadFromNames,
+			[]router.ReadFrom{router.FromPrimary, router.PreferReplica, router.FromReplica, router.FromAny, router.FromNearest}),
+		help: "Which nodes reads go to. prefer-replica: a replica of the key's primary, and the primary while there is none that may be read. replica: replicas only; without one the client gets an error. any: whichever of them owes the fewest replies. nearest: those of the same `zone`, or else those that answer soonest. A client changes it for itself with READONLY (of primary to prefer-replica) and READWRITE (to primary)."},
+	{name: "read-own-writes", def: "yes", hot: true,
+		value: yesNo(func(c *Config) *bool { return &c.ReadOwnWrites }),
+		help:  "yes: a client reads from a replica only what the replica has of the client's own writes; until then its reads of those slots go to the primary. no: a client may read what was there before its own write."},
+	{name: "replica-max-lag", def: "10", hot: true,
+		value: durationValue{at: func(c *Config) *time.Duration { return &c.ReplicaMaxLag }, per: time.Second, max: maxInt32},
+		help:  "Time by which a replica may lag after its primary and still be read; 0: any."},
+	{name: "replica-max-lag-bytes", def: "0", hot: true,
+		value: sizeValue{at: func(c *Config) *int { return &c.ReplicaMaxLagBytes }, min: 0, max: math.MaxInt},
+		help:  "Bytes of the primary's writes that a replica may lack and still be read; 0: any number."},
+	{name: "zone", def: `""`, hot: true,
+		value: textValue[string]{at: func(c *Config) *string { return &c.Zone }, is: "name"},
+		help:  "Availability zone that berth is in, as Valkey's `availability-zone` names that of a node; `read-from nearest` prefers the nodes there."},
 
 	// The pool of exclusive connections.
 	{name: "private_conn_pool_enabled", def: "1", hot: true,
