@@ -1,6 +1,9 @@
 package router
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // Way is how a command travels from a client to the nodes.
 type Way uint8
@@ -129,6 +132,12 @@ func (c *Command) Keyless() bool { return len(c.specs) == 0 && c.native == nil }
 // KeysUnknown reports whether the node alone knows which arguments are keys: it says that they are
 // not always at the same places, and does not say where.
 func (c *Command) KeysUnknown() bool { return c.Flags.Has(MovableKeys) && c.Keyless() }
+
+// MayUseOtherKeys reports whether the node may use keys that Keys does not find: those that a script
+// does not name, or that SORT makes of its patterns.
+func (c *Command) MayUseOtherKeys() bool {
+	return c.Flags.Has(NoMandatoryKeys) || slices.ContainsFunc(c.specs, func(s keySpec) bool { return s.unknown })
+}
 
 // Channels reports whether Keys finds shard channels: they are routed like keys, but name no data.
 func (c *Command) Channels() bool { return len(c.specs) > 0 && c.specs[0].flags&KeyChannel != 0 }

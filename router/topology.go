@@ -12,7 +12,7 @@ import (
 // "host:port".
 type Shard struct {
 	Primary  string
-	Replicas []string // usable ones, sorted; they are known, commands do not go there yet
+	Replicas []string // usable ones, sorted
 }
 
 // Topology says which shard owns which slot. It is immutable: a change makes a new one, swapped as
@@ -36,10 +36,12 @@ const (
 
 const nobody = -1
 
-// Single is the topology of one standalone node: it owns every slot.
-func Single(addr string) *Topology {
+// Single is the topology of one standalone node: it owns every slot. Its replicas may be read, and
+// nothing leads to them by a redirect.
+func Single(addr string, replicas ...string) *Topology {
 	t := Even([]string{addr})
 	t.single = true
+	t.shards[0].Replicas = sortedUnique(replicas)
 	return t
 }
 
@@ -84,6 +86,11 @@ func (t *Topology) Primary(slot uint16) string { return t.primary(t.owner[slot&(
 // Serves reports whether a node is the primary of any slot.
 func (t *Topology) Serves(addr string) bool {
 	return slices.ContainsFunc(t.shards, func(s Shard) bool { return s.Primary == addr })
+}
+
+// Replicates reports whether a node is a replica that may be read.
+func (t *Topology) Replicates(addr string) bool {
+	return slices.ContainsFunc(t.shards, func(s Shard) bool { return slices.Contains(s.Replicas, addr) })
 }
 
 // Shards are all shards with a usable primary. Not to be changed.

@@ -35,13 +35,14 @@ const (
 	Quotes                             // its error may quote a word of the client's as it is, with line breaks
 	TakesCode                          // has a script's or a library's code among its words
 	Registers                          // has a node run a library's code, and may quote what that raises
+	AtPrimary                          // a read of what each node keeps for itself, like when a key was used last
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "registers",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "registers", "atprimary",
 }
 
 // Is reports whether the command has all of these traits.

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"backend/feed":     {"codec", "router", "backend", "backend/secure", gnet},
 	"backend/pool":     {"codec", "router", "backend", "backend/secure", netpoll, gopkg, xsys},
 	"backend/nodes":    {"codec", "router", "backend"},
+	"backend/replicas": {"codec", "router", "backend/nodes"},
 	"backend/lane":     {"codec", "router", "backend", "backend/pipe", "backend/pool"},
 	"backend/embedded": {"codec", "router", "backend", "backend/nodes", miniredis},
 
@@ -43,7 +44,7 @@ var allowed = map[string][]string{
 	"backend/looptest":  {"backend", gnet},
 
 	"server": {"codec", "router", "backend", "backend/secure", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
-		"backend/lane", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
+		"backend/lane", "backend/replicas", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
 		"server/telemetry", "server/admin", gnet, gopkg, proxyproto, xsys},
 	"server/glob":   {},
 	"server/build":  {},

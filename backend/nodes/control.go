@@ -167,3 +167,12 @@ func (c *Control) fail(command string, err error) error {
 	}
 	return fmt.Errorf("%s asked for %s: %w", c.addr, command, backend.DialError(err))
 }
+
+// Info returns the fields of one section of INFO.
+func (c *Control) Info(section string) (map[string]string, error) {
+	v, err := c.Do("INFO", section)
+	if err != nil {
+		return nil, err
+	}
+	return infoFields(v.Text()), nil
+}

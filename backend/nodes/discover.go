@@ -145,8 +145,32 @@ func (q *inquiry) inform() error {
 		return q.checkCluster()
 	}
 	info.Kind = Standalone
-	q.found.topology = router.Single(q.addr)
+	q.found.topology = router.Single(q.addr, ReplicasOf(fields)...)
 	return q.checkStandalone()
+}
+
+// maxReplicas is how many replicas of a single node are known.
+const maxReplicas = 64
+
+// ReplicasOf returns the replicas of a single primary that are connected, by the lines of its INFO that read
+// "slave0:ip=10.0.0.2,port=6379,state=online,…".
+func ReplicasOf(info map[string]string) (addrs []string) {
+	for i := range maxReplicas {
+		line, ok := info["slave"+strconv.Itoa(i)]
+		if !ok {
+			break
+		}
+		of := map[string]string{}
+		for pair := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(pair, "=")
+			of[name] = value
+		}
+		port, _ := strconv.ParseInt(of["port"], 10, 64)
+		if addr := router.Addr(of["ip"], port); addr != "" && of["state"] == "online" {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // maxWord is how long a name or a version may be that berth repeats to clients.
