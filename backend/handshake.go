@@ -136,6 +136,9 @@ func (h *Handshake) try(a attempt) (b []byte) {
 	if h.id.RESP == 3 {
 		add("HELLO", "3")
 	}
+	if h.id.Replica == ReplicaOfShard {
+		add("READONLY")
+	}
 	if h.id.DB > 0 && !(h.proof != nil && h.proof.selects) {
 		add("SELECT", strconv.Itoa(h.id.DB))
 	}
@@ -298,10 +301,10 @@ func (h *Handshake) take(reply []byte) error {
 			return h.judgeAuth(text)
 		case strings.HasPrefix(text, "NOAUTH "):
 			h.refused = text
-			h.logins.demands(true)
+			h.demands(true)
 			return nil
 		}
-		h.logins.demands(false)
+		h.demands(false)
 		if !h.AsksNodeID {
 			if text != "" && !LetsIn(text) {
 				return h.refusal(text)
@@ -321,6 +324,13 @@ func (h *Handshake) take(reply []byte) error {
 		return h.refusal(text)
 	}
 	return nil
+}
+
+// demands says whether the node wants a password. Clients are asked for one if their primary does.
+func (h *Handshake) demands(wanted bool) {
+	if h.id.Replica == NoReplica {
+		h.logins.demands(wanted)
+	}
 }
 
 // judgeAuth takes the reply to AUTH; text is that of an error.

@@ -22,7 +22,18 @@ type Identity struct {
 	RESP int // 2 or 3; 0: the node is told nothing at the beginning, no client's command may follow
 
 	Alone int // 0: clients share its connections; else one request has them for itself
+
+	Replica ReplicaKind // whether it reads from replicas; others do not
 }
+
+// ReplicaKind says what a connection by which a replica is read has to say first.
+type ReplicaKind uint8
+
+const (
+	NoReplica       ReplicaKind = iota
+	ReplicaOfSingle             // nothing
+	ReplicaOfShard              // READONLY: a replica in a Cluster sends others to its primary
+)
 
 // HostOf returns the address of a client without the port; the zero address for one on a unix
 // socket, or without an address.

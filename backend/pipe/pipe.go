@@ -22,6 +22,7 @@ type Pipe struct {
 	set        *Set
 	link       backend.Link
 	conn       gnet.Conn // while the link is shaking or up
+	reads      *Reads    // of the node; nil: none
 	journal    journal
 	owed       backend.Ring[owed]
 	unsent     int    // how many of owed, the newest ones, have no byte on the socket
@@ -395,7 +396,7 @@ func (p *Pipe) lost(err error) {
 		}
 		place.to.Lost(why, place.request.bytes())
 	}
-	if refused.Login && ps.OnRefused != nil && !p.set.live() {
+	if refused.Login && ps.OnRefused != nil && p.set.identity.Replica == backend.NoReplica && !p.set.live() {
 		ps.OnRefused(p.set, refused)
 	}
 }

@@ -31,12 +31,13 @@ type Pipes struct {
 	waiting  map[string]*waitingAuths // by node: see Verify
 	dirty    []*Pipe                  // for the next Flush
 	iov      [][]byte                 // scratch of Pipe.flush
+	reads    map[string]*Reads        // by node
 	stats    Stats
 }
 
 // New returns the pipes of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
-	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*waitingAuths{}}
+	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*waitingAuths{}, reads: map[string]*Reads{}}
 }
 
 // Attach returns the identity's set for one more session; Detach gives it back.
@@ -121,12 +122,20 @@ const RetiredPatience = 2 * time.Second
 func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	for _, set := range ps.sets {
 		for addr, p := range set.byAddr {
-			p.retired = !t.Serves(addr)
+			p.retired = !set.uses(t, addr)
 			if p.second != nil {
 				p.second.retired = p.retired
 			}
 		}
 	}
+}
+
+// uses reports whether the set's requests go to a node.
+func (s *Set) uses(t *router.Topology, addr string) bool {
+	if s.identity.Replica != backend.NoReplica {
+		return t.Replicates(addr)
+	}
+	return t.Serves(addr)
 }
 
 // shakePatience is how long a node may say nothing to the beginning of a connection. A node that is
@@ -164,6 +173,7 @@ func (ps *Pipes) Tick() (slow bool) {
 			set.Retire()
 		}
 		if set.sessions == 0 && len(set.byAddr) == 0 {
+			set.dropReplicas()
 			delete(ps.sets, id)
 			ps.settings.Logins.Release(id)
 		}
@@ -183,6 +193,9 @@ func (p *Pipe) tick(now int64) (slow bool) {
 		p.expire(now, RetiredPatience)
 	} else if timeout > 0 {
 		p.expire(now, timeout)
+	}
+	if p.set.identity.Replica != backend.NoReplica {
+		p.giveUpReads(now)
 	}
 	return slow
 }

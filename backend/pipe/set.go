@@ -8,13 +8,15 @@ import (
 // Set is the pipes of one identity, one for each node, and a second one while the first is stopped
 // up. Owned by the loop.
 type Set struct {
-	pipes    *Pipes
-	identity backend.Identity
-	sessions int              // how many send on these pipes
-	turns    uint32           // how often a pipe was passed by
-	byAddr   map[string]*Pipe // the current ones
-	topology *router.Topology // which byShard was made for
-	byShard  []*Pipe          // nil where no pipe was asked for
+	pipes     *Pipes
+	identity  backend.Identity
+	sessions  int              // how many send on these pipes
+	turns     uint32           // how often a pipe was passed by
+	byAddr    map[string]*Pipe // the current ones
+	topology  *router.Topology // which byShard and byReplica were made for
+	byShard   []*Pipe          // nil where no pipe was asked for
+	byReplica [][]*Pipe        // by shard and place; nil where no pipe was asked for
+	replicas  *Set             // of the same user, to read from replicas; nil: not asked for
 }
 
 // Identity is as whom these pipes speak.
@@ -33,21 +35,58 @@ func (s *Set) Since(turns uint32, p *Pipe) *Pipe {
 	return p
 }
 
+// Replicas returns the set by which the same user reads from replicas. It lives as long as s.
+func (s *Set) Replicas(kind backend.ReplicaKind) *Set {
+	if s.replicas == nil || s.replicas.identity.Replica != kind {
+		id := s.identity
+		id.Replica = kind
+		s.dropReplicas()
+		s.replicas = s.pipes.Attach(id)
+	}
+	return s.replicas
+}
+
+func (s *Set) dropReplicas() {
+	if s.replicas != nil {
+		s.replicas.Detach()
+		s.replicas = nil
+	}
+}
+
 // Detach is the opposite of Pipes.Attach.
 func (s *Set) Detach() { s.sessions-- }
 
 // Shard returns the pipe to a shard's primary.
 func (s *Set) Shard(t *router.Topology, shard int) *Pipe {
-	if s.topology != t {
-		s.topology = t
-		s.byShard = make([]*Pipe, len(t.Shards()))
-	}
+	s.follow(t)
 	p := s.byShard[shard]
 	if p == nil {
 		p = s.Node(t.Shards()[shard].Primary)
 		s.byShard[shard] = p
 	}
 	return p
+}
+
+// Replica returns the pipe to a replica of a shard, by its place there.
+func (s *Set) Replica(t *router.Topology, shard, replica int) *Pipe {
+	s.follow(t)
+	of := s.byReplica[shard]
+	if of == nil {
+		of = make([]*Pipe, len(t.Shards()[shard].Replicas))
+		s.byReplica[shard] = of
+	}
+	if of[replica] == nil {
+		of[replica] = s.Node(t.Shards()[shard].Replicas[replica])
+	}
+	return of[replica]
+}
+
+// follow readies byShard and byReplica for a topology.
+func (s *Set) follow(t *router.Topology) {
+	if s.topology != t {
+		s.topology = t
+		s.byShard, s.byReplica = make([]*Pipe, len(t.Shards())), make([][]*Pipe, len(t.Shards()))
+	}
 }
 
 // Node returns the pipe to an address.
@@ -70,8 +109,8 @@ func (s *Set) owes() bool {
 	return false
 }
 
-// forget drops byShard, because a pipe was removed.
-func (s *Set) forget() { s.topology, s.byShard = nil, nil }
+// forget drops byShard and byReplica, because a pipe was removed.
+func (s *Set) forget() { s.topology, s.byShard, s.byReplica = nil, nil, nil }
 
 // live reports whether a pipe of the set is connected.
 func (s *Set) live() bool {
@@ -87,7 +126,9 @@ func (s *Set) live() bool {
 // connections of a user that it deletes, and Redis the clients of that user with them: clients that
 // do nothing for long must be closed as well, and must not be taken for a later user of the same
 // name. So a pipe is kept for them.
-func (s *Set) watched() bool { return s.sessions > 0 && s.identity.User != "" }
+func (s *Set) watched() bool {
+	return s.sessions > 0 && s.identity.User != "" && s.identity.Replica == backend.NoReplica
+}
 
 // watchesBy reports whether p is the last pipe by which the set notices that its user is deleted.
 func (s *Set) watchesBy(p *Pipe) bool {

@@ -1,0 +1,76 @@
+package pipe
+
+import (
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+)
+
+// Reads count the plain reads that were sent to a node, of clients that may read from several.
+type Reads struct{ Primary, Replica uint64 }
+
+// Takes reports whether what is sent on the pipe may reach the node: it is connected, or may be.
+func (p *Pipe) Takes() bool {
+	return p.link.State() != backend.Down || p.link.MayBegin(p.set.pipes.loop.Now())
+}
+
+// UpBefore reports whether the pipe has been connected since before a time, in unix nanoseconds.
+func (p *Pipe) UpBefore(at int64) bool { return p.link.State() == backend.Up && p.link.Since() < at }
+
+// Owes is how many requests wait for the node's answer on the pipe.
+func (p *Pipe) Owes() int { return p.owed.Len() - p.expired }
+
+// CountRead counts a plain read that is sent on the pipe.
+func (p *Pipe) CountRead() {
+	if p.reads == nil {
+		ps := p.set.pipes
+		if p.reads = ps.reads[p.Addr()]; p.reads == nil {
+			p.reads = &Reads{}
+			ps.reads[p.Addr()] = p.reads
+		}
+	}
+	if p.set.identity.Replica == backend.NoReplica {
+		p.reads.Primary++
+	} else {
+		p.reads.Replica++
+	}
+}
+
+// ReadsByNode calls each with the reads of every node.
+func (ps *Pipes) ReadsByNode(each func(addr string, r Reads)) {
+	for addr, r := range ps.reads {
+		each(addr, *r)
+	}
+}
+
+// How long a replica may owe the answer to a read that another node can give. The first one may be what
+// the node works on, and would take another node as long.
+const (
+	readPatience  = time.Second
+	firstPatience = 3 * time.Second
+)
+
+// giveUpReads has reads go elsewhere for which a replica has owed the answer for long. A script that is
+// first stays.
+func (p *Pipe) giveUpReads(now int64) {
+	isScript := p.set.pipes.IsScript
+	for i := p.expired; i < p.owed.Len(); i++ {
+		place := p.owed.At(i)
+		to, patience := place.to, readPatience
+		if i == 0 {
+			patience = firstPatience
+		}
+		if to == (swallow{}) || i == 0 && isScript != nil && isScript(to) {
+			continue
+		}
+		if now-place.queuedAt < int64(patience) {
+			if i == 0 {
+				continue
+			}
+			return
+		}
+		place.to = swallow{}
+		p.set.pipes.stats.Timeouts++
+		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
+	}
+}
