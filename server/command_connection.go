@@ -46,14 +46,14 @@ func serverTime(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendBulkString(out, strconv.FormatInt(s.loop.clock%1e9/1e3, 10))
 }
 
-// readMode answers READONLY and READWRITE, of which CLIENT LIST alone shows something: berth itself
-// goes to the right node. A single node has them since Valkey 8.0.
+// readMode answers READONLY and READWRITE, by which a client chooses whether it may read from
+// replicas. A single node has them since Valkey 8.0.
 func readMode(readonly bool) answerFunc {
 	return func(s *session, _ [][]byte, out []byte) []byte {
 		if srv := s.loop.srv; !srv.sharded() && !srv.isValkeySince(8, 0) {
 			return codec.AppendError(out, errNoCluster)
 		}
-		s.readonly = readonly
+		s.readonly, s.readwrite = readonly, !readonly
 		return codec.AppendSimple(out, "OK")
 	}
 }
@@ -77,7 +77,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.endTracking("reset")
 	s.closeTunnel("reset")
 	s.unwatch()
-	s.readonly = false
+	s.readonly, s.readwrite = false, false
 	s.noTouch = false
 	s.noEvict = s.noEvict && s.loop.srv.isBefore(7, 2) // whose RESET forgets it
 	s.muteAll, s.muteThis = false, s.muteNext == 1     // CLIENT REPLY SKIP outlives it, OFF does not

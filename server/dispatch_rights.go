@@ -336,15 +336,16 @@ func (r *refreshed) Part(_, _ []byte, _ int) bool {
 // Lost leaves the rule as it was known.
 func (r *refreshed) Lost(*backend.LostError, []byte) {}
 
-// changeRules has every primary change what users may do. What berth knows of these users it asks
-// anew. The session takes no further request before.
+// changeRules has every primary change what users may do, and every replica that is read: nodes do not
+// tell each other. What berth knows of these users it asks anew. The session takes no further request
+// before.
 func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
 	srv := s.loop.srv
-	shards := len(srv.nodes.Topology().Shards())
-	if shards == 0 {
+	t := srv.nodes.Topology()
+	if len(t.Shards()) == 0 {
 		return s.refuse(cmd, errNotServed)
 	}
 	var users []string              // none: all
@@ -353,7 +354,7 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	s.askPrimaries(raw, shards, func(answers [][]byte) {
+	askOn(append(s.primaries(t), s.replicasRead(t)...), raw, func(answers [][]byte) {
 		reply := firstError(answers)
 		if reply == nil {
 			srv.rights.forget(users...)

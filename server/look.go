@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/berth-proxy/berth/backend/lane"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/backend/replicas"
 	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -33,6 +35,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 		},
 		Limits: map[string]telemetry.PoolLimit{}, Handshakes: srv.greetings.look(),
 	}
+	snap.Sources = srv.sources()
 	snap.Loops, snap.Silent = srv.lookAtLoops(pins)
 	srv.pools.Each(func(addr, user string, p *pool.Pool) {
 		snap.Pools = append(snap.Pools, telemetry.Pool{PoolName: telemetry.PoolName{Node: addr, User: cmp.Or(user, "default")}, Stats: p.Stats()})
@@ -50,6 +53,32 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 		}
 	}
 	return snap
+}
+
+// sources tells of the nodes that are asked how far they are.
+func (srv *server) sources() map[string]telemetry.Source {
+	all := map[string]telemetry.Source{}
+	view := srv.replicas.Look()
+	if view == nil {
+		return all
+	}
+	enter := func(n *replicas.Node) {
+		st := n.Status()
+		readable := st.Why
+		if st.Readable {
+			readable = "yes"
+		}
+		all[n.Addr] = telemetry.Source{Readable: readable, Behind: n.Behind(), Lag: st.Lag, RTT: n.RTT(), Zone: st.Zone}
+	}
+	for _, of := range view.Shards {
+		if len(of.Replicas) > 0 {
+			enter(of.Primary)
+		}
+		for _, n := range of.Replicas {
+			enter(n)
+		}
+	}
+	return all
 }
 
 // port returns the port of the first TCP listener, or the configured one without such a listener.
@@ -109,6 +138,7 @@ func (l *loop) addTo(f *telemetry.Loop) {
 	f.Counters.Add(&l.stats)
 	f.PipeStats = l.pipes.Stats()
 	l.pipes.Count(f.Pipes)
+	l.pipes.ReadsByNode(func(addr string, r pipe.Reads) { f.Reads[addr] = r })
 	f.FeedStats = l.feeds.Stats()
 	l.feeds.Count(f.Feeds)
 	f.Lanes = l.lanes.Load().Lanes

@@ -40,6 +40,7 @@ type loop struct {
 
 	first       *session         // of all sessions, newest first
 	sessions    int              // how many there are
+	reads       uint             // that could have gone to several nodes
 	load        int              // bytes that its pipes carry for sessions, the replies to come included
 	weights     weights          // of the sessions that hold much
 	cron        *session         // the next to be looked after, nil: the first
@@ -65,6 +66,7 @@ type loop struct {
 	scratch     []byte
 	secured     secure.Scratch
 	keys        []int     // scratch of slotOf
+	slots       []int     // scratch of batchSource
 	splitter    splitter  // cuts requests by slot, and joins the replies
 	scans       scanOrder // of the latest topology that SCAN was sent by
 	scripts     scriptLoads

@@ -11,11 +11,12 @@ import (
 // stranded is a request that waits for berth to learn of a node.
 type stranded struct {
 	detour
-	words []byte // the redirect
-	left  string // in place of words: the address of a node that is the primary no more
-	reply []byte // what the client gets if it is not followed
-	sent  []byte // the request
-	since int64  // unix nanoseconds
+	words []byte     // the redirect
+	left  string     // in place of words: the address of a node that is the primary no more
+	read  *readAgain // in place of both
+	reply []byte     // what the client gets if it is not followed
+	sent  []byte     // the request
+	since int64      // unix nanoseconds
 }
 
 // detour is one request on its way by redirects.
@@ -68,6 +69,9 @@ func (r *stranded) size() int { return len(r.words) + len(r.reply) + len(r.sent)
 
 // settle ends the wait of one request if it can. It reports whether it has.
 func (l *loop) settle(s *session, r *stranded) bool {
+	if r.read != nil {
+		return l.settleRead(s, r)
+	}
 	if r.left != "" {
 		return l.settleDemoted(s, r)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/backend/replicas"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/admin"
@@ -67,6 +68,7 @@ type server struct {
 
 	audience *feed.Audience // who listens to what
 
+	replicas *replicas.Watch
 	lanes    lane.Shared
 	heavy    heavyReads
 	memory   memory
@@ -172,6 +174,10 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
 		srv.maxFiles = int(min(limit.Cur, 1<<30))
 	}
+	srv.replicas = replicas.New(nodes, func() replicas.Limits {
+		c := srv.config()
+		return replicas.Limits{Lag: c.ReplicaMaxLag, Bytes: int64(c.ReplicaMaxLagBytes)}
+	})
 	srv.capClients()
 	machineMemory() // reads files, so not on a loop first
 	return srv
@@ -342,6 +348,7 @@ func (srv *server) shutdown(ctx context.Context) error {
 	if srv.client != nil {
 		_ = srv.client.Stop()
 	}
+	srv.replicas.Close()
 	srv.nodes.Close()
 	if srv.admin != nil {
 		_ = srv.admin.Close()

@@ -36,9 +36,10 @@ type session struct {
 
 	// requests and replies
 	head, tail *request
-	queued     int // requests in the queue
-	waiting    int // of them, those a node owes a reply
-	writing    int // of those, the ones that are no plain reads
+	queued     int    // requests in the queue
+	numbered   uint64 // requests that were ever in it: a request's number is what this was then
+	waiting    int    // of them, those a node owes a reply
+	writing    int    // of those, the ones that are no plain reads
 	out        []byte
 	unread     int   // bytes of output that waited for the socket when it was written last
 	owed       int   // bytes that the queue stands for: see request.cost
@@ -46,6 +47,11 @@ type session struct {
 	side       side
 	pipeTurns  uint32           // of pipes, when the unanswered requests were sent
 	topology   *router.Topology // by which the unanswered requests were routed
+
+	// of a client that may read from replicas
+	writes   *ownWrites
+	away     uint64 // the number of the latest request that went to a replica; 0: none did
+	hasWrote bool
 
 	// who the client is
 	pipes         *pipe.Set
@@ -94,6 +100,7 @@ type session struct {
 	noTouch         bool     // CLIENT NO-TOUCH, which is shown, and has no effect
 	owesScript      bool     // an unanswered request may be the EVAL of a script that is not known yet
 	readonly        bool     // READONLY, over a Cluster
+	readwrite       bool     // READWRITE
 	redirects       bool     // CLIENT CAPA redirect
 	lastCmd         *router.Command
 }

@@ -13,6 +13,7 @@ type request struct {
 	next  *request // the one after it in the client's order
 	cmd   *router.Command
 	start int64 // loop clock, unix nanoseconds
+	slot  int16 // if the client may read from replicas: see ownWrites
 	state requestState
 	mute  bool   // CLIENT REPLY: its reply is not written
 	hops  uint8  // redirects followed and retries made
@@ -25,6 +26,7 @@ type request struct {
 	streams bool     // the beginning of its reply is with the client
 	apart   bool     // its reply may be more than one
 	watches bool     // the WATCH that began a stay
+	away    bool     // a read that a replica owes
 	ends    ender    // takes the reply instead of the client; nil: the client gets it
 }
 
@@ -68,10 +70,14 @@ func (s *session) enqueue(r *request) {
 	}
 	s.tail = r
 	s.queued++
+	s.numbered++
 }
 
 // newRequest queues a request for which a node will owe a reply.
-func (s *session) newRequest(cmd *router.Command) *request {
+func (s *session) newRequest(cmd *router.Command) *request { return s.newRequestOf(cmd, everySlot) }
+
+// newRequestOf is newRequest for a request whose keys lie in a slot.
+func (s *session) newRequestOf(cmd *router.Command, slot int) *request {
 	r := s.loop.request()
 	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
 	r.cost = requestCost + int(s.expect)
@@ -80,6 +86,7 @@ func (s *session) newRequest(cmd *router.Command) *request {
 	s.waiting++
 	if !isPlainRead(cmd) {
 		s.writing++
+		s.wrote(r, slot)
 	}
 	return r
 }
@@ -141,6 +148,7 @@ func (r *request) done(reply []byte) {
 	s.waiting--
 	if !isPlainRead(r.cmd) {
 		s.writing--
+		s.writes.answered(r)
 	}
 	for _, part := range r.parts {
 		l.srv.memory.drop(len(part))

@@ -7,15 +7,16 @@ import (
 	"github.com/bytedance/gopkg/util/gopool"
 
 	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/router"
 )
 
-// primariesAsked is a request that goes to every primary, for a reply to which berth adds something
-// of its own. It travels on the client's own pipes: what a user may not ask, the nodes refuse.
+// nodesAsked is a request that goes to several nodes, for a reply to which berth adds something of its
+// own. It travels on the client's own pipes: what a user may not ask, the nodes refuse.
 //
 // Owned by the loop of the client.
-type primariesAsked struct {
-	answers [][]byte // by shard; an error of berth's where none came
+type nodesAsked struct {
+	answers [][]byte // by pipe; an error of berth's where none came
 	left    int
 	then    func(answers [][]byte)
 }
@@ -24,39 +25,51 @@ type primariesAsked struct {
 // is on its way. then runs on the loop, perhaps before askPrimaries returns.
 func (s *session) askPrimaries(request []byte, shards int, then func(answers [][]byte)) {
 	t := s.loop.srv.nodes.Topology()
-	shards = min(shards, len(t.Shards()))
-	p := &primariesAsked{answers: make([][]byte, shards), left: 1, then: then} // 1: until all is sent; the first may answer at once
-	for shard := range shards {
+	askOn(s.primaries(t)[:min(shards, len(t.Shards()))], request, then)
+}
+
+// primaries are the session's pipes to all primaries.
+func (s *session) primaries(t *router.Topology) (pipes []*pipe.Pipe) {
+	for shard := range t.Shards() {
+		pipes = append(pipes, s.pipes.Shard(t, shard))
+	}
+	return pipes
+}
+
+// askOn is askPrimaries for the nodes of some pipes.
+func askOn(pipes []*pipe.Pipe, request []byte, then func(answers [][]byte)) {
+	p := &nodesAsked{answers: make([][]byte, len(pipes)), left: 1, then: then} // 1: until all is sent; the first may answer at once
+	for i, to := range pipes {
 		p.left++
-		a := &primaryAsked{p, shard}
-		if err := s.pipes.Shard(t, shard).Send(request, 1, a); err != nil {
+		a := &nodeAsked{p, i}
+		if err := to.Send(request, 1, a); err != nil {
 			a.Lost(err, request)
 		}
 	}
 	p.arrived()
 }
 
-func (p *primariesAsked) arrived() {
+func (p *nodesAsked) arrived() {
 	if p.left--; p.left == 0 {
 		p.then(p.answers)
 	}
 }
 
-// primaryAsked is owed one primary's answer. It is a backend.Receiver.
-type primaryAsked struct {
-	poll  *primariesAsked
-	shard int
+// nodeAsked is owed one node's answer. It is a backend.Receiver.
+type nodeAsked struct {
+	poll *nodesAsked
+	at   int
 }
 
 // Reply takes the answer.
-func (a *primaryAsked) Reply(reply, _ []byte, _ int) {
-	a.poll.answers[a.shard] = bytes.Clone(reply)
+func (a *nodeAsked) Reply(reply, _ []byte, _ int) {
+	a.poll.answers[a.at] = bytes.Clone(reply)
 	a.poll.arrived()
 }
 
 // Lost is told that there will be none.
-func (a *primaryAsked) Lost(err *backend.LostError, _ []byte) {
-	a.poll.answers[a.shard] = appendLost(nil, err)
+func (a *nodeAsked) Lost(err *backend.LostError, _ []byte) {
+	a.poll.answers[a.at] = appendLost(nil, err)
 	a.poll.arrived()
 }
 

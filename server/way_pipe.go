@@ -20,7 +20,10 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		r.done(reply)
 		return
 	}
-	if reply[0] == '-' && (r.redirect(reply, sent) || r.demoted(reply, sent)) {
+	if r.away && r.lacksOwn(reply) && r.goElsewhere(sent) {
+		return
+	}
+	if reply[0] == '-' && (r.away && r.goElsewhere(sent) || r.redirect(reply, sent) || r.demoted(reply, sent) || r.clusterDown(reply, sent)) {
 		return
 	}
 	s := r.s
@@ -50,12 +53,18 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 		r.lost(err)
 		return
 	}
+	if r.away && r.goElsewhere(sent) {
+		return
+	}
 	retry := !err.Sent || r.s.writing == 0
 	if err.Refusal == "" && !err.Timeout() && retry && r.hops == 0 && !r.s.closed && (r.ends == nil || r.ends.again()) {
 		r.hops++
 		if r.resend(sent) {
 			return
 		}
+	}
+	if r.awaitReadable(err, sent) {
+		return
 	}
 	r.lost(err)
 }
@@ -65,7 +74,7 @@ func (r *request) Lost(err *backend.LostError, sent []byte) {
 // stop up the other pipe as well.
 func (r *request) Move() bool {
 	s := r.s
-	if s.writing > 0 || r.cmd.Flags.Has(router.NoMandatoryKeys) || r.ends != nil || r.streams || r.hops > 0 || s.closed || s.side != onPipes {
+	if s.writing > 0 || r.away || r.cmd.Flags.Has(router.NoMandatoryKeys) || r.ends != nil || r.streams || r.hops > 0 || s.closed || s.side != onPipes {
 		return false
 	}
 	r.hops++
@@ -164,10 +173,19 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 
 // sharePiped sends the request on a pipe.
 func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int, raw []byte, args [][]byte) bool {
-	if !s.turnTo(onPipes, t) {
+	slot := everySlot
+	if s.mayReadAway() {
+		if read, away := s.awayRead(cmd, t, shard, args); away {
+			return s.sendAway(cmd, read, raw)
+		}
+		slot = s.ownSlot(cmd, args)
+		if !s.turnBeside(cmd, slot, t) {
+			return false
+		}
+	} else if !s.turnTo(onPipes, t) {
 		return false
 	}
-	r := s.newRequest(cmd)
+	r := s.newRequestOf(cmd, slot)
 	s.countClients(r, args, t.Shards()[shard].Primary)
 	if s.large != nil {
 		raw = bytes.Join(s.large.parts(), nil)
@@ -175,7 +193,9 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 	s.chargePipe(r, len(raw))
 	pipe := s.pipes.Shard(t, shard)
 	if err := pipe.Send(raw, 1, r); err != nil {
-		r.lost(err)
+		if !r.awaitReadable(err, raw) {
+			r.lost(err)
+		}
 		return true
 	}
 	if cmd.Flags.Has(router.NoMandatoryKeys) { // a script

@@ -55,8 +55,16 @@ func shardOf(t *router.Topology, slot int, client int64) (shard int, text string
 }
 
 // turnTo readies the session to send by a side, routed by a topology; it holds while replies by the
-// other side, by another topology, or by a pipe that was passed by, are owed.
+// other side, by another topology, by a pipe that was passed by, or by replicas, are owed.
 func (s *session) turnTo(side side, t *router.Topology) bool {
+	if s.unanswered(s.away) {
+		return s.hold(pauseDraining)
+	}
+	return s.turnWhileAway(side, t)
+}
+
+// turnWhileAway is turnTo for what may be sent although replicas owe the session replies.
+func (s *session) turnWhileAway(side side, t *router.Topology) bool {
 	turns := s.pipes.Turns()
 	if s.side == side && s.topology == t && (side == onLease || s.pipeTurns == turns) {
 		return true

@@ -38,25 +38,33 @@ func (s *session) runScript(cmd *router.Command, raw []byte, args [][]byte) bool
 		return s.refuse(cmd, text)
 	}
 	addr := t.Shards()[shard].Primary
+	send := func() bool { return s.share(cmd, raw, args) }
+	if read, away := s.awayRead(cmd, t, shard, args); away {
+		if read.refusal != "" {
+			return s.refuse(cmd, read.refusal)
+		}
+		addr = read.pipe.Addr()
+		send = func() bool { return s.sendAway(cmd, read, raw) }
+	}
 	if !cmd.Is(router.BySHA) {
-		return s.evaluate(cmd, addr, raw, args)
+		return s.evaluate(addr, args, send)
 	}
 	if sha, ok := parseSHA(args[1]); ok && !s.haveScripts(addr, sha) {
 		return false
 	}
-	return s.share(cmd, raw, args)
+	return send()
 }
 
 // evaluate sends an EVAL, from whose reply berth learns that the node has the script.
-func (s *session) evaluate(cmd *router.Command, addr string, raw []byte, args [][]byte) bool {
+func (s *session) evaluate(addr string, args [][]byte, send func() bool) bool {
 	book := s.loop.srv.scripts
 	body := args[1]
 	sc, there := book.same(body, addr)
 	if there || len(body) > maxScript {
-		return s.share(cmd, raw, args)
+		return send()
 	}
 	before := s.tail
-	if !s.share(cmd, raw, args) {
+	if !send() {
 		return false
 	}
 	r := s.tail

@@ -16,7 +16,7 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if err := cmd.CheckSteps(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
-	if !s.turnTo(onPipes, t) {
+	if !s.turnBeside(cmd, everySlot, t) {
 		return false
 	}
 	l := s.loop

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -194,7 +195,13 @@ func (w *splitJob) flushShard(shard int) {
 	next := &w.pieces[shard]
 	b := next.batch
 	s := w.r.s
-	if err := s.pipes.Since(s.pipeTurns, s.pipes.Shard(w.t, shard)).Send(next.bytes, len(b.parts), b); err != nil {
+	to, refusal := s.batchSource(w.r.cmd, w.t, shard, b)
+	if to == nil {
+		to = s.pipes.Since(s.pipeTurns, s.pipes.Shard(w.t, shard))
+	}
+	if refusal != "" {
+		b.Lost(&backend.LostError{Refusal: refusal}, next.bytes)
+	} else if err := to.Send(next.bytes, len(b.parts), b); err != nil {
 		b.Lost(err, next.bytes)
 	}
 	next.bytes, next.batch = next.bytes[:0], nil

@@ -29,9 +29,10 @@ type part struct {
 	index       int // in join.parts
 	slot        uint16
 	hops        uint8
-	keys        int // how many; 0: the command is for all shards
-	first, last int // keys, by number in the request: join.next leads from one to the other
-	from, to    int // the reply, in join.replies
+	away        bool // a replica owes it
+	keys        int  // how many; 0: the command is for all shards
+	first, last int  // keys, by number in the request: join.next leads from one to the other
+	from, to    int  // the reply, in join.replies
 }
 
 // addKey gives the part the next key of the request.
@@ -53,7 +54,10 @@ func (j *join) reply(i int) []byte { return j.replies[j.parts[i].from:j.parts[i]
 
 // Reply takes the reply to one part.
 func (p *part) Reply(reply, sent []byte, _ int) {
-	if reply[0] == '-' && p.redirect(reply, sent) {
+	if p.away && p.lacksOwn(reply) && p.goElsewhere(sent) {
+		return
+	}
+	if reply[0] == '-' && (p.away && p.goElsewhere(sent) || p.redirect(reply, sent) || p.clusterDown(reply, sent)) {
 		return
 	}
 	p.arrived(reply)
@@ -65,7 +69,13 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 func (p *part) Lost(err *backend.LostError, sent []byte) {
 	r := p.join.r
 	r.s.loop.srv.nodes.Lost()
+	if p.away && p.goElsewhere(sent) {
+		return
+	}
 	if !err.Sent && err.Refusal == "" && p.hops == 0 && p.resend(sent) {
+		return
+	}
+	if p.awaitReadable(err, sent) {
 		return
 	}
 	if r.cmd.Flags.Has(router.Write) && len(p.join.parts) > 1 {

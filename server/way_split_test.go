@@ -146,11 +146,11 @@ func TestSplitJobOfAClientThatLeftCutsTheNextRequest(t *testing.T) {
 	l := new(loop)
 	topology := router.Even([]string{"127.0.0.1:1", "127.0.0.1:2"})
 	begin := func(s *session, keys int) *splitJob {
-		request := []any{"DEL"}
+		request := []any{"EXISTS"}
 		for i := range keys {
 			request = append(request, fmt.Sprintf("%d{%d}", i, i%100))
 		}
-		return l.splitter.begin(s.newRequest(router.Builtin().Find("del")), topology, redistest.Command(request...), keys)
+		return l.splitter.begin(s.newRequest(router.Builtin().Find("exists")), topology, redistest.Command(request...), keys)
 	}
 	s := &session{loop: l}
 	left := begin(s, 2*sliceKeys)
@@ -174,7 +174,7 @@ func TestSplitJobOfAClientThatLeftCutsTheNextRequest(t *testing.T) {
 		p := &w.join.parts[i]
 		slots[p.slot] = true
 		words := newWordReader(w.appendPart(nil, p))
-		if name := string(words.next()); name != "DEL" {
+		if name := string(words.next()); name != "EXISTS" {
 			t.Errorf("part %d is a %s", i, name)
 		}
 		for ; words.left(); keys++ {

@@ -57,6 +57,9 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 	case textValue[Secret]:
 		return "open sesame", ""
 	}
+	if o.name == "read-from" {
+		return "any", "nobody"
+	}
 	if o.name == "loglevel" {
 		return "debug", "loud"
 	}

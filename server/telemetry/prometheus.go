@@ -110,6 +110,14 @@ func (f *Loop) collectPipes(m *Writer) {
 		m.Gauge(metricNodePending, float64(c.Owed), addr)
 		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
 	}
+	for addr, r := range f.Reads {
+		if r.Primary > 0 {
+			m.Counter(metricNodeReads, r.Primary, addr, "primary")
+		}
+		if r.Replica > 0 {
+			m.Counter(metricNodeReads, r.Replica, addr, "replica")
+		}
+	}
 	p := f.PipeStats
 	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
 	m.Counter(metricNodeDials, uint64(p.DialErrors), "pipe", "error")
@@ -179,6 +187,18 @@ func (s *Snapshot) collectNodes(m *Writer) {
 		limit := s.Limits[shard.Primary]
 		m.Gauge(metricPoolLimit, float64(limit.All), shard.Primary, "all")
 		m.Gauge(metricPoolLimit, float64(limit.Blocking), shard.Primary, "blocking")
+	}
+	for addr, from := range s.Sources {
+		if !t.Replicates(addr) {
+			continue
+		}
+		m.Gauge(metricNodeReadable, boolGauge(from.Readable == "yes"), addr)
+		if from.Behind >= 0 {
+			m.Gauge(metricNodeLag, from.Behind.Seconds(), addr)
+		}
+		if from.Lag >= 0 {
+			m.Gauge(metricNodeLagBytes, float64(from.Lag), addr)
+		}
 	}
 	st := s.Nodes
 	m.Counter(metricRefreshes, uint64(st.Rounds-st.Failures-st.Changes), "same")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
+	"github.com/berth-proxy/berth/router"
 )
 
 // The rows of PROXY and of the status page. A field has the name in its json tag, both in RESP and
@@ -79,7 +80,7 @@ func (s *Snapshot) PoolRows() []PoolRow {
 // BackendRow is a node: what its pipes and its pools, of all users, are and have done.
 type BackendRow struct {
 	Node      string `json:"node"`
-	Role      string `json:"role"` // primary; "none": it is in no topology, but there are connections
+	Role      string `json:"role"` // primary, replica; "none": it is in no topology, but there are connections
 	Slots     int64  `json:"slots"`
 	Replicas  string `json:"replicas"`      // their addresses, with blanks between
 	State     string `json:"state"`         // up, idle (no connection, none was lost), dialing, down
@@ -99,14 +100,20 @@ type BackendRow struct {
 	Waiting   int64  `json:"waiting"`               // clients that wait for a lease
 	WaitBlock int64  `json:"waiting_blocking"`      // clients that wait for a lease for a blocking command or the like
 	Redirects int64  `json:"redirects"`             // MOVED and ASK that lead to the node
+	Reads     int64  `json:"reads"`                 // that could have gone to several nodes, and went here
+	Readable  string `json:"readable"`              // "yes", or why not; "": nobody reads from replicas now
+	LagBytes  int64  `json:"lag_bytes"`             // that a replica lacks of its primary's writes; -1: not known
+	LagMillis int64  `json:"lag_ms"`                // since when it may lack some; -1: not known
+	RTT       int64  `json:"rtt_us"`                // of berth's questions
+	Zone      string `json:"zone"`
 	DialErrs  int64  `json:"dial_errors"`
 	Timeouts  int64  `json:"wait_timeouts"`
 	LastError string `json:"last_error"` // why the latest pipe was lost, or the latest dial failed
 	ErrorAge  int64  `json:"last_error_seconds"`
 }
 
-// BackendRows returns the primaries in the order of their slots. After them come the other nodes to
-// which there are connections, by address.
+// BackendRows returns the primaries in the order of their slots. After them come the replicas and the
+// other nodes to which there are connections, by address.
 func (s *Snapshot) BackendRows() []BackendRow {
 	t, sum, now := s.Topology, s.Total(), s.At
 	rows := make([]BackendRow, len(t.Shards()))
@@ -118,9 +125,20 @@ func (s *Snapshot) BackendRows() []BackendRow {
 	row := func(addr string) *BackendRow {
 		if _, known := place[addr]; !known {
 			place[addr] = len(rows)
-			rows = append(rows, BackendRow{Node: addr, Role: "none"})
+			rows = append(rows, BackendRow{Node: addr, Role: roleOf(t, addr)})
 		}
 		return &rows[place[addr]]
+	}
+	for _, shard := range t.Shards() {
+		for _, addr := range shard.Replicas {
+			row(addr)
+		}
+	}
+	for addr, r := range sum.Reads {
+		row(addr).Reads = int64(r.Primary + r.Replica)
+	}
+	for addr, from := range s.Sources {
+		row(addr).takeSource(from)
 	}
 	for _, r := range t.Ranges() {
 		if r.Shard >= 0 {
@@ -164,6 +182,25 @@ func (s *Snapshot) BackendRows() []BackendRow {
 	others := rows[len(t.Shards()):]
 	slices.SortFunc(others, func(a, b BackendRow) int { return strings.Compare(a.Node, b.Node) })
 	return rows
+}
+
+// roleOf is the role of a node that is no primary.
+func roleOf(t *router.Topology, addr string) string {
+	if t.Replicates(addr) {
+		return "replica"
+	}
+	return "none"
+}
+
+// takeSource enters what the node is to those who read.
+func (r *BackendRow) takeSource(from Source) {
+	r.Readable, r.RTT, r.Zone = from.Readable, from.RTT.Microseconds(), from.Zone
+	if r.Role == "replica" {
+		r.LagBytes, r.LagMillis = from.Lag, -1
+		if from.Behind >= 0 {
+			r.LagMillis = from.Behind.Milliseconds()
+		}
+	}
 }
 
 // takePipes enters the figures of the node's pipes.

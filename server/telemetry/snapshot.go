@@ -20,6 +20,7 @@ type Snapshot struct {
 	Pools       []Pool // by node and user
 	Limits      map[string]PoolLimit
 	Topology    *router.Topology
+	Sources     map[string]Source // by node, those that are asked how far they are
 	Nodes       nodes.Stats
 	Handshakes  Handshakes
 	Commands    *router.Table
@@ -56,6 +57,15 @@ type Handshakes struct {
 	Now                             int
 }
 
+// Source is a node as reads go to it.
+type Source struct {
+	Readable string        // "yes", or why not
+	Behind   time.Duration // since when a replica may lack writes; -1: not known
+	Lag      int64         // bytes that it lacks; -1: not known
+	RTT      time.Duration
+	Zone     string
+}
+
 // PoolLimit is how many exclusive connections berth makes to a node at most, and how many of them
 // blocking commands and the like may hold; 0: no limit.
 type PoolLimit struct{ All, Blocking int }
@@ -84,6 +94,7 @@ type Loop struct {
 	Rates     []Rates // of each loop
 	PipeStats pipe.Stats
 	Pipes     map[string]pipe.Count // by node
+	Reads     map[string]pipe.Reads // by node, of clients that may read from several
 	FeedStats feed.Stats
 	Feeds     map[string]feed.Count // by node
 	LaneStats lane.Stats
@@ -104,7 +115,7 @@ type Loop struct {
 
 // NewLoop makes a Loop in which every figure is 0.
 func NewLoop() *Loop {
-	f := &Loop{Pipes: map[string]pipe.Count{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
+	f := &Loop{Pipes: map[string]pipe.Count{}, Reads: map[string]pipe.Reads{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
 	f.Counters.Init()
 	return f
 }
@@ -120,6 +131,12 @@ func (f *Loop) add(o *Loop) {
 		all := f.Pipes[addr]
 		all.Add(c)
 		f.Pipes[addr] = all
+	}
+	for addr, r := range o.Reads {
+		all := f.Reads[addr]
+		all.Primary += r.Primary
+		all.Replica += r.Replica
+		f.Reads[addr] = all
 	}
 	f.FeedStats.Add(o.FeedStats)
 	for addr, c := range o.Feeds {

@@ -117,8 +117,9 @@ func filledSnapshot(t *testing.T) *Snapshot {
 	t.Helper()
 	now := time.Unix(1_700_000_000, 0)
 	return &Snapshot{
-		At: now, Started: now.Add(-time.Minute), Loops: []*Loop{filled(t), filled(t)}, Topology: router.Single("n:1"), Commands: router.Builtin(),
-		Berth: Berth{RunID: strings.Repeat("a", 40), RedisVersion: "7.0.15", Port: 7379, Accepted: 30, ClientsLimit: 40},
+		At: now, Started: now.Add(-time.Minute), Loops: []*Loop{filled(t), filled(t)}, Topology: router.Single("n:1", "r:1"), Commands: router.Builtin(),
+		Sources: map[string]Source{"r:1": {Readable: "yes"}},
+		Berth:   Berth{RunID: strings.Repeat("a", 40), RedisVersion: "7.0.15", Port: 7379, Accepted: 30, ClientsLimit: 40},
 	}
 }
 
