@@ -59,7 +59,7 @@ func comeAsStrangers(t *testing.T, nodes backing) {
 	watcher := startBystander(t, b.Addr())
 	for range sized(100, 20_000) {
 		here, there := net.Pipe()
-		go b.srv.welcome(stranger{there}, door{})
+		go b.srv.welcome(stranger{there}, (*b.srv.doors.Load())[0].way)
 		if got := lastWords(t, here); got != b.srv.deniedReply() {
 			t.Fatalf("a stranger was told %q", got)
 		}

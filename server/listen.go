@@ -1,28 +1,20 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/admin"
-	"github.com/berth-proxy/berth/server/config"
 )
 
-// reservedFiles are descriptors that are no client's: listeners, pollers, logs, control
-// connections, and those of the admin endpoint, which bounds its own.
+// reservedFiles are descriptors that are no client's: pollers, logs, control connections, and those
+// of the admin endpoint, which bounds its own.
 const reservedFiles = 128 + admin.MaxConns
 
 // capClients sets how many clients there may be: maxclients, or what the descriptor limit leaves
@@ -34,247 +26,23 @@ func (srv *server) capClients() {
 		srv.pools.Each(func(_, _ string, p *pool.Pool) { leases += p.Size() })
 		// Each loop has a pipe and a feed to each node. Over very many nodes the clients keep half.
 		shared := min(2*len(srv.eachLoop())*len(srv.nodes.Topology().Shards()), srv.maxFiles/2)
-		greetings := 0
-		if c := srv.config(); c.TLSPort > 0 || len(c.ProxyNetworks) > 0 {
+		greetings, doors, cfg := 0, *srv.doors.Load(), srv.config()
+		if slices.ContainsFunc(doors, func(d door) bool { return d.way.greets(cfg) }) {
 			greetings = srv.maxGreetings()
 		}
-		most = min(most, srv.maxFiles-reservedFiles-leases-shared-greetings)
+		most = min(most, srv.maxFiles-reservedFiles-leases-shared-greetings-len(doors))
 	}
 	srv.clientCap.Store(int64(max(1, most)))
-}
-
-// place is where a TCP listener is to be.
-type place struct {
-	network, addr string
-	optional      bool // the machine may lack the address
-	tls           bool // clients speak TLS
-}
-
-// places lists where a configuration has TCP listeners.
-func places(cfg *config.Config) (at []place) {
-	for _, p := range []struct {
-		port int
-		tls  bool
-	}{{cfg.Port, false}, {cfg.TLSPort, true}} {
-		if p.port == 0 {
-			continue
-		}
-		for _, word := range cfg.Bind {
-			network, addr, optional := config.BindAddress(word, p.port)
-			at = append(at, place{network, addr, optional, p.tls})
-		}
-	}
-	return at
-}
-
-// door is an open listener.
-type door struct {
-	net.Listener
-	at place // of a TCP listener
-}
-
-// errNoDoor is why berth would have no listener.
-var errNoDoor = errors.New("nothing to listen on: neither port or tls-port and bind nor unixsocket name an address of this machine")
-
-// listen opens all listeners.
-func (srv *server) listen(cfg *config.Config) error {
-	doors, err := openDoors(places(cfg), cfg)
-	if err != nil {
-		return err
-	}
-	if cfg.UnixSocket != "" {
-		if err := os.Remove(cfg.UnixSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("listen: %w", err)
-		}
-		ln, err := net.Listen("unix", cfg.UnixSocket)
-		if err != nil {
-			return err
-		}
-		if cfg.UnixSocketPerm != 0 {
-			if err := os.Chmod(cfg.UnixSocket, cfg.UnixSocketPerm); err != nil {
-				return fmt.Errorf("listen: %w", err)
-			}
-		}
-		doors = append(doors, door{Listener: ln})
-	}
-	if len(doors) == 0 {
-		return errNoDoor
-	}
-	srv.doors.Store(&doors)
-	return nil
-}
-
-// openDoors opens TCP listeners, all of them or none. It does without those that the machine cannot
-// have: of a family that it lacks, and optional ones of an address that it lacks.
-func openDoors(at []place, cfg *config.Config) (doors []door, err error) {
-	for _, p := range at {
-		ln, err := listenTCP(p.network, p.addr, cfg)
-		switch {
-		case err == nil:
-			doors = append(doors, door{ln, p})
-		case errors.Is(err, syscall.EAFNOSUPPORT), p.optional && errors.Is(err, syscall.EADDRNOTAVAIL):
-			slog.Warn("not listening", "addr", p.addr, "why", err)
-		default:
-			closeDoors(doors)
-			return nil, err
-		}
-	}
-	return doors, nil
-}
-
-func closeDoors(doors []door) {
-	for _, d := range doors {
-		_ = d.Close() // ends its acceptors
-	}
-}
-
-// rebind has berth listen where a changed configuration says, or leaves all as it was. Listeners
-// that stay are not touched. Those of the same port may be in the way of new ones (127.0.0.1 of all
-// addresses): then they are closed first.
-func (srv *server) rebind(next *config.Config) error {
-	srv.doorsMu.Lock()
-	defer srv.doorsMu.Unlock()
-	if srv.stopping.Load() {
-		return net.ErrClosed
-	}
-	missing := places(next)
-	var stay, leave []door
-	for _, d := range *srv.doors.Load() {
-		if at := slices.Index(missing, d.at); at >= 0 || d.at.network == "" {
-			stay = append(stay, d)
-			missing = slices.DeleteFunc(missing, func(p place) bool { return p == d.at })
-		} else {
-			leave = append(leave, d)
-		}
-	}
-	added, err := openDoors(missing, next)
-	if errors.Is(err, syscall.EADDRINUSE) && len(leave) > 0 && next.Port == srv.config().Port {
-		closeDoors(leave)
-		if added, err = openDoors(missing, next); err != nil {
-			srv.reopen(stay, leave)
-			return err
-		}
-	}
-	if err == nil && len(stay)+len(added) == 0 {
-		err = errNoDoor
-	}
-	if err != nil {
-		return err
-	}
-	srv.openTo(stay, added, next)
-	closeDoors(leave)
-	return nil
-}
-
-// reopen opens listeners that have been closed in vain.
-func (srv *server) reopen(stay, closed []door) {
-	var added []door
-	for _, d := range closed {
-		again, err := openDoors([]place{d.at}, srv.config())
-		if err != nil {
-			slog.Error("not listening any more", "addr", d.at.addr, "why", err)
-		}
-		added = append(added, again...)
-	}
-	srv.openTo(stay, added, srv.config())
-}
-
-// openTo lets clients in by the added listeners.
-func (srv *server) openTo(stay, added []door, cfg *config.Config) {
-	doors := slices.Concat(stay, added)
-	srv.doors.Store(&doors)
-	srv.keepAlive(cfg.TCPKeepalive)
-	srv.accept(added)
 }
 
 // accept takes clients from listeners, until these are closed.
 func (srv *server) accept(doors []door) {
 	for _, d := range doors {
 		a := &acceptor{srv: srv, door: d}
-		for range acceptors {
+		for range min(acceptors, max(2, maxAcceptors/len(*srv.doors.Load()))) {
 			srv.accepts.Go(a.run)
 		}
 	}
-}
-
-// tryRebind is rebind with the words of Redis.
-func (srv *server) tryRebind(next *config.Config, name string) error {
-	err := srv.rebind(next)
-	if err == nil {
-		return nil
-	}
-	slog.Warn("listening as before", "why", err)
-	if name == "bind" {
-		return errors.New("Failed to bind to specified addresses.")
-	}
-	return errors.New("Unable to listen on this port. Check server logs.")
-}
-
-// resolvePatience is how long it may take to find the address of a host name.
-const resolvePatience = 5 * time.Second
-
-// listenTCP listens with a backlog of ours.
-func listenTCP(network, addr string, cfg *config.Config) (net.Listener, error) {
-	config := net.ListenConfig{KeepAlive: -1}
-	if cfg.ReusePort {
-		config.Control = reusePort
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolvePatience)
-	defer cancel()
-	ln, err := config.Listen(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := ln.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	// net listens with the system's maximum; listening again changes that.
-	var listenErr error
-	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), cfg.TCPBacklog) }); err != nil {
-		return nil, err
-	}
-	return ln, listenErr
-}
-
-// reusePort lets other processes of the same user that do so, too, listen on the same address.
-func reusePort(_, _ string, raw syscall.RawConn) error {
-	var err error
-	if failed := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	}); failed != nil {
-		return failed
-	}
-	return err
-}
-
-// keepAlive has the kernel probe clients that are silent for so long, and again twice. Accepted
-// sockets inherit what their listener is set to, which costs four system calls less for each client
-// than setting it there.
-func (srv *server) keepAlive(idle time.Duration) {
-	for _, d := range *srv.doors.Load() {
-		tcp, ok := d.Listener.(*net.TCPListener)
-		if !ok {
-			continue
-		}
-		raw, err := tcp.SyscallConn()
-		if err != nil {
-			continue
-		}
-		_ = raw.Control(func(fd uintptr) { setKeepAlive(int(fd), idle) }) // fails only when the listener is closed
-	}
-}
-
-func setKeepAlive(fd int, idle time.Duration) {
-	if idle == 0 {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
-		return
-	}
-	seconds := int(idle / time.Second)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, max(seconds/3, 1))
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3)
 }
 
 // Pauses after a failed accept, doubled each time: out of descriptors, an accept loop would spin.
@@ -284,8 +52,12 @@ const (
 )
 
 // acceptors is how many goroutines take clients from one listener. To give a socket to a loop takes
-// two switches of goroutines: where many connect at once these go side by side.
-const acceptors = 32
+// two switches of goroutines: where many connect at once these go side by side. Very many listeners
+// have fewer each.
+const (
+	acceptors    = 32
+	maxAcceptors = 1024
+)
 
 // acceptor takes clients from a listener.
 type acceptor struct {
@@ -305,7 +77,7 @@ func (a *acceptor) run() {
 		case err != nil:
 			return
 		case conn != nil:
-			a.srv.welcome(conn, a.door)
+			a.srv.welcome(conn, a.door.way)
 		}
 	}
 }
@@ -330,36 +102,44 @@ func (a *acceptor) next() (net.Conn, error) {
 }
 
 // welcome makes a client of an accepted socket, unless there are too many.
-func (srv *server) welcome(conn net.Conn, by door) {
+func (srv *server) welcome(conn net.Conn, by *doorway) {
 	srv.accepted.Add(1)
-	g := greeting{conn: conn, tls: by.at.tls, header: srv.sendsHeader(conn.RemoteAddr())}
+	g := greeting{conn: conn, door: by, tls: by.terms.Load().TLS, header: by.sendsHeader(conn.RemoteAddr(), srv.config())}
 	switch {
 	case !g.tls && !g.header:
 		srv.enrol(&g)
 	case srv.clients.Load() >= srv.clientCap.Load(): // a handshake is more than one too many gets
 		srv.refuse(conn, "", "maxclients", "limit", srv.clientCap.Load())
+	case by.isFull():
+		srv.refuse(conn, "", "maxclients", "limit", by.terms.Load().MaxClients, "door", by.name)
 	default:
 		srv.greetings.begin(srv, &g)
 	}
 }
 
+const tooManyClients = "-ERR max number of clients reached\r\n"
+
 // enrol gives a loop the socket of a client.
 func (srv *server) enrol(g *greeting) {
+	if !g.door.enter() {
+		srv.refuse(g.talk(), tooManyClients, "maxclients", "limit", g.door.terms.Load().MaxClients, "door", g.door.name)
+		return
+	}
 	if srv.clients.Add(1) > srv.clientCap.Load() {
-		srv.clients.Add(-1)
-		srv.refuse(g.talk(), "-ERR max number of clients reached\r\n", "maxclients", "limit", srv.clientCap.Load())
+		srv.left(g.door)
+		srv.refuse(g.talk(), tooManyClients, "maxclients", "limit", srv.clientCap.Load())
 		return
 	}
 	if from := g.remote(); srv.protects() && !isLocal(from) {
-		srv.clients.Add(-1)
+		srv.left(g.door)
 		srv.refuse(g.talk(), srv.deniedReply(), "protected-mode", "addr", from.String())
 		return
 	}
-	s := &session{id: srv.lastID.Add(1)}
+	s := &session{id: srv.lastID.Add(1), door: g.door}
 	// EnrollContext returns when opened has run, or when the poller refused the socket: then it is
 	// closed already.
 	if _, err := srv.client.EnrollContext(g.conn, g.owner(s)); err != nil || s.loop == nil {
-		srv.clients.Add(-1)
+		srv.left(g.door)
 		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
 	}
 }
@@ -376,17 +156,6 @@ func turnAway(conn net.Conn, reply string) {
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = conn.Write([]byte(reply))
 	_ = conn.Close()
-}
-
-// sendsHeader reports whether a peer is a load balancer that says, in a PROXY header, who its client is.
-func (srv *server) sendsHeader(addr net.Addr) bool {
-	networks := srv.config().ProxyNetworks
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || len(networks) == 0 {
-		return false
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(ip) })
 }
 
 // protects reports whether only clients of this machine are let in: protected-mode, and the nodes

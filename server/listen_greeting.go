@@ -27,6 +27,7 @@ import (
 // One goroutine at a time has it.
 type greeting struct {
 	conn   net.Conn // the socket
+	door   *doorway // by which it came
 	header bool     // a PROXY header comes first
 	tls    bool     // then a TLS handshake
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/berth-proxy/berth/server/certs"
@@ -11,7 +12,10 @@ import (
 
 // useCertificates reads what TLS needs, if clients may speak it.
 func (srv *server) useCertificates(cfg *config.Config) (undo func(), err error) {
-	if cfg.TLSPort == 0 {
+	wanted, _ := cfg.Doors() // what is wrong with them, the listeners say
+	speaks := slices.ContainsFunc(wanted, config.Door.SpeaksTLS) ||
+		slices.ContainsFunc(*srv.doors.Load(), func(d door) bool { return d.passed && d.way.terms.Load().TLS })
+	if !speaks {
 		return func() {}, nil
 	}
 	return srv.certs.Use(cfg.TLSFiles())

@@ -36,6 +36,9 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 		Limits: map[string]telemetry.PoolLimit{}, Handshakes: srv.greetings.look(),
 	}
 	snap.Sources = srv.sources()
+	for _, d := range *srv.doors.Load() {
+		snap.Doors = append(snap.Doors, telemetry.Door{Name: d.way.name, Clients: d.way.clients.Load()})
+	}
 	snap.Loops, snap.Silent = srv.lookAtLoops(pins)
 	srv.pools.Each(func(addr, user string, p *pool.Pool) {
 		snap.Pools = append(snap.Pools, telemetry.Pool{PoolName: telemetry.PoolName{Node: addr, User: cmp.Or(user, "default")}, Stats: p.Stats()})
@@ -95,7 +98,11 @@ func (srv *server) listener() string {
 	if addr == nil {
 		return ""
 	}
-	return fmt.Sprintf("name=tcp,bind=%s,port=%d", strings.Join(srv.config().Bind, ",bind="), addr.Port)
+	bind := srv.config().Bind
+	if addr.Port != srv.config().Port && addr.Port != srv.config().TLSPort {
+		bind = []string{addr.IP.String()}
+	}
+	return fmt.Sprintf("name=tcp,bind=%s,port=%d", strings.Join(bind, ",bind="), addr.Port)
 }
 
 // lookAtLoops asks every loop for its figures. A loop that does not answer in time is counted in

@@ -19,7 +19,7 @@ func (s *session) clientRow() telemetry.ClientRow {
 		ID: s.id, Addr: remote, User: shown(s.user()), DB: int64(id.DB), RESP: int64(id.RESP), State: s.stateWord(),
 		Age: (s.loop.clock - s.born) / int64(time.Second), Idle: (s.loop.clock - s.lastHeard) / int64(time.Second),
 		Queued: int64(s.queued), Owed: int64(s.waiting), Input: int64(len(s.in) - s.inPos), Output: int64(len(s.out) + unread),
-		Command: s.lastCommand(),
+		Command: s.lastCommand(), Door: s.door.name,
 	}
 	if s.label != nil {
 		r.Name, r.Library = shown(s.label.name), shown(s.label.libName)

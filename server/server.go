@@ -305,10 +305,8 @@ func (srv *server) start() error {
 	if err := srv.listen(cfg); err != nil {
 		return err
 	}
-	srv.keepAlive(cfg.TCPKeepalive)
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
-	srv.accept(*srv.doors.Load())
-	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port")...)
+	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port", "listen")...)
 	srv.certsWatch = make(chan struct{})
 	go srv.watchCertificates(srv.certsWatch)
 	return nil

@@ -23,14 +23,15 @@ import (
 type session struct {
 	loop *loop
 	conn gnet.Conn
+	door *doorway
 	id   int64
 
 	// input
 	in      []byte // not taken yet: from inPos on
 	inPos   int
-	given   bool                 // in was given away: see give
 	parser  *codec.RequestParser // while a request is partly read, else nil
 	large   *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
+	given   bool                 // in was given away: see give
 	pause   pause
 	reading reading // of the socket: see steerReading
 
@@ -222,7 +223,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 		s.next.prev = s.prev
 	}
 	l.gone = append(l.gone, c)
-	l.srv.clients.Add(-1)
+	l.srv.left(s.door)
 	if l.cron == s {
 		l.cron = s.next
 	}

@@ -664,7 +664,7 @@ func TestClientTooManyTakesThePlaceOfTheSlowest(t *testing.T) {
 func TestProtectedModeKeepsStrangersOutOfTLS(t *testing.T) {
 	b := startTLS(t, sharedNode(t).Addr())
 	here, there := net.Pipe()
-	go b.srv.welcome(stranger{there}, door{at: place{tls: true}})
+	go b.srv.welcome(stranger{there}, (*b.srv.doors.Load())[1].way)
 	c := tls.Client(here, b.config())
 	defer c.Close()
 	if got := mustBeClosed(t, "a stranger", c); got != b.srv.deniedReply() {

@@ -35,9 +35,6 @@ func (s *session) policy() router.ReadFrom {
 	return policy
 }
 
-// readFrom is the policy of the door by which the client came.
-func (s *session) readFrom() router.ReadFrom { return s.loop.srv.config().ReadFrom }
-
 // mayReadAway reports whether the client may read from replicas.
 func (s *session) mayReadAway() bool { return s.policy() != router.FromPrimary }
 

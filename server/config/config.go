@@ -28,7 +28,8 @@ type Config struct {
 	AnnounceIP     string        // empty: where the client came to
 	AnnouncePort   int           // 0: likewise
 	ProxyNetworks  []netip.Prefix
-	Loops          int // 0: see loopCount
+	Listen         []Door // further doors; see Doors for all
+	Loops          int    // 0: see loopCount
 
 	TLSPort             int // 0: no TLS listener
 	TLSCertFiles        []string

@@ -89,7 +89,7 @@ func parseConfigLine(text string) configLine {
 }
 
 // apply gives the loader the values of the file, line by line: a later line replaces an earlier
-// one. name is the name of the file in mistakes.
+// one, unless the option may be repeated. name is the name of the file in mistakes.
 func (f *configFile) apply(l *loader, name string) {
 	for i, line := range f.lines {
 		where := fmt.Sprintf("%s:%d", name, i+1)
@@ -196,7 +196,7 @@ func (f *configFile) wanted(c *Config) map[*option][]string {
 	for _, l := range f.lines {
 		if l.option != nil {
 			mentioned[l.option] = true
-			wrong[l.option] = wrong[l.option] || l.option.setWords(there, l.words) != nil
+			wrong[l.option] = wrong[l.option] || l.option.addWords(there, l.words) != nil
 		}
 	}
 	wanted := map[*option][]string{}

@@ -78,21 +78,28 @@ type loader struct {
 	config   *Config
 	path     string             // absolute path of the configuration file
 	sources  map[*option]string // where the value of each option came from
+	given    map[*option]bool   // by the source that is being read
 	mistakes []mistake
 	warnings []string
 }
 
-func newLoader() *loader { return &loader{config: defaultConfig(), sources: map[*option]string{}} }
+func newLoader() *loader {
+	return &loader{config: defaultConfig(), sources: map[*option]string{}, given: map[*option]bool{}}
+}
 
 func (l *loader) wrong(where, why string) { l.mistakes = append(l.mistakes, mistake{where, why}) }
 
 // set takes the value of one option from one source.
 func (l *loader) set(where string, o *option, words []string) {
-	if err := o.setWords(l.config, words); err != nil {
+	take := o.setWords
+	if l.given[o] {
+		take = o.addWords
+	}
+	if err := take(l.config, words); err != nil {
 		l.wrong(where, explain(o, words, err))
 		return
 	}
-	l.sources[o] = where
+	l.sources[o], l.given[o] = where, true
 }
 
 // load applies file, environment and flags, in this order, and checks the result as a whole.
@@ -100,7 +107,9 @@ func (l *loader) load(line commandLine, environ []string) {
 	if line.file != "" {
 		l.loadFile(line.file)
 	}
+	l.given = map[*option]bool{}
 	l.loadEnvironment(environ)
+	l.given = map[*option]bool{}
 	for _, f := range line.flags {
 		l.set(f.where, f.option, f.words)
 	}
@@ -257,18 +266,26 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 // contradictions finds the mistakes that only all values together show.
 func (l *loader) contradictions() {
 	c := l.config
-	if (c.Port == 0 && c.TLSPort == 0 || len(c.Bind) == 0) && c.UnixSocket == "" {
-		l.wrong(l.source("port"), "there is nothing to listen on; set bind and port or tls-port, or unixsocket")
+	doors, err := c.Doors()
+	if len(doors) == 0 && err == nil {
+		l.wrong(l.source("port"), "there is nothing to listen on; set bind and port or tls-port, or unixsocket, or listen")
 	}
 	for _, port := range []int{c.Port, c.TLSPort} {
 		if port != 0 && c.AdminPort == port && overlap(c.Bind, c.AdminBind) {
 			l.wrong(l.source("admin-port", "port"), fmt.Sprintf("admin-port %d is the clients' port already; choose another", port))
 		}
 	}
+	for _, d := range c.Listen {
+		if d.port != 0 && d.port == c.AdminPort && overlap([]string{d.host}, c.AdminBind) {
+			l.wrong(l.source("listen"), fmt.Sprintf("%s is the address of admin-port already; choose another", d.Addr))
+		}
+	}
 	if c.TLSPort != 0 && c.TLSPort == c.Port {
 		l.wrong(l.source("tls-port"), fmt.Sprintf("tls-port %d is the port of plain clients already; choose another, or set port to 0", c.TLSPort))
+	} else if err != nil {
+		l.wrong(l.source("listen", "bind"), err.Error())
 	}
-	if c.TLSPort != 0 {
+	if slices.ContainsFunc(doors, Door.SpeaksTLS) {
 		if _, err := c.TLSFiles().Load(); err != nil {
 			l.wrong("TLS to clients", err.Error())
 		}

@@ -35,6 +35,11 @@ type optionValue interface {
 	wants() string
 }
 
+// repeatedValue is the type of an option that may be given several times: each time adds to it.
+type repeatedValue interface {
+	add(c *Config, words []string) error
+}
+
 // optionIndex finds rows by name in lower case.
 var optionIndex = func() map[string]*option {
 	m := make(map[string]*option, len(options))
@@ -85,13 +90,35 @@ var tableDefaults = sync.OnceValue(func() Config {
 
 // setWords sets the value from words, as a file and the flags give it.
 func (o *option) setWords(c *Config, words []string) error {
-	switch many := o.value.many(); {
-	case !many && len(words) != 1:
-		return errWordCount
-	case many && len(words) == 1 && words[0] != "": // all in one pair of quotes, as Redis has it
-		return o.setText(c, words[0])
+	words, err := o.apart(words)
+	if err != nil {
+		return err
 	}
 	return o.value.set(c, words)
+}
+
+// addWords is setWords for an option that the same source has given before.
+func (o *option) addWords(c *Config, words []string) error {
+	v, isRepeated := o.value.(repeatedValue)
+	if !isRepeated {
+		return o.setWords(c, words)
+	}
+	words, err := o.apart(words)
+	if err != nil {
+		return err
+	}
+	return v.add(c, words)
+}
+
+// apart cuts words that came all in one pair of quotes, as Redis has it.
+func (o *option) apart(words []string) ([]string, error) {
+	switch many := o.value.many(); {
+	case !many && len(words) != 1:
+		return nil, errWordCount
+	case many && len(words) == 1:
+		return o.words(words[0])
+	}
+	return words, nil
 }
 
 // setText sets the value from one text, as CONFIG SET gives it.

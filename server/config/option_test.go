@@ -20,6 +20,8 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 		return "drop", "keep"
 	case "announce-ip":
 		return "192.0.2.7", "192.0.2.7:1"
+	case "listen":
+		return "127.0.0.1:7380 tls=yes read-from=any [::1]:7390 maxclients=5", "127.0.0.1:7380 color=red"
 	case "proxy-protocol-networks":
 		return "10.0.0.0/8 192.0.2.7/32", "10.0.0.0/40"
 	case "tls-cert-file", "tls-key-file":

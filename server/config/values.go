@@ -273,17 +273,22 @@ func (v networksValue) set(c *Config, words []string) error {
 		if w == "" {
 			continue
 		}
-		network, err := netip.ParsePrefix(w)
-		if addr, isAddr := netip.ParseAddr(w); isAddr == nil {
-			network, err = addr.Prefix(addr.BitLen())
-		}
+		network, err := parseNetwork(w)
 		if err != nil {
 			return errors.New("argument must be networks such as 10.0.0.0/8")
 		}
-		networks = append(networks, network.Masked())
+		networks = append(networks, network)
 	}
 	*v.at(c) = networks
 	return nil
+}
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	network, err := netip.ParsePrefix(s)
+	if addr, isAddr := netip.ParseAddr(s); isAddr == nil {
+		network, err = addr.Prefix(addr.BitLen())
+	}
+	return network.Masked(), err
 }
 
 func (v networksValue) words(c *Config) (words []string) {

@@ -9,6 +9,7 @@ var (
 	metricReady     = gaugeFamily("berth_ready_state", "1 while berth serves clients: a backend is reachable and no stop was asked for.")
 
 	metricClients           = gaugeFamily("berth_clients_connected", "Clients connected now.")
+	metricClientsByDoor     = gaugeFamily("berth_door_clients_connected", "Clients connected now, by the open address that they came to.", "door")
 	metricClientsMax        = gaugeFamily("berth_clients_limit", "Clients allowed at one time: maxclients, capped by the descriptor limit.")
 	metricClientsBlocked    = gaugeFamily("berth_clients_blocked", "Clients that wait for a blocking command, or for CLIENT PAUSE to end.")
 	metricClientsPinned     = gaugeFamily("berth_clients_pinned", "Clients that hold a connection until they leave (MONITOR, CLIENT TRACKING; SUBSCRIBE without pubsub-sharing).")

@@ -14,6 +14,9 @@ func (s *Snapshot) Prometheus(m *Writer) {
 	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(s.Started.UnixMilli())/1e3)
 	m.Gauge(metricReady, boolGauge(s.Berth.Ready == nil))
+	for _, d := range s.Doors {
+		m.Gauge(metricClientsByDoor, float64(d.Clients), d.Name)
+	}
 	m.Gauge(metricClientsMax, float64(s.Berth.ClientsLimit))
 	m.Counter(metricClientsAccepted, uint64(s.Berth.Accepted))
 	m.Counter(metricClientsRefused, uint64(s.Berth.Refused))

@@ -27,6 +27,7 @@ type ClientRow struct {
 	Multi   int64  `json:"multi"`           // commands queued since MULTI
 	Watch   int64  `json:"watching"`        // 1 between WATCH and EXEC
 	Lost    int64  `json:"watch_is_broken"` // 1: EXEC will answer nil
+	Door    string `json:"door"`            // the address that the client came by
 }
 
 // PinRow is a connection that one client holds for itself, or on which several clients are blocked

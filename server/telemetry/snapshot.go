@@ -23,6 +23,7 @@ type Snapshot struct {
 	Sources     map[string]Source // by node, those that are asked how far they are
 	Nodes       nodes.Stats
 	Handshakes  Handshakes
+	Doors       []Door // that are open
 	Commands    *router.Table
 
 	sum *Loop // made by Total when it is first needed
@@ -49,6 +50,12 @@ type Berth struct {
 	PoolEnabled    bool
 	PoolMaxTotal   int
 	SlowCommands   string // that travel on leases because they have held up pipes
+}
+
+// Door is an address that clients come to.
+type Door struct {
+	Name    string
+	Clients int64 // connected now
 }
 
 // Handshakes counts TLS handshakes of clients that ended, and those that are under way.

@@ -127,6 +127,7 @@ func filledSnapshot(t *testing.T) *Snapshot {
 func TestEveryFamilyIsWritten(t *testing.T) {
 	snap := filledSnapshot(t)
 	snap.Pools = []Pool{{Stats: pool.Stats{Closes: map[string]uint64{"idle": 1}}}}
+	snap.Doors = []Door{{Name: "127.0.0.1:7379", Clients: 1}}
 	m := newWriter()
 	snap.Prometheus(m)
 	for row, f := range families {
