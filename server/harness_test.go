@@ -362,6 +362,9 @@ func (p *packageTB) end() {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv(runsBerth) != "" {
+		os.Exit(run()) // this is berth, started by a test
+	}
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	netpoll.Initialize() // its pollers stay, and are no leak
 	shared.init()

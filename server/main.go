@@ -26,6 +26,11 @@ func run() int {
 	if settings == nil {
 		return exit
 	}
+	passed, err := takePassed()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
 	cfg := settings.Load()
 	log, err := openEventLog(cfg.LogFile, cfg.LogLevel)
 	if err != nil {
@@ -59,6 +64,7 @@ func run() int {
 	}
 	limitMemory()
 	srv := newServer(settings, nodes, nodeCerts)
+	srv.doors.Store(&passed)
 	if err := srv.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1

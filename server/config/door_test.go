@@ -153,6 +153,12 @@ func TestMistakesInDoorsAreReportedWithTheirPlace(t *testing.T) {
 	}
 }
 
+func TestSocketsThatArePassedAreSomethingToListenOn(t *testing.T) {
+	ours := fmt.Sprintf("LISTEN_PID=%d", os.Getpid())
+	configure(t, []string{ours, "LISTEN_FDS=1"}, "--port", "0")
+	refused(t, []string{ours + "0", "LISTEN_FDS=1"}, "--port", "0")
+}
+
 func TestRewriteWritesALineForEachDoor(t *testing.T) {
 	const file = "# doors\nport 0\nlisten 127.0.0.1:7380\n# between\nlisten 127.0.0.1:7381 maxclients=5\nmaxclients 9\n"
 	path := writeConfig(t, file)

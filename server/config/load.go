@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/server/build"
@@ -51,6 +52,7 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 		fmt.Fprintln(stdout, versionLine())
 		return nil, 0
 	}
+	l.passed = slices.Contains(environ, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	l.load(line, environ)
 	for _, w := range l.warnings {
 		if line.test || len(l.mistakes) > 0 {
@@ -79,6 +81,7 @@ type loader struct {
 	path     string             // absolute path of the configuration file
 	sources  map[*option]string // where the value of each option came from
 	given    map[*option]bool   // by the source that is being read
+	passed   bool               // systemd passes sockets to this process: sd_listen_fds(3)
 	mistakes []mistake
 	warnings []string
 }
@@ -267,7 +270,7 @@ func readFlag(arg string, args []string) (f givenFlag, rest []string) {
 func (l *loader) contradictions() {
 	c := l.config
 	doors, err := c.Doors()
-	if len(doors) == 0 && err == nil {
+	if len(doors) == 0 && err == nil && !l.passed {
 		l.wrong(l.source("port"), "there is nothing to listen on; set bind and port or tls-port, or unixsocket, or listen")
 	}
 	for _, port := range []int{c.Port, c.TLSPort} {
