@@ -363,7 +363,7 @@ func TestDoorsAreCountedByAddress(t *testing.T) {
 		script(t, dial(t, "127.0.0.1:"+port), "PING → PONG")
 	}
 	var seen []string
-	for _, d := range b.srv.look(0).Doors {
+	for _, d := range b.srv.look(0).Status().Doors {
 		seen = append(seen, fmt.Sprint(d.Clients))
 	}
 	if got := strings.Join(seen, " "); got != "0 3 0" {

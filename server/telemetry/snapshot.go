@@ -54,8 +54,8 @@ type Berth struct {
 
 // Door is an address that clients come to.
 type Door struct {
-	Name    string
-	Clients int64 // connected now
+	Name    string `json:"door"`
+	Clients int64  `json:"clients"` // connected now
 }
 
 // Handshakes counts TLS handshakes of clients that ended, and those that are under way.

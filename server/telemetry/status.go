@@ -40,6 +40,7 @@ type StatusReport struct {
 	Rates        rateSeries       `json:"rates"`
 	Errors       map[string]int64 `json:"errors"`    // error replies by first word
 	Bounds       []int64          `json:"bounds_us"` // of the buckets of lease times; the last bucket has no bound
+	Doors        []Door           `json:"doors"`
 	Nodes        []statusNode     `json:"nodes"`
 	Pools        []PoolRow        `json:"pools"`
 	Slots        []SlotRow        `json:"slots"`
@@ -67,7 +68,7 @@ func (s *Snapshot) Status() *StatusReport {
 		Time: s.At.UnixMilli(), Version: build.Version, Revision: build.Revision(), Backend: s.Berth.Backend, Ready: s.Berth.Ready == nil,
 		LoopsSilent: s.Silent, PoolMaxTotal: s.Berth.PoolMaxTotal, Bounds: poolBounds,
 		Stats: s.StatsRow(), Rates: s.rates(), Errors: s.Total().Counters.errors,
-		Nodes: []statusNode{}, Pools: append([]PoolRow{}, s.PoolRows()...), Slots: s.SlotRows(),
+		Doors: append([]Door{}, s.Doors...), Nodes: []statusNode{}, Pools: append([]PoolRow{}, s.PoolRows()...), Slots: s.SlotRows(),
 		Pins: append([]PinRow{}, s.PinRows(StatusPins)...), PinsTotal: s.Total().PinsTotal,
 	}
 	if s.Berth.Ready != nil {
