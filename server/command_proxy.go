@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
+	"log/slog"
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// PROXY is berth's own command: it shows what goes on inside, for people with redis-cli. A node
+// PROXY is berth's own command: it shows what goes on inside, for people with redis-cli, and has
+// connections replaced. A node
 // does not know PROXY, so a user may use it who may use CONFIG GET and CLIENT LIST at the node:
 // likeAdmin.
 
@@ -55,6 +59,36 @@ func proxyClients(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return true
 }
 
+// proxyReconnect has connections to one node or to all replaced, and the nodes looked for again.
+func proxyReconnect(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
+	if len(args) > 3 {
+		return s.refuse(cmd, "ERR wrong number of arguments for 'proxy|reconnect' command")
+	}
+	srv, client, addr := s.loop.srv, s.id, ""
+	if len(args) == 3 {
+		addr = string(args[2])
+	}
+	return s.offLoop(cmd, func() []byte {
+		if len(args) == 3 {
+			var known []string
+			for _, row := range srv.look(0).BackendRows() {
+				known = append(known, row.Node)
+			}
+			if !slices.Contains(known, addr) {
+				return codec.AppendError(nil, "ERR berth: no node has this address: there are "+strings.Join(known, ", "))
+			}
+		}
+		slog.Info("reconnect", "node", cmp.Or(addr, "all"), "id", client)
+		srv.nodes.Refresh()
+		srv.pools.Reconnect(addr)
+		askLoops(srv, func(l *loop) struct{} {
+			l.pipes.Reconnect(addr)
+			return struct{}{}
+		})
+		return okReply
+	})
+}
+
 // appendRecords appends an array of rows.
 func appendRecords[R any](dst []byte, rows []R, resp int) []byte {
 	dst = codec.AppendArray(dst, len(rows))
@@ -94,6 +128,9 @@ func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"    The pools, by node and user. cl_ are clients, sv_ connections; maxwait_us is for how many microseconds the",
 		"    client that waits for longest has waited; _blocking are those of blocking commands and the like. limit is",
 		"    how many connections the node bears for all users together, 0: any number.",
+		"RECONNECT [<node>]",
+		"    Have the connections to a node, or to all nodes, replaced by new ones when they are owed nothing, and the name",
+		"    of the node, or the topology, asked for again. Subscriptions keep theirs.",
 		"SLOTS",
 		"    Which node serves which slots.",
 		"STATS",

@@ -602,7 +602,7 @@ func TestProxyIsForAdministrators(t *testing.T) {
 		name := "u" + rule
 		setUsers(t, node, name+" on >pw ~* &* +@all "+rule)
 		c := loggedIn(t, b.Addr(), name)
-		for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "slots", "stats"} {
+		for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "reconnect", "slots", "stats"} {
 			got := c.DoRaw("PROXY", sub)
 			if want := "-" + b.noCommand(name, "proxy|"+sub) + "\r\n"; may == (got == want) || strings.HasPrefix(got, "-") == may {
 				t.Errorf("%s, %s: %.200q", rule, sub, got)
@@ -617,7 +617,7 @@ func TestProxyIsForNobodyIfTheNodeDoesNotKnowWhatStandsForIt(t *testing.T) {
 	node := redistest.Start(t, "--rename-command", "CONFIG", "")
 	setUsers(t, node, "weak on >pw ~* &* +@all -client", "root on >pw ~* &* +@all", "operator on >pw ~* &* +@all -flushall")
 	b := startBerth(t, node.Addr())
-	for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "slots", "stats"} {
+	for _, sub := range []string{"backends", "clients", "help", "pins", "pools", "reconnect", "slots", "stats"} {
 		got := loggedIn(t, b.Addr(), "weak").DoRaw("PROXY", sub)
 		if want := "-" + b.noCommand("weak", "proxy|"+sub) + "\r\n"; got != want {
 			t.Errorf("%s: %.200q", sub, got)

@@ -238,10 +238,11 @@ func (ln *lane) LeaseReply(_ *pool.Lease, reply []byte) {
 	g.adjust()
 }
 
-// proceed sends the command again, or gives the lease back: nothing is owed on it.
+// proceed sends the command again, or gives the lease back: nothing is owed on it. adjust begins another
+// lane if one is wanted.
 func (ln *lane) proceed() {
 	g := ln.g
-	if ln.stray {
+	if ln.stray || ln.lease.Outdated() {
 		ln.end()
 		return
 	}

@@ -29,6 +29,7 @@ type Pipe struct {
 	expired    int    // how many of owed, the oldest ones, were given up
 	dirty      bool   // it is in pipes.dirty
 	retired    bool   // the node serves no slot any more
+	outdated   bool   // the connection is to be replaced: see Reconnect
 	second     *Pipe  // to the same node, for when one of the two is stopped up; nil: there is none
 	probing    bool   // the second one owes the reply to a probe
 	looksAfter bool   // a look at the scripts is on its way
@@ -307,6 +308,9 @@ func (p *Pipe) answer(reply []byte) error {
 	}
 	to.Reply(reply, request.bytes(), 0)
 	p.journal.answered(request)
+	if p.isOver() {
+		return backend.ErrRetired
+	}
 	return nil
 }
 
@@ -362,13 +366,13 @@ func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
 	worked := p.link.State() == backend.Up
 	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
-	p.conn, p.in, p.passing, p.cutting, p.begun, p.long = nil, nil, false, false, 0, false
+	p.conn, p.in, p.passing, p.cutting, p.begun, p.long, p.outdated = nil, nil, false, false, 0, false, false
 	p.scanner = codec.ReplyScanner{}
 	if !worked {
 		ps.stats.DialErrors++
 	}
 	ps.stats.Lost++
-	if worked && ps.OnLost != nil && p.set.identity.RESP > 0 && p.set.identity.Alone == 0 {
+	if worked && ps.OnLost != nil && p.set.carriesCommands() {
 		ps.OnLost(p.Addr())
 	}
 

@@ -161,6 +161,7 @@ func (ps *Pipes) Tick() (slow bool) {
 				p.relieve()
 			}
 			p.tickSecond(now)
+			p.replace()
 			if p.idle(now) && !set.watchesBy(p) {
 				p.dropSecond(backend.ErrRetired)
 				p.close(backend.ErrRetired)

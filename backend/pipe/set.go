@@ -99,6 +99,9 @@ func (s *Set) Node(addr string) *Pipe {
 	return p
 }
 
+// carriesCommands reports whether clients share these pipes for their commands.
+func (s *Set) carriesCommands() bool { return s.identity.RESP > 0 && s.identity.Alone == 0 }
+
 // owes reports whether somebody waits for a reply.
 func (s *Set) owes() bool {
 	for _, p := range s.byAddr {

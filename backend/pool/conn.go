@@ -39,6 +39,7 @@ type conn struct {
 	nodeID   int64      // the node's number for the connection; 0: the node did not say
 	password string     // with which it was let in
 	local    netip.Addr // where the connection comes from; invalid: a unix socket
+	epoch    uint32     // the pool's when the dial began
 
 	// While the connection is idle, state is raced for: a Get takes the connection (idle → held);
 	// the wheel, a hang-up or a smaller setting closes it (idle → closed). The winner owns the
@@ -105,6 +106,9 @@ func (c *conn) move(from, to connState) bool {
 	}
 	return false
 }
+
+// outdated reports whether the pool was told to replace its connections since this one was dialled.
+func (c *conn) outdated() bool { return c.epoch != c.pool.epoch.Load() }
 
 // isLost reports whether the connection has hung up or has misbehaved. Its owner must close it then.
 func (c *conn) isLost() bool {

@@ -66,7 +66,7 @@ func (p *Pool) endDial(w *Waiter, err error) {
 
 // dial makes a connection of the identity. The caller holds it.
 func (p *Pool) dial(id backend.Identity) (*conn, error) {
-	ctx := p.dialCtx
+	ctx, epoch := p.dialCtx, p.epoch.Load()
 	if limit := p.settings.Load().DialTimeout; limit > 0 {
 		timed, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -88,7 +88,7 @@ func (p *Pool) dial(id backend.Identity) (*conn, error) {
 	if err != nil {
 		return nil, p.dialFailed(err)
 	}
-	c := &conn{pool: p, nodeID: shake.NodeID, password: shake.Password(), local: backend.HostOf(nc.LocalAddr()), ledger: ledger{db: id.DB, resp: id.RESP}}
+	c := &conn{pool: p, nodeID: shake.NodeID, password: shake.Password(), local: backend.HostOf(nc.LocalAddr()), epoch: epoch, ledger: ledger{db: id.DB, resp: id.RESP}}
 	c.alarm.value = c
 	if s, ok := nc.(*secure.Conn); ok {
 		c.wire.secure, nc = s.Detach()

@@ -79,7 +79,8 @@ func (e *evictor) ring() {
 	e.visit(due)
 }
 
-// reschedule checks every connection again, because the settings have changed.
+// reschedule checks every connection again, because the settings have changed, or the
+// pool's epoch.
 func (e *evictor) reschedule() {
 	e.mu.Lock()
 	all := e.wheel.drain(nil)
@@ -110,8 +111,8 @@ func (e *evictor) visit(conns []*conn) {
 	e.mu.Unlock()
 }
 
-// check closes c if it was idle for too long and is not needed for MinIdle, or if it does not prove
-// that it is alive. Otherwise it returns when to check again.
+// check closes c if it is outdated, if it was idle for too long and is not needed for MinIdle, or if it
+// does not prove that it is alive. Otherwise it returns when to check again.
 func (e *evictor) check(c *conn) (again time.Duration, alive bool) {
 	p, now := e.pool, clock()
 	s := p.settings.Load()
@@ -125,6 +126,9 @@ func (e *evictor) check(c *conn) (again time.Duration, alive bool) {
 		return 0, false
 	case connHeld:
 		return later, true
+	}
+	if c.outdated() && c.closeIdle("reconnect") {
+		return 0, false
 	}
 	left := time.Duration(c.idleSince.Load()) + s.IdleTime - now
 	switch {

@@ -87,6 +87,9 @@ func (l *Lease) NodeID() int64 { return l.conn.nodeID }
 // LocalHost is where the connection comes from; invalid: it is a unix socket.
 func (l *Lease) LocalHost() netip.Addr { return l.conn.local }
 
+// Outdated reports whether the connection is closed when it is given back: see Pool.Reconnect.
+func (l *Lease) Outdated() bool { return l.conn.outdated() }
+
 // Owed is how many replies the node still owes to the holder's commands.
 func (l *Lease) Owed() int { return l.owed }
 

@@ -36,6 +36,7 @@ type Pool struct {
 	garbage atomic.Int32             // connections that were closed in the stack since it was swept
 	waiting [numClasses]atomic.Int32 // the lengths of queue; written under nodeLimit.mu, read without
 	shut    atomic.Bool              // Close was called
+	epoch   atomic.Uint32            // how often Reconnect was called
 
 	// cannotUndo says that the node has refused to undo known dirt: a connection with any is closed.
 	cannotUndo atomic.Bool
@@ -192,6 +193,9 @@ func (p *Pool) put(c *conn) {
 	if c.isLost() {
 		c.closeIdle("hung up")
 	}
+	if c.outdated() {
+		c.closeIdle("reconnect")
+	}
 	if p.settings.Load() != s || p.shut.Load() {
 		p.trim()
 	}
@@ -210,6 +214,8 @@ func (p *Pool) unwanted(c *conn, s *Values) string {
 		return "pool closed"
 	case c.isLost():
 		return "hung up"
+	case c.outdated():
+		return "reconnect"
 	case p.limit.over(s):
 		return "max total"
 	case !s.Enabled && c.used:
@@ -310,6 +316,12 @@ func (p *Pool) trim() {
 		}
 		p.discard(c, why)
 	}
+}
+
+// Reconnect replaces all connections: idle ones are closed now, leases when they are detached.
+func (p *Pool) Reconnect() {
+	p.epoch.Add(1)
+	p.evictor.reschedule()
 }
 
 // Stats returns what the pool has, and what it has done so far.

@@ -3,6 +3,7 @@ package pool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strings"
@@ -402,4 +403,56 @@ func TestClosedPoolLeavesNoDescriptorAndNoGoroutine(t *testing.T) {
 	eventually(t, "the node has one connection left", func() bool { return nodeClients(t, node) == 1 })
 	eventually(t, "no descriptor is left but one", func() bool { return openFiles(t) <= files+1 })
 	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
+}
+
+func TestReconnectClosesIdleConnectionsNowAndLeasesWhenTheyAreDetached(t *testing.T) {
+	node := redistest.Start(t)
+	p, _ := newTestPool(t, node.Addr(), nil)
+	h := newPoolHolder(t, newPoolLoop(t))
+	held, idle := h.attach(p, backend.Identity{}), h.attach(p, backend.Identity{})
+	before := h.call(held, "CLIENT", "ID")
+	h.detach(idle)
+	p.Reconnect()
+	if s := p.Stats(); s.Idle != 0 || s.Leased != 1 || s.Closes["reconnect"] != 1 {
+		t.Fatalf("stats are %+v", s)
+	}
+	if got := h.call(held, "CLIENT", "ID"); got != before || !held.Outdated() {
+		t.Errorf("the lease has connection %q, and had %q", got, before)
+	}
+	h.detach(held)
+	if s := p.Stats(); s.Idle != 0 || s.Leased != 0 || s.Closes["reconnect"] != 2 {
+		t.Fatalf("stats are %+v", s)
+	}
+	h.detach(h.attach(p, backend.Identity{}))
+	if s := p.Stats(); s.Idle != 1 {
+		t.Fatalf("stats are %+v", s)
+	}
+}
+
+// Its dial may have begun before the node's name led elsewhere.
+func TestReconnectReplacesWhatIsBeingDialled(t *testing.T) {
+	asked, answer := make(chan struct{}, 2), make(chan struct{})
+	addr := redistest.Listen(t, func(c net.Conn) {
+		_, _ = io.ReadFull(c, make([]byte, len(clientID)))
+		asked <- struct{}{}
+		<-answer
+		_, _ = io.WriteString(c, ":1\r\n")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	p, _ := newTestPool(t, addr, nil)
+	h := newPoolHolder(t, newPoolLoop(t))
+	if l, _ := h.ask(p, backend.Identity{}); l != nil {
+		t.Fatal("there is a connection already")
+	}
+	receive(t, asked, "the handshake of the first dial")
+	p.Reconnect()
+	close(answer)
+	a := receive(t, h.attached, "a lease")
+	if a.err != nil || a.lease.Outdated() {
+		t.Fatalf("the lease is outdated (%v)", a.err)
+	}
+	h.detach(a.lease)
+	if s := p.Stats(); s.Dials != 2 || s.Closes["reconnect"] != 1 {
+		t.Errorf("stats are %+v", s)
+	}
 }

@@ -95,6 +95,15 @@ func (ps *Pools) Each(visit func(addr, user string, p *Pool)) {
 	}
 }
 
+// Reconnect replaces all connections to a node, or to all nodes if addr is "".
+func (ps *Pools) Reconnect(addr string) {
+	ps.Each(func(at, _ string, p *Pool) {
+		if addr == "" || addr == at {
+			p.Reconnect()
+		}
+	})
+}
+
 // Forget closes the pools of a user that no client speaks as any more, or of one credential of it.
 func (ps *Pools) Forget(user string, credential uint32) {
 	ps.mu.Lock()

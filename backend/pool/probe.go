@@ -116,6 +116,9 @@ func (c *conn) probeAnswered(b []byte) bool {
 // unsound says why a connection that was idle must not be leased, as far as can be known without
 // waiting; "": it may be leased.
 func (c *conn) unsound(s *Values) string {
+	if c.outdated() {
+		return "reconnect"
+	}
 	if s.HealthCheck == 0 {
 		return ""
 	}
