@@ -64,6 +64,36 @@ func TestClientsGoOnThroughAFailoverOnDemand(t *testing.T) {
 	}
 }
 
+// Nodes, Sentinels and berth show each other certificates, and the new primary is known by the address at
+// which it speaks TLS.
+func TestClientsGoOnWhenSentinelsReplaceAPrimaryThatSpeaksTLS(t *testing.T) {
+	parallel(t)
+	ca := redistest.NewAuthority(t)
+	w := redistest.StartWatchedTLS(t, ca, 1, 3)
+	pair := ca.Issue(t, "berth")
+	b := startBerth(t, w.URL(), "--backend-tls-ca-file", ca.Path, "--backend-tls-cert-file", pair.CertPath, "--backend-tls-key-file", pair.KeyPath)
+	c := dial(t, b.Addr())
+	if got := pipelined(c, "SET k 1", "WAIT 1 5000"); fmt.Sprint(got) != "[OK 1]" {
+		t.Fatal(got)
+	}
+	w.Nodes[0].Kill()
+	eventually(t, "writes to be taken again", func() bool { return c.Do("SET", "k2", "2") == "OK" })
+	if got := b.srv.nodes.Topology().Primary(0); got != w.Nodes[1].LinkAddr() {
+		t.Errorf("the primary is %s, want %s", got, w.Nodes[1].LinkAddr())
+	}
+	script(t, c, "GET k → 1", "INCR k → 2", "WATCH k → OK", "MULTI → OK", "INCR k → QUEUED", "EXEC → [3]")
+	if got := w.Nodes[1].Do(t, "GET", "k"); got != "3" {
+		t.Errorf("the new primary has %v", got)
+	}
+	for _, s := range append(w.Sentinels, w.Nodes[1]) {
+		for _, client := range nodeClients(t, s) {
+			if client["laddr"] != s.LinkAddr() {
+				t.Errorf("%s has a plain connection: %v", s.Addr(), client)
+			}
+		}
+	}
+}
+
 func TestBlockedClientsGoOnWhenSentinelsReplaceADemotedPrimary(t *testing.T) {
 	parallel(t)
 	old, current := redistest.Start(t, "--hz", "100"), redistest.Start(t, "--hz", "100")

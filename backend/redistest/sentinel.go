@@ -18,6 +18,19 @@ type Watched struct {
 	Name      string    // the Sentinels' name for the primary
 	Nodes     []*Server // Nodes[0] is the primary until a failover
 	Sentinels []*Server
+
+	ca *Authority // nil: they speak no TLS
+}
+
+// tlsArgs are settings of a node or Sentinel that speaks TLS to others of the authority, and asks them
+// for certificates.
+func tlsArgs(t testing.TB, ca *Authority, port int) []string {
+	t.Helper()
+	pair := ca.Issue(t, "127.0.0.1")
+	return []string{
+		"--tls-port", strconv.Itoa(port), "--tls-replication", "yes",
+		"--tls-cert-file", pair.CertPath, "--tls-key-file", pair.KeyPath, "--tls-ca-cert-file", ca.Path,
+	}
 }
 
 // StartWatched starts a primary with replicas and Sentinels. It returns once they have found each
@@ -25,18 +38,44 @@ type Watched struct {
 // must agree. args are for the nodes.
 func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watched {
 	t.Helper()
-	w := &Watched{Name: "mymaster"}
-	primary := Start(t, args...)
+	return startWatched(t, nil, replicas, sentinels, args)
+}
+
+// StartWatchedTLS is StartWatched with TLS on all links but the test's own: nodes and Sentinels have a
+// port for TLS beside the plain one, where they want a certificate of the authority.
+func StartWatchedTLS(t testing.TB, ca *Authority, replicas, sentinels int, args ...string) *Watched {
+	t.Helper()
+	return startWatched(t, ca, replicas, sentinels, args)
+}
+
+func startWatched(t testing.TB, ca *Authority, replicas, sentinels int, args []string) *Watched {
+	t.Helper()
+	w := &Watched{Name: "mymaster", ca: ca}
+	// begin starts a node or a Sentinel.
+	begin := func(args []string, setUp func(*Server)) *Server {
+		if ca == nil {
+			return start(t, false, args, setUp)
+		}
+		port, err := reservePort(false)
+		if err != nil {
+			t.Fatalf("redistest: %v", err)
+		}
+		t.Cleanup(port.release)
+		s := start(t, false, append(tlsArgs(t, ca, port.number), args...), setUp)
+		s.tlsPort = port.number
+		return s
+	}
+	primary := begin(args, nil)
 	w.Nodes = append(w.Nodes, primary)
 	for range replicas {
-		w.Nodes = append(w.Nodes, Start(t, append([]string{
-			"--replicaof", fmt.Sprint("127.0.0.1 ", primary.Port()), "--repl-diskless-sync-delay", "0",
-		}, args...)...))
+		w.Nodes = append(w.Nodes, begin(append([]string{
+			"--replicaof", fmt.Sprint("127.0.0.1 ", primary.linkPort()), "--repl-diskless-sync-delay", "0",
+		}, args...), nil))
 	}
 	conf := fmt.Sprintf("bind 127.0.0.1\nprotected-mode no\nsentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\n"+
-		"sentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 1000\n", w.Name, primary.Port(), sentinels/2+1)
+		"sentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 1000\n", w.Name, primary.linkPort(), sentinels/2+1)
 	for range sentinels {
-		w.Sentinels = append(w.Sentinels, start(t, false, []string{"--sentinel"}, func(s *Server) {
+		w.Sentinels = append(w.Sentinels, begin([]string{"--sentinel"}, func(s *Server) {
 			s.conf = filepath.Join(s.dir, "sentinel.conf")
 			if err := os.WriteFile(s.conf, fmt.Appendf(nil, "dir %s\n%s", s.dir, conf), 0o600); err != nil {
 				t.Fatal(err)
@@ -57,14 +96,17 @@ func StartWatched(t testing.TB, replicas, sentinels int, args ...string) *Watche
 	return w
 }
 
-// URL returns the sentinel:// URL with all Sentinels.
+// URL returns the sentinel:// URL with all Sentinels, or the rediss+sentinel:// URL if they speak TLS.
 func (w *Watched) URL() string {
 	url := "sentinel://"
+	if w.ca != nil {
+		url = "rediss+sentinel://"
+	}
 	for i, s := range w.Sentinels {
 		if i > 0 {
 			url += ","
 		}
-		url += s.Addr()
+		url += s.LinkAddr()
 	}
 	return url + "/" + w.Name
 }

@@ -27,6 +27,8 @@ type Server struct {
 	conf string   // path of the configuration file, which a Sentinel needs; "": none
 	port *reservedPort
 
+	tlsPort int // where it speaks TLS to others; 0: it does not
+
 	mu   sync.Mutex // guards proc
 	proc *process   // the current process, or the last one
 }
@@ -117,6 +119,12 @@ func (s *Server) Port() int {
 	}
 	return s.port.number
 }
+
+// LinkAddr is where others than the test reach the server: "127.0.0.1:port", with the port for TLS if
+// it has one.
+func (s *Server) LinkAddr() string { return "127.0.0.1:" + strconv.Itoa(s.linkPort()) }
+
+func (s *Server) linkPort() int { return cmp.Or(s.tlsPort, s.Port()) }
 
 // PID returns the process id of the current process, or of the last one.
 func (s *Server) PID() int { return s.current().cmd.Process.Pid }
