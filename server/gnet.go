@@ -99,6 +99,9 @@ func (h *handler) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	case *session:
 		x.opened(l, c)
 		if came != nil {
+			if came.login != nil {
+				x.logIn(came.login)
+			}
 			x.begin(came.said)
 		}
 	case *pipe.Pipe:

@@ -34,6 +34,7 @@ type greeting struct {
 	from, to net.Addr     // as the header says; nil: the socket's own
 	said     []byte       // what came after the header
 	secure   *secure.Conn // nil: there was no handshake
+	login    *certLogin   // by the client's certificate; nil: there is none
 
 	here  *list.Element // in greetings.all; nil: it has ended, or was given up
 	given chan struct{} // closed when it is given up
@@ -60,7 +61,7 @@ func (g *greeting) owner(s *session) any {
 	if g.secure == nil && g.from == nil && len(g.said) == 0 {
 		return s
 	}
-	came := &arrival{owner: s, from: g.from, to: g.to, said: g.said}
+	came := &arrival{owner: s, from: g.from, to: g.to, said: g.said, login: g.login}
 	if g.secure != nil {
 		came.stream, _ = g.secure.Detach()
 		came.said = nil // the handshake has read it
@@ -178,6 +179,7 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 			return
 		}
 		if err == nil {
+			g.login = srv.certLogin(g)
 			srv.enrol(g)
 			return
 		}

@@ -18,6 +18,9 @@ func (srv *server) useCertificates(cfg *config.Config) (undo func(), err error) 
 	if !speaks {
 		return func() {}, nil
 	}
+	if err := cfg.CheckCertUsers(); err != nil {
+		return nil, err
+	}
 	return srv.certs.Use(cfg.TLSFiles())
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/server/config"
 )
 
 // arrival is the context of a socket of which more is known than its owner, until it is opened.
@@ -14,6 +15,13 @@ type arrival struct {
 	stream   *secure.Stream // nil: it does not speak TLS
 	from, to net.Addr       // nil: the socket's own
 	said     []byte         // what the client has said already
+	login    *certLogin     // nil: its certificate does not log it in
+}
+
+// certLogin is as whom a client's certificate has it logged in; a nil one: as nobody.
+type certLogin struct {
+	user     string
+	password config.Secret
 }
 
 // over is the connection as its owner is to see it.

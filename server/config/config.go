@@ -31,19 +31,21 @@ type Config struct {
 	Listen         []Door // further doors; see Doors for all
 	Loops          int    // 0: see loopCount
 
-	TLSPort             int // 0: no TLS listener
-	TLSCertFiles        []string
-	TLSKeyFiles         []string
-	TLSKeyPass          Secret
-	TLSCAFile           string
-	TLSCADir            string
-	TLSAuthClients      certs.ClientCert
-	TLSProtocols        []string // none: see certs.ParseVersions
-	TLSCiphers          string   // of TLS 1.2; none: those of crypto/tls
-	TLSCiphersuites     string   // of TLS 1.3: see certs.CheckCiphersuites
-	TLSSessionCaching   bool
-	TLSTicketKeyFile    string
-	TLSHandshakeTimeout time.Duration
+	TLSPort                int // 0: no TLS listener
+	TLSCertFiles           []string
+	TLSKeyFiles            []string
+	TLSKeyPass             Secret
+	TLSCAFile              string
+	TLSCADir               string
+	TLSAuthClients         certs.ClientCert
+	TLSAuthClientsUser     bool // certificates name users
+	TLSAuthClientsUserFile string
+	TLSProtocols           []string // none: see certs.ParseVersions
+	TLSCiphers             string   // of TLS 1.2; none: those of crypto/tls
+	TLSCiphersuites        string   // of TLS 1.3: see certs.CheckCiphersuites
+	TLSSessionCaching      bool
+	TLSTicketKeyFile       string
+	TLSHandshakeTimeout    time.Duration
 
 	MaxClients             int
 	Timeout                time.Duration // 0: idle clients stay

@@ -26,6 +26,8 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 		return "10.0.0.0/8 192.0.2.7/32", "10.0.0.0/40"
 	case "tls-cert-file", "tls-key-file":
 		return "/etc/a.pem /etc/b.pem", ""
+	case "tls-auth-clients-user":
+		return "CN", "URI"
 	case "tls-auth-clients":
 		return "optional", "maybe"
 	case "tls-protocols":
