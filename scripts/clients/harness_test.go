@@ -23,6 +23,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -123,6 +124,8 @@ func (b *berth) start(t *testing.T, args []string) (said string, err error) {
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Stderr = log
+	// berth takes variables of this name for options, and warns of those of tests.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BERTH_") })
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +165,7 @@ func spawn(cmd *exec.Cmd) (exited chan struct{}, err error) {
 }
 
 // complaint matches lines that berth must not log.
-var complaint = regexp.MustCompile(`(?m)^.*(level=(WARN|ERROR)|panic|DATA RACE).*$`)
+var complaint = regexp.MustCompile(`(?m)^.*(level=(warning|ERROR)|panic|DATA RACE).*$`)
 
 // stop ends berth and checks its log.
 func (b *berth) stop(t *testing.T, cmd *exec.Cmd, exited chan struct{}, log string) {
