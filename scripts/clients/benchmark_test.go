@@ -23,8 +23,8 @@ func TestRedisBenchmarkWorksUnchanged(t *testing.T) {
 // benchmark runs redis-benchmark. It fails the test unless each test of redis-benchmark ends with a
 // rate and without an error.
 func (b *berth) benchmark(t *testing.T, options string) {
-	line := append([]string{"redis-benchmark", "-h", b.host, "-p", b.port, "-q", "-r", "1000"}, strings.Fields(options)...)
-	said := strings.ReplaceAll(b.run(t, "", line...), "\r", "\n")
+	line := append([]string{"redis-benchmark", "-q", "-r", "1000"}, b.reach()...)
+	said := strings.ReplaceAll(b.run(t, "", append(line, strings.Fields(options)...)...), "\r", "\n")
 	if e := regexp.MustCompile(`(?im)^.*(error|ERR |WARNING: Could not).*$`).FindString(said); e != "" {
 		t.Errorf("redis-benchmark says %q", e)
 	}

@@ -32,29 +32,31 @@ func TestClientsWorkUnchanged(t *testing.T) {
 	})
 }
 
-// onBoth runs a test over a node and over a Cluster of three primaries, in parallel with all other
-// tests.
+// onBoth runs a test on each transport over a node and over a Cluster of three primaries, in parallel
+// with all other tests.
 func onBoth(t *testing.T, test func(*testing.T, *berth)) {
-	t.Parallel()
-	t.Run("over a node", func(t *testing.T) {
-		t.Parallel()
-		test(t, startBerth(t, "node", "redis://"+redistest.Start(t).Addr()))
-	})
-	t.Run("over a Cluster", func(t *testing.T) {
-		t.Parallel()
-		test(t, startBerth(t, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
+	onEachTransport(t, func(t *testing.T, on transport) {
+		t.Run("over a node", func(t *testing.T) {
+			t.Parallel()
+			test(t, startBerth(t, on, "node", "redis://"+redistest.Start(t).Addr()))
+		})
+		t.Run("over a Cluster", func(t *testing.T) {
+			t.Parallel()
+			test(t, startBerth(t, on, "cluster", clusterURL(redistest.StartCluster(t, 3, 0))))
+		})
 	})
 }
 
 // The first steps of the README need no Redis.
 func TestEmbeddedBackendServesFirstSteps(t *testing.T) {
-	t.Parallel()
-	b := startBerth(t, "embedded", "")
-	says(t, b.cli(t, "", "SET", "greeting", "hello"), `^OK$`)
-	says(t, b.cli(t, "", "GET", "greeting"), `^hello$`)
-	says(t, b.cli(t, "", "-3", "PROXY", "STATS"), `^uptime_seconds \d+$`)
-	python("pools.py")(t, b)
-	b.benchmark(t, "-n 2000 -P 16 -t get,set,incr,lpush,mset")
+	onEachTransport(t, func(t *testing.T, on transport) {
+		b := startBerth(t, on, "embedded", "")
+		says(t, b.cli(t, "", "SET", "greeting", "hello"), `^OK$`)
+		says(t, b.cli(t, "", "GET", "greeting"), `^hello$`)
+		says(t, b.cli(t, "", "-3", "PROXY", "STATS"), `^uptime_seconds \d+$`)
+		python("pools.py")(t, b)
+		b.benchmark(t, "-n 2000 -P 16 -t get,set,incr,lpush,mset")
+	})
 }
 
 // python runs a program with Debian's interpreter, because only that one finds Debian's packages.

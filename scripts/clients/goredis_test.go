@@ -16,9 +16,7 @@ func TestGoRedisWorksUnchanged(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
 		for _, protocol := range []int{2, 3} {
 			t.Run(fmt.Sprintf("RESP%d", protocol), func(t *testing.T) {
-				r := redis.NewClient(&redis.Options{Addr: b.addr(), Protocol: protocol, ClientName: "course", PoolSize: 20})
-				defer r.Close()
-				goRedisCourse(t, r)
+				goRedisSingle(t, b, protocol)
 			})
 		}
 		if b.kind != "cluster" {
@@ -26,7 +24,7 @@ func TestGoRedisWorksUnchanged(t *testing.T) {
 		}
 		for _, protocol := range []int{2, 3} {
 			t.Run(fmt.Sprintf("ClusterClient RESP%d", protocol), func(t *testing.T) {
-				r := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{b.addr()}, Protocol: protocol})
+				r := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{b.addr()}, Protocol: protocol, TLSConfig: b.tls})
 				defer r.Close()
 				goRedisCourse(t, r)
 				var masters []string
@@ -40,6 +38,15 @@ func TestGoRedisWorksUnchanged(t *testing.T) {
 			})
 		}
 	})
+}
+
+// goRedisSingle runs all checks on a client.
+func goRedisSingle(t *testing.T, b *berth, protocol int) {
+	r := redis.NewClient(&redis.Options{
+		Addr: b.addr(), Protocol: protocol, ClientName: "course", PoolSize: 20, TLSConfig: b.tls,
+	})
+	defer r.Close()
+	goRedisCourse(t, r)
 }
 
 // goRedisCourse runs all checks on a client or a cluster client.

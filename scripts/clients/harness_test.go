@@ -5,14 +5,19 @@
 //	python/    programs for redis-py, Flask, aiohttp and Celery, in the versions of Debian
 //	*_test.go  tests of Go libraries, redis-cli and redis-benchmark, and what runs the programs
 //
-// The arguments of a program are berth's address and a prefix for its keys. It prints only "ok" if
-// all replies were correct. scripts/test installs everything that the programs need.
+// The arguments of a program are berth's address, the kind of its backend, a prefix for keys, and
+// files for TLS: the certificate of berth's authority, the client's certificate and its key, "" for
+// none. A program prints only "ok" if all replies were correct. scripts/test installs everything that
+// the programs need.
+//
+// With BERTH_TEST_TLS=yes all clients speak TLS: once 1.2, and once 1.3 with certificates of their own.
 package clients
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -83,6 +88,9 @@ func raced() bool {
 type berth struct {
 	host, port string
 	kind       string // "node", "cluster" or "embedded"
+
+	ca, cert, key string      // what programs need for TLS, as files; "" for none
+	tls           *tls.Config // what Go libraries need; nil: no TLS
 }
 
 // addr returns "host:port".
@@ -97,11 +105,11 @@ const (
 // startBerth starts berth for a backend ("": the embedded one) and returns once berth is ready.
 // After the test it stops berth. The test fails if berth does not stop or has logged a warning or
 // an error.
-func startBerth(t *testing.T, kind, backend string, args ...string) *berth {
+func startBerth(t *testing.T, on transport, kind, backend string) *berth {
 	t.Helper()
 	for try := 0; ; try++ {
 		b := &berth{host: "127.0.0.1", port: strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort+1)), kind: kind}
-		line := append([]string{"--port", b.port, "--admin-port", "0"}, args...)
+		line := append(on.secure(t, b), "--admin-port", "0")
 		if backend != "" {
 			line = append([]string{backend}, line...)
 		}
@@ -183,11 +191,11 @@ func (b *berth) stop(t *testing.T, cmd *exec.Cmd, exited chan struct{}, log stri
 	}
 }
 
-// program runs a client program with berth's host and port, the kind of berth's backend and a
-// prefix for keys as arguments. It fails the test unless the program succeeds and prints only "ok".
+// program runs a client program with its arguments. It fails the test unless the program succeeds and
+// prints only "ok".
 func (b *berth) program(t *testing.T, command ...string) {
 	t.Helper()
-	said := b.run(t, "", append(command, b.host, b.port, b.kind, unique(t))...)
+	said := b.run(t, "", append(command, b.host, b.port, b.kind, unique(t), b.ca, b.cert, b.key)...)
 	if said != "ok\n" {
 		t.Errorf("%s: printed %q instead of ok", strings.Join(command, " "), said)
 	}

@@ -125,30 +125,31 @@ func (x *terminal) enter(line string, patterns ...string) {
 }
 
 func TestRedisCliIsServedAtATerminal(t *testing.T) {
-	t.Parallel()
-	over := map[string]string{"node": "redis://" + redistest.Start(t).Addr(), "cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""}
-	for kind, backend := range over {
-		b := startBerth(t, kind, backend)
-		for _, protocol := range []string{"-2", "-3"} {
-			t.Run(kind+" "+protocol, func(t *testing.T) {
-				x := openTerminal(t, "redis-cli", protocol, "-h", b.host, "-p", b.port)
-				x.enter("set a 1", `^OK\r$`)
-				x.enter("get a", `^"1"\r$`)
-				x.enter("mget a b c", `^1\) "1"\r$`, `^2\) \(nil\)\r$`)
-				x.enter("nosuch a", `^\(error\) ERR unknown command 'nosuch', with args beginning with: 'a' \r$`)
-				x.enter("multi", `^OK\r$`)
-				x.enter("incr a", `^QUEUED\r$`)
-				x.enter("exec", `^1\) \(integer\) 2\r$`)
-				x.enter("HELP GETEX", `^ +GETEX key`, `^ +summary: Get the value of a key and optionally set its expiration\r+$`)
-				x.enter("HELP @string", `^ +APPEND key value\r+$`, `^ +summary: Append a value to a key\r+$`, `^ +SUBSTR key start end\r+$`)
-				x.enter("exit")
-				select {
-				case err := <-x.done:
-					want(t, "exit", err, nil)
-				case <-time.After(patience):
-					t.Error("redis-cli does not exit")
-				}
-			})
+	onEachTransport(t, func(t *testing.T, on transport) {
+		over := map[string]string{"node": "redis://" + redistest.Start(t).Addr(), "cluster": clusterURL(redistest.StartCluster(t, 3, 0)), "embedded": ""}
+		for kind, backend := range over {
+			b := startBerth(t, on, kind, backend)
+			for _, protocol := range []string{"-2", "-3"} {
+				t.Run(kind+" "+protocol, func(t *testing.T) {
+					x := openTerminal(t, append([]string{"redis-cli", protocol}, b.reach()...)...)
+					x.enter("set a 1", `^OK\r$`)
+					x.enter("get a", `^"1"\r$`)
+					x.enter("mget a b c", `^1\) "1"\r$`, `^2\) \(nil\)\r$`)
+					x.enter("nosuch a", `^\(error\) ERR unknown command 'nosuch', with args beginning with: 'a' \r$`)
+					x.enter("multi", `^OK\r$`)
+					x.enter("incr a", `^QUEUED\r$`)
+					x.enter("exec", `^1\) \(integer\) 2\r$`)
+					x.enter("HELP GETEX", `^ +GETEX key`, `^ +summary: Get the value of a key and optionally set its expiration\r+$`)
+					x.enter("HELP @string", `^ +APPEND key value\r+$`, `^ +summary: Append a value to a key\r+$`, `^ +SUBSTR key start end\r+$`)
+					x.enter("exit")
+					select {
+					case err := <-x.done:
+						want(t, "exit", err, nil)
+					case <-time.After(patience):
+						t.Error("redis-cli does not exit")
+					}
+				})
+			}
 		}
-	}
+	})
 }

@@ -21,8 +21,11 @@ func TestRedisCliWorksUnchanged(t *testing.T) {
 // cli runs redis-cli and returns its output.
 func (b *berth) cli(t *testing.T, input string, args ...string) string {
 	t.Helper()
-	return b.run(t, input, append([]string{"redis-cli", "-h", b.host, "-p", b.port}, args...)...)
+	return b.run(t, input, append(append([]string{"redis-cli"}, b.reach()...), args...)...)
 }
+
+// shell returns the beginning of a shell's command for redis-cli.
+func (b *berth) shell() string { return "redis-cli " + strings.Join(b.reach(), " ") + " " }
 
 // says fails the test unless the output of redis-cli matches all patterns and contains no error.
 func says(t *testing.T, said string, patterns ...string) {
@@ -59,19 +62,20 @@ func (b *berth) massInsert(t *testing.T) {
 }
 
 func (b *berth) surveys(t *testing.T) {
+	cli := b.shell()
 	b.cli(t, "", "RPUSH", "biglist", "a", "b", "c")
 	says(t, b.cli(t, "", "--bigkeys"),
 		fmt.Sprintf(`^Sampled %d keys in the keyspace!$`, masses+1), `^Biggest +list found '"biglist"' has 3 items$`, `^1 lists with 3 items`)
 	says(t, b.cli(t, "", "--memkeys"), `^Sampled \d+ keys in the keyspace!$`)
 	// The nodes' maxmemory-policy is not LFU. Redis reports an error in this case, and berth must
 	// too.
-	hot := b.run(t, "", "sh", "-c", fmt.Sprintf("redis-cli -h %s -p %s --hotkeys; true", b.host, b.port))
+	hot := b.run(t, "", "sh", "-c", cli+"--hotkeys; true")
 	if !strings.Contains(hot, "ERR An LFU maxmemory policy is not selected, access frequency not tracked.") {
 		t.Errorf("--hotkeys: %s", hot)
 	}
-	stat := b.run(t, "", "sh", "-c", fmt.Sprintf("redis-cli -h %s -p %s -i 0.01 --stat | head -4", b.host, b.port))
+	stat := b.run(t, "", "sh", "-c", cli+"-i 0.01 --stat | head -4")
 	says(t, stat, `^keys +mem +clients +blocked +requests +connections *$`, fmt.Sprintf(`^%d +\d`, masses+1))
-	latency := b.run(t, "", "sh", "-c", fmt.Sprintf("redis-cli -h %s -p %s -i 0.2 --latency --raw", b.host, b.port))
+	latency := b.run(t, "", "sh", "-c", cli+"-i 0.2 --latency --raw")
 	says(t, latency, `^\d+ \d+ \d+\.\d+ \d+$`)
 	says(t, b.cli(t, "", "-3", "HELLO"), `^proto 3$`)
 	says(t, b.cli(t, "", "--json", "CONFIG", "GET", "maxclients"), `^{"maxclients":"\d+"}$`)
@@ -82,7 +86,7 @@ func (b *berth) surveys(t *testing.T) {
 
 // messages runs redis-cli until it prints a published message, or until MONITOR prints a command.
 func (b *berth) messages(t *testing.T) {
-	key := unique(t)
+	key, cli := unique(t), b.shell()
 	for _, listen := range []string{"SUBSCRIBE " + key, "PSUBSCRIBE " + key + "*", "SSUBSCRIBE " + key, "MONITOR"} {
 		for _, protocol := range []string{"-2", "-3"} {
 			say := "PUBLISH " + key + " hello"
@@ -92,7 +96,6 @@ func (b *berth) messages(t *testing.T) {
 			case listen == "MONITOR": // of a Cluster it shows one primary, and what berth answers itself
 				say = "ECHO hello"
 			}
-			cli := fmt.Sprintf("redis-cli -h %s -p %s ", b.host, b.port)
 			// grep ends after the first message. Then the loop that publishes must end too.
 			loop := fmt.Sprintf("(while kill -0 $$ 2>/dev/null; do %s %s >/dev/null; done) & said=$!; "+
 				"%s %s %s | grep -m1 hello; kill $said", cli, say, cli, protocol, listen)

@@ -12,11 +12,7 @@ import (
 func TestRueidisWorksUnchanged(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
 		for _, alwaysResp2 := range []bool{true, false} {
-			t.Run(fmt.Sprintf("RESP2 %t", alwaysResp2), func(t *testing.T) {
-				rueidisCourse(t, rueidis.ClientOption{
-					InitAddress: []string{b.addr()}, AlwaysRESP2: alwaysResp2, DisableCache: true, ClientName: "course",
-				})
-			})
+			t.Run(fmt.Sprintf("RESP2 %t", alwaysResp2), func(t *testing.T) { rueidisCourse(t, b, alwaysResp2) })
 		}
 	})
 }
@@ -24,7 +20,7 @@ func TestRueidisWorksUnchanged(t *testing.T) {
 // A value in the client's cache is invalidated when another client changes it.
 func TestRueidisCachesWhatItReads(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *berth) {
-		r, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{b.addr()}})
+		r, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{b.addr()}, TLSConfig: b.tls})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,8 +54,10 @@ func TestRueidisCachesWhatItReads(t *testing.T) {
 
 // rueidisCourse runs all checks. With a Cluster, NewClient detects the Cluster and returns a
 // cluster client.
-func rueidisCourse(t *testing.T, option rueidis.ClientOption) {
-	r, err := rueidis.NewClient(option)
+func rueidisCourse(t *testing.T, b *berth, alwaysResp2 bool) {
+	r, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{b.addr()}, AlwaysRESP2: alwaysResp2, DisableCache: true, ClientName: "course", TLSConfig: b.tls,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
-// The common code of the programs in this folder: berth's address and helpers for checks.
+// The common code of the programs in this folder: how to connect to berth, and helpers for checks.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 
-const [host, port, kind, prefix] = process.argv.slice(2);
+const [host, port, kind, prefix, ca, cert, certKey] = process.argv.slice(2);
+const read = (file) => (file ? readFileSync(file) : undefined);
 export const berth = { host, port: Number(port), cluster: kind === "cluster" };
+export const tls = ca ? { ca: read(ca), cert: read(cert), key: read(certKey) } : undefined; // options of node:tls
 export const key = (name) => prefix + name;
 export const large = "0123456789abcdef".repeat(1 << 18); // 4 MB
 export const numbers = (n) => Array.from({ length: n }, (_, i) => i);

@@ -1,8 +1,8 @@
 // Checks BullMQ: each job runs once, in one of four workers, and its events arrive.
 import { Queue, QueueEvents, Worker } from "bullmq";
-import { assert, berth, eventually, key, main, numbers } from "./berth.js";
+import { assert, berth, eventually, key, main, numbers, tls } from "./berth.js";
 
-const connection = { host: berth.host, port: berth.port, maxRetriesPerRequest: null };
+const connection = { host: berth.host, port: berth.port, tls, maxRetriesPerRequest: null };
 const options = { connection, prefix: `{${key("bull").replace(/:/g, ".")}}` }; // all keys of a queue in one slot
 
 await main(async () => {

@@ -1,7 +1,7 @@
 // Checks ioredis, as a single client and as a cluster client.
 import { createHash } from "node:crypto";
 import Redis from "ioredis";
-import { assert, berth, blocked, eventually, key, large, library, main, numbers } from "./berth.js";
+import { assert, berth, blocked, eventually, key, large, library, main, numbers, tls } from "./berth.js";
 
 async function pipelines(r, tag) {
   const set = r.pipeline();
@@ -131,7 +131,7 @@ async function killed(r, tag) {
 
 async function single(protocol) {
   const tag = `resp${protocol}`;
-  const options = { host: berth.host, port: berth.port, protocol, connectionName: tag };
+  const options = { host: berth.host, port: berth.port, tls, protocol, connectionName: tag };
   const clients = numbers(3).map(() => new Redis(options));
   const [r, other, subscriber] = clients;
   for (const c of clients) c.on("error", (error) => { throw error; });
@@ -150,7 +150,7 @@ async function single(protocol) {
 }
 
 async function asCluster() {
-  const options = [[{ host: berth.host, port: berth.port }], {}];
+  const options = [[{ host: berth.host, port: berth.port }], { redisOptions: { tls } }];
   const r = new Redis.Cluster(...options);
   const subscriber = new Redis.Cluster(...options);
   r.on("error", (error) => { throw error; });

@@ -1,6 +1,6 @@
 // Checks node-redis, as a single client and as a cluster client.
 import { createClient, createCluster, WatchError } from "redis";
-import { assert, berth, blocked, eventually, key, large, library, main, numbers } from "./berth.js";
+import { assert, berth, blocked, eventually, key, large, library, main, numbers, tls } from "./berth.js";
 
 async function pipelines(r, tag) {
   // node-redis sends all commands of one turn of the event loop in one write.
@@ -110,11 +110,13 @@ async function killed(r, tag) {
   assert.ok((await r.clientId()) > old, "another connection");
 }
 
+const secure = tls && { tls: true, ...tls };
+const socket = { host: berth.host, port: berth.port, ...secure };
 const unexpected = (error) => { throw error; };
 
 async function single(RESP) {
   const tag = `resp${RESP}`;
-  const options = { socket: { host: berth.host, port: berth.port }, RESP, name: tag, database: berth.cluster ? 0 : 1 };
+  const options = { socket, RESP, name: tag, database: berth.cluster ? 0 : 1 };
   const clients = numbers(3).map(() => createClient(options).on("error", unexpected));
   const [r, other, subscriber] = clients;
   await Promise.all(clients.map((c) => c.connect()));
@@ -133,7 +135,7 @@ async function single(RESP) {
 
 async function asCluster(RESP) {
   const tag = `cluster${RESP}`;
-  const r = createCluster({ rootNodes: [{ socket: { host: berth.host, port: berth.port } }], RESP }).on("error", unexpected);
+  const r = createCluster({ rootNodes: [{ socket }], defaults: { socket: secure }, RESP }).on("error", unexpected);
   await r.connect();
   assert.deepEqual(r.masters.map((m) => m.port), [berth.port]);
   await pipelines(r, tag);

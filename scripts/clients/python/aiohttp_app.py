@@ -6,11 +6,11 @@ import aiohttp
 import redis.asyncio
 from aiohttp import web
 
-from berth import HOST, PORT, expect, key
+from berth import expect, key, url
 
 
 async def pool(app):
-    app["pool"] = redis.asyncio.ConnectionPool.from_url(f"redis://{HOST}:{PORT}", db=0, decode_responses=True)
+    app["pool"] = redis.asyncio.ConnectionPool.from_url(url(), db=0, decode_responses=True)
     yield
     await app["pool"].disconnect()
 

@@ -1,10 +1,27 @@
-"""The common code of the programs in this folder: berth's address and helpers for checks."""
+"""The common code of the programs in this folder: how to connect to berth, and helpers for checks."""
 
+import os
 import sys
 import threading
+from urllib.parse import urlencode
+
+import redis
 
 HOST, PORT, KIND, PREFIX = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 CLUSTER = KIND == "cluster"
+TLS = {name: file for name, file in zip(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), sys.argv[5:8]) if file}
+if TLS:
+    # redis-py reads all authorities of the machine for each connection, which takes it some 25 ms.
+    os.environ["SSL_CERT_FILE"] = TLS["ssl_ca_certs"]
+
+# What redis.Redis and a pool take, and below, in a URL, what both do.
+CLIENT = {"host": HOST, "port": PORT, **({"ssl": True, **TLS} if TLS else {})}
+POOL = {"host": HOST, "port": PORT, **({"connection_class": redis.SSLConnection, **TLS} if TLS else {})}
+
+
+def url(**options):
+    scheme, tls = ("rediss", {"ssl_cert_reqs": "required", **TLS}) if TLS else ("redis", {})
+    return f"{scheme}://{HOST}:{PORT}/0?{urlencode({**tls, **options})}"
 
 
 def expect(got, want, what):

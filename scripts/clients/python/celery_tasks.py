@@ -9,11 +9,12 @@ import tempfile
 import celery
 import redis
 
-# Celery blocks on several queues at once, so their keys need a hash tag to be in one slot.
-HOST, PORT, PREFIX = sys.argv[1], sys.argv[2], "{" + sys.argv[4] + "}"
-URL = f"redis://{HOST}:{PORT}/0"
+from berth import CLIENT, CLUSTER, PREFIX, url
 
-app = celery.Celery("celery_tasks", broker=URL, backend=URL)
+# Celery blocks on several queues at once, so their keys need a hash tag to be in one slot.
+PREFIX = "{" + PREFIX + "}"
+
+app = celery.Celery("celery_tasks", broker=url(), backend=url())
 app.conf.update(
     broker_transport_options={"global_keyprefix": PREFIX},
     task_default_queue="tasks",
@@ -24,7 +25,7 @@ app.conf.update(
 
 @app.task
 def add(a, b):
-    redis.Redis(HOST, int(PORT)).rpush(PREFIX + "ran", a)
+    redis.Redis(**CLIENT).rpush(PREFIX + "ran", a)
     return a + b
 
 
@@ -66,11 +67,11 @@ def wait():
     results = [add.delay(i, i) for i in range(50)]
     got = [r.get(timeout=60) for r in results]
     assert got == [2 * i for i in range(50)], got
-    ran = collections.Counter(redis.Redis(HOST, int(PORT)).lrange(PREFIX + "ran", 0, -1))
+    ran = collections.Counter(redis.Redis(**CLIENT).lrange(PREFIX + "ran", 0, -1))
     assert ran == {str(i).encode(): 1 for i in range(50)}, ran
     group = celery.group(add.s(100 + i, 1) for i in range(10))()
     assert group.get(timeout=60) == [101 + i for i in range(10)]
-    if sys.argv[3] != "cluster":  # a chord has keys in several slots, and Celery has no hash tag for them
+    if not CLUSTER:  # a chord has keys in several slots, and Celery has no hash tag for them
         chord = celery.chord([add.s(200, 1), add.s(300, 1)])(total.s())
         assert chord.get(timeout=60) == 502
     assert third_time.delay().get(timeout=60) == 2

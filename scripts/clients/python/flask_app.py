@@ -8,10 +8,10 @@ import redis
 from flask import Flask
 from werkzeug.serving import make_server
 
-from berth import HOST, PORT, expect, key, together
+from berth import POOL, expect, key, together
 
 app = Flask(__name__)
-pool = redis.ConnectionPool(host=HOST, port=PORT, db=0, decode_responses=True)
+pool = redis.ConnectionPool(**POOL, db=0, decode_responses=True)
 
 
 @app.route("/visit")

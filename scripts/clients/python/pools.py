@@ -5,9 +5,9 @@ import asyncio
 import redis
 import redis.asyncio
 
-from berth import HOST, PORT, expect, key, raises, together
+from berth import POOL, expect, key, raises, together, url
 
-pool = redis.ConnectionPool(host=HOST, port=PORT, db=0, decode_responses=True)
+pool = redis.ConnectionPool(**POOL, db=0, decode_responses=True)
 
 
 def global_pool():
@@ -40,7 +40,7 @@ def one_connection():
 
 def limited():
     small = redis.ConnectionPool(
-        host=HOST, port=PORT, db=0, decode_responses=True,
+        **POOL, db=0, decode_responses=True,
         max_connections=2, retry_on_timeout=True, health_check_interval=1,
     )
     first, second = small.get_connection("_"), small.get_connection("_")
@@ -54,22 +54,22 @@ def limited():
     expect(r.get(key("advanced")), "it works!", "GET after a health check")
     small.disconnect()
 
-    waits = redis.Redis(connection_pool=redis.BlockingConnectionPool(max_connections=4, timeout=20, host=HOST, port=PORT))
+    waits = redis.Redis(connection_pool=redis.BlockingConnectionPool(max_connections=4, timeout=20, **POOL))
     name = key("hits")
     together(*[lambda: [waits.incr(name) for _ in range(25)] for _ in range(20)])
     expect(waits.get(name), b"500", "INCR by 20 threads on 4 connections")
 
 
 def from_url():
-    r = redis.Redis.from_url(f"redis://{HOST}:{PORT}/0?decode_responses=True&health_check_interval=30")
+    r = redis.Redis.from_url(url(decode_responses=True, health_check_interval=30))
     r.set(key("url"), "v")
     expect(r.get(key("url")), "v", "GET")
-    r = redis.from_url(f"redis://{HOST}:{PORT}")
+    r = redis.from_url(url())
     expect(r.get(key("url")), b"v", "GET of bytes")
 
 
 async def asynchronous():
-    apool = redis.asyncio.ConnectionPool.from_url(f"redis://{HOST}:{PORT}", db=0, decode_responses=True)
+    apool = redis.asyncio.ConnectionPool.from_url(url(), db=0, decode_responses=True)
     r = redis.asyncio.Redis(connection_pool=apool)
     await asyncio.gather(*[r.incr(key("async")) for _ in range(100)])
     expect(await r.get(key("async")), "100", "INCR by 100 coroutines")

@@ -6,7 +6,7 @@ import logging
 import redis
 from redis.cluster import RedisCluster
 
-from berth import CLUSTER, HOST, PORT, eventually, expect, key, raises, together
+from berth import CLIENT, CLUSTER, HOST, PORT, eventually, expect, key, raises, together
 
 
 def pipelines(r, tag):
@@ -177,11 +177,11 @@ def killed(r, tag):
 
 
 def databases():
-    r = redis.Redis(HOST, PORT, db=1, decode_responses=True)
+    r = redis.Redis(**CLIENT, db=1, decode_responses=True)
     if CLUSTER:
         raises(redis.ResponseError, "", r.get, key("db"))
         return
-    zero = redis.Redis(HOST, PORT, decode_responses=True)
+    zero = redis.Redis(**CLIENT, decode_responses=True)
     r.set(key("db"), "one")
     zero.set(key("db"), "zero")
     expect((r.get(key("db")), zero.get(key("db"))), ("one", "zero"), "databases")
@@ -189,18 +189,18 @@ def databases():
 
 
 def plain(tag, **options):
-    r = redis.Redis(HOST, PORT, decode_responses=True, single_connection_client=False, **options)
+    r = redis.Redis(**CLIENT, decode_responses=True, single_connection_client=False, **options)
     expect(r.ping(), True, "PING")
     expect(r.mset({key(f"{tag}:m{i}"): i for i in range(50)}), True, "MSET")
     expect(r.mget([key(f"{tag}:m{i}") for i in range(50)]), [str(i) for i in range(50)], "MGET")
     for part in (pipelines, large_value, transactions, blocking, streams, pubsub, scripts, functions, scan):
         part(r, tag)
-    killed(redis.Redis(HOST, PORT, decode_responses=True, single_connection_client=True), tag)
+    killed(redis.Redis(**CLIENT, decode_responses=True, single_connection_client=True), tag)
     r.close()
 
 
 def cluster(tag):
-    r = RedisCluster(host=HOST, port=PORT, decode_responses=True)
+    r = RedisCluster(**CLIENT, decode_responses=True)
     expect([(n.host, n.port, n.server_type) for n in r.get_nodes()], [(HOST, PORT, "primary")], "the one node")
     pipe = r.pipeline()
     for i in range(1000):
