@@ -183,6 +183,9 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 			srv.enrol(g)
 			return
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("it has not said all of its handshake or header within tls-handshake-timeout (%v)", within)
+		}
 		limited(&gs.failures, slog.LevelInfo, "client refused", "addr", g.conn.RemoteAddr().String(), "why", err)
 		if g.secure == nil {
 			turnAway(g.conn, "-ERR berth: "+err.Error()+"\r\n")

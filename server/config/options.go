@@ -107,7 +107,7 @@ var options = []*option{
 		help:  "File of keys for session tickets, one a line (`openssl rand -base64 32`): the first for new ones, all for those that come back. With it sessions outlast a restart, and processes that share the file take up each other's; none: each process makes its own."},
 	{name: "tls-handshake-timeout", def: "10", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.TLSHandshakeTimeout }, per: time.Second, min: 1, max: 3600},
-		help:  "Time after which a client that has not finished its TLS handshake is closed."},
+		help:  "Time after which a client that has not finished its TLS handshake is closed. Programs that begin hundreds of connections at once in one thread may need more."},
 
 	// What a client may take.
 	{name: "maxclients", def: "10000", hot: true,
