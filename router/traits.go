@@ -35,7 +35,7 @@ const (
 	Quotes                             // its error may quote a word of the client's as it is, with line breaks
 	TakesCode                          // has a script's or a library's code among its words
 	Registers                          // has a node run a library's code, and may quote what that raises
-	AtPrimary                          // a read of what each node keeps for itself, like when a key was used last
+	AtPrimary                          // a read of what each node keeps for itself: when a key was used last, what a cursor means
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.

@@ -19,6 +19,14 @@ type stranded struct {
 	since int64      // unix nanoseconds
 }
 
+// readAgain is a read, or a part of one, that no node has answered: it waits in loop.stranded.
+type readAgain struct {
+	r    *request
+	slot int
+	to   backend.Receiver // r, or the part
+	away *bool            // of the same
+}
+
 // detour is one request on its way by redirects.
 type detour struct {
 	slot int

@@ -118,7 +118,7 @@ const lately = replicas.Instant(10 * time.Second)
 // wroteLately reports whether the client may have written to a slot a short while ago.
 func (s *session) wroteLately(slot int) bool {
 	w := s.writes
-	if w == nil || !s.loop.srv.sharded() {
+	if w == nil || !s.loop.srv.nodes.Topology().Sharded() {
 		return false
 	}
 	at := max(w.entry(slot).at, w.every.at)
@@ -151,7 +151,7 @@ func (s *session) readsAway(slot int) bool {
 // ownSlot is the slot of all keys that a request may use, also where slots mean nothing to the node.
 func (s *session) ownSlot(cmd *router.Command, args [][]byte) int {
 	slot := s.slotOf(cmd, args)
-	if slot < 0 || slot >= router.Slots || cmd.MayUseOtherKeys() && !s.loop.srv.sharded() {
+	if slot < 0 || slot >= router.Slots || cmd.MayUseOtherKeys() && !s.loop.srv.nodes.Topology().Sharded() {
 		return everySlot
 	}
 	return slot

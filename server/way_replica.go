@@ -21,7 +21,7 @@ import (
 // replica may die, load its data, or have other users, and its clients do not notice.
 //
 // MULTI, WATCH and CLIENT TRACKING are promises of one node: such clients read from the primary, and so
-// does whoever reads what a node keeps for itself (OBJECT FREQ).
+// does whoever reads what a node keeps for itself (OBJECT FREQ, HSCAN).
 
 // policy says which nodes the client's plain reads go to.
 func (s *session) policy() router.ReadFrom {
@@ -257,14 +257,6 @@ func isNothing(reply []byte) bool {
 
 // errNoNode is why a read is lost that neither a replica nor the primary could be sent.
 var errNoNode = &backend.LostError{Addr: "any node of the shard", Err: errors.New("none is connected")}
-
-// readAgain is a read, or a part of one, that no node has answered: it waits in loop.stranded.
-type readAgain struct {
-	r    *request
-	slot int
-	to   backend.Receiver // r, or the part
-	away *bool            // of the same
-}
 
 // awaitReadable has a read wait that the primary has not answered, or could not, for a client that may
 // read from replicas: until another node is the primary, or a replica has the client's own writes. It
