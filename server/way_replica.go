@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pipe"
@@ -154,11 +155,17 @@ func (s *session) readers() *pipe.Set {
 	return s.pipes.Replicas(kind)
 }
 
-// replicasRead are the pipes to all replicas, if anybody reads from some.
-func (s *session) replicasRead(t *router.Topology) (pipes []*pipe.Pipe) {
-	if s.loop.srv.replicas.Look() == nil {
-		return nil
-	}
+// readsReplicas reports whether clients read from replicas, or may by what is configured.
+func (srv *server) readsReplicas() bool {
+	return srv.replicas.Look() != nil || srv.config().ReadFrom != router.FromPrimary ||
+		slices.ContainsFunc(*srv.doors.Load(), func(d door) bool {
+			from := d.way.terms.Load().ReadFrom
+			return from != nil && *from != router.FromPrimary
+		})
+}
+
+// replicas are the session's pipes to all replicas.
+func (s *session) replicas(t *router.Topology) (pipes []*pipe.Pipe) {
 	for shard, of := range t.Shards() {
 		for i := range of.Replicas {
 			pipes = append(pipes, s.readers().Replica(t, shard, i))
