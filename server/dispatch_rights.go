@@ -336,9 +336,9 @@ func (r *refreshed) Part(_, _ []byte, _ int) bool {
 // Lost leaves the rule as it was known.
 func (r *refreshed) Lost(*backend.LostError, []byte) {}
 
-// changeRules has every primary change what users may do, and every replica: nodes do not tell each
-// other. A replica that does not matters if clients may read from it. What berth knows of these users it
-// asks anew. The session takes no further request before.
+// changeRules has every primary change what users may do, and every replica if clients may read there:
+// nodes do not tell each other. What berth knows of these users it asks anew. The session takes no
+// further request before.
 func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
@@ -354,11 +354,13 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
-	askOn(append(s.primaries(t), s.replicas(t)...), raw, func(answers [][]byte) {
-		reply := firstError(answers[:len(t.Shards())])
-		if reply == nil && srv.readsReplicas() {
-			reply = firstError(answers)
-		}
+	asked := s.primaries(t)
+	if srv.readsReplicas() {
+		asked = append(asked, s.replicas(t)...)
+	}
+	askOn(asked, raw, func(answers [][]byte) {
+		srv.replicas.Distrust()
+		reply := firstError(answers)
 		if reply == nil {
 			srv.rights.forget(users...)
 			reply = answers[0]

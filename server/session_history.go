@@ -151,7 +151,7 @@ func (s *session) readsAway(slot int) bool {
 // ownSlot is the slot of all keys that a request may use, also where slots mean nothing to the node.
 func (s *session) ownSlot(cmd *router.Command, args [][]byte) int {
 	slot := s.slotOf(cmd, args)
-	if slot < 0 || slot >= router.Slots || cmd.MayUseOtherKeys() && !s.loop.srv.nodes.Topology().Sharded() {
+	if slot < 0 || slot >= router.Slots || cmd.MayUseOtherKeys() {
 		return everySlot
 	}
 	return slot

@@ -110,7 +110,7 @@ func (s *session) choose(policy router.ReadFrom, t *router.Topology, shard int, 
 		candidates++ // the last one is the primary
 	}
 	var best *pipe.Pipe
-	isPrimary := false
+	isPrimary, user := false, s.user()
 	first := int(s.loop.reads % uint(candidates))
 	s.loop.reads++ // of those that owe as few replies the next one
 	for i := range candidates {
@@ -118,7 +118,7 @@ func (s *session) choose(policy router.ReadFrom, t *router.Topology, shard int, 
 		n, p := of.Primary, (*pipe.Pipe)(nil)
 		if at == len(of.Replicas) {
 			p = s.pipes.Shard(t, shard)
-		} else if n = of.Replicas[at]; n.Has(since) && near.Holds(n) {
+		} else if n = of.Replicas[at]; n.Has(since) && near.Holds(n) && n.Trusts(user) {
 			p = s.readers().Replica(t, shard, at)
 			if !p.UpBefore(n.AskedAt()) {
 				p.Ready() // for later reads
@@ -139,7 +139,7 @@ func (s *session) choose(policy router.ReadFrom, t *router.Topology, shard int, 
 // has written nothing.
 func (s *session) mayBeRead(t *router.Topology, shard int, of *replicas.Shard) bool {
 	for i, n := range of.Replicas {
-		if n.Has(0) && s.readers().Replica(t, shard, i).Takes() {
+		if n.Has(0) && n.Trusts(s.user()) && s.readers().Replica(t, shard, i).Takes() {
 			return true
 		}
 	}
@@ -360,7 +360,7 @@ func (s *session) lastResort(t *router.Topology, shard, slot int) *pipe.Pipe {
 	}
 	since, ok := s.readsSince(slot)
 	for i, n := range view.Shards[shard].Replicas {
-		if ok && n.HadOnce(since) {
+		if ok && n.HadOnce(since) && n.Trusts(s.user()) {
 			p := s.readers().Replica(t, shard, i)
 			if p.UpBefore(n.AskedAt()) {
 				return p

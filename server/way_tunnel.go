@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,8 +127,35 @@ func (s *session) replicate(cmd *router.Command, raw []byte, args [][]byte) bool
 		t.request = s.newRequest(cmd)
 		s.pauseFor(pauseReplicating)
 	}
-	t.send(raw)
+	t.send(withoutAddress(raw, args))
 	return true
+}
+
+// withoutAddress returns a REPLCONF in which the client does not say where it can be reached: berth would
+// take that for a replica that may be read, and tell it passwords. A node refuses a port that is no
+// number.
+func withoutAddress(raw []byte, args [][]byte) []byte {
+	if !namesAddress(args) {
+		return raw
+	}
+	args = slices.Clone(args)
+	for i := 1; i+1 < len(args); i += 2 {
+		_, err := strconv.ParseInt(string(args[i+1]), 10, 64)
+		switch {
+		case bytes.EqualFold(args[i], []byte("listening-port")) && err == nil:
+			args[i+1] = []byte("0")
+		case bytes.EqualFold(args[i], []byte("ip-address")):
+			args[i+1] = nil
+		}
+	}
+	return codec.AppendCommand(nil, args...)
+}
+
+// namesAddress reports whether a REPLCONF says where its client can be reached.
+func namesAddress(args [][]byte) bool {
+	return slices.ContainsFunc(args, func(word []byte) bool {
+		return bytes.EqualFold(word, []byte("listening-port")) || bytes.EqualFold(word, []byte("ip-address"))
+	})
 }
 
 // isSilent reports whether a node answers nothing to a REPLCONF, unless it is wrong: a node that
@@ -328,7 +356,7 @@ func (t *tunnel) relayed(b []byte) (n int, ok bool) {
 		switch {
 		case err == nil && size == 0:
 			return n, true
-		case err != nil, len(args) > 0 && !bytes.EqualFold(args[0], []byte("replconf")):
+		case err != nil, len(args) > 0 && (!bytes.EqualFold(args[0], []byte("replconf")) || namesAddress(args)):
 			return n, false
 		}
 		n += size

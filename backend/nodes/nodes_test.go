@@ -864,3 +864,23 @@ func TestNodesWithoutSlotsAreKnownBeforeRedis7(t *testing.T) {
 		t.Errorf("%s", topology)
 	}
 }
+
+// A replica of a single node is none that berth was given: it does not take the place of its primary.
+func TestSingleNodeIsNotReplacedByItsReplica(t *testing.T) {
+	primary := redistest.Start(t)
+	replica := redistest.Start(t, "--replicaof", strings.ReplaceAll(primary.Addr(), ":", " "), "--repl-diskless-sync-delay", "0")
+	n := connectNodes(t, "redis://"+primary.Addr(), Options{gap: 20 * time.Millisecond})
+	redistest.Eventually(t, 20*time.Second, "the replica to be known", func() bool {
+		n.Refresh()
+		return slices.Equal(n.Topology().Shards()[0].Replicas, []string{replica.Addr()})
+	})
+	primary.Kill()
+	before := n.Stats().Failures
+	redistest.Eventually(t, 20*time.Second, "rounds that find no node", func() bool {
+		n.Lost()
+		return n.Stats().Failures >= before+3
+	})
+	if got := n.Topology().Primary(0); got != primary.Addr() || n.Ready() {
+		t.Errorf("the primary is %s, and ready is %v", got, n.Ready())
+	}
+}

@@ -175,7 +175,7 @@ const maxCandidates = 16
 
 // candidates returns the addresses to ask. With Sentinels, it is what they say is the primary;
 // errors of Sentinels are added to reasons. Of a single node it is what its name has, the address that
-// it was found at first. Otherwise it is some primaries, some replicas, then the seeds. The order of
+// it was found at first, and never a replica of it. Otherwise it is some primaries, some replicas, then the seeds. The order of
 // the former two is random, so that a node that hangs does not cost every round its timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
 	if n.target.Master != "" {
@@ -190,6 +190,9 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 	}
 	var primaries, replicas []string
 	for _, s := range n.Topology().Shards() {
+		if !n.Topology().Sharded() { // what a single node calls its replicas is none that berth was given
+			break
+		}
 		primaries = append(primaries, s.Primary)
 		replicas = append(replicas, s.Replicas...)
 	}

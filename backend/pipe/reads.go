@@ -44,24 +44,26 @@ func (ps *Pipes) ReadsByNode(each func(addr string, r Reads)) {
 }
 
 // How long a replica may owe the answer to a read that another node can give. The first one may be what
-// the node works on, and would take another node as long.
+// the node works on, and would take another node as long, above all a script.
 const (
-	readPatience  = time.Second
-	firstPatience = 3 * time.Second
+	readPatience   = time.Second
+	firstPatience  = 3 * time.Second
+	scriptPatience = 10 * time.Second
 )
 
-// giveUpReads has reads go elsewhere for which a replica has owed the answer for long. A script that is
-// first stays.
+// giveUpReads has reads go elsewhere for which a replica has owed the answer for long.
 func (p *Pipe) giveUpReads(now int64) {
 	isScript := p.set.pipes.IsScript
 	for i := p.expired; i < p.owed.Len(); i++ {
 		place := p.owed.At(i)
 		to, patience := place.to, readPatience
-		if i == 0 {
-			patience = firstPatience
-		}
-		if to == (swallow{}) || i == 0 && isScript != nil && isScript(to) {
+		switch {
+		case to == (swallow{}):
 			continue
+		case i == 0 && isScript != nil && isScript(to):
+			patience = scriptPatience
+		case i == 0:
+			patience = firstPatience
 		}
 		if now-place.queuedAt < int64(patience) {
 			if i == 0 {

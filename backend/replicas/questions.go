@@ -22,6 +22,13 @@ type questions struct {
 	conn *nodes.Control // nil: there is none
 	zone string
 
+	asked    int       // questions on conn
+	rules    *rules    // nil: not known
+	changed  int64     // the Watch's distrusted before they were asked for
+	compared [2]*rules // the primary's and the replica's
+
+	failed int // questions in a row
+
 	online    int           // replicas that a primary has named last
 	refreshed time.Time     // when the nodes were asked for replicas last
 	again     time.Duration // after which they are asked again
@@ -48,7 +55,12 @@ func (q *questions) askPrimary(ctx context.Context, replicas []chan struct{}, pa
 			q.watch.nodes.Refresh()
 		case err == nil:
 			q.shard.marks.add(a.history, mark{a.at, a.offset})
-			err = q.askMoves()
+			if err = q.askMoves(); err == nil {
+				err = q.askRules()
+			}
+			if err == nil {
+				q.shard.rules.Store(&primaryRules{q.rules, q.changed})
+			}
 		}
 		q.tell(err, 0)
 		for _, next := range replicas {
@@ -58,7 +70,7 @@ func (q *questions) askPrimary(ctx context.Context, replicas []chan struct{}, pa
 			}
 		}
 		q.watch.rest()
-		wait(ctx, nil, pause)
+		wait(ctx, nil, max(pause, q.retry()))
 	}
 }
 
@@ -68,8 +80,22 @@ func (q *questions) askReplica(ctx context.Context, next chan struct{}, atLeast 
 	defer q.close()
 	for wait(ctx, next, atLeast) {
 		a, err := q.ask(ctx)
+		if err == nil {
+			if err = q.askRules(); err == nil {
+				q.compareRules()
+			}
+		}
 		q.judge(a, err)
+		wait(ctx, nil, q.retry())
 	}
+}
+
+// retry is how long a node is left alone that has not answered.
+func (q *questions) retry() time.Duration {
+	if q.failed == 0 {
+		return 0
+	}
+	return min(retryMin<<min(q.failed, 6), retryMax)
 }
 
 // wait returns false when ctx has ended.
@@ -104,6 +130,8 @@ func (q *questions) judge(a answer, err error) {
 		q.watch.nodes.Refresh()
 	case !a.linked:
 		err = errors.New("it has no connection to its primary")
+	case n.differs.Load() == nil:
+		err = errors.New("the rules of its users have not been compared with its primary's")
 	case !same:
 		err = errors.New("it has the data of another primary")
 	case behind < 0:
@@ -136,6 +164,9 @@ func (q *questions) ask(ctx context.Context) (answer, error) {
 	if err != nil {
 		q.close()
 		q.node.upTo.Store(0) // it may begin anew with older data
+		q.failed++
+	} else {
+		q.failed = 0
 	}
 	return a, err
 }
@@ -196,6 +227,12 @@ func (q *questions) compare(online int) {
 	q.online = online
 }
 
+// The shortest and the longest pause after a question without an answer.
+const (
+	retryMin = 25 * time.Millisecond
+	retryMax = time.Second
+)
+
 // The shortest and the longest time after which the nodes are asked again for replicas.
 const (
 	refreshMin = time.Second
@@ -250,7 +287,14 @@ func (n *Node) measured(took time.Duration) {
 	n.rtt.Store(old + (int64(took)-old)/8)
 }
 
+// isUnknown reports whether a node does not know the command.
+func isUnknown(err error) bool {
+	reply, ok := errors.AsType[*nodes.ReplyError](err)
+	return ok && strings.HasPrefix(strings.ToLower(reply.Text), "err unknown command")
+}
+
 func (q *questions) close() {
+	q.asked = 0
 	if q.conn != nil {
 		q.conn.Close()
 		q.conn = nil

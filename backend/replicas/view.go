@@ -27,6 +27,7 @@ type Shard struct {
 	Replicas []*Node
 
 	single bool // the topology has no slots
+	rules  atomic.Pointer[primaryRules]
 	marks  marks
 	moves  atomic.Pointer[moves] // nil: none
 	stop   func()                // ends the goroutines that ask its nodes
@@ -47,11 +48,12 @@ func (s *Shard) Moves(slot int) bool {
 type Node struct {
 	Addr string
 
-	well    atomic.Bool  // it is what the topology says, and answers in time
-	askedAt atomic.Int64 // when it was asked what it has answered last, unix nanoseconds
-	linked  atomic.Bool  // of a replica: it is connected to its primary, and lags no more than it may
-	upTo    atomic.Int64 // of a replica, an Instant: it has what its primary had executed by then; 0: not known
-	rtt     atomic.Int64 // nanoseconds, smoothed; 0: not measured
+	well    atomic.Bool                     // it is what the topology says, and answers in time
+	askedAt atomic.Int64                    // when it was asked what it has answered last, unix nanoseconds
+	linked  atomic.Bool                     // of a replica: it is connected to its primary, and lags no more than it may
+	upTo    atomic.Int64                    // of a replica, an Instant: it has what its primary had executed by then; 0: not known
+	rtt     atomic.Int64                    // nanoseconds, smoothed; 0: not measured
+	differs atomic.Pointer[map[string]bool] // of a replica: users whose rules are not those of its primary; nil: not compared
 	status  atomic.Pointer[Status]
 }
 

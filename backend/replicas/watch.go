@@ -39,6 +39,8 @@ type Watch struct {
 	view atomic.Pointer[View] // nil: nobody reads
 	used atomic.Int64         // Instant of the latest read, to a second
 
+	distrusted atomic.Int64 // how often Distrust was called
+
 	mu     sync.Mutex // admits one change of the view at a time
 	closed bool
 	ends   sync.WaitGroup // the goroutines
@@ -50,6 +52,10 @@ const (
 	every = 100 * time.Millisecond
 	// perNode bounds what the questions cost: with very many nodes each is asked less often.
 	perNode = 2 * time.Millisecond
+	// So many replicas of a shard may be read, and so many nodes are asked, primaries included: each takes
+	// a connection, and others to read from.
+	maxPerShard = 16
+	maxNodes    = 1000
 	// idle is how long nodes are asked though nobody reads.
 	idle = time.Minute
 	// patience is how long a node may owe an answer and still be read.
@@ -101,6 +107,9 @@ func (w *Watch) change(t *router.Topology) *View {
 	next := &View{Topology: t}
 	pause := max(every, time.Duration(nodes)*perNode)
 	for _, s := range t.Shards() {
+		if len(s.Replicas) > maxPerShard || nodes > maxNodes {
+			s.Replicas = s.Replicas[:min(len(s.Replicas), maxPerShard, max(maxNodes/len(t.Shards())-1, 0))]
+		}
 		was := before[s.Primary]
 		if was != nil && was.has(s.Replicas) {
 			delete(before, s.Primary)
