@@ -75,7 +75,8 @@ type generator struct {
 	key    func(i int) string
 	inside bool // MULTI
 	watch  bool
-	spread bool // keys lie in many slots: no transactions
+	spread bool   // keys lie in many slots: no transactions
+	rest   func() // between two writes; nil: none
 }
 
 func (g *generator) word() string  { return fmt.Sprintf("w%d", g.IntN(20)) }
@@ -197,6 +198,9 @@ func comparePipelines(t *testing.T, berth, direct string, g *generator, rounds i
 	}
 	var history []string
 	for range rounds {
+		if g.rest != nil {
+			g.rest()
+		}
 		n := 1 + g.IntN(60)
 		var bytes []byte
 		for range n {

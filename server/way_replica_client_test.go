@@ -285,3 +285,29 @@ func TestUsersReadFromReplicasAsThemselves(t *testing.T) {
 		})
 	}
 }
+
+func TestDatabasesAreReadFromReplicas(t *testing.T) {
+	parallel(t)
+	f := startFamily(t, 1)
+	b := startBerth(t, f.primary.Addr(), "--read-from", "prefer-replica")
+	var clients []*redistest.Conn
+	for db := range 3 {
+		c := dial(t, b.Addr())
+		script(t, c, fmt.Sprintf("SELECT %d → OK", db), fmt.Sprintf("SET k %d → OK", db))
+		clients = append(clients, c)
+	}
+	for db, c := range clients {
+		want := fmt.Sprint(db)
+		eventually(t, "reads to go to the replica", func() bool { return readsWhere(t, b, c, "GET k") == "replica" })
+		for range 20 {
+			if got := c.Do("GET", "k"); got != want {
+				t.Errorf("database %d: %v", db, got)
+			}
+		}
+		next := (db + 1) % 3
+		got := pipelined(c, "GET k", fmt.Sprint("SELECT ", next), "GET k", "SET own {db}", "GET own", fmt.Sprint("SELECT ", db), "GET k", "RESET", "GET k")
+		if want := fmt.Sprintf("[%d OK %d OK {db} OK %d RESET 0]", db, next, db); fmt.Sprint(got) != want {
+			t.Errorf("%v instead of %s", got, want)
+		}
+	}
+}
