@@ -154,7 +154,10 @@ func TestReadsGoWhereReadFromSays(t *testing.T) {
 			if got[0]+got[1]+got[2] != 300 {
 				t.Errorf("the nodes have got %v", got)
 			}
-			fromPrimary := map[string]bool{"primary": true, "any": true, "nearest": true}[policy]
+			if policy == "nearest" { // which they are is chance where all are on one machine
+				return
+			}
+			fromPrimary := map[string]bool{"primary": true, "any": true}[policy]
 			if (got[0] > 0) != fromPrimary {
 				t.Errorf("the primary has got %d of %v", got[0], got)
 			}
