@@ -26,18 +26,15 @@ type link struct {
 	conns []net.Conn
 }
 
-func startLink(t *testing.T, target string) *link {
+// between listens for whoever is to reach a target by way of the test. mu guards conns, which gets both
+// ends of each connection. back carries what the target says, and closes the near end.
+func between(t testing.TB, target string, mu *sync.Mutex, conns *[]net.Conn, back func(near, far net.Conn)) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{addr: ln.Addr().String(), target: target}
-	l.quiet = sync.NewCond(&l.mu)
-	t.Cleanup(func() {
-		_ = ln.Close()
-		l.cut()
-	})
+	t.Cleanup(func() { _ = ln.Close() })
 	go func() {
 		for {
 			near, err := ln.Accept()
@@ -49,16 +46,25 @@ func startLink(t *testing.T, target string) *link {
 				_ = near.Close()
 				continue
 			}
-			l.mu.Lock()
-			l.conns = append(l.conns, near, far)
-			l.mu.Unlock()
+			mu.Lock()
+			*conns = append(*conns, near, far)
+			mu.Unlock()
 			go func() {
 				_, _ = io.Copy(far, near)
 				_ = far.Close()
 			}()
-			go l.back(near, far)
+			go back(near, far)
 		}
 	}()
+	return ln.Addr().String()
+}
+
+func startLink(t *testing.T, target string) *link {
+	t.Helper()
+	l := &link{target: target}
+	l.quiet = sync.NewCond(&l.mu)
+	t.Cleanup(l.cut)
+	l.addr = between(t, target, &l.mu, &l.conns, l.back)
 	return l
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -414,38 +413,13 @@ type wire struct {
 // startWire leads to a primary.
 func startWire(t testing.TB, target string) *wire {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{addr: ln.Addr().String()}
+	w := &wire{}
 	w.moves = sync.NewCond(&w.mu)
 	t.Cleanup(func() {
-		_ = ln.Close()
 		w.hold(false)
 		w.cut()
 	})
-	go func() {
-		for {
-			near, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = near.Close()
-				continue
-			}
-			w.mu.Lock()
-			w.conns = append(w.conns, near, far)
-			w.mu.Unlock()
-			go func() {
-				_, _ = io.Copy(far, near)
-				_ = far.Close()
-			}()
-			go w.back(near, far)
-		}
-	}()
+	w.addr = between(t, target, &w.mu, &w.conns, w.back)
 	return w
 }
 
