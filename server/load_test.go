@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -265,6 +266,13 @@ func (f *findings) add(format string, args ...any) {
 	if len(f.first) < 10 {
 		f.first = append(f.first, fmt.Sprintf(format, args...))
 	}
+}
+
+// texts are the first few.
+func (f *findings) texts() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.first)
 }
 
 // none fails the test when anything was found.

@@ -112,9 +112,15 @@ var errNoMore = errors.New("no more")
 func (s *soak) popAll() {
 	s.t.Helper()
 	close(s.unpush)
-	eventually(s.t, "every element to be popped", func() bool {
-		return s.pushing.Load() == 0 && s.pops.Load() >= s.pushed.Load()
-	})
+	if !redistest.Await(10*time.Second, func() bool { return s.pushing.Load() == 0 && s.pops.Load() >= s.pushed.Load() }) {
+		left := []any{}
+		c := dial(s.t, s.addr)
+		for n := range s.lists {
+			left = append(left, c.Do("LRANGE", fmt.Sprint("list:", s.tag, n), "0", "-1"))
+		}
+		s.t.Fatalf("%d of %d elements were popped; %d are being pushed; left in the lists: %v; wrong replies: %v; lost: %v",
+			s.pops.Load(), s.pushed.Load(), s.pushing.Load(), left, s.wrong.texts(), s.lost.texts())
+	}
 }
 
 // push adds one element to a list, then thinks.
