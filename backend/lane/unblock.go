@@ -21,13 +21,17 @@ import (
 // Redis 6.2 and 7.0 panic at CLIENT UNBLOCK of a client whose command waits for the end of a pause of
 // writes (CLIENT PAUSE, a planned fail-over). There the question stands in a transaction after a write
 // that does nothing: the transaction waits for the end of the pause as well, and the command, which
-// came before it, has been run by then.
+// came before it, has been run by then. The write is one that the user surely may run. While its slot is
+// being moved the node sends it elsewhere, with the transaction: then a script without keys stands in
+// its place.
 type unblocking struct {
 	loop      backend.Loop
 	set       *pipe.Set
 	addr      string
 	words     []byte // CLIENT UNBLOCK …, or the transaction
 	replies   int    // to words
+	keyless   []byte // what is said instead if the node sends the write elsewhere; nil: nothing
+	elsewhere bool   // it has
 	waits     func() bool
 	end       func(unblockOutcome)
 	afterStep func() // after each step that an event caused; may be nil
@@ -59,15 +63,19 @@ const (
 // runs once. set is the pipes of a user who may ask. write does nothing; nil: the node does not panic.
 func newUnblocking(loop backend.Loop, set *pipe.Set, lease *pool.Lease, write []byte, waits func() bool, end func(unblockOutcome), words ...string) *unblocking {
 	u := &unblocking{loop: loop, set: set, addr: lease.Addr(), waits: waits, end: end, replies: 1}
+	u.words = codec.AppendCommandString(nil, append([]string{"CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10)}, words...)...)
 	if write != nil {
-		u.words = append(codec.AppendCommandString(nil, "MULTI"), write...)
-		u.replies = 4
-	}
-	u.words = codec.AppendCommandString(u.words, append([]string{"CLIENT", "UNBLOCK", strconv.FormatInt(lease.NodeID(), 10)}, words...)...)
-	if write != nil {
-		u.words = codec.AppendCommandString(u.words, "EXEC")
+		u.words, u.keyless, u.replies = inTransaction(write, u.words), inTransaction(keylessWrite, u.words), 4
 	}
 	return u
+}
+
+// keylessWrite is a write that does nothing, and goes to any node.
+var keylessWrite = codec.AppendCommandString(nil, "EVAL", "return 0", "0")
+
+func inTransaction(commands ...[]byte) []byte {
+	b := codec.AppendCommandString(nil, "MULTI")
+	return codec.AppendCommandString(append(b, bytes.Join(commands, nil)...), "EXEC")
 }
 
 // ask puts the question.
@@ -88,11 +96,19 @@ func (u *unblocking) finish(how unblockOutcome) {
 
 // Reply takes the node's answer.
 func (u *unblocking) Reply(reply, _ []byte, more int) {
-	if more > 0 { // OK, QUEUED
+	if more > 0 { // OK, QUEUED, or the node's refusal to queue
+		u.elsewhere = u.elsewhere || bytes.HasPrefix(reply, []byte("-MOVED ")) || bytes.HasPrefix(reply, []byte("-ASK ")) ||
+			bytes.HasPrefix(reply, []byte("-TRYAGAIN "))
 		return
 	}
 	u.owed = false
 	if u.over {
+		return
+	}
+	if u.elsewhere && u.keyless != nil {
+		u.words, u.keyless, u.elsewhere = u.keyless, nil, false
+		u.ask()
+		u.stepped()
 		return
 	}
 	if reply[0] == '*' { // EXEC's: the answer is its last element
@@ -166,7 +182,7 @@ func (ls *Lanes) UnblockLease(lease *pool.Lease, by backend.Identity, withError 
 	set := ls.loop.Pipes().Attach(by)
 	var write []byte
 	if ls.shared.Settings().UnblockPanics {
-		write = codec.AppendCommandString(nil, "EVAL", "return 0", "0")
+		write = keylessWrite
 	}
 	newUnblocking(ls.loop, set, lease, write, waits, func(how unblockOutcome) {
 		set.Detach()
