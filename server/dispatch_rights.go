@@ -355,7 +355,7 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
 	asked := s.primaries(t)
-	if srv.readsReplicas() {
+	if srv.readsReplicas.Load() || srv.replicas.Look() != nil {
 		asked = append(asked, s.replicas(t)...)
 	}
 	askOn(asked, raw, func(answers [][]byte) {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
 )
 
@@ -256,6 +257,7 @@ func (srv *server) reopen(closed []door) {
 func (srv *server) openTo(stay, added []door, cfg *config.Config) {
 	doors := slices.Concat(stay, added)
 	srv.doors.Store(&doors)
+	srv.noteReads(cfg)
 	srv.keepAlive(cfg.TCPKeepalive)
 	srv.accept(added)
 }
@@ -274,4 +276,12 @@ func (srv *server) tryRebind(next *config.Config, name string) error {
 		return errors.New("Failed to bind to specified addresses.")
 	}
 	return errors.New("Unable to listen on this port. Check server logs.")
+}
+
+// noteReads enters whether clients may read from replicas by what is configured.
+func (srv *server) noteReads(cfg *config.Config) {
+	srv.readsReplicas.Store(cfg.ReadFrom != router.FromPrimary || slices.ContainsFunc(*srv.doors.Load(), func(d door) bool {
+		from := d.way.terms.Load().ReadFrom
+		return from != nil && *from != router.FromPrimary
+	}))
 }

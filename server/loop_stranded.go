@@ -29,8 +29,10 @@ type readAgain struct {
 
 // detour is one request on its way by redirects.
 type detour struct {
+	r    *request // or whose part it is; nil: berth asks on behalf of the session
 	slot int
 	hops *uint8
+	may  func(to router.Redirect) bool         // whether it overtakes nobody there
 	send func(to router.Redirect, sent []byte) // sends the request to the node
 	keep func(reply []byte)                    // ends the request with the reply as it is
 }
@@ -49,27 +51,37 @@ const (
 )
 
 // followed sends a request to where a redirect leads.
-func (l *loop) followed(to router.Redirect, d detour, sent []byte) {
+func (l *loop) followed(s *session, to router.Redirect, d detour, sent []byte) {
 	*d.hops++
+	s.detoured, s.detouredAt = to, s.numbered
 	l.stats.Redirected(to)
 	d.send(to, sent)
 }
 
-// tickStranded sends what may go now, in each client's order, and gives up what has waited for too
-// long.
+// tickStranded sends what may go now, and gives up what has waited for too long.
 func (l *loop) tickStranded() {
+	for _, s := range slices.Collect(maps.Keys(l.stranded.of)) { // settle may strand another request
+		l.settleAll(s)
+	}
+}
+
+// settleAll ends the waits of a client's requests that can end, in its order.
+func (l *loop) settleAll(s *session) {
 	w := &l.stranded
-	for _, s := range slices.Collect(maps.Keys(w.of)) { // settle may strand another request
-		all := w.of[s]
+	all := w.of[s]
+	delete(w.of, s)
+	for len(all) > 0 && l.settle(s, &all[0]) {
+		w.bytes -= all[0].size()
+		all[0] = stranded{}
+		all = all[1:]
+	}
+	for _, r := range w.of[s] { // stranded meanwhile
+		all = inOrder(all, r)
+	}
+	if len(all) > 0 {
+		w.of[s] = all
+	} else {
 		delete(w.of, s)
-		for len(all) > 0 && l.settle(s, &all[0]) {
-			w.bytes -= all[0].size()
-			all[0] = stranded{}
-			all = all[1:]
-		}
-		if len(all) > 0 {
-			w.of[s] = append(all, w.of[s]...)
-		}
 	}
 }
 
@@ -88,7 +100,10 @@ func (l *loop) settle(s *session, r *stranded) bool {
 	case s.closed, how == backend.NotFollowed:
 		r.keep(r.reply)
 	case how == backend.Followed:
-		l.followed(to, r.detour, r.sent)
+		if !r.may(to) {
+			return false
+		}
+		l.followed(s, to, r.detour, r.sent)
 	case l.clock-r.since < int64(backend.LearnPatience):
 		return false
 	default:
@@ -104,7 +119,7 @@ func (l *loop) settleDemoted(s *session, r *stranded) bool {
 	case s.closed:
 		r.keep(r.reply)
 	case now != r.left && now != "":
-		l.followed(router.Redirect{Addr: now}, r.detour, r.sent)
+		l.followed(s, router.Redirect{Addr: now}, r.detour, r.sent)
 	case l.clock-r.since < int64(l.srv.config().BackendConnectTimeout):
 		l.srv.nodes.Refresh()
 		return false
@@ -112,4 +127,13 @@ func (l *loop) settleDemoted(s *session, r *stranded) bool {
 		r.keep(r.reply)
 	}
 	return true
+}
+
+// inOrder adds a request to those of its client, which wait in the client's order.
+func inOrder(all []stranded, r stranded) []stranded {
+	at := len(all)
+	for at > 0 && r.r != nil && all[at-1].r != nil && r.r.number < all[at-1].r.number {
+		at--
+	}
+	return slices.Insert(all, at, r)
 }

@@ -68,14 +68,15 @@ type server struct {
 
 	audience *feed.Audience // who listens to what
 
-	replicas *replicas.Watch
-	lanes    lane.Shared
-	heavy    heavyReads
-	memory   memory
-	scans    scanMemory
-	monitors monitors
-	gate     pauseGate
-	catalog  atomic.Pointer[router.Catalog] // what COMMAND answers
+	replicas      *replicas.Watch
+	readsReplicas atomic.Bool // clients may read there by what is configured
+	lanes         lane.Shared
+	heavy         heavyReads
+	memory        memory
+	scans         scanMemory
+	monitors      monitors
+	gate          pauseGate
+	catalog       atomic.Pointer[router.Catalog] // what COMMAND answers
 
 	wrap func(gnet.EventHandler) gnet.EventHandler // tests stand between gnet and us
 
@@ -202,6 +203,7 @@ func (srv *server) configure(cfg *config.Config) {
 	srv.nodes.SetDialTimeout(cfg.BackendConnectTimeout)
 	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
 	srv.poolSettings.Change(func(v *pool.Values) { *v = poolValues(cfg) })
+	srv.noteReads(cfg)
 	srv.openPools()
 }
 

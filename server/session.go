@@ -49,6 +49,9 @@ type session struct {
 	pipeTurns  uint32           // of pipes, when the unanswered requests were sent
 	topology   *router.Topology // by which the unanswered requests were routed
 
+	detoured   router.Redirect // where the latest redirect led that was followed
+	detouredAt uint64          // the number of the latest request then
+
 	// of a client that may read from replicas
 	writes   *ownWrites
 	away     uint64 // the number of the latest request that went to a replica; 0: none did

@@ -9,17 +9,18 @@ import "github.com/berth-proxy/berth/router"
 // Owned by the session's loop. When the client leaves, its waiting requests live on until their
 // replies came.
 type request struct {
-	s     *session
-	next  *request // the one after it in the client's order
-	cmd   *router.Command
-	start int64 // loop clock, unix nanoseconds
-	slot  int16 // if the client may read from replicas: see ownWrites
-	state requestState
-	mute  bool   // CLIENT REPLY: its reply is not written
-	hops  uint8  // redirects followed and retries made
-	piped bool   // its cost is in loop.load
-	cost  int    // bytes: of the request and the reply it is expected to get; of the reply once that is parked
-	reply []byte // parked: came before its turn
+	s      *session
+	number uint64   // in the client's order: see session.numbered
+	next   *request // the one after it in the client's order
+	cmd    *router.Command
+	start  int64 // loop clock, unix nanoseconds
+	slot   int16 // if the client may read from replicas: see ownWrites
+	state  requestState
+	mute   bool   // CLIENT REPLY: its reply is not written
+	hops   uint8  // redirects followed and retries made
+	piped  bool   // its cost is in loop.load
+	cost   int    // bytes: of the request and the reply it is expected to get; of the reply once that is parked
+	reply  []byte // parked: came before its turn
 
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
 	parts   [][]byte // the same of a long one, in pieces; then there is no sent
@@ -71,6 +72,7 @@ func (s *session) enqueue(r *request) {
 	s.tail = r
 	s.queued++
 	s.numbered++
+	r.number = s.numbered
 }
 
 // newRequest queues a request for which a node will owe a reply.
@@ -164,6 +166,9 @@ func (r *request) done(reply []byte) {
 		r.park(reply)
 	}
 	s.answered()
+	if l.stranded.of[s] != nil {
+		l.settleAll(s)
+	}
 }
 
 // Part takes the beginning of a long reply if the reply is the client's next: the client gets it as

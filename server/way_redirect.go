@@ -9,7 +9,8 @@ import (
 
 // A node's MOVED or ASK sends a request to another node. What is believed of it stands at
 // backend.Follow. A request that is sent to a node of which berth has not heard from the nodes
-// waits for a round, and all later redirects of the same client after it. So does a write that was
+// waits for a round, and all later redirects of the same client after it. A request whose redirect leads
+// elsewhere than that of one before it waits for that: it must not overtake. So does a write that was
 // refused by a primary that has become a replica:
 //
 //	reply ─▶ redirected ─┬─ no redirect, none to follow ─────────▶ the client
@@ -28,8 +29,9 @@ func (s *session) redirected(words, reply, sent []byte, d detour) bool {
 	if how == backend.NotFollowed {
 		return false
 	}
-	if how == backend.Followed && l.stranded.of[s] == nil { // those must not be overtaken
-		l.followed(to, d, sent)
+	d.may = func(to router.Redirect) bool { return s.keepsOrder(to, d.r) }
+	if how == backend.Followed && l.stranded.allow(s, d) && d.may(to) {
+		l.followed(s, to, d, sent)
 		return true
 	}
 	return l.stranded.add(s, stranded{detour: d, words: bytes.Clone(words), reply: bytes.Clone(reply), sent: bytes.Clone(sent), since: l.clock})
@@ -52,7 +54,7 @@ func (r *request) demoted(reply, sent []byte) bool {
 		return false
 	}
 	d := detour{
-		hops: &r.hops,
+		r: r, hops: &r.hops,
 		send: func(to router.Redirect, sent []byte) {
 			if err := s.sendTo(to, sent, 1, r); err != nil {
 				r.lost(err)
@@ -67,6 +69,13 @@ func (r *request) demoted(reply, sent []byte) bool {
 	return true
 }
 
+// keepsOrder reports whether a request may be sent where a redirect leads. One that came before it may be
+// on its way by more redirects than this one, and must not be overtaken. So only the oldest request
+// goes anywhere; others go after the latest that was redirected, or wait.
+func (s *session) keepsOrder(to router.Redirect, r *request) bool {
+	return s.head == r || to == s.detoured || !s.unanswered(s.detouredAt) || s.side != onPipes
+}
+
 // add has a request of the client wait. It returns false if too much waits already.
 func (w *strandedRequests) add(s *session, r stranded) bool {
 	before := w.of[s]
@@ -77,8 +86,14 @@ func (w *strandedRequests) add(s *session, r stranded) bool {
 		w.of = map[*session][]stranded{}
 	}
 	w.bytes += r.size()
-	w.of[s] = append(before, r)
+	w.of[s] = inOrder(before, r)
 	return true
+}
+
+// allow reports whether no request waits that a redirected one would overtake.
+func (w *strandedRequests) allow(s *session, d detour) bool {
+	before := w.of[s]
+	return len(before) == 0 || d.r != nil && before[0].r != nil && d.r.number < before[0].r.number
 }
 
 // redirect follows -MOVED and -ASK: the request goes to where the node says. It reports whether the
@@ -93,7 +108,7 @@ func (r *request) redirect(reply, sent []byte) bool {
 		return false
 	}
 	return s.redirected(words, reply, sent, detour{
-		slot: slotOfRedirected(s, r, sent), hops: &r.hops,
+		r: r, slot: slotOfRedirected(s, r, sent), hops: &r.hops,
 		send: func(to router.Redirect, sent []byte) {
 			b.rewind()
 			if err := s.sendTo(to, sent, r.replies(), r); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pipe"
@@ -153,15 +152,6 @@ func (s *session) readers() *pipe.Set {
 		kind = backend.ReplicaOfShard
 	}
 	return s.pipes.Replicas(kind)
-}
-
-// readsReplicas reports whether clients read from replicas, or may by what is configured.
-func (srv *server) readsReplicas() bool {
-	return srv.replicas.Look() != nil || srv.config().ReadFrom != router.FromPrimary ||
-		slices.ContainsFunc(*srv.doors.Load(), func(d door) bool {
-			from := d.way.terms.Load().ReadFrom
-			return from != nil && *from != router.FromPrimary
-		})
 }
 
 // replicas are the session's pipes to all replicas.
@@ -317,7 +307,7 @@ func (r *request) hasTime() bool {
 func (r *request) await(read readAgain, sent []byte, keep func()) bool {
 	s := r.s
 	read.r = r
-	if !s.loop.stranded.add(s, stranded{detour: detour{keep: func([]byte) { keep() }}, read: &read, sent: bytes.Clone(sent), since: s.loop.clock}) {
+	if !s.loop.stranded.add(s, stranded{detour: detour{r: r, keep: func([]byte) { keep() }}, read: &read, sent: bytes.Clone(sent), since: s.loop.clock}) {
 		return false
 	}
 	s.loop.srv.nodes.Lost()

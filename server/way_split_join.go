@@ -105,7 +105,7 @@ func (p *part) redirect(reply, sent []byte) bool {
 		return false
 	}
 	return s.redirected(reply, reply, sent, detour{
-		slot: int(p.slot), hops: &p.hops,
+		r: p.join.r, slot: int(p.slot), hops: &p.hops,
 		send: func(to router.Redirect, sent []byte) {
 			if err := s.sendTo(to, sent, 1, p); err != nil {
 				p.Lost(err, sent)

@@ -194,7 +194,7 @@ func (st *stay) redirect(r *request, reply []byte) bool {
 		return false
 	}
 	return st.s.redirected(reply, reply, r.sent, detour{
-		slot: slotOfRedirected(st.s, r, r.sent), hops: &r.hops,
+		r: r, slot: slotOfRedirected(st.s, r, r.sent), hops: &r.hops,
 		send: func(to router.Redirect, _ []byte) { st.follow(r, to) },
 		keep: r.deliver,
 	})
