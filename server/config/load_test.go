@@ -317,3 +317,25 @@ func FuzzNoMistakeRepeatsAPassword(f *testing.F) {
 		}
 	})
 }
+
+func TestASecondBackendIsRefused(t *testing.T) {
+	const why = "there is a backend already; the nodes of one Cluster are named in one URL, with commas between them: redis://a:7001,b:7002"
+	for _, c := range []struct {
+		where string
+		args  []string
+	}{
+		{"argument: backend", []string{"redis://a:1", "redis://:hunter2@b:2"}},
+		{"argument: backend", []string{"redis://a:1", "redis://a:1"}},
+		{"argument: backend", []string{"--backend", "redis://a:1", "--port", "5", "unix:///b"}},
+		{"flag --backend: backend", []string{"redis://a:1", "--backend=redis://:hunter2@b:2"}},
+		{".conf:2: backend", []string{writeConfig(t, "backend redis://a:1\nbackend redis://:hunter2@b:2\n")}},
+	} {
+		if said := refused(t, nil, c.args...); !strings.Contains(said, c.where) || !strings.Contains(said, why) || strings.Contains(said, "hunter2") {
+			t.Errorf("%q: %s", c.args, said)
+		}
+	}
+	path := writeConfig(t, "backend redis://a:1\n")
+	if s, _ := configure(t, []string{"BERTH_BACKEND=redis://b:2"}, path, "redis://c:3"); s.Load().Backend.Addrs[0] != "c:3" {
+		t.Errorf("the argument does not override the environment and the file: %v", s.Load().Backend.Addrs)
+	}
+}

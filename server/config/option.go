@@ -35,7 +35,8 @@ type optionValue interface {
 	wants() string
 }
 
-// repeatedValue is the type of an option that may be given several times: each time adds to it.
+// repeatedValue is the type of an option for which the last time that it is given does not count alone:
+// each time adds to it, or a second time is refused.
 type repeatedValue interface {
 	add(c *Config, words []string) error
 }

@@ -392,6 +392,11 @@ func (v backendValue) set(c *Config, words []string) error {
 	return nil
 }
 
+var errSecondBackend = fullError("there is a backend already; the nodes of one Cluster are named in one URL, with commas between them: redis://a:7001,b:7002")
+
+// add refuses a second backend: berth would serve but one of them.
+func (v backendValue) add(*Config, []string) error { return errSecondBackend }
+
 func (v backendValue) text(c *Config) string    { return string(v.at(c).raw) }
 func (v backendValue) lines(c *Config) []string { return []string{quoteWord(v.text(c))} }
 func (v backendValue) unit() string             { return "URL" }
