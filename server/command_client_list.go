@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -176,15 +175,6 @@ func (s *session) appendLine(dst []byte, fields lineFields, asks sizes) []byte {
 	return append(dst, '\n')
 }
 
-// addresses are both ends of the client's socket. On a unix socket only the listener's path has a
-// name, and stands for both, with port 0.
-func (s *session) addresses() (remote, local string) {
-	if path, ok := s.conn.LocalAddr().(*net.UnixAddr); ok {
-		return path.Name + ":0", path.Name + ":0"
-	}
-	return s.conn.RemoteAddr().String(), s.conn.LocalAddr().String()
-}
-
 // capabilities are the letters of CLIENT LIST for what the client has said with CLIENT CAPA.
 func (s *session) capabilities() string {
 	if s.redirects {
@@ -195,7 +185,7 @@ func (s *session) capabilities() string {
 
 // flags are the letters of CLIENT LIST for what the client is in the middle of.
 func (s *session) flags() string {
-	_, unix := s.conn.LocalAddr().(*net.UnixAddr)
+	_, unix := s.remote().(unixClient)
 	var b []byte
 	for _, f := range []struct {
 		letter byte

@@ -273,7 +273,7 @@ func (v *verification) Lost(err *backend.LostError, sent []byte) {
 // alone. It never says the password.
 func (s *session) logFailedAuth(user string, reply []byte) {
 	why, _, _ := strings.Cut(string(reply[1:]), " ")
-	slog.Warn("authentication failed", "addr", s.conn.RemoteAddr().String(), "id", s.id,
+	slog.Warn("authentication failed", "addr", s.remote().String(), "id", s.id,
 		"user", shown(cmp.Or(user, "default")), "why", strings.TrimSpace(shown(why)))
 }
 

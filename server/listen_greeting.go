@@ -45,7 +45,7 @@ func (g *greeting) remote() net.Addr {
 	if g.from != nil {
 		return g.from
 	}
-	return g.conn.RemoteAddr()
+	return g.door.remote(g.conn)
 }
 
 // talk is what a last word is said on.
@@ -186,7 +186,7 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("it has not said all of its handshake or header within tls-handshake-timeout (%v)", within)
 		}
-		limited(&gs.failures, slog.LevelInfo, "client refused", "addr", g.conn.RemoteAddr().String(), "why", err)
+		limited(&gs.failures, slog.LevelInfo, "client refused", "addr", g.door.remote(g.conn).String(), "why", err)
 		if g.secure == nil {
 			turnAway(g.conn, "-ERR berth: "+err.Error()+"\r\n")
 		}

@@ -205,7 +205,7 @@ func (s *session) gone(c gnet.Conn, err error) {
 	}
 	l.stats.Closed(s.reason)
 	if s.reason != telemetry.ClientClosed && s.reason != telemetry.Quit {
-		slog.Debug("client closed", "id", s.id, "addr", s.conn.RemoteAddr(), "why", s.reason.String())
+		slog.Debug("client closed", "id", s.id, "addr", s.remote().String(), "why", s.reason.String())
 	}
 	s.abandon()
 	s.leaveGroup()

@@ -18,6 +18,36 @@ type doorway struct {
 	clients atomic.Int64                // who came by it, and are not gone; acceptors and loops count
 }
 
+// unixClient is where a client of a unix socket is, in Redis' form. The client's own end has no name:
+// the path that it came to stands for it.
+type unixClient string
+
+func (c unixClient) Network() string { return "unix" }
+func (c unixClient) String() string  { return string(c) + ":0" }
+
+// remote is where a client is who came by this door.
+func (d *doorway) remote(conn interface {
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+}) net.Addr {
+	if _, unix := conn.LocalAddr().(*net.UnixAddr); unix {
+		return unixClient(d.name)
+	}
+	return conn.RemoteAddr()
+}
+
+// remote is where the client is.
+func (s *session) remote() net.Addr { return s.door.remote(s.conn) }
+
+// addresses are both ends of the client's connection, in Redis' form.
+func (s *session) addresses() (remote, local string) {
+	from := s.remote()
+	if path, unix := from.(unixClient); unix { // gnet gives its end a name of its own
+		return path.String(), path.String()
+	}
+	return from.String(), s.conn.LocalAddr().String()
+}
+
 // readFrom is which nodes the client's reads go to, as its door says, or else the configuration.
 func (s *session) readFrom() router.ReadFrom {
 	if from := s.door.terms.Load().ReadFrom; from != nil {

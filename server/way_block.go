@@ -28,7 +28,7 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.hold(pauseDraining)
 	}
 	s.side, s.topology = onLease, t
-	by := lane.Asker{ID: s.id, Addr: s.conn.RemoteAddr(), Identity: s.pipes.Identity()}
+	by := lane.Asker{ID: s.id, Addr: s.remote(), Identity: s.pipes.Identity()}
 	if s.label != nil {
 		by.Name = s.label.name
 	}

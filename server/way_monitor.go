@@ -108,9 +108,9 @@ func (s *session) show(cmd *router.Command, args [][]byte) {
 	if all.n.Load() == 0 {
 		return
 	}
-	from, _ := s.addresses()
-	if strings.HasPrefix(from, "/") {
-		from = "unix:" + strings.TrimSuffix(from, ":0")
+	from := s.remote().String()
+	if path, unix := s.remote().(unixClient); unix {
+		from = "unix:" + string(path)
 	}
 	micros := s.loop.clock / 1000
 	line := fmt.Appendf(nil, "+%d.%06d [%d %s]", micros/1e6, micros%1e6, s.pipes.Identity().DB, from)
