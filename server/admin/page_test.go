@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http/httptest"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,5 +73,15 @@ func TestThePageReadsNoHTML(t *testing.T) {
 		if strings.Contains(script, word) {
 			t.Errorf("the page uses %s", word)
 		}
+	}
+}
+
+// A bar is full when the node takes no more, not when no other bar is longer.
+func TestBarsOfThePageShowTheShareOfTheLimit(t *testing.T) {
+	share := regexp.MustCompile(`(?m)^const share = .*`).FindString(statusPage)
+	out, err := exec.Command("node", "-e", share+`
+		console.log(share(8, 8995, 8).toFixed(2), share(8995, 8995, 8995), share(2, 0, 8), share(0, 0, 4), share(9000, 8995, 9000))`).CombinedOutput()
+	if err != nil || string(out) != "0.09 100 25 0 100\n" {
+		t.Errorf("%v: %s", err, out)
 	}
 }
