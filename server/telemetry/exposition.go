@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math"
@@ -205,8 +206,28 @@ func NewExposition(collect func(*Writer)) *Exposition {
 // Write writes one scrape to w.
 func (e *Exposition) Write(w io.Writer) {
 	e.set.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
-	metrics.WriteFDMetrics(w)
+	metrics.ExposeMetadata(true)
+	var text bytes.Buffer
+	metrics.WriteProcessMetrics(&text)
+	metrics.WriteFDMetrics(&text)
+	io.WriteString(w, explain(text.String()))
+}
+
+// explain completes what the library says of go_* and process_*: a HELP without words, and the type
+// gauge for some counters.
+func explain(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if name, isHelp := strings.CutPrefix(strings.TrimSpace(line), "# HELP "); isHelp {
+			source := "Of this process, as /proc/self has it."
+			if strings.HasPrefix(name, "go_") {
+				source = "Of the Go runtime, as runtime.MemStats and runtime/metrics have it."
+			}
+			line = "# HELP " + name + " " + source + "\n"
+		}
+		b.WriteString(strings.Replace(line, "_total gauge\n", "_total counter\n", 1))
+	}
+	return b.String()
 }
 
 // Markdown renders the table as OPERATING.md shows it.

@@ -295,4 +295,24 @@ func TestAnExpositionHoldsBerthTheRuntimeAndTheProcess(t *testing.T) {
 			t.Errorf("no %q", want)
 		}
 	}
+	helped, types := map[string]bool{}, map[string]string{}
+	for line := range strings.Lines(b.String()) {
+		words := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "# HELP "):
+			helped[words[2]] = len(words) > 3
+		case strings.HasPrefix(line, "# TYPE "):
+			types[words[2]] = words[3]
+		default:
+			name := metricName.FindString(line)
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				if base := strings.TrimSuffix(name, suffix); types[name] == "" && types[base] != "" {
+					name = base
+				}
+			}
+			if !helped[name] || types[name] == "" || (strings.HasSuffix(name, "_total") && types[name] != "counter") {
+				t.Errorf("%s has help: %v, type: %s", name, helped[name], types[name])
+			}
+		}
+	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/berth-proxy/berth/server/build"
 )
 
-// Prometheus writes berth's part of a scrape.
+// Prometheus writes berth's part of a scrape. A counter whose label values are known is written before
+// its first event, as 0: rate() would not see that event otherwise.
 func (s *Snapshot) Prometheus(m *Writer) {
 	m.Gauge(metricBuildInfo, 1, build.Version, build.Revision(), runtime.Version())
 	m.Gauge(metricStartTime, float64(s.Started.UnixMilli())/1e3)
@@ -31,11 +32,24 @@ func (s *Snapshot) Prometheus(m *Writer) {
 	f.collectCommands(m, s.Commands)
 	f.collectPipes(m)
 	f.collectFeeds(m)
+	for _, shard := range s.Topology.Shards() {
+		collectPool(m, shard.Primary, pool.Stats{}) // it may have none yet
+	}
 	for _, p := range s.Pools {
 		collectPool(m, p.Node, p.Stats)
 	}
 	s.collectNodes(m)
 }
+
+// errorWords are the first words of errors that berth itself says, and of those that nodes say when
+// something is wrong with them or with a user.
+var errorWords = []string{
+	"ERR", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT", "NOAUTH", "WRONGPASS", "NOPERM", "EXECABORT", "UNBLOCKED",
+	"LOADING", "BUSY", "READONLY", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM",
+}
+
+// leaseEnds are why a lease's connection is closed when something is wrong with the node.
+var leaseEnds = []string{"lost", "hung up", "health check"}
 
 func boolGauge(b bool) float64 {
 	if b {
@@ -54,24 +68,18 @@ func (f *Loop) collectClients(m *Writer) {
 	m.Gauge(metricClientBuffers, float64(f.OutputBytes), "output")
 	m.Counter(metricClientBytes, uint64(st.BytesIn), "in")
 	m.Counter(metricClientBytes, uint64(st.BytesOut), "out")
-	for reason, n := range st.closedBy {
-		if n > 0 {
-			m.Counter(metricClientsClosed, uint64(n), Reason(reason).String())
-		}
+	for reason := NotClosed + 1; reason < numReasons; reason++ {
+		m.Counter(metricClientsClosed, uint64(st.closedBy[reason]), reason.String())
 	}
 	for limit, n := range st.LimitHits {
-		if n > 0 {
-			m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
-		}
+		m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
 	}
 	m.Histogram(metricLoopLag, &st.Lag)
 	m.Gauge(metricLanes, float64(f.Lanes))
 	m.Counter(metricCancels, uint64(f.LaneStats.Unblocked), "unblocked")
 	m.Counter(metricCancels, uint64(f.LaneStats.Closed), "closed")
 	for outcome, n := range f.LaneStats.Orphans {
-		if n > 0 {
-			m.Counter(metricOrphans, uint64(n), lane.Outcome(outcome).String())
-		}
+		m.Counter(metricOrphans, uint64(n), lane.Outcome(outcome).String())
 	}
 }
 
@@ -79,21 +87,20 @@ func (f *Loop) collectCommands(m *Writer, table *router.Table) {
 	st := &f.Counters
 	commands := table.Commands()
 	count := func(name string, c commandStats) {
-		if c.ok > 0 {
-			m.Counter(metricCommands, uint64(c.ok), name, "ok")
-		}
-		if c.failed > 0 {
-			m.Counter(metricCommands, uint64(c.failed), name, "error")
-		}
+		m.Counter(metricCommands, uint64(c.ok), name, "ok")
+		m.Counter(metricCommands, uint64(c.failed), name, "error")
 	}
 	for id, c := range st.commands {
-		if id < len(commands) {
+		if id < len(commands) && c.ok+c.failed > 0 { // there are hundreds
 			count(commands[id].Name, c)
 		}
 	}
 	count("unknown", st.unknown)
 	for way := range st.durations {
 		m.Histogram(metricCommandDuration, &st.durations[way], router.Way(way).String())
+	}
+	for _, word := range errorWords {
+		m.Counter(metricErrors, 0, word)
 	}
 	for word, n := range st.errors {
 		m.Counter(metricErrors, uint64(n), word)
@@ -114,12 +121,8 @@ func (f *Loop) collectPipes(m *Writer) {
 		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
 	}
 	for addr, r := range f.Reads {
-		if r.Primary > 0 {
-			m.Counter(metricNodeReads, r.Primary, addr, "primary")
-		}
-		if r.Replica > 0 {
-			m.Counter(metricNodeReads, r.Replica, addr, "replica")
-		}
+		m.Counter(metricNodeReads, r.Primary, addr, "primary")
+		m.Counter(metricNodeReads, r.Replica, addr, "replica")
 	}
 	p := f.PipeStats
 	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
@@ -164,6 +167,9 @@ func collectPool(m *Writer, addr string, st pool.Stats) {
 	m.Gauge(metricNodeConnections, float64(st.Dialing), addr, "lease", "dialing")
 	m.Counter(metricNodeDials, st.Dials-st.DialErrors, "lease", "ok")
 	m.Counter(metricNodeDials, st.DialErrors, "lease", "error")
+	for _, reason := range leaseEnds {
+		m.Counter(metricNodeClosed, 0, "lease", reason)
+	}
 	for reason, n := range st.Closes {
 		m.Counter(metricNodeClosed, n, "lease", reason)
 	}

@@ -137,6 +137,33 @@ func TestEveryFamilyIsWritten(t *testing.T) {
 	}
 }
 
+// A rate or an alert sees the first event of a counter only if the counter was there before.
+func TestCountersAreThereBeforeTheirFirstEvent(t *testing.T) {
+	snap := &Snapshot{At: time.Now(), Topology: router.Single("n:1"), Commands: router.Builtin(), Loops: []*Loop{NewLoop()}}
+	scraped := readScrape(t, write(snap.Prometheus))
+	for _, f := range families {
+		if f.kind == "gauge" || f == metricCommands || f == metricNodeReads { // of each command, or node, that is used
+			continue
+		}
+		if scraped.types[f.name] == "" {
+			t.Errorf("%s is not there", f.name)
+		}
+	}
+	for _, series := range []string{
+		`berth_clients_closed_total{reason="TLS error"}`, `berth_clients_closed_total{reason="client closed"}`,
+		`berth_client_limits_total{option="auth-timeout"}`, `berth_errors_total{error="TRYAGAIN"}`, `berth_orphan_pops_total{outcome="lost"}`,
+		`berth_node_dials_total{kind="lease",outcome="error"}`, `berth_node_connections_closed_total{kind="lease",reason="lost"}`,
+		`berth_pool_waits_total{node="n:1",outcome="timeout"}`, `berth_commands_total{command="unknown",outcome="error"}`,
+	} {
+		if n, there := scraped.samples[series]; !there || n != 0 {
+			t.Errorf("%s: %v, there: %v", series, n, there)
+		}
+	}
+	if _, there := scraped.samples[`berth_clients_closed_total{reason=""}`]; there {
+		t.Error("a client that is not closed is counted")
+	}
+}
+
 func TestAllReportsShowTheSameFigures(t *testing.T) {
 	snap := filledSnapshot(t)
 	info := snap.Info(ReadSections([][]byte{[]byte("all")}), &NodesSaid{})
