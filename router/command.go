@@ -20,7 +20,7 @@ const (
 	Refused             // never forwarded; Refusal has the error
 )
 
-var wayNames = [...]string{"shared", "local", "split", "fanout", "blocking", "pinned", "script", "txn", "refused"}
+var wayNames = [...]string{"shared", "local", "split", "fan-out", "blocking", "pinned", "script", "transaction", "refused"}
 
 func (w Way) String() string { return wayNames[w] }
 

@@ -196,9 +196,9 @@ func TestPinsTellWhoHoldsWhatAndWhy(t *testing.T) {
 		name, reason, command string
 		requests              []string
 	}{
-		{"taker", "block", "blpop", []string{"BLPOP q 0"}},
+		{"taker", "blocking", "blpop", []string{"BLPOP q 0"}},
 		{"carer", "watch", "get", []string{"WATCH k", "GET k"}},
-		{"hearer", "subscribe", "subscribe", []string{"SUBSCRIBE news"}},
+		{"hearer", "subscribed", "subscribe", []string{"SUBSCRIBE news"}},
 		{"spy", "monitor", "monitor", []string{"MONITOR"}},
 	} {
 		client := dial(t, b.Addr())

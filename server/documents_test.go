@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -71,6 +72,25 @@ func TestDocumentsSayWhatEachProxySubcommandShows(t *testing.T) {
 		row := "\n| `" + strings.ToUpper(strings.ReplaceAll(cmd.Name, "|", " ")) + "` |"
 		if cmd.Name != "proxy|help" && !strings.Contains(string(data), row) {
 			t.Errorf("OPERATING.md has no row%s", row)
+		}
+	}
+}
+
+// What the metrics and PROXY PINS call a way, or a reason for a lease, README calls so, too.
+func TestDocumentsHaveTheWordsOfTheMetrics(t *testing.T) {
+	data, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(data)
+	for way := router.Shared; way <= router.Refused; way++ {
+		if !strings.Contains(readme, "\n| "+way.String()+" |") {
+			t.Errorf("README.md has no row for the way %s", way)
+		}
+	}
+	for _, reason := range pool.Reasons() {
+		if !strings.Contains(readme, "`"+reason.String()+"`") {
+			t.Errorf("README.md does not say what a lease for %s is", reason)
 		}
 	}
 }

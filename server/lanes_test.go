@@ -105,7 +105,7 @@ func TestGroupsShareFewConnectionsAndGrowWhenElementsComeFast(t *testing.T) {
 	if n := b.leases().Leased; n != 3 {
 		t.Errorf("%d connections after elements came fast, want 3", n)
 	}
-	row := only(t, proxy(t, dial(t, b.Addr()), "PINS")[:1], "reason", "block")
+	row := only(t, proxy(t, dial(t, b.Addr()), "PINS")[:1], "reason", "blocking")
 	if row["waiters"] != int64(40) || row["command"] != "blpop" {
 		t.Errorf("PROXY PINS: %v", row)
 	}

@@ -132,7 +132,7 @@ func (l *loop) look(pins int, then func(f *telemetry.Loop)) {
 	}, func() {
 		l.addTo(f)
 		l.lanes.Each(func(h lane.Holding) {
-			held.add(holding{shared: &h, lease: h.Lease, reason: "block", held: h.Lease.Held()})
+			held.add(holding{shared: &h, lease: h.Lease, reason: "blocking", held: h.Lease.Held()})
 		})
 		f.Holders, f.Pins, f.PinsTotal = held.holders, held.rows(), held.total
 		then(f)

@@ -116,12 +116,12 @@ func (s *session) eachHolding(visit func(h holding)) {
 	if s.replicaCount != nil {
 		for _, p := range s.replicaCount.parts {
 			if p.lease != nil {
-				visit(holding{s: s, lease: p.lease, reason: "block", held: p.lease.Held()})
+				visit(holding{s: s, lease: p.lease, reason: "blocking", held: p.lease.Held()})
 			}
 		}
 	}
 	if b := s.sub; b != nil && b.own != nil && b.own.lease != nil {
-		reason := "subscribe"
+		reason := "subscribed"
 		if b.monitor != nil {
 			reason = "monitor"
 		}
@@ -143,7 +143,7 @@ func (st *stay) holdReason() string {
 	if st.reason == pool.ReasonLarge {
 		return "large"
 	}
-	return "block"
+	return "blocking"
 }
 
 // pins gathers the connections that a loop's clients hold.

@@ -93,11 +93,11 @@ func TestStatusShowsWhatClientsAreDoing(t *testing.T) {
 	for _, p := range r.Pins {
 		reasons = append(reasons, p.Reason)
 	}
-	if slices.Sort(reasons); !slices.Equal(reasons, []string{"block", "subscribe", "watch"}) {
+	if slices.Sort(reasons); !slices.Equal(reasons, []string{"blocking", "subscribed", "watch"}) {
 		t.Errorf("pins: %+v", r.Pins)
 	}
 	held := uint64(0)
-	for _, n := range r.Nodes[0].Leases["txn"].Hold {
+	for _, n := range r.Nodes[0].Leases["watch"].Hold {
 		held += n
 	}
 	if held != 1 || len(r.Bounds) != len(pool.Buckets) || r.Bounds[0] != 100 {

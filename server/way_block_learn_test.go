@@ -65,7 +65,7 @@ func TestCommandThatHeldUpAPipeTravelsOnALease(t *testing.T) {
 	slow.Send("MOD.SLOW", "n")
 	eventually(t, "the command to have a connection", func() bool {
 		rows := proxy(t, dial(t, b.Addr()), "PINS")
-		return len(rows) == 1 && rows[0]["reason"] == "block" && rows[0]["command"] == "mod.slow"
+		return len(rows) == 1 && rows[0]["reason"] == "blocking" && rows[0]["command"] == "mod.slow"
 	})
 	script(t, other, "GET k → v", "CONFIG SET lease-commands -mod.slow → OK")
 	if b.travels(t) != router.Shared {

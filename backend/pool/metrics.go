@@ -18,7 +18,7 @@ const (
 	numReasons
 )
 
-func (r Reason) String() string { return [numReasons]string{"txn", "block", "large", "pin"}[r] }
+func (r Reason) String() string { return [numReasons]string{"watch", "blocking", "large", "pinned"}[r] }
 
 // Reasons lists every Reason, for metrics.
 func Reasons() []Reason { return []Reason{ReasonTxn, ReasonBlock, ReasonLarge, ReasonPin} }

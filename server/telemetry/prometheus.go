@@ -178,7 +178,7 @@ func collectPool(m *Writer, addr string, st pool.Stats) {
 	m.Counter(metricPoolEvictions, st.Evictions, addr)
 	m.Counter(metricPoolWaits, st.Waits-st.WaitTimeout, addr, "answered")
 	m.Counter(metricPoolWaits, st.WaitTimeout, addr, "timeout")
-	m.Gauge(metricPoolWaiting, float64(st.Waiting-st.WaitingLong), addr, "transaction")
+	m.Gauge(metricPoolWaiting, float64(st.Waiting-st.WaitingLong), addr, "exclusive")
 	m.Gauge(metricPoolWaiting, float64(st.WaitingLong), addr, "blocking")
 	for _, reason := range pool.Reasons() {
 		wait := HistogramOf(leaseBuckets, st.Wait[reason].Counts[:], uint64(st.Wait[reason].Sum))

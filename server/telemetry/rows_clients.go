@@ -39,7 +39,7 @@ type PinRow struct {
 	Name    string `json:"name"`
 	User    string `json:"user"`
 	Node    string `json:"node"`
-	Reason  string `json:"reason"` // watch, block, subscribe, monitor, tracking; kept: private_conn_pool_enabled is 0
+	Reason  string `json:"reason"` // watch, large, blocking, subscribed, monitor, tracking, replica; kept: private_conn_pool_enabled is 0
 	Held    int64  `json:"seconds"`
 	Idle    int64  `json:"idle_seconds"` // for how long a WATCH has had nothing under way
 	Waiters int64  `json:"waiters"`      // clients that are blocked together, on this connection and others; else 0
