@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -259,4 +260,49 @@ func TestSeveralAddressesInOneArgument(t *testing.T) {
 	if got := text(dial(t, b.Addr()).Do("CONFIG", "SET", "bind", "127.0.0.1 -127.0.0.3")); !strings.HasPrefix(got, "ERR CONFIG SET failed") {
 		t.Error(got)
 	}
+}
+
+// The log names the right door when a client speaks TLS to a plain address, or none to one of TLS. Neither
+// is kept waiting.
+func TestClientsWhoMistakeADoorAreClosedAndLogged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "berth.log")
+	old := slog.Default()
+	slog.SetDefault(openLog(t, path, config.LevelNotice).Logger)
+	defer slog.SetDefault(old)
+	b := startTLS(t, sharedNode(t).Addr())
+	plain := b.Addr()
+	for _, first := range []string{"PING\r\n", "*1\r\n$4\r\nPING\r\n", "GET / HTTP/1.1\r\n\r\n"} {
+		c := dial(t, b.tlsAddr())
+		c.WriteString(first)
+		if got := c.ReadAll(); got != "" {
+			t.Errorf("%q at the door of TLS: %q", first, got)
+		}
+	}
+	for _, pieces := range [][]string{
+		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"}, {"\x16", "\x03", "\x01\x02\x00"}, {"\x16\x03\x03 \n\n"}, {"\x16\x03\x01 \"x\n"},
+	} {
+		c := dial(t, plain)
+		for _, piece := range pieces {
+			b.feed(c, piece)
+		}
+		if got := c.ReadAll(); got != "-"+errNotTLS+"\r\n" {
+			t.Errorf("%q at the plain door: %q", pieces, got)
+		}
+	}
+	if conn, err := tls.Dial("tcp", plain, b.config()); err == nil {
+		conn.Close()
+		t.Error("a handshake succeeds at the plain door")
+	}
+	log := readLog(t, path)
+	for _, line := range []string{
+		`why="it does not speak TLS, which is spoken at this address" door=` + b.tlsAddr() + " use=" + plain,
+		`why="it speaks TLS, which is not spoken at this address" door=` + plain + " use=" + b.tlsAddr(),
+		`msg="client at the wrong address" addr=127.0.0.1:`,
+	} {
+		if !strings.Contains(log, line) {
+			t.Errorf("not in the log: %s", line)
+		}
+	}
+	c := dial(t, plain)
+	script(t, c, "PING → PONG", "\x16\x03\x01 → ERR unknown command '\x16\x03\x01', with args beginning with: ", "PING → PONG")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"container/list"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -186,7 +187,12 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = fmt.Errorf("it has not said all of its handshake or header within tls-handshake-timeout (%v)", within)
 		}
-		limited(&gs.failures, slog.LevelInfo, "client refused", "addr", g.door.remote(g.conn).String(), "why", err)
+		addr := g.door.remote(g.conn).String()
+		if no, isNoTLS := errors.AsType[tls.RecordHeaderError](err); isNoTLS && no.Conn != nil {
+			srv.pointTo(false, g.door, addr)
+		} else {
+			limited(&gs.failures, slog.LevelInfo, "client refused", "addr", addr, "why", err)
+		}
 		if g.secure == nil {
 			turnAway(g.conn, "-ERR berth: "+err.Error()+"\r\n")
 		}

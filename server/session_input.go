@@ -174,6 +174,11 @@ func (s *session) take(buf []byte) (taken int) {
 			break
 		}
 		n, err := p.Parse(buf[taken:], limits)
+		if (err != nil || n == 0 || p.Inline()) && s.lastCmd == nil && !s.speaksTLS && isTLS(buf[taken:]) {
+			s.turnAwayTLS()
+			taken = len(buf)
+			break
+		}
 		if err != nil {
 			s.protocolError(err)
 			taken = len(buf)

@@ -27,7 +27,7 @@ const (
 	TrackingLost        // a connection on which a node tracked
 	TrackingMoved       // keys that are tracked have another node
 	UserRefused         // no password of the client's user is accepted any more
-	TLSError            // what the client sent is no TLS
+	TLSError            // what the client sent is no TLS, or is TLS where none is spoken
 	ProxyHeader         // of one from whom none is taken
 	numReasons
 )
