@@ -54,6 +54,9 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 	}
 	l.passed = slices.Contains(environ, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	l.load(line, environ)
+	if line.test {
+		l.probe()
+	}
 	for _, w := range l.warnings {
 		if line.test || len(l.mistakes) > 0 {
 			fmt.Fprintln(stderr, "warning: "+w)
