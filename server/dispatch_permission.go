@@ -120,6 +120,9 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	if v.notNow != "" {
 		return v.notNow, true
 	}
+	if why := s.loop.srv.unreached(); why != "" {
+		return why, true
+	}
 	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
 }
 

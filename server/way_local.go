@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 )
@@ -77,6 +79,9 @@ func (srv *server) noMulti(cmd *router.Command) string {
 // refuse answers a request with an error of ours; inside MULTI the transaction is spoilt. A refused
 // EXEC ends it, in Redis' words for that.
 func (s *session) refuse(cmd *router.Command, text string) bool {
+	if text == errNotServed {
+		text = s.loop.srv.notServed()
+	}
 	switch {
 	case cmd != nil && cmd.Is(router.Exec):
 		s.endUnsent()
@@ -91,6 +96,27 @@ func (s *session) refuse(cmd *router.Command, text string) bool {
 	s.answer(cmd, l.scratch)
 	return true
 }
+
+// notServed is why a request has no node: berth has reached none yet, or none serves the slot.
+func (srv *server) notServed() string {
+	return cmp.Or(srv.unreached(), errNotServed)
+}
+
+// notReached is how the error begins of a berth that has reached no node since it began.
+const notReached = "TRYAGAIN berth: " + nodes.NotReached
+
+// unreached is that error, with the reason; "": a node was reached.
+func (srv *server) unreached() string {
+	h := srv.nodes.Health()
+	if h.Err == nil || !h.At.IsZero() {
+		return ""
+	}
+	why := h.Err.Error()
+	return notReached + " (" + strings.ToValidUTF8(why[:min(len(why), maxWhy)], "") + "), command not executed"
+}
+
+// maxWhy is how many bytes of a reason a client is told: there may be many addresses.
+const maxWhy = 256
 
 // say answers with a simple string.
 func (s *session) say(cmd *router.Command, text string) bool {

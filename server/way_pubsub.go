@@ -115,6 +115,9 @@ func (s *session) subscribe(cmd *router.Command, raw []byte, args [][]byte) bool
 	case cmd.Is(router.Unsubscribes):
 		return b.unsubscribe(cmd, raw, args)
 	}
+	if why := s.loop.srv.unreached(); why != "" {
+		return s.refuse(cmd, why)
+	}
 	if kindOf(cmd) == feed.ShardChannel {
 		if _, text := s.place(s.loop.srv.nodes.Topology(), cmd, args); text != "" {
 			return s.refuse(cmd, text)

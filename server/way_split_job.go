@@ -212,7 +212,7 @@ func (w *splitJob) refuse() {
 	r, j, l := w.r, w.join, w.r.s.loop
 	l.splitter.dropJob(w)
 	r.s.resumeFrom(pauseSplitting)
-	l.scratch = codec.AppendError(l.scratch[:0], errNotServed)
+	l.scratch = codec.AppendError(l.scratch[:0], l.srv.notServed())
 	r.done(l.scratch)
 	l.splitter.dropJoin(j)
 }

@@ -100,6 +100,8 @@ func (q *inquiry) introduce() error {
 	switch {
 	case refused(err, "NOAUTH"):
 		q.found.info.AuthRequired = true
+	case isUnreached(err):
+		return fmt.Errorf("%s is a berth that has reached no node itself", q.addr)
 	case err != nil && !letsIn(err):
 		return err
 	}
@@ -111,6 +113,16 @@ func (q *inquiry) introduce() error {
 		return &ConfigError{fmt.Sprintf("%s refuses the user and password that berth was given: %s", q.addr, reply.Text)}
 	}
 	return nil
+}
+
+// NotReached begins the words in which a berth says that it has reached no node since it began.
+const NotReached = "no node was reached yet"
+
+// isUnreached reports whether an error is that of such a berth. Its reason would stand in our own, and
+// where two berths ask each other, in its own again.
+func isUnreached(err error) bool {
+	reply, ok := errors.AsType[*ReplyError](err)
+	return ok && strings.HasPrefix(reply.Text, "TRYAGAIN berth: "+NotReached)
 }
 
 // letsIn reports whether an error that answers PING comes from a node that is up and has let berth

@@ -172,6 +172,7 @@ func (r *infoReport) server() {
 	}
 	for _, field := range said {
 		switch value, ok := own[field.Name]; {
+		case value == "" && field.Name == "redis_version": // berth does not make one up
 		case ok:
 			r.line(field.Name, value)
 		case !strings.HasPrefix(field.Name, "listener"):
@@ -195,8 +196,12 @@ var unsaid = []nodes.Field{
 func (r *infoReport) identity() map[string]any {
 	up := r.At.Sub(r.Started)
 	executable, _ := os.Executable() // unknown: empty
+	version := r.Berth.RedisVersion
+	if said := r.nodes.section("Server"); said != nil { // to this client
+		version = cmp.Or(version, said.values["redis_version"])
+	}
 	own := map[string]any{
-		"redis_version": r.Berth.RedisVersion, "redis_mode": r.mode(), "server_mode": r.mode(),
+		"redis_version": version, "redis_mode": r.mode(), "server_mode": r.mode(),
 		"os": osName(), "arch_bits": 32 << (^uint(0) >> 63),
 		"process_id": os.Getpid(), "process_supervised": "no", "run_id": r.Berth.RunID, "tcp_port": r.Berth.Port,
 		"server_time_usec": r.At.UnixMicro(), "uptime_in_seconds": int64(up / time.Second),

@@ -35,7 +35,7 @@ type Berth struct {
 	Backend        string        // which nodes berth has, in words
 	Ready          error         // nil: clients are served
 	Sharded        bool          // clients see a cluster
-	RedisVersion   string        // that clients are told
+	RedisVersion   string        // of the nodes; "": no node says it
 	Server         []nodes.Field // what a node says it is; nil: no node says it
 	Listener       string        // the first TCP listener, in the form of INFO; "": there is none
 	Port           int
