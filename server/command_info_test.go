@@ -128,7 +128,7 @@ func TestInfoHasTheSectionsAndFieldsOfTheNode(t *testing.T) {
 	ours, theirs := dial(t, startBerth(t, node.Addr()).Addr()), dial(t, node.Addr())
 	ours.Do("SET", "k", "v", "EX", 1000)
 	ours.Do("INCR", "k")
-	ofBerth := []string{"berth_version", "berth_revision", "go_version", "client_input_bytes", "client_output_bytes", "pinned_clients"}
+	ofBerth := []string{"berth_version", "berth_revision", "berth_chain", "go_version", "client_input_bytes", "client_output_bytes", "pinned_clients"}
 	asked := []string{"", "default", "all", "EVERYTHING", "nothing"}
 	for _, line := range infoLines(t, theirs, "everything") {
 		if !strings.Contains(line, " ") {

@@ -25,7 +25,7 @@ func (srv *server) look(pins int) *telemetry.Snapshot {
 	snap := &telemetry.Snapshot{
 		At: time.Now(), Started: srv.started, Topology: t, Nodes: srv.nodes.Stats(), Commands: srv.table(),
 		Berth: telemetry.Berth{
-			RunID: runID, Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: node.Version,
+			RunID: runID, Chain: srv.nodes.Chain(), Backend: srv.nodes.Describe(), Ready: srv.ready(), Sharded: srv.sharded(), RedisVersion: node.Version,
 			Server: node.Server, Listener: srv.listener(),
 			Port: srv.port(), ConfigFile: srv.settings.File(), TicksPerSecond: int64(time.Second / tickEvery),
 			Clients: srv.clients.Load(), ClientsLimit: srv.clientCap.Load(), Accepted: srv.accepted.Load(), Refused: srv.refused.Load(),

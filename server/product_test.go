@@ -145,7 +145,7 @@ func TestInfoNamesTheProductAndSpeaksOfBerthsProcess(t *testing.T) {
 		names = append(names, name)
 	}
 	if got, want := strings.Join(names, " "), "redis_version server_name valkey_version valkey_release_stage redis_build_id server_mode process_id "+
-		"run_id tcp_port executable io_threads_active availability_zone listener0 berth_version berth_revision go_version "; got != want {
+		"run_id tcp_port executable io_threads_active availability_zone listener0 berth_version berth_revision berth_chain go_version "; got != want {
 		t.Errorf("fields\n %s, want\n %s", got, want)
 	}
 	port := b.Addr()[strings.LastIndexByte(b.Addr(), ':')+1:]

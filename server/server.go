@@ -307,6 +307,9 @@ func (srv *server) start() error {
 	if err := srv.listen(cfg); err != nil {
 		return err
 	}
+	if err := srv.meetsItself(); err != nil {
+		return err
+	}
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port", "listen")...)
 	srv.certsWatch = make(chan struct{})

@@ -20,6 +20,7 @@ import (
 type inquiry struct {
 	*Control
 	target Target
+	link   string // see chain.go
 	found  finding
 }
 
@@ -63,7 +64,10 @@ const (
 )
 
 // ConfigError is a failure that no later attempt can mend: a setting has to be changed.
-type ConfigError struct{ Why string }
+type ConfigError struct {
+	Why  string
+	Loop bool // a node that was taken before must be let go of: see chain.go
+}
 
 func (e *ConfigError) Error() string { return e.Why }
 
@@ -77,7 +81,7 @@ func inquire(ctx context.Context, target Target, addr string, settings *Settings
 		return finding{}, err
 	}
 	defer c.Close()
-	q := &inquiry{Control: c, target: target}
+	q := &inquiry{Control: c, target: target, link: settings.link}
 	if err := q.introduce(); err != nil {
 		return finding{}, err
 	}
@@ -110,7 +114,7 @@ func (q *inquiry) introduce() error {
 		if !ok {
 			return err
 		}
-		return &ConfigError{fmt.Sprintf("%s refuses the user and password that berth was given: %s", q.addr, reply.Text)}
+		return &ConfigError{Why: fmt.Sprintf("%s refuses the user and password that berth was given: %s", q.addr, reply.Text)}
 	}
 	return nil
 }
@@ -139,6 +143,9 @@ func (q *inquiry) inform() error {
 	if err != nil {
 		return err
 	}
+	if err := q.checkChain(); err != nil {
+		return err
+	}
 	info.Version = word(fields["redis_version"])
 	info.Mode = word(cmp.Or(fields["redis_mode"], fields["server_mode"]))
 	info.Role = word(fields["role"])
@@ -150,7 +157,7 @@ func (q *inquiry) inform() error {
 	q.found.stateOK = true
 	switch {
 	case info.Mode == "sentinel":
-		return &ConfigError{fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which "+
+		return &ConfigError{Why: fmt.Sprintf("%s is a Sentinel: write sentinel://%s/ and the name under which "+
 			"it watches the primary", q.addr, q.addr)}
 	case info.Mode == "cluster" || fields["cluster_enabled"] == "1":
 		info.Kind = Cluster
@@ -270,7 +277,7 @@ func (q *inquiry) checkStandalone() error {
 	case q.target.Master != "" && q.found.info.Role == "slave":
 		return fmt.Errorf("%s, which Sentinels take for the primary, is a replica", q.addr)
 	case q.target.Master == "" && len(q.target.Addrs) > 1:
-		return &ConfigError{fmt.Sprintf("%s is no cluster node; several addresses are taken for seeds of one Redis "+
+		return &ConfigError{Why: fmt.Sprintf("%s is no cluster node; several addresses are taken for seeds of one Redis "+
 			"Cluster: give berth one address", q.addr)}
 	}
 	return q.checkDB("has no database")
@@ -284,7 +291,7 @@ func (q *inquiry) checkDB(lacks string) error {
 	_, err := q.Do("SELECT", strconv.Itoa(q.target.DB))
 	switch {
 	case refused(err, "ERR"):
-		return &ConfigError{fmt.Sprintf("%s %s %d", q.addr, lacks, q.target.DB)}
+		return &ConfigError{Why: fmt.Sprintf("%s %s %d", q.addr, lacks, q.target.DB)}
 	case refused(err, "NOPERM"): // clients may be other users
 		return nil
 	}
@@ -393,7 +400,7 @@ func (i *Info) serverField(name string) string {
 // known to be of a Cluster, there is no guess.
 func (q *inquiry) guess(why error) error {
 	if q.target.Master == "" && len(q.target.Addrs) > 1 || q.found.info.Kind == Cluster {
-		return &ConfigError{fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
+		return &ConfigError{Why: fmt.Sprintf("%v; berth must see the cluster: give it a user that may run PING, INFO, COMMAND, "+
 			"CLUSTER INFO, CLUSTER SHARDS, CLUSTER SLOTS and CLUSTER NODES, in the backend's URL, a password file or the environment", why)}
 	}
 	q.found.info.Kind = Standalone

@@ -144,6 +144,7 @@ func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 		target: target, settings: settings, gap: gap,
 		refreshWanted: make(chan struct{}, 1), intervalChanged: make(chan struct{}, 1), loadWanted: make(chan struct{}, 1),
 	}
+	settings.link = newLink()
 	n.topology.Store(router.Even(nil)) // no node owns a slot
 	n.info.Store(&Info{Kind: Standalone})
 	n.health.Store(&Health{Err: errors.New("not asked yet")})

@@ -50,6 +50,9 @@ func (n *Nodes) pause() time.Duration {
 		return n.shortest()
 	}
 	interval := n.settings.TopologyInterval()
+	if n.Info().serverField(chainField) != "" { // what is after the next berth may change
+		interval = min(interval, retryMax)
+	}
 	return max(interval*9/10+rand.N(interval/5+1), n.shortest())
 }
 
@@ -154,6 +157,9 @@ func (n *Nodes) discover(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
+			if config, ok := errors.AsType[*ConfigError](err); ok && config.Loop {
+				n.topology.Store(router.Even(nil))
+			}
 			reasons = append(reasons, err)
 		case found.stateOK && !found.isReplica(): // the name of a single node may have others' addresses, too
 			n.adopt(&found)

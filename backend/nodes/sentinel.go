@@ -105,9 +105,9 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (a sentinelAns
 	reply, _ := errors.AsType[*ReplyError](err)
 	switch {
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR unknown command"):
-		return sentinelAnswer{err: &ConfigError{sentinel + " is no Sentinel"}}
+		return sentinelAnswer{err: &ConfigError{Why: sentinel + " is no Sentinel"}}
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR No such master"):
-		return sentinelAnswer{err: &ConfigError{fmt.Sprintf("the Sentinel %s watches no primary called %s",
+		return sentinelAnswer{err: &ConfigError{Why: fmt.Sprintf("the Sentinel %s watches no primary called %s",
 			sentinel, n.target.Master)}}
 	case err != nil:
 		return sentinelAnswer{err: err}

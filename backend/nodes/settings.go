@@ -13,6 +13,8 @@ type Settings struct {
 	Dialer   *backend.Dialer // set before the first node is asked, as is what follows
 	Resolver *net.Resolver   // looks up the names of nodes; nil: the machine's
 
+	link string // what berth is called in chains
+
 	dialTimeout      atomic.Int64 // nanoseconds
 	topologyInterval atomic.Int64 // nanoseconds
 }

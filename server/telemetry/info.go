@@ -175,12 +175,14 @@ func (r *infoReport) server() {
 		case value == "" && field.Name == "redis_version": // berth does not make one up
 		case ok:
 			r.line(field.Name, value)
+		case strings.HasPrefix(field.Name, "berth_") || field.Name == "go_version": // of a berth after this one
 		case !strings.HasPrefix(field.Name, "listener"):
 			r.line(field.Name, field.Value)
 		}
 	}
 	r.line("berth_version", build.Version)
 	r.line("berth_revision", build.Revision())
+	r.line("berth_chain", r.Berth.Chain)
 	r.line("go_version", runtime.Version())
 }
 

@@ -32,6 +32,7 @@ type Snapshot struct {
 // Berth is what the process knows without asking its loops.
 type Berth struct {
 	RunID          string
+	Chain          string        // see nodes.Chain
 	Backend        string        // which nodes berth has, in words
 	Ready          error         // nil: clients are served
 	Sharded        bool          // clients see a cluster
