@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/berth-proxy/berth/backend/redistest"
@@ -22,6 +24,9 @@ func TestBerthWhoseBackendIsItselfIsRefused(t *testing.T) {
 	} {
 		b := &berthServer{t: t}
 		err := b.start(args)
+		for errors.Is(err, syscall.EADDRINUSE) { // the port that start has chosen
+			err = b.start(args)
+		}
 		if err == nil {
 			b.Stop()
 		}
