@@ -70,7 +70,7 @@ func (srv *server) loopOf(el gnet.EventLoop) *loop {
 	if l == nil {
 		l = newLoop(srv, el)
 		l.pipes.OnRefused = l.expel
-		l.pipes.OnLost = srv.scripts.lost
+		l.pipes.OnLost, l.pipes.OnSlow = srv.scripts.lost, srv.slow.note
 		l.pipes.OnHold, l.pipes.IsScript = l.heldUp, isScript
 		srv.loops[el] = l
 	}

@@ -145,7 +145,7 @@ func (l *loop) addTo(f *telemetry.Loop) {
 	f.Counters.Add(&l.stats)
 	f.PipeStats = l.pipes.Stats()
 	l.pipes.Count(f.Pipes)
-	l.pipes.ReadsByNode(func(addr string, r pipe.Reads) { f.Reads[addr] = r })
+	l.pipes.FiguresByNode(func(addr string, n pipe.Figures) { f.Figures[addr] = n })
 	f.FeedStats = l.feeds.Stats()
 	l.feeds.Count(f.Feeds)
 	f.Lanes = l.lanes.Load().Lanes
@@ -201,7 +201,7 @@ func (srv *server) startAdmin() error {
 	var err error
 	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, admin.Source{
 		Metrics: telemetry.NewExposition(func(m *telemetry.Writer) { srv.look(0).Prometheus(m) }).Write,
-		Healthy: srv.healthy, Ready: srv.ready, Status: page.JSON, Pprof: cfg.AdminPprof,
+		Healthy: srv.healthy, Ready: srv.ready, Remark: srv.slow.String, Status: page.JSON, Pprof: cfg.AdminPprof,
 	})
 	return err
 }

@@ -70,6 +70,7 @@ type server struct {
 
 	replicas      *replicas.Watch
 	readsReplicas atomic.Bool // clients may read there by what is configured
+	slow          slowNodes
 	lanes         lane.Shared
 	heavy         heavyReads
 	memory        memory

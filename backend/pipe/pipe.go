@@ -22,12 +22,13 @@ type Pipe struct {
 	set        *Set
 	link       backend.Link
 	conn       gnet.Conn // while the link is shaking or up
-	reads      *Reads    // of the node; nil: none
+	figures    *Figures  // of the node
 	journal    journal
 	owed       backend.Ring[owed]
 	unsent     int    // how many of owed, the newest ones, have no byte on the socket
 	expired    int    // how many of owed, the oldest ones, were given up
 	dirty      bool   // it is in pipes.dirty
+	slow       bool   // the node has owed a reply for long
 	retired    bool   // the node serves no slot any more
 	outdated   bool   // the connection is to be replaced: see Reconnect
 	second     *Pipe  // to the same node, for when one of the two is stopped up; nil: there is none
@@ -302,6 +303,7 @@ func (p *Pipe) answer(reply []byte) error {
 		to.Reply(reply, request.bytes(), left)
 		return nil
 	}
+	p.figures.Answers.observe(p.heardAt - first.queuedAt)
 	p.owed.Pop()
 	if p.expired > 0 {
 		p.expired--
@@ -372,6 +374,7 @@ func (p *Pipe) lost(err error) {
 		ps.stats.DialErrors++
 	}
 	ps.stats.Lost++
+	p.noteSlow(false)
 	if worked && ps.OnLost != nil && p.set.carriesCommands() {
 		ps.OnLost(p.Addr())
 	}
@@ -416,7 +419,7 @@ func (p *Pipe) expire(now int64, timeout time.Duration) {
 		to := place.to
 		place.to = swallow{}
 		p.expired++
-		p.set.pipes.stats.Timeouts++
+		p.figures.Timeouts++
 		// A request that still waits for the connection counts as sent as well: it will be sent
 		// once the pipe is up.
 		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())

@@ -25,19 +25,23 @@ type Pipes struct {
 	// does nothing else. nil: nothing is.
 	IsScript func(to backend.Receiver) bool
 
+	// OnSlow is called when a node begins to owe a reply for longer than a second, and when it no longer
+	// does, for each pipe. nil: it does not matter.
+	OnSlow func(addr string, slow bool)
+
 	loop     backend.Loop
 	settings *backend.LinkSettings
 	sets     map[backend.Identity]*Set
 	waiting  map[string]*waitingAuths // by node: see Verify
 	dirty    []*Pipe                  // for the next Flush
 	iov      [][]byte                 // scratch of Pipe.flush
-	reads    map[string]*Reads        // by node
+	figures  map[string]*Figures      // by node
 	stats    Stats
 }
 
 // New returns the pipes of a loop: there are none yet.
 func New(loop backend.Loop, settings *backend.LinkSettings) *Pipes {
-	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*waitingAuths{}, reads: map[string]*Reads{}}
+	return &Pipes{loop: loop, settings: settings, sets: map[backend.Identity]*Set{}, waiting: map[string]*waitingAuths{}, figures: map[string]*Figures{}}
 }
 
 // Attach returns the identity's set for one more session; Detach gives it back.
@@ -190,6 +194,7 @@ func (p *Pipe) tick(now int64) (slow bool) {
 		p.end(errSilent)
 	}
 	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
+	p.noteSlow(slow)
 	if timeout := p.set.pipes.settings.Timeout(); p.retired {
 		p.expire(now, RetiredPatience)
 	} else if timeout > 0 {
@@ -199,6 +204,17 @@ func (p *Pipe) tick(now int64) (slow bool) {
 		p.giveUpReads(now)
 	}
 	return slow
+}
+
+// noteSlow enters whether the node has owed a reply for long.
+func (p *Pipe) noteSlow(slow bool) {
+	if slow == p.slow {
+		return
+	}
+	p.slow = slow
+	if onSlow := p.set.pipes.OnSlow; onSlow != nil {
+		onSlow(p.Addr(), slow)
+	}
 }
 
 // Close ends every pipe and tells every receiver that is owed a reply.

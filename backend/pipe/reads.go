@@ -6,9 +6,6 @@ import (
 	"github.com/berth-proxy/berth/backend"
 )
 
-// Reads count the plain reads that were sent to a node, of clients that may read from several.
-type Reads struct{ Primary, Replica uint64 }
-
 // Takes reports whether what is sent on the pipe may reach the node: it is connected, or may be.
 func (p *Pipe) Takes() bool {
 	return p.link.State() != backend.Down || p.link.MayBegin(p.set.pipes.loop.Now())
@@ -22,24 +19,10 @@ func (p *Pipe) Owes() int { return p.owed.Len() - p.expired }
 
 // CountRead counts a plain read that is sent on the pipe.
 func (p *Pipe) CountRead() {
-	if p.reads == nil {
-		ps := p.set.pipes
-		if p.reads = ps.reads[p.Addr()]; p.reads == nil {
-			p.reads = &Reads{}
-			ps.reads[p.Addr()] = p.reads
-		}
-	}
 	if p.set.identity.Replica == backend.NoReplica {
-		p.reads.Primary++
+		p.figures.PrimaryReads++
 	} else {
-		p.reads.Replica++
-	}
-}
-
-// ReadsByNode calls each with the reads of every node.
-func (ps *Pipes) ReadsByNode(each func(addr string, r Reads)) {
-	for addr, r := range ps.reads {
-		each(addr, *r)
+		p.figures.ReplicaReads++
 	}
 }
 
@@ -72,7 +55,7 @@ func (p *Pipe) giveUpReads(now int64) {
 			return
 		}
 		place.to = swallow{}
-		p.set.pipes.stats.Timeouts++
+		p.figures.Timeouts++
 		to.Lost(&backend.LostError{Addr: p.Addr(), Sent: true, Err: backend.ErrTimeout}, place.request.bytes())
 	}
 }

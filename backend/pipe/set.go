@@ -93,7 +93,7 @@ func (s *Set) follow(t *router.Topology) {
 func (s *Set) Node(addr string) *Pipe {
 	p := s.byAddr[addr]
 	if p == nil {
-		p = &Pipe{set: s, link: backend.NewLink("pipe", addr)}
+		p = &Pipe{set: s, link: backend.NewLink("pipe", addr), figures: s.pipes.figuresOf(addr)}
 		s.byAddr[addr] = p
 	}
 	return p

@@ -7,7 +7,6 @@ type Stats struct {
 	Dials      int64 // connections begun
 	DialErrors int64 // of them, those that failed, the handshake included
 	Lost       int64 // connections that ended, those that failed included
-	Timeouts   int64 // requests given up
 	Passed     int64 // pipes that were stopped up and passed by
 	BytesIn    int64
 	BytesOut   int64
@@ -18,7 +17,6 @@ func (s *Stats) Add(o Stats) {
 	s.Dials += o.Dials
 	s.DialErrors += o.DialErrors
 	s.Lost += o.Lost
-	s.Timeouts += o.Timeouts
 	s.Passed += o.Passed
 	s.BytesIn += o.BytesIn
 	s.BytesOut += o.BytesOut
@@ -31,6 +29,7 @@ type Count struct {
 	Owed     int // replies that the node owes
 	Buffered int // bytes that the node has not read yet
 
+	OwedSince int64 // since when a reply has been owed for long, unix nanoseconds; 0: none has
 	UpSince   int64 // since when the oldest pipe has been up, unix nanoseconds; 0: none is up
 	DownSince int64 // when the latest of those not up went down, or failed first, unix nanoseconds; 0: none did
 	LastErr   error // why a pipe was lost last, even if it is up again; nil: none was lost
@@ -43,6 +42,9 @@ func (c *Count) Add(o Count) {
 	c.Dialing += o.Dialing
 	c.Owed += o.Owed
 	c.Buffered += o.Buffered
+	if c.OwedSince == 0 || o.OwedSince != 0 && o.OwedSince < c.OwedSince {
+		c.OwedSince = o.OwedSince
+	}
 	if c.UpSince == 0 || o.UpSince != 0 && o.UpSince < c.UpSince {
 		c.UpSince = o.UpSince
 	}
@@ -75,6 +77,9 @@ func (p *Pipe) count() Count {
 	c := Count{LastErrAt: at}
 	for i := range p.owed.Len() {
 		c.Owed += p.owed.At(i).left
+	}
+	if p.slow && p.owed.Len() > p.expired {
+		c.OwedSince = p.owed.At(p.expired).queuedAt
 	}
 	if lastErr != nil {
 		c.LastErr = lastErr

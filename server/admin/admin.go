@@ -19,6 +19,7 @@ type Source struct {
 	Metrics func(io.Writer)
 	Healthy func() error  // returns why the process does not work; nil: its loops answer
 	Ready   func() error  // returns why clients are not served; nil: they are
+	Remark  func() string // returns what /readyz says besides; "": nothing; may be nil
 	Status  func() []byte // returns what the status page shows, as JSON
 	Pprof   bool          // whether to serve /debug/pprof
 }
@@ -105,8 +106,8 @@ func (a *Endpoint) handler(loopback bool) http.Handler {
 		metrics = local(metrics) // it names nodes and users
 	}
 	mux.HandleFunc("GET /metrics", metrics)
-	mux.HandleFunc("GET /healthz", state(a.source.Healthy))
-	mux.HandleFunc("GET /readyz", state(a.source.Ready))
+	mux.HandleFunc("GET /healthz", state(a.source.Healthy, nil))
+	mux.HandleFunc("GET /readyz", state(a.source.Ready, a.source.Remark))
 	mux.HandleFunc("GET /{$}", index(loopback && a.source.Pprof))
 	mux.HandleFunc("GET /status", serveStatusPage)
 	report := serveStatus(a.source.Status)
@@ -133,17 +134,20 @@ func (a *Endpoint) metrics(w http.ResponseWriter, r *http.Request) {
 	w.Write(text.Bytes())
 }
 
-// state returns a handler that answers 200 "ok", or 503 and the error.
-func state(ask func() error) http.HandlerFunc {
+// state returns a handler that answers 200 "ok", or 503 and the error, and a remark if there is one.
+func state(ask func() error, remark func() string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
+		text := "ok"
 		if err := ask(); err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, err)
-			return
+			text = err.Error()
 		}
-		fmt.Fprintln(w, "ok")
+		if remark != nil && remark() != "" {
+			text += "; " + remark()
+		}
+		fmt.Fprintln(w, text)
 	}
 }
 

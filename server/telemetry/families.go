@@ -37,11 +37,14 @@ var (
 	metricNodeLagBytes    = gaugeFamily("berth_node_lag_bytes", "Bytes of its primary's writes that a replica lacks.", "node")
 	metricNodePending     = gaugeFamily("berth_node_requests_pending", "Replies a node owes on its pipes now.", "node")
 	metricNodeBuffers     = gaugeFamily("berth_node_buffer_bytes", "Bytes that wait for a node to read them.", "node")
-	metricNodeTimeouts    = counterFamily("berth_node_timeouts_total", "Requests left unanswered beyond backend-timeout-ms.")
+	metricNodeTimeouts    = counterFamily("berth_node_timeouts_total", "Requests that a node had not answered after backend-timeout-ms, and reads that went elsewhere after a second.", "node")
+	metricNodeDuration    = histogramFamily("berth_node_duration_seconds", "Time from putting a request on a pipe to the node's last reply to it.", "node")
+	metricNodeOwed        = gaugeFamily("berth_node_owed_seconds", "Time for which a node has owed the oldest reply on its pipes, if that is more than a second; else 0.", "node")
 	metricNodePassed      = counterFamily("berth_node_pipes_passed_total", "Pipes passed by on a second one, because a script ran for 0.05 s, or a reply was owed for longer than a second, or was longer than a megabyte.")
 
-	metricChannels = gaugeFamily("berth_feed_channels", "Channels and patterns that feeds are subscribed to at a node now, counted once for each loop and user.", "node")
-	metricMessages = counterFamily("berth_feed_messages_total", "Published messages that came from nodes (in) and were delivered to clients (out).", "direction")
+	metricChannels     = gaugeFamily("berth_feed_channels", "Channels and patterns that feeds are subscribed to at a node now, counted once for each loop and user.", "node")
+	metricFeedTimeouts = counterFamily("berth_feed_timeouts_total", "Connections for subscriptions that were ended because the node did not answer.")
+	metricMessages     = counterFamily("berth_feed_messages_total", "Published messages that came from nodes (in) and were delivered to clients (out).", "direction")
 
 	metricPoolHits      = counterFamily("berth_pool_hits_total", "Leases taken from a node's idle connections.", "node")
 	metricPoolMisses    = counterFamily("berth_pool_misses_total", "Leases that found no idle connection.", "node")

@@ -2,8 +2,10 @@ package telemetry
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/berth-proxy/berth/backend/lane"
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/build"
@@ -120,9 +122,12 @@ func (f *Loop) collectPipes(m *Writer) {
 		m.Gauge(metricNodePending, float64(c.Owed), addr)
 		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
 	}
-	for addr, r := range f.Reads {
-		m.Counter(metricNodeReads, r.Primary, addr, "primary")
-		m.Counter(metricNodeReads, r.Replica, addr, "replica")
+	for addr, n := range f.Figures {
+		m.Counter(metricNodeReads, n.PrimaryReads, addr, "primary")
+		m.Counter(metricNodeReads, n.ReplicaReads, addr, "replica")
+		m.Counter(metricNodeTimeouts, n.Timeouts, addr)
+		answers := HistogramOf(answerBuckets, n.Answers.Counts[:], n.Answers.Sum)
+		m.Histogram(metricNodeDuration, &answers, addr)
 	}
 	p := f.PipeStats
 	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
@@ -130,9 +135,17 @@ func (f *Loop) collectPipes(m *Writer) {
 	m.Counter(metricNodeClosed, uint64(p.Lost-p.DialErrors), "pipe", "lost")
 	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
-	m.Counter(metricNodeTimeouts, uint64(p.Timeouts))
 	m.Counter(metricNodePassed, uint64(p.Passed))
 }
+
+// answerBuckets are the bounds at which the pipes count.
+var answerBuckets = func() *Buckets {
+	bounds := make([]uint64, len(pipe.Durations{}.Counts)-1)
+	for i := range bounds {
+		bounds[i] = pipe.FirstBound << i
+	}
+	return NewBuckets(1e-6, bounds...)
+}()
 
 func (f *Loop) collectFeeds(m *Writer) {
 	for addr, c := range f.Feeds {
@@ -145,7 +158,7 @@ func (f *Loop) collectFeeds(m *Writer) {
 	m.Counter(metricNodeDials, uint64(s.DialErrors), "feed", "error")
 	m.Counter(metricNodeClosed, uint64(s.Lost-s.DialErrors), "feed", "lost")
 	m.Counter(metricNodeClosed, uint64(s.Retired), "feed", "idle")
-	m.Counter(metricNodeTimeouts, uint64(s.Timeouts))
+	m.Counter(metricFeedTimeouts, uint64(s.Timeouts))
 	m.Counter(metricNodeBytes, uint64(s.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(s.BytesOut), "out")
 	m.Counter(metricMessages, uint64(s.Messages), "in")
@@ -196,6 +209,13 @@ func (s *Snapshot) collectNodes(m *Writer) {
 		limit := s.Limits[shard.Primary]
 		m.Gauge(metricPoolLimit, float64(limit.All), shard.Primary, "all")
 		m.Gauge(metricPoolLimit, float64(limit.Blocking), shard.Primary, "blocking")
+	}
+	for addr, c := range s.Total().Pipes {
+		owed := 0.0
+		if c.OwedSince > 0 {
+			owed = s.At.Sub(time.Unix(0, c.OwedSince)).Seconds()
+		}
+		m.Gauge(metricNodeOwed, owed, addr)
 	}
 	for addr, from := range s.Sources {
 		if !t.Replicates(addr) {

@@ -83,11 +83,12 @@ type BackendRow struct {
 	Role      string `json:"role"` // primary, replica; "none": it is in no topology, but there are connections
 	Slots     int64  `json:"slots"`
 	Replicas  string `json:"replicas"`      // their addresses, with blanks between
-	State     string `json:"state"`         // up, idle (no connection, none was lost), dialing, down
-	Since     int64  `json:"state_seconds"` // for how long it has been up or down
+	State     string `json:"state"`         // up, slow (a reply is owed for longer than a second), idle (no connection, none was lost), dialing, down
+	Since     int64  `json:"state_seconds"` // for how long it has been up, slow or down
 	PipesUp   int64  `json:"pipes_up"`
 	PipesDial int64  `json:"pipes_dialing"`
 	Owed      int64  `json:"owed"`           // replies that the node owes on pipes
+	GivenUp   int64  `json:"given_up"`       // requests that were not answered in time
 	Feeds     int64  `json:"feeds"`          // connections for subscriptions that clients share
 	Channels  int64  `json:"channels"`       // subscribed on these feeds
 	Buffered  int64  `json:"buffered_bytes"` // that wait for the node to read
@@ -134,8 +135,9 @@ func (s *Snapshot) BackendRows() []BackendRow {
 			row(addr)
 		}
 	}
-	for addr, r := range sum.Reads {
-		row(addr).Reads = int64(r.Primary + r.Replica)
+	for addr, f := range sum.Figures {
+		r := row(addr)
+		r.Reads, r.GivenUp = int64(f.PrimaryReads+f.ReplicaReads), int64(f.Timeouts)
 	}
 	for addr, from := range s.Sources {
 		row(addr).takeSource(from)
@@ -208,6 +210,8 @@ func (r *BackendRow) takePipes(c pipe.Count, now time.Time) {
 	r.PipesUp, r.PipesDial, r.Owed, r.Buffered = int64(c.Up), int64(c.Dialing), int64(c.Owed), int64(c.Buffered)
 	since := int64(0)
 	switch {
+	case c.OwedSince > 0:
+		r.State, since = "slow", c.OwedSince
 	case c.Up > 0:
 		r.State, since = "up", c.UpSince
 	case c.DownSince > 0:
@@ -325,7 +329,7 @@ func (s *Snapshot) StatsRow() StatsRow {
 		Errors: commands.failed, ErrorsRate: perSecond(rates.Errors),
 		BytesIn: sum.Counters.BytesIn, BytesOut: sum.Counters.BytesOut,
 		NodeBytesIn: sum.PipeStats.BytesIn, NodeBytesOut: sum.PipeStats.BytesOut,
-		PipesLost: sum.PipeStats.Lost, Timeouts: sum.PipeStats.Timeouts,
+		PipesLost: sum.PipeStats.Lost, Timeouts: sum.timeouts(),
 		Moved: redirects.moved, Asked: redirects.asked,
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
 		TopologyRounds: s.Nodes.Rounds, Topologies: s.Nodes.Changes,

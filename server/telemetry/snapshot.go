@@ -101,8 +101,8 @@ type Loop struct {
 	Counters  Counters
 	Rates     []Rates // of each loop
 	PipeStats pipe.Stats
-	Pipes     map[string]pipe.Count // by node
-	Reads     map[string]pipe.Reads // by node, of clients that may read from several
+	Pipes     map[string]pipe.Count   // by node
+	Figures   map[string]pipe.Figures // by node
 	FeedStats feed.Stats
 	Feeds     map[string]feed.Count // by node
 	LaneStats lane.Stats
@@ -123,9 +123,17 @@ type Loop struct {
 
 // NewLoop makes a Loop in which every figure is 0.
 func NewLoop() *Loop {
-	f := &Loop{Pipes: map[string]pipe.Count{}, Reads: map[string]pipe.Reads{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
+	f := &Loop{Pipes: map[string]pipe.Count{}, Figures: map[string]pipe.Figures{}, Feeds: map[string]feed.Count{}, Holders: map[PoolName]int{}}
 	f.Counters.Init()
 	return f
+}
+
+// timeouts is how many requests nodes have not answered in time.
+func (f *Loop) timeouts() (n int64) {
+	for _, node := range f.Figures {
+		n += int64(node.Timeouts)
+	}
+	return n
 }
 
 // add adds the figures of another loop. A new field of Loop is added here, and a test fails until
@@ -140,11 +148,10 @@ func (f *Loop) add(o *Loop) {
 		all.Add(c)
 		f.Pipes[addr] = all
 	}
-	for addr, r := range o.Reads {
-		all := f.Reads[addr]
-		all.Primary += r.Primary
-		all.Replica += r.Replica
-		f.Reads[addr] = all
+	for addr, n := range o.Figures {
+		all := f.Figures[addr]
+		all.Add(n)
+		f.Figures[addr] = all
 	}
 	f.FeedStats.Add(o.FeedStats)
 	for addr, c := range o.Feeds {

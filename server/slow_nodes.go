@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// slowNodes are the nodes that have owed a reply for longer than a second. All loops share it.
+type slowNodes struct {
+	mu           sync.Mutex // guards nodes; nothing blocks under it
+	nodes        map[string]*slowNode
+	begun, ended flood // of lines in the log
+}
+
+// slowNode is one of them.
+type slowNode struct {
+	pipes int // that wait for it
+	since time.Time
+}
+
+// note takes the word of a pipe: see pipe.Pipes.OnSlow.
+func (n *slowNodes) note(addr string, slow bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	node := n.nodes[addr]
+	switch {
+	case slow && node == nil:
+		if n.nodes == nil {
+			n.nodes = map[string]*slowNode{}
+		}
+		n.nodes[addr] = &slowNode{pipes: 1, since: time.Now().Add(-time.Second)}
+		limited(&n.begun, slog.LevelWarn, "node slow", "node", addr, "why", "it has owed a reply for a second")
+	case slow:
+		node.pipes++
+	case node == nil:
+	default:
+		if node.pipes--; node.pipes == 0 {
+			delete(n.nodes, addr)
+			limited(&n.ended, slog.LevelInfo, "node no longer slow", "node", addr, "after", time.Since(node.since).Round(time.Millisecond))
+		}
+	}
+}
+
+// String says which nodes are slow, "" if none is.
+func (n *slowNodes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var words []string
+	for addr, node := range n.nodes {
+		words = append(words, fmt.Sprintf("%s has owed a reply for %v", addr, time.Since(node.since).Round(100*time.Millisecond)))
+	}
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
