@@ -106,6 +106,7 @@ type Command struct {
 	First, Last, Step int
 
 	Categories []string // ACL categories, "@string" …, sorted
+	Family     Family   // as the categories say
 	Tips       []string // "request_policy:all_shards" …, as COMMAND reports them
 
 	container *Command   // the container of a subcommand; else nil

@@ -157,7 +157,7 @@ func learnCommand(name string, arity int, row []codec.Value) *Command {
 	if name == "" || len(name) > maxName || arity == 0 || strings.ContainsAny(name, "\r\n\x00") {
 		return nil
 	}
-	c := &Command{Name: name, Arity: arity, Flags: flagsOf(row), learned: true}
+	c := &Command{Name: name, Arity: arity, Flags: flagsOf(row), Family: Family(NumFamilies - 1), learned: true}
 	var categories []string
 	if len(row) > rowCategories {
 		for _, e := range row[rowCategories].Elems {

@@ -258,4 +258,5 @@ func (c *Command) deriveCategories(group []string) {
 	add("@slow", !c.Flags.Has(Fast))
 	slices.Sort(all)
 	c.Categories = all
+	c.deriveFamily()
 }

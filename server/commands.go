@@ -127,6 +127,7 @@ func ownCommands() []ownCommand {
 		{name: "proxy|pins", run: proxyPins, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|pools", run: proxyPools, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|reconnect", run: proxyReconnect, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|slowlog", run: proxySlowlog, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|slots", run: proxySlots, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|stats", run: proxyStats, like: likeAdmin, mayAsk: mayAdmin},
 	}

@@ -71,6 +71,8 @@ type server struct {
 	replicas      *replicas.Watch
 	readsReplicas atomic.Bool // clients may read there by what is configured
 	slow          slowNodes
+	slowlog       slowLog
+	slowFrom      atomic.Int64 // nanoseconds, of requests that slowlog keeps
 	lanes         lane.Shared
 	heavy         heavyReads
 	memory        memory
@@ -205,6 +207,8 @@ func (srv *server) configure(cfg *config.Config) {
 	srv.nodes.SetTopologyInterval(refreshInterval(cfg))
 	srv.poolSettings.Change(func(v *pool.Values) { *v = poolValues(cfg) })
 	srv.noteReads(cfg)
+	srv.slowFrom.Store(slowFrom(cfg))
+	srv.slowlog.resize(cfg.SlowlogMaxLen)
 	srv.openPools()
 }
 

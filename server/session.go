@@ -27,13 +27,14 @@ type session struct {
 	id   int64
 
 	// input
-	in      []byte // not taken yet: from inPos on
-	inPos   int
-	parser  *codec.RequestParser // while a request is partly read, else nil
-	large   *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
-	given   bool                 // in was given away: see give
-	pause   pause
-	reading reading // of the socket: see steerReading
+	in        []byte // not taken yet: from inPos on
+	inPos     int
+	parser    *codec.RequestParser // while a request is partly read, else nil
+	large     *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
+	given     bool                 // in was given away: see give
+	heldSince int64                // since when input waits that was there before, loop clock; 0: none does
+	pause     pause
+	reading   reading // of the socket: see steerReading
 
 	// requests and replies
 	head, tail *request

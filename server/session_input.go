@@ -100,6 +100,9 @@ func (s *session) keep(b []byte) {
 		s.in = slices.Grow(s.in, max(len(b), len(s.in), announced))
 	}
 	s.in = append(s.in, b...)
+	if s.heldSince == 0 && (s.pause != pauseNone || s.isReady) {
+		s.heldSince = s.loop.clock
+	}
 	s.grew(len(b))
 	s.checkInput()
 }
@@ -139,7 +142,7 @@ func (s *session) takeKept() {
 	}
 	if s.in != nil && (s.closing || s.inPos == len(s.in)) {
 		s.loop.drop(s.in)
-		s.in, s.inPos = nil, 0
+		s.in, s.inPos, s.heldSince = nil, 0, 0
 	}
 	s.setAside()
 	if s.halfClosed != nil || s.saidAll {

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/berth-proxy/berth/router"
+import (
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
 
 // request is one command in flight. It is in its session's queue from when it is sent, or when
 // berth's own answer has to wait for its turn, until its reply is in the session's output. A reply
@@ -13,14 +17,16 @@ type request struct {
 	number uint64   // in the client's order: see session.numbered
 	next   *request // the one after it in the client's order
 	cmd    *router.Command
-	start  int64 // loop clock, unix nanoseconds
+	start  int64 // loop clock, unix nanoseconds; of a parked one, since when it is parked
+	held   int64 // nanoseconds for which it had waited in berth by then
 	slot   int16 // if the client may read from replicas: see ownWrites
 	state  requestState
-	mute   bool   // CLIENT REPLY: its reply is not written
-	hops   uint8  // redirects followed and retries made
-	piped  bool   // its cost is in loop.load
-	cost   int    // bytes: of the request and the reply it is expected to get; of the reply once that is parked
-	reply  []byte // parked: came before its turn
+	mute   bool       // CLIENT REPLY: its reply is not written
+	hops   uint8      // redirects followed and retries made
+	piped  bool       // its cost is in loop.load
+	cost   int        // bytes: of the request and the reply it is expected to get; of the reply once that is parked
+	reply  []byte     // parked: came before its turn
+	pipe   *pipe.Pipe // on which it was sent last; nil: on none, or on several
 
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
 	parts   [][]byte // the same of a long one, in pieces; then there is no sent
@@ -82,6 +88,10 @@ func (s *session) newRequest(cmd *router.Command) *request { return s.newRequest
 func (s *session) newRequestOf(cmd *router.Command, slot int) *request {
 	r := s.loop.request()
 	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
+	if s.heldSince != 0 {
+		r.held = r.start - s.heldSince
+		s.loop.stats.Waited(telemetry.WaitHeld, r.held)
+	}
 	r.cost = requestCost + int(s.expect)
 	s.owed += r.cost
 	s.enqueue(r)
@@ -118,7 +128,7 @@ func (s *session) answer(cmd *router.Command, reply []byte) {
 
 func (r *request) park(reply []byte) {
 	s := r.s
-	r.state = requestParked
+	r.state, r.start = requestParked, s.loop.clock
 	s.loop.unload(r)
 	s.owed += len(reply) - r.cost
 	r.cost = len(reply)
@@ -199,6 +209,7 @@ func (r *request) Part(part, sent []byte, left int) bool {
 // drain writes the parked replies whose turn has come.
 func (s *session) drain() {
 	for r := s.head; r != nil && r.state == requestParked; r = s.head {
+		s.loop.stats.Waited(telemetry.WaitTurn, s.loop.clock-r.start)
 		s.write(r.reply)
 		s.loop.drop(r.reply)
 		s.dequeue()

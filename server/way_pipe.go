@@ -27,6 +27,7 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		return
 	}
 	s := r.s
+	r.watch("", sent)
 	r.deliver(s.withForgetAll(r, reply))
 	s.flushComplete()
 }
@@ -95,6 +96,7 @@ func (r *request) resend(sent []byte) bool {
 	}
 	to := s.pipes.Since(s.pipeTurns, s.pipes.Shard(t, shard))
 	r.sendScripts(to, sent)
+	r.pipe = to
 	return to.Send(sent, r.replies(), r) == nil
 }
 
@@ -192,6 +194,7 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 	}
 	s.chargePipe(r, len(raw))
 	pipe := s.pipes.Shard(t, shard)
+	r.pipe = pipe
 	if err := pipe.Send(raw, 1, r); err != nil {
 		if !r.awaitReadable(err, raw) {
 			r.lost(err)

@@ -137,6 +137,7 @@ func (s *session) sendTo(to router.Redirect, raw []byte, replies int, receiver b
 	pipe := s.pipes.Since(s.pipeTurns, s.pipes.Node(to.Addr))
 	if r, ok := receiver.(*request); ok {
 		r.sendScripts(pipe, raw)
+		r.pipe = pipe
 	}
 	if to.Ask {
 		return pipe.SendAsking(raw, replies, receiver)

@@ -173,7 +173,7 @@ func (s *session) sendAway(cmd *router.Command, read awayRead, raw []byte) bool 
 		return false
 	}
 	r := s.newRequest(cmd)
-	r.away, r.slot = true, int16(read.slot)
+	r.away, r.slot, r.pipe = true, int16(read.slot), read.pipe
 	s.chargePipe(r, len(raw))
 	if err := read.pipe.Send(raw, 1, r); err != nil {
 		if !r.goElsewhere(raw) {

@@ -101,6 +101,9 @@ type Config struct {
 	PoolDialRate    int           // connections made ahead, per second; 0: none
 	PoolDialing     int           // connections being made at one time; 0: no limit
 
+	SlowlogSlowerThan int // microseconds; -1: none
+	SlowlogMaxLen     int
+
 	AdminBind  []string
 	AdminPort  int // 0: no admin listener
 	AdminPprof bool

@@ -260,6 +260,12 @@ var options = []*option{
 		help:  "Exclusive connections to a node that are being made at the same time for one user; 0: any number."},
 
 	// How operators watch berth.
+	{name: "proxy-slowlog-slower-than", def: "10000", hot: true,
+		value: numberValue{at: func(c *Config) *int { return &c.SlowlogSlowerThan }, min: -1, max: maxInt32},
+		help:  "Microseconds that a request must take, in berth and at the node, to be kept for PROXY SLOWLOG; 0: every request is, -1: none. Blocking commands are not."},
+	{name: "proxy-slowlog-max-len", def: "128", hot: true,
+		value: numberValue{at: func(c *Config) *int { return &c.SlowlogMaxLen }, min: 0, max: 100000},
+		help:  "Requests that PROXY SLOWLOG keeps."},
 	{name: "admin-bind", def: "127.0.0.1",
 		value: listValue{at: func(c *Config) *[]string { return &c.AdminBind }, is: "addresses", check: checkBind, bound: errManyAddresses},
 		help:  "Addresses of the admin endpoint (`/status`, `/metrics`, `/healthz`, `/readyz`; `/debug/pprof` with `admin-pprof`)."},

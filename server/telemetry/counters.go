@@ -15,6 +15,8 @@ type Counters struct {
 	commands          []commandStats // by router.Command.ID
 	unknown           commandStats
 	durations         [numWays]Histogram
+	families          [router.NumFamilies]Histogram
+	waits             [numWaits]Histogram
 	errors            map[string]int64      // by first word
 	ownErrors         map[string]int64      // those of berth's own
 	LimitHits         [numLimits]int64      // how often clients ran into each limit
@@ -47,8 +49,28 @@ func (st *Counters) Init() {
 	for i := range st.durations {
 		st.durations[i] = NewHistogram(DurationBuckets)
 	}
+	for i := range st.families {
+		st.families[i] = NewHistogram(DurationBuckets)
+	}
+	for i := range st.waits {
+		st.waits[i] = NewHistogram(DurationBuckets)
+	}
 	st.Lag = NewHistogram(DurationBuckets)
 }
+
+// Wait is why a request waits in berth.
+type Wait uint8
+
+const (
+	WaitHeld Wait = iota // it was not sent yet: its client had to wait for something
+	WaitTurn             // its reply had come, but not that to an earlier request of the client
+	numWaits
+)
+
+func (w Wait) String() string { return [numWaits]string{"held", "turn"}[w] }
+
+// Waited counts a request that has waited in berth, for so many nanoseconds.
+func (st *Counters) Waited(why Wait, took int64) { st.waits[why].Observe(uint64(max(took, 0))) }
 
 // Closed counts a client connection that was closed.
 func (st *Counters) Closed(reason Reason) { st.closedBy[reason]++ }
@@ -105,6 +127,7 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 		c = &st.commands[cmd.ID]
 		if took > 0 {
 			st.durations[cmd.Way].Observe(uint64(took))
+			st.families[cmd.Family].Observe(uint64(took))
 		}
 	}
 	if len(reply) == 0 || reply[0] != '-' {
@@ -178,6 +201,12 @@ func (st *Counters) Add(o *Counters) {
 	}
 	for i := range st.durations {
 		st.durations[i].Add(&o.durations[i])
+	}
+	for i := range st.families {
+		st.families[i].Add(&o.families[i])
+	}
+	for i := range st.waits {
+		st.waits[i].Add(&o.waits[i])
 	}
 	st.Lag.Add(&o.Lag)
 }

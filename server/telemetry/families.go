@@ -25,6 +25,8 @@ var (
 
 	metricCommands        = counterFamily("berth_commands_total", "Commands answered, by name and outcome (ok, error).", "command", "outcome")
 	metricCommandDuration = histogramFamily("berth_command_duration_seconds", "Time from sending a command on its way to its last reply, by way of travel; the wait of blocking commands included, the wait for a connection and commands that berth answers alone not.", "way")
+	metricFamilyDuration  = histogramFamily("berth_family_duration_seconds", "The same by family of command (string, list, hash …).", "family")
+	metricWaits           = histogramFamily("berth_wait_seconds", "Time that requests waited in berth, of those that did: before they were sent, because their client had to wait for something (held), and after their reply had come, for that to an earlier request of the client (turn).", "why")
 	metricErrors          = counterFamily("berth_errors_total", "Error replies to clients, by the first word of the error.", "error")
 
 	metricNodeConnections = gaugeFamily("berth_node_connections", "Connections from berth to a node now, by kind (pipe, lease, feed) and state.", "node", "kind", "state")

@@ -101,6 +101,12 @@ func (f *Loop) collectCommands(m *Writer, table *router.Table) {
 	for way := range st.durations {
 		m.Histogram(metricCommandDuration, &st.durations[way], router.Way(way).String())
 	}
+	for f := range st.families {
+		m.Histogram(metricFamilyDuration, &st.families[f], router.Family(f).String())
+	}
+	for why := range st.waits {
+		m.Histogram(metricWaits, &st.waits[why], Wait(why).String())
+	}
 	for _, word := range errorWords {
 		m.Counter(metricErrors, 0, word)
 	}
