@@ -91,10 +91,11 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 		return "", false
 	}
 	s.verdict = nil
+	silent := u.silent.Load() || s.wouldWait()
 	switch {
 	case v != nil && v.known:
 		return v.refusal, true
-	case u.free.Load() && (v != nil || u.fresh(s.loop.clock) || u.silent.Load() || !isDangerous(cmd)):
+	case u.free.Load() && (v != nil || u.fresh(s.loop.clock) || silent || !isDangerous(cmd)):
 		s.refreshRights(u)
 		return "", true
 	}
@@ -102,7 +103,7 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	key := u.key(cmd, args, s.pipes.Identity().DB)
 	refusal, known, fresh := u.remembered(key, cmd, args, s.loop.clock)
 	switch {
-	case known && (fresh || v != nil || u.silent.Load() || u.ruled() && !isDangerous(cmd)):
+	case known && (fresh || v != nil || silent || u.ruled() && !isDangerous(cmd)):
 		s.refreshRights(u)
 		return refusal, true
 	case v == nil && (ours || s.own(cmd).ask != nil || !u.unfit.Load()):
@@ -124,6 +125,17 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 		return why, true
 	}
 	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
+}
+
+// wouldWait reports whether the node that is asked about the client's rights is slow. What is known is
+// then as good as what the client would wait for.
+func (s *session) wouldWait() bool {
+	if s.loop.srv.slow.n.Load() == 0 {
+		return false
+	}
+	t := s.loop.srv.nodes.Topology()
+	shard, text := shardOf(t, noSlot, s.id)
+	return text == "" && s.loop.srv.slow.is(t.Shards()[shard].Primary)
 }
 
 // isDangerous reports whether a user must not run the command on a rule that is no longer fresh.

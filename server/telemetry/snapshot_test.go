@@ -16,7 +16,7 @@ import (
 // notSums are the figures that Add chooses between instead of adding them, and those that name a
 // thing instead of counting it.
 var notSums = map[string]bool{
-	"Loop.Pipes.UpSince": true, "Loop.Pipes.DownSince": true, "Loop.Pipes.LastErr": true, "Loop.Pipes.LastErrAt": true,
+	"Loop.Pipes.OwedSince": true, "Loop.Pipes.UpSince": true, "Loop.Pipes.DownSince": true, "Loop.Pipes.LastErr": true, "Loop.Pipes.LastErrAt": true,
 	"Loop.Rates": true, "Loop.Pins": true, // appended
 }
 
