@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // slowNodes are the nodes that have owed a reply for longer than a second. All loops share it.
 type slowNodes struct {
-	mu           sync.Mutex // guards nodes; nothing blocks under it
+	n            atomic.Int32 // how many there are
+	mu           sync.Mutex   // guards nodes; nothing blocks under it
 	nodes        map[string]*slowNode
 	begun, ended flood // of lines in the log
 }
@@ -26,6 +28,7 @@ type slowNode struct {
 func (n *slowNodes) note(addr string, slow bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	defer func() { n.n.Store(int32(len(n.nodes))) }()
 	node := n.nodes[addr]
 	switch {
 	case slow && node == nil:
@@ -43,6 +46,13 @@ func (n *slowNodes) note(addr string, slow bool) {
 			limited(&n.ended, slog.LevelInfo, "node no longer slow", "node", addr, "after", time.Since(node.since).Round(time.Millisecond))
 		}
 	}
+}
+
+// is reports whether a node is one of them.
+func (n *slowNodes) is(addr string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.nodes[addr] != nil
 }
 
 // String says which nodes are slow, "" if none is.

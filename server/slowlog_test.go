@@ -77,9 +77,10 @@ func TestSlowNodeIsNamed(t *testing.T) {
 	b := startBerth(t, "redis://"+node.Addr())
 	c := dial(t, b.Addr())
 	script(t, c, "GET k → <nil>")
+	admin := dial(t, b.Addr())
+	proxy(t, admin, "BACKENDS") // whoever was never allowed is refused while no node says so
 	node.Pause()
 	c.WriteString("GET k\r\n")
-	admin := dial(t, b.Addr())
 	state := func() (is string) {
 		for _, row := range proxy(t, admin, "BACKENDS") {
 			is = row["state"].(string)
