@@ -45,8 +45,9 @@ var allowed = map[string][]string{
 
 	"server": {"codec", "router", "backend", "backend/secure", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
 		"backend/lane", "backend/replicas", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
-		"server/telemetry", "server/admin", gnet, gopkg, proxyproto, xsys},
+		"server/telemetry", "server/topk", "server/admin", gnet, gopkg, proxyproto, xsys},
 	"server/glob":   {},
+	"server/topk":   {},
 	"server/build":  {},
 	"server/certs":  {pkcs8},
 	"server/config": {"router", "backend/nodes", "server/glob", "server/build", "server/certs"},

@@ -49,6 +49,14 @@ func BenchmarkSharedGet(b *testing.B) {
 	benchmarkPipeline(b, startBerth(b, node.Addr()).Addr(), 64, codec.AppendCommandString(nil, "GET", "key"), codec.AppendBulk(nil, value))
 }
 
+// BenchmarkSampledGet looks at the key of each request: see proxy-key-sampling.
+func BenchmarkSampledGet(b *testing.B) {
+	node := redistest.Start(b)
+	node.Do(b, "SET", "key", "value")
+	addr := startBerth(b, node.Addr(), "--proxy-key-sampling", "1").Addr()
+	benchmarkPipeline(b, addr, 64, codec.AppendCommandString(nil, "GET", "key"), codec.AppendBulkString(nil, "value"))
+}
+
 func BenchmarkSharedSet(b *testing.B) {
 	set := codec.AppendCommand(nil, []byte("SET"), []byte("key"), bytes.Repeat([]byte("v"), 64))
 	benchmarkPipeline(b, startBerth(b, redistest.Start(b).Addr()).Addr(), 64, set, []byte("+OK\r\n"))

@@ -31,9 +31,9 @@ func fields(t testing.TB, reply any) map[string]any {
 }
 
 // proxy asks for PROXY's rows.
-func proxy(t testing.TB, c *redistest.Conn, what string) []map[string]any {
+func proxy(t testing.TB, c *redistest.Conn, what ...any) []map[string]any {
 	t.Helper()
-	reply, ok := c.Do("PROXY", what).([]any)
+	reply, ok := c.Do(append([]any{"PROXY"}, what...)...).([]any)
 	if !ok {
 		t.Fatalf("PROXY %s is no array", what)
 	}
@@ -70,8 +70,9 @@ func names(row any) (all []string) {
 func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
-	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no")
+	b := startBerth(t, node.Addr(), "--pubsub-sharing", "no", "--proxy-key-sampling", "1")
 	watcher := dial(t, b.Addr())
+	watcher.Do("SET", "k", strings.Repeat("v", 2*bigValue))
 	watcher.Do("WATCH", "k")
 	for _, resp := range []int{2, 3} {
 		c := dial(t, b.Addr())
@@ -95,6 +96,7 @@ func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
 		}
 		for what, row := range map[string]any{
 			"pools": telemetry.PoolRow{}, "PINS": telemetry.PinRow{}, "Clients": telemetry.ClientRow{}, "BACKENDS": telemetry.BackendRow{}, "SLOTS": telemetry.SlotRow{},
+			"HOTKEYS": telemetry.HotKeyRow{}, "BIGKEYS": telemetry.BigKeyRow{},
 		} {
 			reply := c.Do("PROXY", what).([]any)
 			if len(reply) == 0 {
@@ -112,9 +114,13 @@ func TestProxyRefusesInTheWordsOfRedis(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
 	for request, want := range map[string]string{
-		"PROXY":         "ERR wrong number of arguments for 'proxy' command",
-		"proxy Nothing": "ERR unknown subcommand 'Nothing'. Try PROXY HELP.",
-		"PROXY POOLS x": "ERR wrong number of arguments for 'proxy|pools' command",
+		"PROXY":                 "ERR wrong number of arguments for 'proxy' command",
+		"proxy Nothing":         "ERR unknown subcommand 'Nothing'. Try PROXY HELP.",
+		"PROXY POOLS x":         "ERR wrong number of arguments for 'proxy|pools' command",
+		"PROXY HOTKEYS COUNT":   "ERR syntax error",
+		"PROXY HOTKEYS COUNT 0": "ERR value is not an integer or out of range",
+		"PROXY BIGKEYS COUNT x": "ERR value is not an integer or out of range",
+		"PROXY BIGKEYS FIRST 1": "ERR syntax error",
 	} {
 		if got := c.Do(words(request)...); got != redistest.Error(want) {
 			t.Errorf("%s: %v", request, got)

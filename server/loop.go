@@ -70,6 +70,7 @@ type loop struct {
 	splitter    splitter  // cuts requests by slot, and joins the replies
 	scans       scanOrder // of the latest topology that SCAN was sent by
 	scripts     scriptLoads
+	keyWatch    keyWatch
 
 	lanes *lane.Lanes // on which clients block together
 
@@ -99,6 +100,7 @@ func newLoop(srv *server, el gnet.EventLoop) *loop {
 	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes, srv.audience)
 	l.lanes = lane.New(l, &srv.lanes, l.stats.Redirected)
 	l.stats.Init()
+	l.keyWatch.sample(srv.config().KeySampling, l.clock)
 	return l
 }
 
@@ -278,6 +280,7 @@ func (l *loop) tick() {
 	l.tickParting()
 	l.aloneAgain() // who had them may have closed
 	l.trim()
+	l.keyWatch.tick(l.srv.config().KeySampling, l.clock)
 	l.rates.Tick(l.clock, &l.stats)
 }
 

@@ -119,6 +119,9 @@ func (s *session) takeLarge() bool {
 	if !s.dispatch(g.rest, g.args) {
 		return false
 	}
+	if size := len(g.rest) + g.size; s.loop.keyWatch.isDue(size) {
+		s.sawRequest(g.args, size)
+	}
 	s.large = nil
 	if s.muteNext > 0 {
 		s.muteNext--

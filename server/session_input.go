@@ -214,6 +214,9 @@ func (s *session) take(buf []byte) (taken int) {
 				p.Reset()
 				break
 			}
+			if l.keyWatch.isDue(n) {
+				s.sawRequest(args, n)
+			}
 			limits = l.srv.limits(!s.stranger())
 		}
 		if s.muteNext > 0 && (len(p.Args()) > 0 || l.srv.mutesEmpty(buf[taken:taken+n])) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -30,6 +32,7 @@ type request struct {
 
 	sent    []byte   // on a lease: its bytes, to be sent again when the slot has moved
 	parts   [][]byte // the same of a long one, in pieces; then there is no sent
+	passed  uint32   // bytes of its reply that were passed on in parts; of more than 4 GB, that many
 	streams bool     // the beginning of its reply is with the client
 	apart   bool     // its reply may be more than one
 	watches bool     // the WATCH that began a stay
@@ -202,6 +205,7 @@ func (r *request) Part(part, sent []byte, left int) bool {
 	}
 	r.streams = true
 	s.loop.srv.memory.pass(len(part), s.loop.clock)
+	r.passed = uint32(min(int(r.passed)+len(part), math.MaxUint32))
 	s.write(part)
 	return true
 }

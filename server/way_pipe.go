@@ -17,6 +17,7 @@ func (r *request) Reply(reply, sent []byte, more int) {
 		return
 	}
 	if r.streams {
+		r.sawLong(reply, sent)
 		r.done(reply)
 		return
 	}
@@ -28,6 +29,9 @@ func (r *request) Reply(reply, sent []byte, more int) {
 	}
 	s := r.s
 	r.watch("", sent)
+	if s.loop.keyWatch.isLong(len(reply)) {
+		r.sawLong(reply, sent)
+	}
 	r.deliver(s.withForgetAll(r, reply))
 	s.flushComplete()
 }

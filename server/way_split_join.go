@@ -60,6 +60,9 @@ func (p *part) Reply(reply, sent []byte, _ int) {
 	if reply[0] == '-' && (p.away && p.goElsewhere(sent) || p.redirect(reply, sent) || p.clusterDown(reply, sent)) {
 		return
 	}
+	if s := p.join.r.s; s.loop.keyWatch.isLong(len(reply)) {
+		s.sawValues(p.join.r.cmd, reply, sent, len(reply))
+	}
 	p.arrived(reply)
 }
 

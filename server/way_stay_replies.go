@@ -135,11 +135,12 @@ func (s *session) leaseIsQuiet() {
 // answer ends a request with the lease's reply, unless the node sends it elsewhere.
 func (st *stay) answer(r *request, reply []byte) {
 	st.noteReply(r)
-	if r.parts == nil {
-		r.watch(st.addr, r.sent)
-	} else {
-		r.watch(st.addr, r.parts[0])
+	sent := r.sent
+	if r.parts != nil {
+		sent = r.parts[0]
 	}
+	r.watch(st.addr, sent)
+	r.sawLong(reply, sent)
 	if breaks := r.mayBreakLine(reply); breaks || r.cmd.Learned() && reply[0] == '-' {
 		st.lease.Mark(pool.DirtOther)
 		st.broken = st.broken || breaks && st.watching

@@ -108,6 +108,8 @@ type Config struct {
 	AdminPort  int // 0: no admin listener
 	AdminPprof bool
 
+	KeySampling int // one request in so many; 0: none
+
 	LogLevel slog.Level
 	LogFile  string // empty: standard error
 }
