@@ -142,5 +142,7 @@ func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"SLOTS",
 		"    Which node serves which slots.",
 		"STATS",
-		"    berth as a whole.")
+		"    berth as a whole.",
+		"TOP [COUNT <n>] [BY client|user|address] [SORT requests|bytes_in|bytes_out|errors|leases|queued]",
+		"    Who asks most within the second that the command takes.")
 }

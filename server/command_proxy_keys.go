@@ -11,7 +11,7 @@ import (
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
-// rowsUntold is how many rows PROXY HOTKEYS and BIGKEYS show without COUNT.
+// rowsUntold is how many rows PROXY HOTKEYS, BIGKEYS and TOP show without COUNT.
 const rowsUntold = 10
 
 const errNoSampling = "ERR berth: no keys are looked at, because proxy-key-sampling is 0"

@@ -96,7 +96,7 @@ func TestProxyAnswersInMapsOrInArraysOfNameAndValue(t *testing.T) {
 		}
 		for what, row := range map[string]any{
 			"pools": telemetry.PoolRow{}, "PINS": telemetry.PinRow{}, "Clients": telemetry.ClientRow{}, "BACKENDS": telemetry.BackendRow{}, "SLOTS": telemetry.SlotRow{},
-			"HOTKEYS": telemetry.HotKeyRow{}, "BIGKEYS": telemetry.BigKeyRow{},
+			"HOTKEYS": telemetry.HotKeyRow{}, "BIGKEYS": telemetry.BigKeyRow{}, "TOP": telemetry.TopRow{},
 		} {
 			reply := c.Do("PROXY", what).([]any)
 			if len(reply) == 0 {
@@ -114,13 +114,17 @@ func TestProxyRefusesInTheWordsOfRedis(t *testing.T) {
 	b := startBerth(t, sharedNode(t).Addr())
 	c := dial(t, b.Addr())
 	for request, want := range map[string]string{
-		"PROXY":                 "ERR wrong number of arguments for 'proxy' command",
-		"proxy Nothing":         "ERR unknown subcommand 'Nothing'. Try PROXY HELP.",
-		"PROXY POOLS x":         "ERR wrong number of arguments for 'proxy|pools' command",
-		"PROXY HOTKEYS COUNT":   "ERR syntax error",
-		"PROXY HOTKEYS COUNT 0": "ERR value is not an integer or out of range",
-		"PROXY BIGKEYS COUNT x": "ERR value is not an integer or out of range",
-		"PROXY BIGKEYS FIRST 1": "ERR syntax error",
+		"PROXY":                       "ERR wrong number of arguments for 'proxy' command",
+		"proxy Nothing":               "ERR unknown subcommand 'Nothing'. Try PROXY HELP.",
+		"PROXY POOLS x":               "ERR wrong number of arguments for 'proxy|pools' command",
+		"PROXY HOTKEYS COUNT":         "ERR syntax error",
+		"PROXY HOTKEYS COUNT 0":       "ERR value is not an integer or out of range",
+		"PROXY BIGKEYS COUNT x":       "ERR value is not an integer or out of range",
+		"PROXY TOP BY":                "ERR syntax error",
+		"PROXY TOP BY nothing":        "ERR syntax error",
+		"PROXY TOP SORT id":           "ERR syntax error",
+		"PROXY TOP BY user COUNT all": "ERR value is not an integer or out of range",
+		"PROXY BIGKEYS FIRST 1":       "ERR syntax error",
 	} {
 		if got := c.Do(words(request)...); got != redistest.Error(want) {
 			t.Errorf("%s: %v", request, got)

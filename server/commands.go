@@ -132,6 +132,7 @@ func ownCommands() []ownCommand {
 		{name: "proxy|slowlog", run: proxySlowlog, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|slots", run: proxySlots, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|stats", run: proxyStats, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|top", run: proxyTop, like: likeAdmin, mayAsk: mayAdmin},
 	}
 }
 

@@ -48,6 +48,17 @@ func (s *session) clientRow() telemetry.ClientRow {
 	return r
 }
 
+// topRow makes the session's row of PROXY TOP, without the rates. It runs on the session's loop.
+func (s *session) topRow() telemetry.TopRow {
+	remote, _ := s.addresses()
+	r := telemetry.TopRow{ID: s.id, Addr: remote, User: shown(s.user()), Clients: 1, Queued: int64(s.queued), Command: s.lastCommand()}
+	if s.label != nil {
+		r.Name = shown(s.label.name)
+	}
+	s.eachHolding(func(holding) { r.Leases++ })
+	return r
+}
+
 func flagged(b bool) int64 {
 	if b {
 		return 1

@@ -29,24 +29,25 @@ type session struct {
 	// input
 	in        []byte // not taken yet: from inPos on
 	inPos     int
+	heldSince int64                // since when input waits that was there before, loop clock; 0: none does
 	parser    *codec.RequestParser // while a request is partly read, else nil
 	large     *large               // the parts of that request that are kept apart, or a whole one that waits; else nil
 	given     bool                 // in was given away: see give
-	heldSince int64                // since when input waits that was there before, loop clock; 0: none does
 	pause     pause
 	reading   reading // of the socket: see steerReading
+	side      side    // where the unanswered requests went
+	tally     tally
 
 	// requests and replies
 	head, tail *request
 	queued     int    // requests in the queue
-	numbered   uint64 // requests that were ever in it: a request's number is what this was then
+	numbered   uint64 // requests that were ever in it, or were answered while it was empty: a request's number is what this was then
 	waiting    int    // of them, those a node owes a reply
 	writing    int    // of those, the ones that are no plain reads
 	out        []byte
-	unread     int   // bytes of output that waited for the socket when it was written last
-	owed       int   // bytes that the queue stands for: see request.cost
-	expect     int32 // bytes that a reply is taken to have
-	side       side
+	unread     int              // bytes of output that waited for the socket when it was written last
+	owed       int              // bytes that the queue stands for: see request.cost
+	expect     int32            // bytes that a reply is taken to have
 	pipeTurns  uint32           // of pipes, when the unanswered requests were sent
 	topology   *router.Topology // by which the unanswered requests were routed
 

@@ -17,6 +17,7 @@ func (s *session) traffic() {
 	l := s.loop
 	l.alone.visit(l.clock)
 	l.stats.BytesIn += int64(len(buf))
+	s.tally.in += uint32(len(buf))
 	s.lastHeard = l.clock
 	if s.reading != readsAll {
 		s.reading = readsUnsure

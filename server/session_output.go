@@ -59,6 +59,7 @@ func (s *session) flush() {
 	default:
 		s.out = nil
 		s.loop.stats.BytesOut += int64(len(out))
+		s.tally.out += uint32(len(out))
 		_, err := s.conn.Write(out) // a failure has closed the session when it returns
 		s.loop.drop(out)
 		if err != nil || s.closed {

@@ -116,10 +116,12 @@ func isPlainRead(cmd *router.Command) bool {
 func (s *session) answer(cmd *router.Command, reply []byte) {
 	s.loop.stats.Answered(cmd, 0, reply)
 	s.loop.replied += len(reply)
+	s.tally.countError(reply)
 	if s.muteThis {
 		return
 	}
 	if s.head == nil {
+		s.numbered++ // as if it had been in the queue, which is empty
 		s.write(reply)
 		return
 	}
@@ -159,6 +161,7 @@ func (r *request) done(reply []byte) {
 	} else {
 		s.learn(len(reply))
 		l.stats.Answered(r.cmd, l.clock-r.start, reply)
+		s.tally.countError(reply)
 	}
 	s.waiting--
 	if !isPlainRead(r.cmd) {

@@ -130,9 +130,14 @@ func askLoopsFor[A any](r *request, question func(l *loop, answer func(A)), join
 // for a request that the client is paused for. join makes the reply of what all loops have made. It
 // runs on a goroutine of its own, because it may take long, and must not touch the session.
 func askEverySession[A any](r *request, make func(c *session) (made A, wanted bool), join func(all []A) (reply []byte)) {
-	home := r.s.loop
+	eachSession(r.s.loop, make, func(all []A) { r.offLoop(func() []byte { return join(all) }) })
+}
+
+// eachSession has every loop make something of each of its sessions that are wanted, in slices. then
+// runs on home, with what all loops have made.
+func eachSession[A any](home *loop, make func(c *session) (made A, wanted bool), then func(all []A)) {
 	loops := home.srv.eachLoop()
-	var all []A // touched by home only, and by join after the last answer
+	var all []A // touched by home only, and by then
 	left := len(loops)
 	for _, l := range loops {
 		l.Post(func() {
@@ -145,7 +150,7 @@ func askEverySession[A any](r *request, make func(c *session) (made A, wanted bo
 				home.Post(func() {
 					all = append(all, some...)
 					if left--; left == 0 {
-						r.offLoop(func() []byte { return join(all) })
+						then(all)
 					}
 				})
 			})
