@@ -8,10 +8,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/router"
@@ -129,20 +126,6 @@ func (d *Dialer) Connect(ctx context.Context, addr string, timeout time.Duration
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
 	return c, nil
-}
-
-// boundPatience sets hostPatience, which also ends the kernel's questions.
-func boundPatience(network, _ string, raw syscall.RawConn) error {
-	if network == "unix" {
-		return nil
-	}
-	var err error
-	if failed := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(hostPatience/time.Millisecond))
-	}); failed != nil {
-		return failed
-	}
-	return err
 }
 
 // Network returns the network that net.Dial wants for a node's address: a path is a unix socket.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"go/ast"
+	"go/build"
 	"go/importer"
 	"go/parser"
 	"go/token"
@@ -26,7 +27,7 @@ var floors = []struct {
 	name     string
 	prefixes []string
 }{
-	{"process", []string{"main.", "server.", "gnet.", "listen", "log."}},
+	{"process", []string{"main.", "server.", "gnet.", "listen", "log.", "notify."}},
 	{"look", []string{"look"}},
 	{"command", []string{"command"}},
 	{"dispatch", []string{"dispatch"}},
@@ -94,7 +95,11 @@ func upwardNames(t *testing.T) []string {
 	}
 	var files []*ast.File
 	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") || path == "doc.go" {
+		built, err := build.Default.MatchFile(".", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !built || strings.HasSuffix(path, "_test.go") || path == "doc.go" {
 			continue
 		}
 		f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)

@@ -16,7 +16,7 @@ func (b *berthServer) probes(t *testing.T, addr string) (idle int) {
 			for s := l.first; s != nil; s = s.next {
 				if s.conn.RemoteAddr().String() == addr {
 					if seconds, _ = unix.GetsockoptInt(s.conn.Fd(), unix.SOL_SOCKET, unix.SO_KEEPALIVE); seconds > 0 {
-						seconds, _ = unix.GetsockoptInt(s.conn.Fd(), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+						seconds, _ = unix.GetsockoptInt(s.conn.Fd(), unix.IPPROTO_TCP, keepIdle)
 					}
 				}
 			}
