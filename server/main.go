@@ -14,6 +14,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/embedded"
 	"github.com/berth-proxy/berth/backend/nodes"
+	"github.com/berth-proxy/berth/server/admin"
 	"github.com/berth-proxy/berth/server/certs"
 	"github.com/berth-proxy/berth/server/config"
 )
@@ -32,6 +33,13 @@ func run() int {
 		return 1
 	}
 	cfg := settings.Load()
+	if settings.AsksHealth() {
+		if err := admin.AskReady(cfg.AdminBind, cfg.AdminPort); err != nil {
+			fmt.Fprintln(os.Stderr, "berth:", err)
+			return 1
+		}
+		return 0
+	}
 	log, err := openEventLog(cfg.LogFile, cfg.LogLevel)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
@@ -49,11 +57,16 @@ func run() int {
 	signal.Notify(reopen, syscall.SIGHUP)
 	go func() {
 		for range reopen {
+			srv := running.Load()
+			if srv != nil {
+				notifyReloading()
+			}
 			if err := log.reopen(); err != nil {
 				slog.Error("log file not opened again", "why", err)
 			}
-			if srv := running.Load(); srv != nil {
+			if srv != nil {
 				srv.renewCertificates(true)
+				notify("READY=1")
 			}
 		}
 	}()
@@ -75,7 +88,9 @@ func run() int {
 	}
 	running.Store(srv)
 	fmt.Println(srv.readyLine())
+	notify("READY=1", "STATUS="+srv.readyLine())
 	sig := <-stop
+	notify("STOPPING=1")
 	slog.Info("stopping", "signal", sig, "clients", srv.clients.Load())
 	ctx, cancel := context.WithTimeout(context.Background(), srv.config().ShutdownTimeout)
 	defer cancel()

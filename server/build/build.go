@@ -9,13 +9,22 @@ var Version = "0.1.0"
 
 // Revision returns the commit that berth was built from. It is empty when the build does not know.
 func Revision() string {
+	rev := setting("vcs.revision")
+	return rev[:min(len(rev), 12)]
+}
+
+// Date returns when that commit was made, as in 2006-01-02T15:04:05Z.
+func Date() string { return setting("vcs.time") }
+
+// setting returns what Go has written into the program; "": nothing of this name.
+func setting(name string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
 	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(len(s.Value), 12)]
+		if s.Key == name {
+			return s.Value
 		}
 	}
 	return ""

@@ -188,6 +188,8 @@ type Settings struct {
 	fileMu   sync.Mutex // admits one rewrite of the file at a time; held over disk writes, so never taken on a loop
 	path     string     // absolute path of the configuration file; empty: there is none
 	warnings []string   // from loading, for the log once it is open
+
+	asksHealth bool
 }
 
 type configHook struct {
@@ -204,6 +206,10 @@ func (s *Settings) File() string { return s.path }
 
 // Warnings returns what the log should say, once, about how berth was started.
 func (s *Settings) Warnings() []string { return s.warnings }
+
+// AsksHealth reports whether this process is only to ask a running berth whether it is ready
+// (--healthcheck).
+func (s *Settings) AsksHealth() bool { return s.asksHealth }
 
 // OnChange registers fn, which Set calls with the new snapshot after a change of any of the named
 // options (of any option when none is named). fn runs on the goroutine that made the change, so it

@@ -15,6 +15,7 @@ import (
 
 const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
        berth -t [CONFIG-FILE] [--option value ...]    test the configuration, report every mistake
+       berth --healthcheck [CONFIG-FILE] [--option value ...]    ask the admin endpoint whether berth is ready
        berth --help | --version
 
 BACKEND-URL   redis://host:6379[/db]   redis://a:7001,b:7002 (Redis Cluster)   unix:///path
@@ -27,6 +28,7 @@ Options come from the file, then from the environment (maxclients is BERTH_MAXCL
 // commandLine is the arguments of the process, by kind.
 type commandLine struct {
 	test, help, version bool
+	healthCheck         bool
 	file                string
 	flags               []givenFlag
 }
@@ -73,7 +75,7 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 		fmt.Fprintln(stdout, "berth: the configuration is valid")
 		return nil, 0
 	}
-	s = &Settings{path: l.path, warnings: l.warnings}
+	s = &Settings{path: l.path, warnings: l.warnings, asksHealth: line.healthCheck}
 	s.now.Store(l.config)
 	return s, 0
 }
@@ -224,6 +226,8 @@ func (l *loader) readCommandLine(args []string) commandLine {
 			line.help = true
 		case arg == "-v" || arg == "--version":
 			line.version = true
+		case arg == "--healthcheck":
+			line.healthCheck = true
 		case strings.HasPrefix(arg, "--"):
 			f, rest := readFlag(arg, args)
 			args = rest
@@ -359,7 +363,7 @@ func optionsHelp() string {
 
 func versionLine() string {
 	if rev := build.Revision(); rev != "" {
-		return "berth " + build.Version + " (" + rev + ")"
+		return "berth " + build.Version + " (" + rev + ", " + build.Date() + ")"
 	}
 	return "berth " + build.Version
 }
