@@ -1,0 +1,91 @@
+package scripts
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+func TestDocumentsOfTheInstallationAreThoseOfTheTableOfOptions(t *testing.T) {
+	for name, want := range map[string]string{
+		"berth.conf":            config.Example(),
+		"berth.1":               config.Manual(),
+		"completion/berth.bash": config.BashCompletion(),
+		"completion/_berth":     config.ZshCompletion(),
+		"completion/berth.fish": config.FishCompletion(),
+	} {
+		path := filepath.Join("deploy", name)
+		if *updateDocs {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s is not what server/config/options.go says (%v). Run go test ./scripts -run Documents -update-docs", path, err)
+		}
+	}
+}
+
+// metricRow is a row of the table of metrics: name, type, labels.
+var metricRow = regexp.MustCompile("(?m)^\\| `(berth_\\w+)` \\| (\\w+) \\| (.*?) \\| ")
+
+// labels returns the names of the labels of each series that a scrape may have.
+func labels() map[string][]string {
+	known := map[string][]string{}
+	for _, row := range metricRow.FindAllStringSubmatch(telemetry.Markdown(), -1) {
+		names := append(strings.Fields(strings.ReplaceAll(row[3], "`", "")), "job", "instance")
+		if row[2] != "histogram" {
+			known[row[1]] = names
+			continue
+		}
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
+			known[row[1]+part] = append(names[:len(names):len(names)], "le")
+		}
+	}
+	return known
+}
+
+var (
+	usedMetric = regexp.MustCompile(`\b(berth_\w+)(\{[^}]*\})?`)
+	usedLabel  = regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
+)
+
+// unknownMetrics lists the series and labels in a text that no scrape has.
+func unknownMetrics(text string, known map[string][]string) (unknown []string) {
+	for _, use := range usedMetric.FindAllStringSubmatch(text, -1) {
+		names, is := known[use[1]]
+		if !is {
+			unknown = append(unknown, use[1])
+		}
+		for _, label := range usedLabel.FindAllStringSubmatch(use[2], -1) {
+			if is && !slices.Contains(names, label[1]) {
+				unknown = append(unknown, use[1]+" with "+label[1])
+			}
+		}
+	}
+	return unknown
+}
+
+func TestAlertsAndDashboardNameMetricsThatThereAre(t *testing.T) {
+	known := labels()
+	for _, name := range []string{"alerts.yml", "alerts_test.yml", "dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join("deploy/monitoring", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unknown := unknownMetrics(string(text), known); len(unknown) > 0 || !usedMetric.Match(text) {
+			t.Errorf("%s: no such metric: %s", name, cmp.Or(strings.Join(unknown, ", "), "none is named"))
+		}
+	}
+	got := unknownMetrics(`rate(berth_errors_total{error="x"}[5m]) + berth_nothing_total + berth_errors_total{node="y"} + berth_loop_lag_seconds`, known)
+	if want := []string{"berth_nothing_total", "berth_errors_total with node", "berth_loop_lag_seconds"}; !slices.Equal(got, want) {
+		t.Errorf("unknown are %v, want %v", got, want)
+	}
+}
