@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"cmp"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,6 +31,14 @@ func TestDocumentsOfTheInstallationAreThoseOfTheTableOfOptions(t *testing.T) {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s is not what server/config/options.go says (%v). Run go test ./scripts -run Documents -update-docs", path, err)
 		}
+	}
+}
+
+func TestTheImageHasAConfigurationThatBerthTakes(t *testing.T) {
+	var mistakes strings.Builder
+	s, _ := config.Read([]string{"deploy/docker/berth.conf"}, nil, io.Discard, &mistakes)
+	if s == nil {
+		t.Fatal(mistakes.String())
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -200,6 +201,16 @@ func TestHelpAndVersionEndAtOnce(t *testing.T) {
 		if !strings.Contains(optionsHelp(), "--"+o.name+" ") {
 			t.Errorf("--help does not list %s", o.name)
 		}
+	}
+}
+
+func TestHealthCheckReadsTheConfigurationOfTheBerthThatItAsks(t *testing.T) {
+	s, _ := Read([]string{"--healthcheck", "--admin-port", "9380"}, nil, io.Discard, io.Discard)
+	if s == nil || !s.AsksHealth() || s.Load().AdminPort != 9380 {
+		t.Errorf("%+v", s)
+	}
+	if s, _ := configure(t, nil); s.AsksHealth() {
+		t.Error("it asks without --healthcheck")
 	}
 }
 
