@@ -237,13 +237,6 @@ func brief(cmd *router.Command, args [][]byte) (words [][]byte) {
 	return words
 }
 
-// isPassword reports whether a word of a command may be a password that brief would take for a key:
-// MIGRATE … AUTH password, MIGRATE … AUTH2 user password.
-func isPassword(cmd *router.Command, args [][]byte, i int) bool {
-	after := func(name string, n int) bool { return i >= n && strings.EqualFold(string(args[i-n]), name) }
-	return cmd.BlocksNode() && (after("auth", 1) || after("auth2", 1) || after("auth2", 2))
-}
-
 // isKeyed reports whether the user's rights depend on the command's keys or channels.
 func isKeyed(cmd *router.Command) bool {
 	return (!cmd.Keyless() || cmd.Flags.Has(router.PubSub)) && !cmd.Is(router.Unsubscribes)

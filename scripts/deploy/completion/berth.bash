@@ -20,11 +20,16 @@ _berth() {
 	--announce-ip) return ;;
 	--announce-port) return ;;
 	--proxy-protocol-networks) return ;;
+	--listen) return ;;
 	--loops) return ;;
 	--tls-port) return ;;
 	--tls-key-file-pass) return ;;
 	--tls-auth-clients)
 		mapfile -t COMPREPLY < <(compgen -W 'no yes optional' -- "$word")
+		return
+		;;
+	--tls-auth-clients-user)
+		mapfile -t COMPREPLY < <(compgen -W 'off CN' -- "$word")
 		return
 		;;
 	--tls-protocols) return ;;
@@ -77,6 +82,17 @@ _berth() {
 	--backend-timeout-ms) return ;;
 	--max-redirects) return ;;
 	--topology-refresh-interval) return ;;
+	--read-from)
+		mapfile -t COMPREPLY < <(compgen -W 'primary prefer-replica replica any nearest' -- "$word")
+		return
+		;;
+	--read-own-writes)
+		mapfile -t COMPREPLY < <(compgen -W 'no yes' -- "$word")
+		return
+		;;
+	--replica-max-lag) return ;;
+	--replica-max-lag-bytes) return ;;
+	--zone) return ;;
 	--private_conn_pool_enabled)
 		mapfile -t COMPREPLY < <(compgen -W '0 1' -- "$word")
 		return
@@ -91,19 +107,22 @@ _berth() {
 	--pool-health-check-interval) return ;;
 	--pool-dial-rate) return ;;
 	--pool-dial-concurrency) return ;;
+	--proxy-slowlog-slower-than) return ;;
+	--proxy-slowlog-max-len) return ;;
 	--admin-bind) return ;;
 	--admin-port) return ;;
 	--admin-pprof)
 		mapfile -t COMPREPLY < <(compgen -W 'no yes' -- "$word")
 		return
 		;;
+	--proxy-key-sampling) return ;;
 	--loglevel)
 		mapfile -t COMPREPLY < <(compgen -W 'debug verbose notice warning nothing' -- "$word")
 		return
 		;;
 	esac
 	if [[ $word == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W '--bind --protected-mode --port --unixsocket --unixsocketperm --tcp-backlog --reuse-port --tcp-keepalive --announce-ip --announce-port --proxy-protocol-networks --loops --tls-port --tls-cert-file --tls-key-file --tls-key-file-pass --tls-ca-cert-file --tls-ca-cert-dir --tls-auth-clients --tls-protocols --tls-ciphers --tls-ciphersuites --tls-session-caching --tls-ticket-key-file --tls-handshake-timeout --maxclients --timeout --auth-timeout --maxmemory-clients --proto-max-bulk-len --client-query-buffer-limit --client-output-buffer-limit --client-pipeline-limit --transaction-max-bytes --transaction-max-commands --pubsub-sharing --blocking-share --blocking-lanes-max --lease-commands --orphan-pop --enable-debug-command --shutdown-timeout --backend --backend-user --backend-password --backend-password-file --backend-tls-ca-file --backend-tls-cert-file --backend-tls-key-file --backend-tls-key-file-pass --backend-tls-server-name --backend-tls-insecure-skip-verify --backend-connect-timeout-ms --backend-timeout-ms --max-redirects --topology-refresh-interval --private_conn_pool_enabled --private_conn_idle_time_sec --private_conn_pool_max_idle_per_db --private_conn_pool_min_idle_per_db --private-conn-pool-max-total --pool-blocking-share --pool-wait-timeout --watch-max-idle --pool-health-check-interval --pool-dial-rate --pool-dial-concurrency --admin-bind --admin-port --admin-pprof --loglevel --logfile -t --healthcheck --help --version' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W '--bind --protected-mode --port --unixsocket --unixsocketperm --tcp-backlog --reuse-port --tcp-keepalive --announce-ip --announce-port --proxy-protocol-networks --listen --loops --tls-port --tls-cert-file --tls-key-file --tls-key-file-pass --tls-ca-cert-file --tls-ca-cert-dir --tls-auth-clients --tls-auth-clients-user --tls-auth-clients-user-file --tls-protocols --tls-ciphers --tls-ciphersuites --tls-session-caching --tls-ticket-key-file --tls-handshake-timeout --maxclients --timeout --auth-timeout --maxmemory-clients --proto-max-bulk-len --client-query-buffer-limit --client-output-buffer-limit --client-pipeline-limit --transaction-max-bytes --transaction-max-commands --pubsub-sharing --blocking-share --blocking-lanes-max --lease-commands --orphan-pop --enable-debug-command --shutdown-timeout --backend --backend-user --backend-password --backend-password-file --backend-tls-ca-file --backend-tls-cert-file --backend-tls-key-file --backend-tls-key-file-pass --backend-tls-server-name --backend-tls-insecure-skip-verify --backend-connect-timeout-ms --backend-timeout-ms --max-redirects --topology-refresh-interval --read-from --read-own-writes --replica-max-lag --replica-max-lag-bytes --zone --private_conn_pool_enabled --private_conn_idle_time_sec --private_conn_pool_max_idle_per_db --private_conn_pool_min_idle_per_db --private-conn-pool-max-total --pool-blocking-share --pool-wait-timeout --watch-max-idle --pool-health-check-interval --pool-dial-rate --pool-dial-concurrency --proxy-slowlog-slower-than --proxy-slowlog-max-len --admin-bind --admin-port --admin-pprof --proxy-key-sampling --loglevel --logfile -t --healthcheck --help --version' -- "$word")
 	else
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
