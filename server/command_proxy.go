@@ -136,7 +136,7 @@ func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"RECONNECT [<node>]",
 		"    Have the connections to a node, or to all nodes, replaced by new ones when they are owed nothing, and the name",
 		"    of the node, or the topology, asked for again. Subscriptions keep theirs.",
-		"SLOWLOG GET [<count>] | LEN | RESET",
+		"SLOWLOG [GET [<count>] | LEN | RESET]",
 		"    The latest requests that took long: number, time, microseconds, words, the client's address and name, its user,",
 		"    the node, and for how many of the microseconds berth held the request before it sent it.",
 		"SLOTS",

@@ -9,12 +9,15 @@ import (
 	"github.com/berth-proxy/berth/router"
 )
 
-// proxySlowlog runs PROXY SLOWLOG GET, LEN and RESET.
+// proxySlowlog runs PROXY SLOWLOG GET, which may be left out, LEN and RESET.
 func proxySlowlog(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	if s.waiting > 0 {
 		return s.hold(pauseDraining)
 	}
 	log := &s.loop.srv.slowlog
+	if len(args) == 2 {
+		args = append(args[:2:2], []byte("get"))
+	}
 	switch word := strings.ToLower(string(args[2])); {
 	case word == "get" && len(args) <= 4:
 		n := 10

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"maps"
 	"runtime"
 	"time"
 
@@ -32,7 +33,7 @@ func (s *Snapshot) Prometheus(m *Writer) {
 	f := s.Total()
 	f.collectClients(m)
 	f.collectCommands(m, s.Commands)
-	f.collectPipes(m)
+	s.collectPipes(m)
 	f.collectFeeds(m)
 	for _, shard := range s.Topology.Shards() {
 		collectPool(m, shard.Primary, pool.Stats{}) // it may have none yet
@@ -121,14 +122,15 @@ func (f *Loop) collectCommands(m *Writer, table *router.Table) {
 	}
 }
 
-func (f *Loop) collectPipes(m *Writer) {
+func (s *Snapshot) collectPipes(m *Writer) {
+	f := s.Total()
 	for addr, c := range f.Pipes {
 		m.Gauge(metricNodeConnections, float64(c.Up), addr, "pipe", "up")
 		m.Gauge(metricNodeConnections, float64(c.Dialing), addr, "pipe", "dialing")
 		m.Gauge(metricNodePending, float64(c.Owed), addr)
 		m.Gauge(metricNodeBuffers, float64(c.Buffered), addr)
 	}
-	for addr, n := range f.Figures {
+	for addr, n := range s.figures() {
 		m.Counter(metricNodeReads, n.PrimaryReads, addr, "primary")
 		m.Counter(metricNodeReads, n.ReplicaReads, addr, "replica")
 		m.Counter(metricNodeTimeouts, n.Timeouts, addr)
@@ -142,6 +144,17 @@ func (f *Loop) collectPipes(m *Writer) {
 	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
 	m.Counter(metricNodePassed, uint64(p.Passed))
+}
+
+// figures are those of each node, also of a primary that was asked nothing yet.
+func (s *Snapshot) figures() map[string]pipe.Figures {
+	all := maps.Clone(s.Total().Figures)
+	for _, shard := range s.Topology.Shards() {
+		if _, asked := all[shard.Primary]; !asked {
+			all[shard.Primary] = pipe.Figures{}
+		}
+	}
+	return all
 }
 
 // answerBuckets are the bounds at which the pipes count.
