@@ -126,8 +126,9 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 		}
 		c = &st.commands[cmd.ID]
 		if took > 0 {
-			st.durations[cmd.Way].Observe(uint64(took))
-			st.families[cmd.Family].Observe(uint64(took))
+			at := DurationBuckets.find(uint64(took))
+			st.durations[cmd.Way].observeIn(at, uint64(took))
+			st.families[cmd.Family].observeIn(at, uint64(took))
 		}
 	}
 	if len(reply) == 0 || reply[0] != '-' {

@@ -95,6 +95,12 @@ func (h *Histogram) Observe(v uint64) {
 	h.sum += v
 }
 
+// observeIn counts one value whose bucket is known.
+func (h *Histogram) observeIn(bucket int, v uint64) {
+	h.counts[bucket]++
+	h.sum += v
+}
+
 // ObserveDuration counts one duration. A negative duration, after the clock was set back, counts as
 // 0.
 func (h *Histogram) ObserveDuration(d time.Duration) { h.Observe(uint64(max(d, 0))) }
