@@ -28,15 +28,16 @@ import (
 //	sockets ready ─▶ Traffic … Traffic ─▶ turn: resume ▸ flush pipes ▸ flush leases
 //	                                     ▸ flush sessions ▸ flush feeds
 type loop struct {
-	srv    *server
-	el     gnet.EventLoop
-	clock  int64 // unix nanoseconds, read at each entry
-	pipes  *pipe.Pipes
-	feeds  *feed.Feeds
-	inbox  *pool.Inbox
-	wanted bool // something waits for a turn
-	posted bool // a turn is on its way
-	alone  alone
+	srv      *server
+	el       gnet.EventLoop
+	clock    int64 // unix nanoseconds, read at each entry
+	slowFrom int64 // the server's, as of the latest tick
+	pipes    *pipe.Pipes
+	feeds    *feed.Feeds
+	inbox    *pool.Inbox
+	wanted   bool // something waits for a turn
+	posted   bool // a turn is on its way
+	alone    alone
 
 	first       *session         // of all sessions, newest first
 	sessions    int              // how many there are
@@ -94,7 +95,7 @@ const (
 )
 
 func newLoop(srv *server, el gnet.EventLoop) *loop {
-	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano()}
+	l := &loop{srv: srv, el: el, clock: time.Now().UnixNano(), slowFrom: srv.slowFrom.Load()}
 	l.inbox = pool.NewInbox(func() { l.Post(l.inbox.Drain) })
 	l.pipes = pipe.New(l, &srv.pipeSettings)
 	l.feeds = feed.New(l, &srv.pipeSettings, srv.nodes, srv.audience)
@@ -268,6 +269,7 @@ func (a *alone) leave() { a.left = time.Now().UnixNano() }
 
 // tick does what time asks for.
 func (l *loop) tick() {
+	l.slowFrom = l.srv.slowFrom.Load()
 	if l.pipes.Tick() {
 		l.srv.nodes.Suspect()
 	}

@@ -12,7 +12,7 @@ import (
 func (r *request) watch(node string, sent []byte) {
 	s := r.s
 	took := s.loop.clock - r.start
-	if r.held+took < s.loop.srv.slowFrom.Load() || s.closed || r.cmd.Way == router.Blocking {
+	if r.held+took < s.loop.slowFrom || s.closed || r.cmd.Way == router.Blocking {
 		return
 	}
 	if node == "" && r.pipe != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,13 +33,21 @@ func TestSlowlogSaysWhoAskedWhatWhere(t *testing.T) {
 		t.Errorf("a GET is slow: %v", rows)
 	}
 	script(t, c, "DEBUG SLEEP 0.1 → OK")
-	script(t, admin, "CONFIG SET proxy-slowlog-slower-than 0 → OK")
+	setSlower := func(micros string) { // the loops hear of it at their next tick
+		script(t, admin, "CONFIG SET proxy-slowlog-slower-than "+micros+" → OK")
+		want := b.srv.slowFrom.Load()
+		eventually(t, "the loops to know", func() bool {
+			answers, _ := askLoops(b.srv, func(l *loop) int64 { return l.slowFrom })
+			return !slices.ContainsFunc(answers, func(n int64) bool { return n != want })
+		})
+	}
+	setSlower("0")
 	words := []any{"MSET"}
 	for i := range 40 {
 		words = append(words, fmt.Sprint("k", i), long)
 	}
 	c.Do(words...)
-	script(t, admin, "CONFIG SET proxy-slowlog-slower-than -1 → OK")
+	setSlower("-1")
 	c.Do("GET", "k")
 	rows := slowRows(t, admin)
 	if len(rows) != 2 {

@@ -4,9 +4,9 @@ import "math/bits"
 
 // Figures count what a loop has asked a node on its pipes. They outlast the pipes. Owned by the loop.
 type Figures struct {
+	Answers                    Durations // from when a request was queued to its last reply
 	PrimaryReads, ReplicaReads uint64    // plain reads of clients that may read from several nodes
 	Timeouts                   uint64    // requests given up
-	Answers                    Durations // from when a request was queued to its last reply
 }
 
 // Add adds what another loop has asked.
@@ -29,8 +29,8 @@ const (
 
 // Durations counts durations by buckets. One more bucket, without a bound, follows.
 type Durations struct {
+	Sum    uint64             // microseconds; beside the counts of short ones
 	Counts [bounds + 1]uint64 // not cumulative
-	Sum    uint64             // microseconds
 }
 
 func (d *Durations) observe(nanoseconds int64) {

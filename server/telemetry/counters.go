@@ -14,8 +14,7 @@ type Counters struct {
 	BytesIn, BytesOut int64
 	commands          []commandStats // by router.Command.ID
 	unknown           commandStats
-	durations         [numWays]Histogram
-	families          [router.NumFamilies]Histogram
+	durations         [numWays][router.NumFamilies]Histogram
 	waits             [numWaits]Histogram
 	errors            map[string]int64      // by first word
 	ownErrors         map[string]int64      // those of berth's own
@@ -46,11 +45,10 @@ const numWays = int(router.Refused) + 1
 // Init makes empty counters ready for use.
 func (st *Counters) Init() {
 	st.errors, st.ownErrors, st.redirects = map[string]int64{}, map[string]int64{}, map[string]redirects{}
-	for i := range st.durations {
-		st.durations[i] = NewHistogram(DurationBuckets)
-	}
-	for i := range st.families {
-		st.families[i] = NewHistogram(DurationBuckets)
+	for way := range st.durations {
+		for family := range st.durations[way] {
+			st.durations[way][family] = NewHistogram(DurationBuckets)
+		}
 	}
 	for i := range st.waits {
 		st.waits[i] = NewHistogram(DurationBuckets)
@@ -101,6 +99,22 @@ func (st *Counters) allRedirects() (all redirects) {
 	return all
 }
 
+// byWay returns the durations of all commands of a way.
+func (st *Counters) byWay(way router.Way) (all Histogram) {
+	for family := range st.durations[way] {
+		all.Add(&st.durations[way][family])
+	}
+	return all
+}
+
+// byFamily returns the durations of all commands of a family.
+func (st *Counters) byFamily(family router.Family) (all Histogram) {
+	for way := range st.durations {
+		all.Add(&st.durations[way][family])
+	}
+	return all
+}
+
 // allCommands returns how often commands were answered, all commands together.
 func (st *Counters) allCommands() commandStats {
 	all := st.unknown
@@ -126,9 +140,7 @@ func (st *Counters) Answered(cmd *router.Command, took int64, reply []byte) {
 		}
 		c = &st.commands[cmd.ID]
 		if took > 0 {
-			at := DurationBuckets.find(uint64(took))
-			st.durations[cmd.Way].observeIn(at, uint64(took))
-			st.families[cmd.Family].observeIn(at, uint64(took))
+			st.durations[cmd.Way][cmd.Family].Observe(uint64(took))
 		}
 	}
 	if len(reply) == 0 || reply[0] != '-' {
@@ -200,11 +212,10 @@ func (st *Counters) Add(o *Counters) {
 	for i, c := range o.commands {
 		st.commands[i].add(c)
 	}
-	for i := range st.durations {
-		st.durations[i].Add(&o.durations[i])
-	}
-	for i := range st.families {
-		st.families[i].Add(&o.families[i])
+	for way := range st.durations {
+		for family := range st.durations[way] {
+			st.durations[way][family].Add(&o.durations[way][family])
+		}
 	}
 	for i := range st.waits {
 		st.waits[i].Add(&o.waits[i])

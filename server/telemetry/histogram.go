@@ -71,8 +71,8 @@ var DurationBuckets = NewBuckets(1e-9, 20*usec, 50*usec, 100*usec, 200*usec, 500
 // own. Others read a copy, a plain assignment that the loop makes, and Add adds copies up.
 type Histogram struct {
 	buckets *Buckets
+	sum     uint64                // of all values, in the observed unit; beside the counts of small ones
 	counts  [maxBounds + 1]uint64 // of each bucket alone; the one after the last bound takes the rest
-	sum     uint64                // of all values, in the observed unit
 }
 
 // NewHistogram makes an empty histogram.
@@ -92,12 +92,6 @@ func HistogramOf(b *Buckets, counts []uint64, sum uint64) Histogram {
 // Observe counts one value.
 func (h *Histogram) Observe(v uint64) {
 	h.counts[h.buckets.find(v)]++
-	h.sum += v
-}
-
-// observeIn counts one value whose bucket is known.
-func (h *Histogram) observeIn(bucket int, v uint64) {
-	h.counts[bucket]++
 	h.sum += v
 }
 

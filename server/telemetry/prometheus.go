@@ -100,10 +100,12 @@ func (f *Loop) collectCommands(m *Writer, table *router.Table) {
 	}
 	count("unknown", st.unknown)
 	for way := range st.durations {
-		m.Histogram(metricCommandDuration, &st.durations[way], router.Way(way).String())
+		all := st.byWay(router.Way(way))
+		m.Histogram(metricCommandDuration, &all, router.Way(way).String())
 	}
-	for f := range st.families {
-		m.Histogram(metricFamilyDuration, &st.families[f], router.Family(f).String())
+	for f := range router.NumFamilies {
+		all := st.byFamily(router.Family(f))
+		m.Histogram(metricFamilyDuration, &all, router.Family(f).String())
 	}
 	for why := range st.waits {
 		m.Histogram(metricWaits, &st.waits[why], Wait(why).String())
