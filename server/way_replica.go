@@ -36,7 +36,9 @@ func (s *session) policy() router.ReadFrom {
 }
 
 // mayReadAway reports whether the client may read from replicas.
-func (s *session) mayReadAway() bool { return s.policy() != router.FromPrimary }
+func (s *session) mayReadAway() bool {
+	return (s.readonly || s.loop.srv.readsReplicas.Load()) && s.policy() != router.FromPrimary
+}
 
 // awayRead is a read that goes to a replica.
 type awayRead struct {
