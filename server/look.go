@@ -71,7 +71,7 @@ func (srv *server) sources() map[string]telemetry.Source {
 		if st.Readable {
 			readable = "yes"
 		}
-		all[n.Addr] = telemetry.Source{Readable: readable, Behind: n.Behind(), Lag: st.Lag, RTT: n.RTT(), Zone: st.Zone}
+		all[n.Addr] = telemetry.Source{Readable: readable, LagTime: n.LagTime(), Lag: st.Lag, RTT: n.RTT(), Zone: st.Zone}
 	}
 	for _, of := range view.Shards {
 		if len(of.Replicas) > 0 {

@@ -121,8 +121,8 @@ func (q *questions) judge(a answer, err error) {
 			n.upTo.Store(int64(upTo))
 		}
 	}
-	behind := n.Behind()
-	n.well.Store(err == nil && !a.primary && same && !(limits.Lag > 0 && behind > limits.Lag))
+	lag := n.LagTime()
+	n.well.Store(err == nil && !a.primary && same && !(limits.Lag > 0 && lag > limits.Lag))
 	switch {
 	case err != nil:
 	case a.primary:
@@ -134,10 +134,10 @@ func (q *questions) judge(a answer, err error) {
 		err = errors.New("the rules of its users have not been compared with its primary's")
 	case !same:
 		err = errors.New("it has the data of another primary")
-	case behind < 0:
+	case lag < 0:
 		err = errors.New("how far it lags is not known")
-	case limits.Lag > 0 && behind > limits.Lag:
-		err = fmt.Errorf("it lags by %v", behind.Round(time.Millisecond))
+	case limits.Lag > 0 && lag > limits.Lag:
+		err = fmt.Errorf("it lags by %v", lag.Round(time.Millisecond))
 	case limits.Bytes > 0 && lacks > limits.Bytes:
 		err = fmt.Errorf("it lacks %d bytes", lacks)
 	}

@@ -70,7 +70,7 @@ func TestMarksAreBoundedAndKeepOldOnes(t *testing.T) {
 
 func TestNodeIsReadByWhoWroteBeforeItHadEverything(t *testing.T) {
 	n := &Node{}
-	if n.Has(0) || n.Behind() >= 0 || n.Status().Why == "" {
+	if n.Has(0) || n.LagTime() >= 0 || n.Status().Why == "" {
 		t.Error("a node that was not asked may be read")
 	}
 	n.linked.Store(true)

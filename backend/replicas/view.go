@@ -73,8 +73,8 @@ func (n *Node) Status() Status {
 	return Status{Why: "not asked yet", Lag: -1}
 }
 
-// Behind is since when the replica may lack writes of its primary, as a duration; -1: not known.
-func (n *Node) Behind() time.Duration {
+// LagTime is since when the replica may lack writes of its primary, as a duration; -1: not known.
+func (n *Node) LagTime() time.Duration {
 	upTo := n.upTo.Load()
 	if upTo == 0 {
 		return -1

@@ -243,8 +243,8 @@ func (s *Snapshot) collectNodes(m *Writer) {
 			continue
 		}
 		m.Gauge(metricNodeReadable, boolGauge(from.Readable == "yes"), addr)
-		if from.Behind >= 0 {
-			m.Gauge(metricNodeLag, from.Behind.Seconds(), addr)
+		if from.LagTime >= 0 {
+			m.Gauge(metricNodeLag, from.LagTime.Seconds(), addr)
 		}
 		if from.Lag >= 0 {
 			m.Gauge(metricNodeLagBytes, float64(from.Lag), addr)

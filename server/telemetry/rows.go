@@ -199,8 +199,8 @@ func (r *BackendRow) takeSource(from Source) {
 	r.Readable, r.RTT, r.Zone = from.Readable, from.RTT.Microseconds(), from.Zone
 	if r.Role == "replica" {
 		r.LagBytes, r.LagMillis = from.Lag, -1
-		if from.Behind >= 0 {
-			r.LagMillis = from.Behind.Milliseconds()
+		if from.LagTime >= 0 {
+			r.LagMillis = from.LagTime.Milliseconds()
 		}
 	}
 }

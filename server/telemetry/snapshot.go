@@ -68,7 +68,7 @@ type Handshakes struct {
 // Source is a node as reads go to it.
 type Source struct {
 	Readable string        // "yes", or why not
-	Behind   time.Duration // since when a replica may lack writes; -1: not known
+	LagTime  time.Duration // since when a replica may lack writes; -1: not known
 	Lag      int64         // bytes that it lacks; -1: not known
 	RTT      time.Duration
 	Zone     string
