@@ -27,7 +27,7 @@ type questions struct {
 	changed  int64     // the Watch's distrusted before they were asked for
 	compared [2]*rules // the primary's and the replica's
 
-	failed int // questions in a row
+	failed int // turns in a row
 
 	online    int           // replicas that a primary has named last
 	refreshed time.Time     // when the nodes were asked for replicas last
@@ -62,6 +62,7 @@ func (q *questions) askPrimary(ctx context.Context, replicas []chan struct{}, pa
 				q.shard.rules.Store(&primaryRules{q.rules, q.changed})
 			}
 		}
+		q.ended(err)
 		q.tell(err, 0)
 		for _, next := range replicas {
 			select {
@@ -85,9 +86,21 @@ func (q *questions) askReplica(ctx context.Context, next chan struct{}, atLeast 
 				q.compareRules()
 			}
 		}
+		q.ended(err)
 		q.judge(a, err)
 		wait(ctx, nil, q.retry())
 	}
+}
+
+// ended enters how all questions of a turn went. After an error the next ones have a connection of their
+// own, and come later.
+func (q *questions) ended(err error) {
+	if err == nil {
+		q.failed = 0
+		return
+	}
+	q.close()
+	q.failed++
 }
 
 // retry is how long a node is left alone that has not answered.
@@ -158,15 +171,11 @@ func (q *questions) tell(err error, lacks int64) {
 	q.node.status.Store(s)
 }
 
-// ask asks the node. After an error the next question has a connection of its own.
+// ask asks the node how far it is.
 func (q *questions) ask(ctx context.Context) (answer, error) {
 	a, err := q.askOn(ctx)
 	if err != nil {
-		q.close()
 		q.node.upTo.Store(0) // it may begin anew with older data
-		q.failed++
-	} else {
-		q.failed = 0
 	}
 	return a, err
 }

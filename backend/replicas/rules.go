@@ -3,8 +3,6 @@ package replicas
 import (
 	"maps"
 	"strings"
-
-	"github.com/berth-proxy/berth/codec"
 )
 
 // A client may read at a replica what its user may read there. Nodes keep the rules of users each for
@@ -23,15 +21,11 @@ func (q *questions) askRules() error {
 	if q.asked++; q.asked%rulesEvery != 1 && changed == q.changed {
 		return nil
 	}
-	raw, err := q.conn.DoRaw("ACL", "LIST")
+	v, err := q.conn.Do("ACL", "LIST") // no more than a megabyte: berth keeps it for each node
 	if isUnknown(err) {
 		q.rules, q.changed = &rules{}, changed
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	v, err := codec.ParseValue(raw)
 	if err != nil {
 		return err
 	}
