@@ -73,7 +73,7 @@ func startWatched(t testing.TB, ca *Authority, replicas, sentinels int, args []s
 		}, args...), nil))
 	}
 	conf := fmt.Sprintf("bind 127.0.0.1\nprotected-mode no\nsentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\n"+
-		"sentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 1000\n", w.Name, primary.linkPort(), sentinels/2+1)
+		"sentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 3000\n", w.Name, primary.linkPort(), sentinels/2+1)
 	for range sentinels {
 		w.Sentinels = append(w.Sentinels, begin([]string{"--sentinel"}, func(s *Server) {
 			s.conf = filepath.Join(s.dir, "sentinel.conf")
@@ -111,12 +111,38 @@ func (w *Watched) URL() string {
 	return url + "/" + w.Name
 }
 
-// Failover asks a Sentinel to replace the primary although it works.
+// Failover asks a Sentinel to replace the primary although it works. It returns once that Sentinel
+// reports another primary. A Sentinel gives a failover up when a busy replica does not say in time that
+// it was promoted; it is asked again then.
 func (w *Watched) Failover(t testing.TB) {
 	t.Helper()
-	Eventually(t, clusterTimeout, "a Sentinel to begin a failover", func() bool {
-		return w.Sentinels[0].Do(t, "SENTINEL", "FAILOVER", w.Name) == "OK"
+	s := w.Sentinels[0]
+	var before string
+	Eventually(t, clusterTimeout, "a failover by a Sentinel", func() bool {
+		port, flags := w.primaryAsSeenBy(t, s)
+		if before == "" {
+			before = port
+		}
+		if port == before && !strings.Contains(flags, "failover_in_progress") {
+			s.Do(t, "SENTINEL", "FAILOVER", w.Name)
+		}
+		return port != before
 	})
+}
+
+// primaryAsSeenBy returns the port and the flags of the primary that a Sentinel reports.
+func (w *Watched) primaryAsSeenBy(t testing.TB, s *Server) (port, flags string) {
+	t.Helper()
+	pairs := s.Do(t, "SENTINEL", "MASTER", w.Name).([]any)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		switch pairs[i] {
+		case "port":
+			port = pairs[i+1].(string)
+		case "flags":
+			flags = pairs[i+1].(string)
+		}
+	}
+	return port, flags
 }
 
 // Oracle is a scripted Sentinel: the test decides which primary it reports.
