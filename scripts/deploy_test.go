@@ -98,3 +98,50 @@ func TestAlertsAndDashboardNameMetricsThatThereAre(t *testing.T) {
 		t.Errorf("unknown are %v, want %v", got, want)
 	}
 }
+
+func TestDocumentsNameMetricsThatThereAre(t *testing.T) {
+	known := labels()
+	known["berth_chain"] = nil // a field of INFO
+	for _, row := range metricRow.FindAllStringSubmatch(telemetry.Markdown(), -1) {
+		known[row[1]] = nil // a document may name a histogram as a whole
+	}
+	paths, err := filepath.Glob("../server/*.md")
+	if err != nil || len(paths) < 4 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range append(paths, "../README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, use := range usedMetric.FindAllStringSubmatch(string(text), -1) {
+			if _, is := known[use[1]]; !is {
+				t.Errorf("%s: no such metric: %s", path, use[1])
+			}
+		}
+	}
+}
+
+// settingsBlock is a block of settings to copy.
+var settingsBlock = regexp.MustCompile("(?s)\n```\n(.*?)```")
+
+func TestDocumentsHaveSettingsThatBerthTakes(t *testing.T) {
+	text, err := os.ReadFile("../server/TUNING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := settingsBlock.FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("there are no settings to copy")
+	}
+	for _, block := range blocks {
+		path := filepath.Join(t.TempDir(), "berth.conf")
+		if err := os.WriteFile(path, []byte(block[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var mistakes strings.Builder
+		if s, _ := config.Read([]string{path}, nil, io.Discard, &mistakes); s == nil {
+			t.Errorf("%s\n%s", block[1], mistakes.String())
+		}
+	}
+}
