@@ -26,10 +26,11 @@ import (
 // what is before it: some nodes leave out the refusal of one that does not.
 //
 // HELLO and SELECT travel after each attempt, so that a login that succeeds costs one round trip. A
-// user who may not SELECT is escorted.
+// user who may not SELECT is escorted. So does the connection's name, which the node may refuse.
 type Handshake struct {
-	AsksNodeID bool  // the node is asked for its number of the connection
-	NodeID     int64 // that number; 0: the node does not say
+	Kind       string // of connection: see Naming
+	AsksNodeID bool   // the node is asked for its number of the connection
+	NodeID     int64  // that number; 0: the node does not say
 
 	logins   *Logins
 	marks    Marks // as they were before anything was sent
@@ -39,6 +40,7 @@ type Handshake struct {
 	password string   // of the attempt; at the end, of the connection. "": it needs none
 	untried  []string // passwords for later attempts
 	owed     int      // replies to the attempt
+	naming   int      // of them, the last ones: they answer what names the connection
 	judged   bool     // the reply that decides it has come
 	refused  string   // why the node does not let the attempt in; "": it does
 	noSelect string   // why the user may not SELECT; "": it may
@@ -145,6 +147,11 @@ func (h *Handshake) try(a attempt) (b []byte) {
 	if h.AsksNodeID {
 		add("CLIENT", "ID")
 	}
+	h.naming = 0
+	if h.logins.mayName(h.id.User) {
+		b, h.naming = h.logins.Naming.Append(b, h.Kind)
+	}
+	h.owed += h.naming
 	return b
 }
 
@@ -314,7 +321,11 @@ func (h *Handshake) take(reply []byte) error {
 	}
 	switch {
 	case h.refused != "":
-	case h.AsksNodeID && h.owed == 0: // a node that does not know the question says so
+	case h.owed < h.naming:
+		if strings.HasPrefix(text, "NOPERM ") {
+			h.logins.nameless(h.id.User)
+		}
+	case h.AsksNodeID && h.owed == h.naming: // a node that does not know the question says so
 		if reply[0] == ':' {
 			h.NodeID, _ = strconv.ParseInt(string(reply[1:len(reply)-2]), 10, 64)
 		}

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -81,6 +83,7 @@ func (k *Link) Opened(shake Handshake, now int64) (first []byte, opened bool, er
 	}
 	k.move(Shaking)
 	k.shake = shake
+	k.shake.Kind = k.kind
 	if first, err = k.shake.Begin(); err == nil && k.shake.Over() {
 		k.up(now)
 	}
@@ -96,12 +99,20 @@ func (k *Link) Shaken(reply []byte, now int64) (next []byte, err error) {
 	return next, err
 }
 
-// up ends the handshake. The log has one line each time a link goes up, and one when it goes down
-// from there.
+// levelVerbose is that of the option loglevel.
+const levelVerbose = slog.LevelDebug + 2
+
+// up ends the handshake. The log has one line when the first link of its kind to a node is up for a user,
+// and one each time a link goes down from there. That others are up is for debugging.
 func (k *Link) up(now int64) {
 	k.move(Up)
 	k.since = now
-	slog.Info(k.kind+" up", "node", k.addr)
+	level := slog.LevelDebug
+	id := k.shake.id
+	if k.shake.logins.meets(k.kind, k.addr, id) {
+		level = levelVerbose
+	}
+	slog.Log(context.Background(), level, k.kind+" up", "node", k.addr, "user", cmp.Or(id.User, "default"), "db", id.DB)
 }
 
 // Lost ends the link, however far it had come, and returns err in the words for those who are owed
@@ -114,9 +125,14 @@ func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostErro
 	if k.state == Up && !EndedByBerth(err) {
 		slog.Warn(k.kind+" down", append([]any{"node", k.addr, "why", why}, details...)...)
 	}
-	k.lastErr, k.lostAt = why, now
-	if k.state == Up || k.since == 0 {
-		k.since = now
+	switch {
+	case EndedByBerth(err): // it was not lost
+		k.since = 0
+	default:
+		if k.state == Up || k.since == 0 {
+			k.since = now
+		}
+		k.lastErr, k.lostAt = why, now
 	}
 	if k.state != Down { // berth shuts down: the dial of a link that was ended has failed as well
 		k.move(Down)

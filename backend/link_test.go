@@ -59,13 +59,16 @@ func TestALinkThatWasGivenUpWhileItWasDialledOpensNoMore(t *testing.T) {
 	}
 }
 
-func TestALinkLogsOnceThatItIsUpAndOnceThatItIsLost(t *testing.T) {
+// Which links are up is said once for a node, a user and a database. Others are for debugging, and one that
+// berth ends itself is no loss.
+func TestALinkLogsOnceThatItIsUpAndEachTimeThatItIsLost(t *testing.T) {
 	var log bytes.Buffer
 	before := slog.Default()
 	defer slog.SetDefault(before)
-	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for _, kind := range []string{"pipe", "feed"} {
 		log.Reset()
+		var logins Logins
 		k := NewLink(kind, "node:1")
 		k.Begin()
 		k.Lost(errors.New("refused"), false, 1)
@@ -79,10 +82,21 @@ func TestALinkLogsOnceThatItIsUpAndOnceThatItIsLost(t *testing.T) {
 		k.Lost(ErrHungUp, true, 4, "unanswered", 7)
 		k.Begin()
 		k.Opened(logins.Handshake("node:1", Identity{}), 5)
-		k.Lost(ErrRetired, true, 6)
+		if k.Lost(ErrRetired, true, 6); k.Since() != 0 {
+			t.Errorf("down since %d", k.Since())
+		}
+		if err, at := k.Err(); err == nil || !errors.Is(err, ErrHungUp) || at != 4 {
+			t.Errorf("lost at %d: %v", at, err)
+		}
+		k.Begin()
+		k.Opened(logins.Handshake("node:1", Identity{}), 7)
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-		want := []string{kind + ` up" node=node:1`, kind + ` down" node=node:1 why="connection to node:1: closed by the node" unanswered=7`,
-			kind + ` up" node=node:1`}
+		want := []string{
+			`DEBUG+2 msg="` + kind + ` up" node=node:1 user=default db=1`,
+			`WARN msg="` + kind + ` down" node=node:1 why="connection to node:1: closed by the node" unanswered=7`,
+			`DEBUG+2 msg="` + kind + ` up" node=node:1 user=default db=0`,
+			`DEBUG msg="` + kind + ` up" node=node:1 user=default db=0`,
+		}
 		if len(lines) != len(want) {
 			t.Fatalf("the log has %q", lines)
 		}

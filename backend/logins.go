@@ -31,6 +31,8 @@ type Logins struct {
 	// OnDemand is called when a node has said whether it wants a password from a new connection.
 	// nil: it does not matter.
 	OnDemand func(wanted bool)
+	// Naming names connections. It is set before the first one begins; nil: they have no names.
+	Naming *Naming
 
 	mu       sync.Mutex // guards what follows; OnFree alone is called under it
 	users    map[string]*login
@@ -39,6 +41,13 @@ type Logins struct {
 	marks    Marks             // by node, as said last
 	marked   time.Time         // when the first node was asked; zero: none was
 	demanded bool              // a node has said last that it wants a password
+	met      map[meeting]bool  // which links were up; at most maxMet
+}
+
+// meeting is a kind of link of a user and a database with a node.
+type meeting struct {
+	kind, addr, user string
+	db               int
 }
 
 // login is what is known of one user.
@@ -47,6 +56,7 @@ type login struct {
 	credentials []*credential         // accepted, the latest first; at most maxPasswords
 	common      *credential           // of clients whose passwords have none of their own; nil: there are none
 	refused     map[attemptAt]refusal // nil: no node let nobody in
+	nameless    bool                  // a node has said that the user may not name connections
 }
 
 // attemptAt is a login of an identity's clients at a node; with a db, the way to that database after
@@ -88,6 +98,9 @@ const (
 
 	// maxMarks is of how many nodes the marks are known, those that are gone included.
 	maxMarks = 4096
+
+	// maxMet is how many links are remembered. Those beyond count as known.
+	maxMet = 4096
 
 	// firstMarks is for how long after the first one a node's first mark is believed of the time before,
 	// too. That is the time when berth begins, and clients come before all nodes have been asked.
@@ -273,6 +286,43 @@ func (u *login) accepted(password string) *credential {
 	u.credentials[0] = c
 	maps.DeleteFunc(u.refused, func(at attemptAt, _ refusal) bool { return at.db == 0 && (at.credential == c.id || at.credential == 0) })
 	return c
+}
+
+// mayName reports whether a user may name its connections, as far as is known. A node is not asked again
+// and again for what it enters into its ACL LOG.
+func (l *Logins) mayName(user string) bool {
+	if l.Naming == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[user]
+	return u == nil || !u.nameless
+}
+
+// nameless records that a user may not.
+func (l *Logins) nameless(user string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.users[user]; u != nil {
+		u.nameless = true
+	}
+}
+
+// meets reports whether a link of a kind is the first one that is up between an identity's user, in its
+// database, and a node.
+func (l *Logins) meets(kind, addr string, id Identity) bool {
+	m := meeting{kind, addr, id.User, id.DB}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.met[m] || len(l.met) >= maxMet {
+		return false
+	}
+	if l.met == nil {
+		l.met = map[meeting]bool{}
+	}
+	l.met[m] = true
+	return true
 }
 
 // Password returns the one with which the clients of an identity have logged in, or the one of its

@@ -47,11 +47,12 @@ func (onePlace) Lost()                        {}
 // upFeed returns a feed whose link is up, without a socket.
 func upFeed(channels ...string) (*Feeds, *Feed, map[string]*Channel) {
 	loop := &noLoop{posted: make(chan func(), 1)}
-	fs := New(loop, &backend.LinkSettings{}, onePlace{router.Single("node:1")}, NewAudience(nil))
+	settings := &backend.LinkSettings{}
+	fs := New(loop, settings, onePlace{router.Single("node:1")}, NewAudience(nil))
 	set := fs.Of(backend.Identity{})
 	f := set.node("node:1")
 	f.link.Begin()
-	f.link.Opened(backend.Handshake{}, 0)
+	f.link.Opened(settings.Logins.Handshake("node:1", backend.Identity{}), 0)
 	set.home = f
 	byName := map[string]*Channel{}
 	for _, name := range channels {

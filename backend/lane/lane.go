@@ -128,6 +128,11 @@ func (ln *lane) Attached(l *pool.Lease, err error) {
 		ln.end()
 		g.answerAll(codec.AppendError(nil, g.ls.shared.NoLease(ln.addr, err)))
 	default:
+		if tell := g.ls.shared.TimedOut; tell != nil && errors.Is(err, pool.ErrTimeout) && !ln.trusts() {
+			for w := g.first; w != nil; w = w.next {
+				tell(w, ln.addr)
+			}
+		}
 		ln.failed(g.ls.shared.NoLease(ln.addr, err))
 	}
 	g.adjust()
@@ -147,11 +152,16 @@ func loginRefused(err error) bool {
 	return ok && lost.Login
 }
 
+// trusts reports whether those who wait go on waiting for the node.
+func (ln *lane) trusts() bool {
+	return ln.trouble != 0 && time.Duration(ln.g.ls.loop.Now()-ln.trouble) < trust
+}
+
 // failed says that there is no lease, and nothing was sent. Those who wait already do not notice
 // for a while.
 func (ln *lane) failed(text string) {
 	g := ln.g
-	if ln.trouble != 0 && time.Duration(g.ls.loop.Now()-ln.trouble) < trust {
+	if ln.trusts() {
 		g.ls.shared.Nodes.Lost()
 		ln.rest()
 		return

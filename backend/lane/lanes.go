@@ -55,6 +55,10 @@ type Shared struct {
 	NoLease   func(addr string, err error) (refusal string) // there is no connection
 	NotServed string                                        // no node serves the slot
 
+	// TimedOut hears of each client that has waited too long for a connection to a node; nil: nobody
+	// wants to know.
+	TimedOut func(w *Waiter, addr string)
+
 	homes     atomic.Pointer[[]*Lanes]
 	loners    atomic.Int64 // numbers for groups of one
 	unsettled atomic.Int64 // lanes, and elements on their way back

@@ -2,7 +2,9 @@ package lane
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -46,6 +48,12 @@ type Waiter struct {
 	prev, next *Waiter
 	timer      *time.Timer
 	late       bool // its time is up
+}
+
+// LogValue is the client in a line of a log, as attributes of the line itself. Its names are its own.
+func (w *Waiter) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("addr", w.addr.String()), slog.Int64("id", w.id),
+		slog.String("user", cmp.Or(w.identity.User, "default")), slog.String("cmd", w.cmd.Name))
 }
 
 // Asker is who asks for a Waiter.

@@ -22,6 +22,7 @@ type Control struct {
 	timeout time.Duration
 	release func() bool // stops waiting for the end of ctx
 	ctx     context.Context
+	naming  *backend.Naming // nil: the connection has its name
 }
 
 // Bounds of what a node may answer. A Value takes some 100 bytes for each element of a reply, so
@@ -58,7 +59,7 @@ func DialControl(ctx context.Context, addr string, settings *Settings) (*Control
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, backend.DialError(err))
 	}
-	c := &Control{addr: addr, conn: conn, timeout: timeout, ctx: ctx}
+	c := &Control{addr: addr, conn: conn, timeout: timeout, ctx: ctx, naming: settings.Naming}
 	c.release = context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return c, nil
 }
@@ -104,10 +105,11 @@ func (c *Control) ask(most int, args []string) ([]byte, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(c.timeout)); err != nil {
 		return nil, c.fail(args[0], err)
 	}
-	if _, err := c.conn.Write(codec.AppendCommandString(nil, args...)); err != nil {
+	request, before, after := c.named(args)
+	if _, err := c.conn.Write(request); err != nil {
 		return nil, c.fail(args[0], err)
 	}
-	raw, err := c.read(most)
+	raw, err := c.read(most, before, after)
 	if err != nil {
 		return nil, c.fail(args[0], err)
 	}
@@ -115,7 +117,22 @@ func (c *Control) ask(most int, args []string) ([]byte, error) {
 		text := raw[1 : len(raw)-2]
 		return nil, &ReplyError{Addr: c.addr, Command: args[0], Text: string(text[:min(len(text), maxErrorText)])}
 	}
+	c.naming = nil
 	return raw, nil
+}
+
+// named returns a command, and what names the connection as long as no command has succeeded: before it, or
+// after AUTH, without which a node may refuse it. before and after are how many replies come beside its own.
+func (c *Control) named(args []string) (request []byte, before, after int) {
+	isAuth := args[0] == "AUTH"
+	if !isAuth {
+		request, before = c.naming.Append(nil, "control")
+	}
+	request = codec.AppendCommandString(request, args...)
+	if isAuth {
+		request, after = c.naming.Append(request, "control")
+	}
+	return request, before, after
 }
 
 // Await returns the next message on a channel that was subscribed to. Two messages in one read are
@@ -124,18 +141,19 @@ func (c *Control) Await(within time.Duration) (codec.Value, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return codec.Value{}, c.fail("a message", err)
 	}
-	raw, err := c.read(maxControlReply)
+	raw, err := c.read(maxControlReply, 0, 0)
 	if err != nil {
 		return codec.Value{}, c.fail("a message", err)
 	}
 	return codec.ParseValue(raw)
 }
 
-// read returns the bytes of one reply, which are at most so many.
-func (c *Control) read(most int) ([]byte, error) {
+// read returns the bytes of one reply, which are at most so many, and drops replies that come before and
+// after it.
+func (c *Control) read(most, before, after int) (reply []byte, err error) {
 	var scanner codec.ReplyScanner
 	buf := make([]byte, 0, 4<<10)
-	for {
+	for taken, replies := 0, 0; ; {
 		if len(buf) == cap(buf) {
 			buf = append(buf, make([]byte, max(len(buf), 4<<10))...)[:len(buf)]
 		}
@@ -146,16 +164,28 @@ func (c *Control) read(most int) ([]byte, error) {
 		if buf = buf[:len(buf)+n]; len(buf) > most {
 			return nil, errControlReply
 		}
-		whole, err := scanner.Scan(buf)
+		for replies <= before+after {
+			whole, err := scanner.Scan(buf[taken:])
+			if err != nil {
+				return nil, err
+			}
+			if whole == 0 {
+				break
+			}
+			if replies == before {
+				reply = buf[taken : taken+whole]
+			}
+			taken += whole
+			replies++
+		}
 		switch {
-		case err != nil:
-			return nil, err
-		case whole == len(buf) && bytes.Count(buf, []byte("\n")) > maxReplyLines:
-			return nil, errControlReply
-		case whole == len(buf):
-			return buf, nil
-		case whole > 0:
+		case replies <= before+after:
+		case taken < len(buf):
 			return nil, errControlUnowed
+		case bytes.Count(reply, []byte("\n")) > maxReplyLines:
+			return nil, errControlReply
+		default:
+			return reply, nil
 		}
 	}
 }

@@ -98,6 +98,9 @@ type Stats struct {
 // Dialer makes the connections to the nodes.
 func (n *Nodes) Dialer() *backend.Dialer { return n.settings.Dialer }
 
+// Naming names the connections to the nodes.
+func (n *Nodes) Naming() *backend.Naming { return n.settings.Naming }
+
 // Connect asks the seeds, one after the other, what they are. It returns a *ConfigError in any
 // case, other errors only without Wait.
 func Connect(ctx context.Context, target Target, options Options) (*Nodes, error) {

@@ -12,6 +12,7 @@ import (
 type Settings struct {
 	Dialer   *backend.Dialer // set before the first node is asked, as is what follows
 	Resolver *net.Resolver   // looks up the names of nodes; nil: the machine's
+	Naming   *backend.Naming // names the connections; nil: they have no names
 
 	link string // what berth is called in chains
 

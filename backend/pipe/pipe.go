@@ -370,10 +370,15 @@ func (p *Pipe) lost(err error) {
 	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
 	p.conn, p.in, p.passing, p.cutting, p.begun, p.long, p.outdated = nil, nil, false, false, 0, false, false
 	p.scanner = codec.ReplyScanner{}
-	if !worked {
+	switch {
+	case backend.EndedByBerth(err):
+		ps.stats.Retired++
+	case worked:
+		ps.stats.Lost++
+	default:
+		ps.stats.Lost++
 		ps.stats.DialErrors++
 	}
-	ps.stats.Lost++
 	p.noteSlow(false)
 	if worked && ps.OnLost != nil && p.set.carriesCommands() {
 		ps.OnLost(p.Addr())

@@ -6,7 +6,8 @@ import "github.com/berth-proxy/berth/backend"
 type Stats struct {
 	Dials      int64 // connections begun
 	DialErrors int64 // of them, those that failed, the handshake included
-	Lost       int64 // connections that ended, those that failed included
+	Lost       int64 // connections that ended, those that failed included, but for Retired
+	Retired    int64 // connections that berth ended because it did not need them
 	Passed     int64 // pipes that were stopped up and passed by
 	BytesIn    int64
 	BytesOut   int64
@@ -17,6 +18,7 @@ func (s *Stats) Add(o Stats) {
 	s.Dials += o.Dials
 	s.DialErrors += o.DialErrors
 	s.Lost += o.Lost
+	s.Retired += o.Retired
 	s.Passed += o.Passed
 	s.BytesIn += o.BytesIn
 	s.BytesOut += o.BytesOut

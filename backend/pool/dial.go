@@ -18,6 +18,9 @@ import (
 	"github.com/berth-proxy/berth/codec"
 )
 
+// kind is what the connections are called at the node: see backend.Naming.
+const kind = "lease"
+
 // mayDial reports whether the pool's own limits allow one more dial; nodeLimit.full is another one.
 // Called with nodeLimit.mu locked.
 func (p *Pool) mayDial(s *Values) bool {
@@ -106,7 +109,7 @@ func (p *Pool) shake(ctx context.Context, nc net.Conn, id backend.Identity) (bac
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	shake := p.logins.Handshake(p.addr, id)
-	shake.AsksNodeID = true
+	shake.Kind, shake.AsksNodeID = kind, true
 	next, err := shake.Begin()
 	r := replyReader{conn: nc, buf: make([]byte, 0, 512)}
 	for err == nil && !shake.Over() {

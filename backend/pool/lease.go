@@ -135,7 +135,7 @@ func (l *Lease) SendParts(cmd [][]byte, replies int) {
 func (l *Lease) prepare() {
 	l.prepared = true
 	g, b := &l.conn.ledger, l.out.b
-	b, undone := g.undo(b)
+	b, undone := g.undo(b, l.conn.pool.logins.Naming.Name(kind))
 	b, switched := g.prepare(b, l.db, l.resp)
 	l.out.b = b
 	l.skip += undone + switched

@@ -66,15 +66,16 @@ func (g *ledger) unfit(undoes bool) string {
 	return "dirty: " + d.String()
 }
 
-// undo appends the commands that undo the inherited dirt, and returns how many replies they bring.
+// undo appends the commands that undo the inherited dirt, and returns how many replies they bring. name is
+// that of the connection; "": it has none.
 // The node refuses them to a user who may WATCH and may not UNWATCH.
-func (g *ledger) undo(dst []byte) (_ []byte, replies int) {
+func (g *ledger) undo(dst []byte, name string) (_ []byte, replies int) {
 	if g.inherited&DirtWatch != 0 {
 		dst = append(dst, unwatchCommand...)
 		replies++
 	}
 	if g.inherited&DirtName != 0 {
-		dst = codec.AppendCommandString(dst, "CLIENT", "SETNAME", "")
+		dst = codec.AppendCommandString(dst, "CLIENT", "SETNAME", name)
 		replies++
 	}
 	g.inherited = 0

@@ -64,7 +64,7 @@ const (
 
 // New returns a Watch of the nodes. Nobody is asked yet.
 func New(n *nodes.Nodes, limits func() Limits) *Watch {
-	w := &Watch{nodes: n, settings: &nodes.Settings{Dialer: n.Dialer()}, limits: limits}
+	w := &Watch{nodes: n, settings: &nodes.Settings{Dialer: n.Dialer(), Naming: n.Naming()}, limits: limits}
 	w.settings.SetDialTimeout(patience)
 	return w
 }

@@ -143,6 +143,7 @@ func (s *Snapshot) collectPipes(m *Writer) {
 	m.Counter(metricNodeDials, uint64(p.Dials-p.DialErrors), "pipe", "ok")
 	m.Counter(metricNodeDials, uint64(p.DialErrors), "pipe", "error")
 	m.Counter(metricNodeClosed, uint64(p.Lost-p.DialErrors), "pipe", "lost")
+	m.Counter(metricNodeClosed, uint64(p.Retired), "pipe", "idle")
 	m.Counter(metricNodeBytes, uint64(p.BytesIn), "in")
 	m.Counter(metricNodeBytes, uint64(p.BytesOut), "out")
 	m.Counter(metricNodePassed, uint64(p.Passed))
