@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 
 	"server": {"codec", "router", "backend", "backend/secure", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
 		"backend/lane", "backend/replicas", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
-		"server/telemetry", "server/topk", "server/admin", gnet, gopkg, proxyproto, xsys},
+		"server/telemetry", "server/topk", "server/admin", "server/eventlog", gnet, gopkg, proxyproto, xsys},
 	"server/glob":   {},
 	"server/topk":   {},
 	"server/build":  {},
@@ -53,7 +53,8 @@ var allowed = map[string][]string{
 	"server/config": {"router", "backend/nodes", "server/glob", "server/build", "server/certs"},
 	"server/telemetry": {"codec", "router", "backend", "backend/pipe", "backend/feed", "backend/pool",
 		"backend/nodes", "backend/lane", "server/build", metrics, xsys},
-	"server/admin": {"server/config", "server/build"},
+	"server/admin":    {"server/config", "server/build"},
+	"server/eventlog": {"server/config"},
 
 	"bench":   {"codec", "router", "backend", "backend/nodes", "backend/redistest"},
 	"scripts": {},

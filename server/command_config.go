@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/bytedance/gopkg/util/gopool"
@@ -51,6 +52,11 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		return s.hold(pauseDraining)
 	}
 	own := s.loop.srv.settings.Match(args[2:])
+	for i := range own {
+		if strings.EqualFold(own[i].Name, "maxclients") { // the limit in force, as in Redis
+			own[i].Value = strconv.FormatInt(s.loop.srv.clientCap.Load(), 10)
+		}
+	}
 	nodes := s.loop.srv.configurable()
 	if nodes == 0 {
 		own = append(own, settingsOfNone(args[2:])...)

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -273,8 +274,8 @@ func (v *verification) Lost(err *backend.LostError, sent []byte) {
 // alone. It never says the password.
 func (s *session) logFailedAuth(user string, reply []byte) {
 	why, _, _ := strings.Cut(string(reply[1:]), " ")
-	slog.Warn("authentication failed", "addr", s.remote().String(), "id", s.id,
-		"user", shown(cmp.Or(user, "default")), "why", strings.TrimSpace(shown(why)))
+	slog.Warn("authentication failed", "addr", s.remote(), "id", s.id,
+		"user", shown(cmp.Or(user, "default")), "why", eventlog.Cause(strings.TrimSpace(shown(why))))
 }
 
 // hello negotiates the protocol, and may authenticate and name the client at once.
@@ -386,11 +387,8 @@ const errClientName = "ERR Client names cannot contain spaces, newlines or speci
 
 // A client chooses its name and the name and version of its library, and berth repeats each of them
 // in every report. Redis has no bound on their length. berth has one, so that a list of all clients
-// stays in proportion to their number. Reports of berth's own show no more than maxShownName bytes.
-const (
-	maxClientName = 1 << 10
-	maxShownName  = 128
-)
+// stays in proportion to their number. Reports of berth's own show less: see shown.
+const maxClientName = 1 << 10
 
 var errLongName = "ERR berth: a name has at most " + strconv.Itoa(maxClientName) + " bytes"
 
@@ -406,14 +404,6 @@ func wrongName(name []byte, special string) string {
 		}
 	}
 	return ""
-}
-
-// shown returns what reports show of a name.
-func shown(name string) string {
-	if len(name) <= maxShownName {
-		return name
-	}
-	return name[:maxShownName-len("...")] + "..."
 }
 
 // named is the session's label, made when first needed.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -164,9 +163,7 @@ func TestFailedAuthenticationIsLoggedWithTheClientsAddress(t *testing.T) {
 
 func tryPasswordsInVain(t *testing.T, nodes backing) {
 	path := filepath.Join(t.TempDir(), "berth.log")
-	old := slog.Default()
-	slog.SetDefault(openLog(t, path, config.LevelNotice).Logger)
-	defer slog.SetDefault(old)
+	useLog(t, path, config.LevelNotice)
 	b := startBerth(t, nodes.url(""))
 	watcher := startBystander(t, b.Addr())
 	attacker := dial(t, b.Addr())
@@ -266,9 +263,7 @@ func TestSeveralAddressesInOneArgument(t *testing.T) {
 // is kept waiting.
 func TestClientsWhoMistakeADoorAreClosedAndLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "berth.log")
-	old := slog.Default()
-	slog.SetDefault(openLog(t, path, config.LevelNotice).Logger)
-	defer slog.SetDefault(old)
+	useLog(t, path, config.LevelNotice)
 	b := startTLS(t, sharedNode(t).Addr())
 	plain := b.Addr()
 	for _, first := range []string{"PING\r\n", "*1\r\n$4\r\nPING\r\n", "GET / HTTP/1.1\r\n\r\n"} {

@@ -27,7 +27,7 @@ var floors = []struct {
 	name     string
 	prefixes []string
 }{
-	{"process", []string{"main.", "server.", "gnet.", "listen", "log.", "notify."}},
+	{"process", []string{"main.", "server.", "gnet.", "listen", "notify."}},
 	{"look", []string{"look"}},
 	{"command", []string{"command"}},
 	{"dispatch", []string{"dispatch"}},

@@ -151,6 +151,7 @@ const tickEvery = 100 * time.Millisecond
 // OnTick runs on a goroutine of its own.
 func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	h.srv.capClients()
+	h.srv.nameLibrary()
 	now := time.Now().UnixNano()
 	h.srv.memory.tick(now)
 	h.srv.commands.forget(now)

@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/server/admin"
+	"github.com/berth-proxy/berth/server/eventlog"
 )
 
 // reservedFiles are descriptors that are no client's: pollers, logs, control connections, and those
@@ -33,6 +35,14 @@ func (srv *server) capClients() {
 		most = min(most, srv.maxFiles-reservedFiles-leases-shared-greetings-len(doors))
 	}
 	srv.clientCap.Store(int64(max(1, most)))
+}
+
+// sayCap says in the log that there may be fewer clients than maxclients.
+func (srv *server) sayCap() {
+	if asked, possible := srv.config().MaxClients, int(srv.clientCap.Load()); possible < asked {
+		slog.Warn("maxclients lowered", "why", "the descriptor limit (ulimit -n, LimitNOFILE) is too low",
+			"asked", asked, "possible", possible, "descriptors", srv.maxFiles, "needed", srv.maxFiles+asked-possible)
+	}
 }
 
 // accept takes clients from listeners, until these are closed.
@@ -65,8 +75,6 @@ type acceptor struct {
 	door  door
 	mu    sync.Mutex // held by the goroutine that waits for the next client; guards pause
 	pause time.Duration
-
-	failures flood // of lines in the log
 }
 
 // run takes clients until the listener is closed. Several goroutines do so at the same time.
@@ -95,7 +103,7 @@ func (a *acceptor) next() (net.Conn, error) {
 		return nil, err
 	default:
 		a.pause = min(max(2*a.pause, acceptPauseMin), acceptPauseMax)
-		limited(&a.failures, slog.LevelWarn, "accept failed", "why", err, "pause", a.pause)
+		slog.Warn("accept failed", "door", a.door.way.name, "why", eventlog.Cause(backend.DialError(err).Error()), "pause", a.pause)
 		time.Sleep(a.pause)
 	}
 	return conn, nil
@@ -109,9 +117,9 @@ func (srv *server) welcome(conn net.Conn, by *doorway) {
 	case !g.tls && !g.header:
 		srv.enrol(&g)
 	case srv.clients.Load() >= srv.clientCap.Load(): // a handshake is more than one too many gets
-		srv.refuse(conn, "", "maxclients", "limit", srv.clientCap.Load())
+		srv.refuse(conn, "", "maxclients", "addr", by.remote(conn), "limit", srv.clientCap.Load())
 	case by.isFull():
-		srv.refuse(conn, "", "maxclients", "limit", by.terms.Load().MaxClients, "door", by.name)
+		srv.refuse(conn, "", "maxclients of the door", "addr", by.remote(conn), "limit", by.terms.Load().MaxClients, "door", by.name)
 	default:
 		srv.greetings.begin(srv, &g)
 	}
@@ -122,17 +130,17 @@ const tooManyClients = "-ERR max number of clients reached\r\n"
 // enrol gives a loop the socket of a client.
 func (srv *server) enrol(g *greeting) {
 	if !g.door.enter() {
-		srv.refuse(g.talk(), tooManyClients, "maxclients", "limit", g.door.terms.Load().MaxClients, "door", g.door.name)
+		srv.refuse(g.talk(), tooManyClients, "maxclients of the door", "addr", g.remote(), "limit", g.door.terms.Load().MaxClients, "door", g.door.name)
 		return
 	}
 	if srv.clients.Add(1) > srv.clientCap.Load() {
 		srv.left(g.door)
-		srv.refuse(g.talk(), tooManyClients, "maxclients", "limit", srv.clientCap.Load())
+		srv.refuse(g.talk(), tooManyClients, "maxclients", "addr", g.remote(), "limit", srv.clientCap.Load())
 		return
 	}
 	if from := g.remote(); srv.protects() && !isLocal(from) {
 		srv.left(g.door)
-		srv.refuse(g.talk(), srv.deniedReply(), "protected-mode", "addr", from.String())
+		srv.refuse(g.talk(), srv.deniedReply(), "protected-mode", "addr", from)
 		return
 	}
 	s := &session{id: srv.lastID.Add(1), door: g.door}
@@ -140,14 +148,14 @@ func (srv *server) enrol(g *greeting) {
 	// closed already.
 	if _, err := srv.client.EnrollContext(g.conn, g.owner(s)); err != nil || s.loop == nil {
 		srv.left(g.door)
-		limited(&srv.refusals, slog.LevelWarn, "client refused", "why", err)
+		slog.Warn("client refused", "why", eventlog.Cause("no event loop takes it"), "addr", g.remote(), "error", err)
 	}
 }
 
 // refuse closes the connection of one that becomes no client, with a last word.
-func (srv *server) refuse(conn net.Conn, reply, why string, details ...any) {
+func (srv *server) refuse(conn net.Conn, reply string, why eventlog.Cause, details ...any) {
 	srv.refused.Add(1)
-	limited(&srv.refusals, slog.LevelWarn, "client refused", append([]any{"why", why}, details...)...)
+	slog.Warn("client refused", append([]any{"why", why}, details...)...)
 	turnAway(conn, reply)
 }
 

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"log/slog"
+
+	"github.com/berth-proxy/berth/server/eventlog"
 )
 
 // A client's certificate may name the user of the nodes that the client is (tls-auth-clients-user).
@@ -28,10 +30,10 @@ func (srv *server) certLogin(g *greeting) *certLogin {
 	password, known, err := cfg.CertUser(name)
 	switch {
 	case err != nil:
-		limited(&srv.greetings.failures, slog.LevelWarn, "no user by certificate", "why", err)
+		slog.Warn("no user by certificate", "why", eventlog.Cause("tls-auth-clients-user-file cannot be read"), "error", err)
 	case !known:
-		limited(&srv.greetings.failures, slog.LevelInfo, "no user by certificate", "addr", g.remote().String(),
-			"user", shown(name), "why", "the user is not in tls-auth-clients-user-file")
+		slog.Info("no user by certificate", "addr", g.remote(), "user", shown(name),
+			"why", eventlog.Cause("the user is not in tls-auth-clients-user-file"))
 	default:
 		return &certLogin{name, password}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -154,8 +155,6 @@ type greetings struct {
 	all   list.List  // of *greeting, the one that began first at the front
 	ended bool       // berth stops
 	done  telemetry.Handshakes
-
-	failures flood // of lines in the log
 }
 
 func newGreetings() greetings {
@@ -177,6 +176,9 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 			err = g.shake(srv, within)
 		}
 		if !gs.leave(g, err) {
+			if !srv.stopping.Load() {
+				slog.Warn("client refused", "why", eventlog.Cause("too many handshakes at one time"), "addr", g.remote(), "limit", srv.maxGreetings())
+			}
 			return
 		}
 		if err == nil {
@@ -184,14 +186,19 @@ func (gs *greetings) begin(srv *server, g *greeting) {
 			srv.enrol(g)
 			return
 		}
+		why := eventlog.Cause("TLS handshake")
+		if g.secure == nil {
+			why = "PROXY header"
+		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
+			why = "tls-handshake-timeout"
 			err = fmt.Errorf("it has not said all of its handshake or header within tls-handshake-timeout (%v)", within)
 		}
-		addr := g.door.remote(g.conn).String()
+		addr := g.remote()
 		if no, isNoTLS := errors.AsType[tls.RecordHeaderError](err); isNoTLS && no.Conn != nil {
 			srv.pointTo(false, g.door, addr)
 		} else {
-			limited(&gs.failures, slog.LevelInfo, "client refused", "addr", addr, "why", err)
+			slog.Info("client refused", "why", why, "addr", addr, "door", g.door.name, "error", err)
 		}
 		if g.secure == nil {
 			turnAway(g.conn, "-ERR berth: "+err.Error()+"\r\n")

@@ -46,10 +46,10 @@ func (s *session) check(topology *router.Topology) {
 	switch {
 	case cfg.Timeout > 0 && s.sub == nil && !s.tunnel.streams() && s.waiting == 0 && time.Duration(l.clock-s.lastHeard) > cfg.Timeout:
 		l.stats.Limit(telemetry.LimitTimeout)
-		s.kill(telemetry.IdleTimeout)
+		s.kill(telemetry.IdleTimeout, "limit", cfg.Timeout)
 	case s.stranger() && cfg.AuthTimeout > 0 && s.waiting == 0 && time.Duration(l.clock-s.admitted) > cfg.AuthTimeout:
 		l.stats.Limit(telemetry.LimitAuthTimeout)
-		s.kill(telemetry.AuthTimeout)
+		s.kill(telemetry.AuthTimeout, "limit", cfg.AuthTimeout)
 	case s.overSoft > 0:
 		s.checkOutput()
 	}

@@ -12,10 +12,9 @@ import (
 
 // slowNodes are the nodes that have owed a reply for longer than a second. All loops share it.
 type slowNodes struct {
-	n            atomic.Int32 // how many there are
-	mu           sync.Mutex   // guards nodes; nothing blocks under it
-	nodes        map[string]*slowNode
-	begun, ended time.Time // of the latest lines in the log
+	n     atomic.Int32 // how many there are
+	mu    sync.Mutex   // guards nodes; nothing blocks under it
+	nodes map[string]*slowNode
 }
 
 // slowNode is one of them.
@@ -36,30 +35,16 @@ func (n *slowNodes) note(addr string, slow bool) {
 			n.nodes = map[string]*slowNode{}
 		}
 		n.nodes[addr] = &slowNode{pipes: 1, since: time.Now().Add(-time.Second)}
-		if rare(&n.begun) {
-			slog.Warn("node slow", "node", addr, "why", "it has owed a reply for a second")
-		}
+		slog.Warn("node slow", "node", addr, "why", "it has owed a reply for a second")
 	case slow:
 		node.pipes++
 	case node == nil:
 	default:
 		if node.pipes--; node.pipes == 0 {
 			delete(n.nodes, addr)
-			if rare(&n.ended) {
-				slog.Info("node no longer slow", "node", addr, "after", time.Since(node.since).Round(time.Millisecond))
-			}
+			slog.Info("node no longer slow", "node", addr, "after", time.Since(node.since).Round(time.Millisecond))
 		}
 	}
-}
-
-// rare reports whether the latest line of a kind is a second old, and enters that there is one now: a node
-// may be slow time and again.
-func rare(latest *time.Time) bool {
-	if time.Since(*latest) < time.Second {
-		return false
-	}
-	*latest = time.Now()
-	return true
 }
 
 // is reports whether a node is one of them.

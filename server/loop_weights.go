@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log/slog"
 	"slices"
 	"sync/atomic"
 
@@ -80,20 +79,14 @@ func (l *loop) evict(limit int) {
 	byWeight := slices.DeleteFunc(slices.Clone(w.sessions), func(s *session) bool { return s.noEvict })
 	slices.SortFunc(byWeight, func(a, b *session) int { return b.weight() - a.weight() })
 	others := l.srv.heaviest(l)
-	closed, freed := 0, 0
 	for _, s := range byWeight {
 		n := s.weight()
 		if l.srv.heldByClients() <= limit || n < others {
 			break
 		}
 		l.stats.Limit(telemetry.LimitClientMemory)
-		s.kill(telemetry.ClientMemoryLimit)
+		s.kill(telemetry.ClientMemoryLimit, "bytes", n, "limit", limit)
 		w.sum.Add(int64(-n))
-		closed, freed = closed+1, freed+n
-	}
-	if closed > 0 {
-		limited(&l.srv.evictions, slog.LevelWarn, "clients closed: they held too much", "option", "maxmemory-clients",
-			"clients", closed, "bytes", freed, "limit", limit)
 	}
 }
 

@@ -15,8 +15,10 @@ import (
 	"github.com/berth-proxy/berth/backend/embedded"
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/server/admin"
+	"github.com/berth-proxy/berth/server/build"
 	"github.com/berth-proxy/berth/server/certs"
 	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/eventlog"
 )
 
 func main() { os.Exit(run()) }
@@ -40,13 +42,14 @@ func run() int {
 		}
 		return 0
 	}
-	log, err := openEventLog(cfg.LogFile, cfg.LogLevel)
+	log, err := eventlog.Open(cfg.LogFile, cfg.LogFormat, cfg.LogLevel)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
 	slog.SetDefault(log.Logger)
-	settings.OnChange(func(now *config.Config) { log.setLevel(now.LogLevel) }, "loglevel")
+	defer log.Settle()
+	settings.OnChange(func(now *config.Config) { log.SetLevel(now.LogLevel) }, "loglevel")
 	for _, w := range settings.Warnings() {
 		slog.Warn(w)
 	}
@@ -61,7 +64,7 @@ func run() int {
 			if srv != nil {
 				notifyReloading()
 			}
-			if err := log.reopen(); err != nil {
+			if err := log.Reopen(); err != nil {
 				slog.Error("log file not opened again", "why", err)
 			}
 			if srv != nil {
@@ -88,6 +91,7 @@ func run() int {
 	}
 	running.Store(srv)
 	fmt.Println(srv.readyLine())
+	slog.Info(srv.readyLine())
 	notify("READY=1", "STATUS="+srv.readyLine())
 	sig := <-stop
 	notify("STOPPING=1")
@@ -120,7 +124,8 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 		n, err := embedded.Start(embeddedShards)
 		return n, nodeCerts, err
 	}
-	nodesSettings := &nodes.Settings{Resolver: resolver}
+	host, _ := os.Hostname() // without a name berth has none either
+	nodesSettings := &nodes.Settings{Resolver: resolver, Naming: backend.NewNaming(host, build.Version)}
 	if cfg.Backend.TLS {
 		if _, err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
 			return nil, nil, err

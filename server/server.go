@@ -55,8 +55,6 @@ type server struct {
 	clients   atomic.Int64 // accepted and not closed
 	clientCap atomic.Int64 // how many there may be; set by each tick
 	lastID    atomic.Int64
-	refusals  flood // of lines in the log
-	evictions flood // of lines in the log
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	stopping  atomic.Bool
@@ -148,7 +146,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 	srv.poolSettings.Dialer, srv.pipeSettings.Dialer = nodes.Dialer(), nodes.Dialer()
 	srv.pools = pool.NewPools(srv.poolSettings, &srv.pipeSettings.Logins)
 	logins := &srv.pipeSettings.Logins
-	logins.OnDemand = nodes.Demands
+	logins.OnDemand, logins.Naming = nodes.Demands, nodes.Naming()
 	if t := nodes.Target(); t.Password != "" {
 		logins.Own(backend.UserNamed(t.User), t.Password) // for questions about rights: see asker
 	}
@@ -168,6 +166,7 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 	srv.configure(cfg)
 	srv.lanes.Nodes, srv.lanes.Pools, srv.lanes.Settings = nodes, srv.pools, srv.laneSettings
 	srv.lanes.AsUser, srv.lanes.NoLease, srv.lanes.NotServed = srv.asUser, srv.noLease, errNotServed
+	srv.lanes.TimedOut = func(w *lane.Waiter, addr string) { srv.logLeaseTimeout(addr, w) }
 	srv.lanes.TakesOver = func() bool { return nodes.Topology().Sharded() || nodes.Target().Master != "" }
 	srv.lanes.Lost = func(err *backend.LostError) []byte { return appendLost(nil, err) }
 	settings.OnChange(srv.configure)
@@ -183,9 +182,14 @@ func newServer(settings *config.Settings, nodes *nodes.Nodes, nodeCerts *certs.K
 		return replicas.Limits{Lag: c.ReplicaMaxLag, Bytes: int64(c.ReplicaMaxLagBytes)}
 	})
 	srv.capClients()
+	settings.OnChange(func(*config.Config) { srv.capClients(); srv.sayCap() }, "maxclients")
+	srv.nameLibrary()
 	machineMemory() // reads files, so not on a loop first
 	return srv
 }
+
+// nameLibrary has connections say what library they are of, if the nodes know such words.
+func (srv *server) nameLibrary() { srv.nodes.Naming().KnowsInfo(!srv.isBefore(7, 2)) }
 
 func (srv *server) laneSettings() lane.Settings {
 	c := srv.config()
@@ -315,6 +319,8 @@ func (srv *server) start() error {
 	if err := srv.meetsItself(); err != nil {
 		return err
 	}
+	srv.capClients()
+	srv.sayCap()
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
 	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port", "listen")...)
 	srv.certsWatch = make(chan struct{})
@@ -409,16 +415,10 @@ func (l *loop) killAll() {
 // expel begins the expulsion of the clients that send on the pipes of a set.
 func (l *loop) expel(set *pipe.Set, why *backend.LostError) {
 	l.Post(func() {
-		clients := 0
 		l.walk(func(s *session) {
 			if s.pipes == set && !s.stranger() {
-				clients++
 				s.expel(why.Refusal)
 			}
-		}, func() {
-			if clients > 0 {
-				limited(&l.srv.refusals, slog.LevelWarn, "clients closed", "why", why, "user", set.Identity().User, "clients", clients)
-			}
-		})
+		}, func() {})
 	})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io"
-	"log/slog"
 
 	"github.com/panjf2000/gnet/v2"
 
@@ -152,19 +151,21 @@ func (s *session) admit(authenticated bool) {
 	s.authenticated, s.admitted = authenticated, s.loop.clock
 }
 
-// end reads no further input and closes the session when all that it is owed has been written.
-func (s *session) end(reason telemetry.Reason) {
+// end reads no further input and closes the session when all that it is owed has been written. details
+// are for the log.
+func (s *session) end(reason telemetry.Reason, details ...any) {
 	if s.closing {
 		return
 	}
-	s.closing, s.reason = true, reason
+	s.because(reason, details)
+	s.closing = true
 	s.touch()
 }
 
 // kill closes the session at once: what it is owed is dropped.
-func (s *session) kill(reason telemetry.Reason) {
+func (s *session) kill(reason telemetry.Reason, details ...any) {
 	if !s.closed {
-		s.reason = reason
+		s.because(reason, details)
 		s.close()
 	}
 }
@@ -202,13 +203,10 @@ func (s *session) gone(c gnet.Conn, err error) {
 	if s.reason == telemetry.NotClosed {
 		s.reason = telemetry.ClientClosed
 		if err != nil && !errors.Is(err, io.EOF) {
-			s.reason = telemetry.ConnectionError
+			s.because(telemetry.ConnectionError, []any{"error", err})
 		}
 	}
 	l.stats.Closed(s.reason)
-	if s.reason != telemetry.ClientClosed && s.reason != telemetry.Quit {
-		slog.Debug("client closed", "id", s.id, "addr", s.remote().String(), "why", s.reason.String())
-	}
 	s.abandon()
 	s.leaveGroup()
 	s.leaveReplicaCount("client left")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"log/slog"
+	"net"
 
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -16,8 +18,8 @@ func isTLS(b []byte) bool { return len(b) >= 3 && b[0] == 0x16 && b[1] == 3 && b
 
 // pointTo says in the log that a client came to the wrong door, and which one is right: for TLS, or for
 // clients that do not speak it.
-func (srv *server) pointTo(speaksTLS bool, came *doorway, addr string) {
-	why, right := "it does not speak TLS, which is spoken at this address", "none: set port"
+func (srv *server) pointTo(speaksTLS bool, came *doorway, addr net.Addr) {
+	why, right := eventlog.Cause("it does not speak TLS, which is spoken at this address"), "none: set port"
 	if speaksTLS {
 		why, right = "it speaks TLS, which is not spoken at this address", "none: set tls-port"
 	}
@@ -33,7 +35,8 @@ func (srv *server) pointTo(speaksTLS bool, came *doorway, addr string) {
 // turnAwayTLS ends a client that speaks TLS where it is not spoken. It would wait for ever: what it has
 // sent need not have a line end.
 func (s *session) turnAwayTLS() {
-	s.loop.srv.pointTo(true, s.door, s.remote().String())
+	s.loop.srv.pointTo(true, s.door, s.remote())
+	s.reason = telemetry.TLSError // the log has its line
 	s.answer(nil, []byte("-"+errNotTLS+"\r\n"))
 	s.end(telemetry.TLSError)
 }

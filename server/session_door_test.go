@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,9 +14,7 @@ import (
 // in MONITOR, and in what berth alone shows.
 func TestClientOfAUnixSocketIsShownByItsPath(t *testing.T) {
 	logged := filepath.Join(t.TempDir(), "berth.log")
-	old := slog.Default()
-	slog.SetDefault(openLog(t, logged, config.LevelDebug).Logger)
-	defer slog.SetDefault(old)
+	useLog(t, logged, config.LevelDebug)
 	dir := t.TempDir()
 	node := redistest.Start(t, "--unixsocket", filepath.Join(dir, "redis"))
 	startBerth(t, node.Addr(), "--unixsocket", filepath.Join(dir, "berth"))

@@ -20,5 +20,5 @@ func (s *session) expel(why string) {
 		_, _ = s.conn.Write(out) // a failure has closed the session
 		s.loop.drop(out)
 	}
-	s.kill(telemetry.UserRefused)
+	s.kill(telemetry.UserRefused, "error", shown(why))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/berth-proxy/berth/backend/secure"
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -108,7 +109,9 @@ func (h *halfClosed) write() {
 		h.mu.Lock()
 		if h.size -= len(b); err != nil {
 			h.unsent, h.size, h.failed = nil, 0, true
-			slog.Debug("half-closed client left", "why", err)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				slog.Warn("client closed", "addr", h.remote, "why", eventlog.Cause("half-closed client does not read"), "limit", halfCloseWrite)
+			}
 		}
 		h.mu.Unlock()
 	}
@@ -172,7 +175,7 @@ func (s *session) flushHalf() {
 	switch limit := s.loop.srv.outputLimit(s).Hard; {
 	case limit > 0 && buffered > limit:
 		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
-		s.kill(telemetry.OutputHardLimit)
+		s.kill(telemetry.OutputHardLimit, "bytes", buffered, "limit", limit)
 		return
 	case goesOn && s.mayHear():
 		s.relieve()

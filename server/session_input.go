@@ -66,7 +66,7 @@ func (s *session) begin(said []byte) {
 // latter gets what it is owed first.
 func (s *session) unreadable(err error) {
 	if !errors.Is(err, io.EOF) {
-		s.kill(telemetry.TLSError)
+		s.kill(telemetry.TLSError, "error", err)
 		return
 	}
 	s.saidAll = true
@@ -113,9 +113,9 @@ const maxGrowth = 8
 
 // checkInput ends a client when berth holds more of its input than client-query-buffer-limit.
 func (s *session) checkInput() {
-	if held := len(s.in) - s.inPos + s.large.held(); held > s.loop.srv.config().QueryBufferLimit {
+	if held, limit := len(s.in)-s.inPos+s.large.held(), s.loop.srv.config().QueryBufferLimit; held > limit {
 		s.loop.stats.Limit(telemetry.LimitQueryBuffer)
-		s.kill(telemetry.QueryBufferLimit)
+		s.kill(telemetry.QueryBufferLimit, "bytes", held, "limit", limit)
 	}
 }
 
@@ -250,5 +250,5 @@ func (s *session) protocolError(err error) {
 	s.loop.scratch = codec.AppendError(s.loop.scratch[:0], "ERR "+text)
 	s.muteThis = s.muteAll || s.muteNext == 1
 	s.answer(nil, s.loop.scratch)
-	s.end(telemetry.ProtocolError)
+	s.end(telemetry.ProtocolError, "error", shown(text))
 }

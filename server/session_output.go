@@ -115,14 +115,14 @@ func (s *session) checkOutput() {
 	switch {
 	case limit.Hard > 0 && buffered > limit.Hard, buffered > strangerUnread && s.stranger():
 		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
-		s.kill(telemetry.OutputHardLimit)
+		s.kill(telemetry.OutputHardLimit, "bytes", buffered, "limit", limit.Hard)
 	case limit.Soft > 0 && buffered > limit.Soft:
 		if s.overSoft == 0 {
 			s.overSoft = s.loop.clock
 		}
 		if time.Duration(s.loop.clock-s.overSoft) > limit.SoftFor {
 			s.loop.stats.Limit(telemetry.LimitOutputBuffer)
-			s.kill(telemetry.OutputSoftLimit)
+			s.kill(telemetry.OutputSoftLimit, "bytes", buffered, "limit", limit.Soft, "after", limit.SoftFor)
 		}
 	default:
 		s.overSoft = 0

@@ -130,7 +130,7 @@ func (r *request) replies() int {
 func (r *request) lost(err *backend.LostError) {
 	l := r.s.loop
 	if r.streams {
-		r.s.kill(telemetry.ReplyCutOff)
+		r.s.kill(telemetry.ReplyCutOff, "error", err)
 		r.done(nil)
 		return
 	}

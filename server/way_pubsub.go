@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"log/slog"
 	"slices"
 	"strconv"
 
@@ -297,11 +296,10 @@ func (b *subscriber) Flush() {
 // Cut closes a client whose user may no longer listen, as Redis does.
 func (b *subscriber) Cut(why *backend.LostError) {
 	if b.s.sub == b {
-		slog.Debug("subscriptions refused", "id", b.s.id, "why", why.Refusal)
 		if why.Login {
 			b.s.expel(why.Refusal)
 		}
-		b.s.kill(telemetry.SubscriptionRefused)
+		b.s.kill(telemetry.SubscriptionRefused, "error", shown(why.Refusal))
 	}
 }
 

@@ -150,9 +150,9 @@ func (p *ownFeed) confirms(reply []byte) bool {
 }
 
 // LeaseLost says that the connection is gone: the client must not believe that it still listens.
-func (p *ownFeed) LeaseLost(*pool.Lease, error) {
+func (p *ownFeed) LeaseLost(_ *pool.Lease, err error) {
 	p.lease = nil
-	p.b.s.kill(telemetry.SubscriptionLost)
+	p.b.s.kill(telemetry.SubscriptionLost, "error", err)
 }
 
 // checkOwn gives up a node that is silent to a request on the lease. A client that had subscriptions
@@ -169,7 +169,7 @@ func (b *subscriber) checkOwn(patience time.Duration) {
 	b.own.close("backend-timeout-ms")
 	b.finish(appendLost(nil, lost))
 	if s.sub == b {
-		s.end(telemetry.SubscriptionLost)
+		s.end(telemetry.SubscriptionLost, "error", lost)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -267,7 +269,7 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	tracks := st.tracks()
 	owed := st.lose()
 	if tracks && !s.spreads() {
-		s.kill(telemetry.TrackingLost)
+		s.kill(telemetry.TrackingLost, "error", err)
 		for _, o := range owed {
 			if o.r != nil {
 				s.loop.dropRequest(o.r)
@@ -359,7 +361,19 @@ func (st *stay) fail(r *request, err error) {
 // failure words why no lease was attached.
 func (st *stay) failure(err error) string { return st.s.noLease(st.addr, err) }
 
-func (s *session) noLease(addr string, err error) string { return s.loop.srv.noLease(addr, err) }
+// noLease words for a client why it has no lease to a node, and says in the log if it has waited for too
+// long.
+func (s *session) noLease(addr string, err error) string {
+	if errors.Is(err, pool.ErrTimeout) {
+		s.loop.srv.logLeaseTimeout(addr, s)
+	}
+	return s.loop.srv.noLease(addr, err)
+}
+
+// logLeaseTimeout says that a client has waited too long for a lease to a node.
+func (srv *server) logLeaseTimeout(addr string, who slog.LogValuer) {
+	slog.Warn("no exclusive connection in time", "", who, "why", eventlog.Cause("pool-wait-timeout"), "node", addr, "limit", srv.config().PoolWaitTimeout)
+}
 
 // noLease words why no lease to a node was attached, as appendLost does of a pipe. Nothing was sent:
 // clients may try again.

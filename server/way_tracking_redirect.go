@@ -188,7 +188,7 @@ func (e *ear) LeaseLost(_ *pool.Lease, err error) {
 		lease.Close("its ear was lost")
 		st.LeaseLost(lease, err)
 	default:
-		s.kill(telemetry.TrackingLost)
+		s.kill(telemetry.TrackingLost, "error", err)
 		return
 	}
 	for _, then := range synced {

@@ -396,7 +396,7 @@ func (t *tunnel) lost(err error) {
 	if t.state == tunnelAsked {
 		t.finish(tunnelQuiet, codec.AppendError(nil, "ERR berth: connection to "+t.addr+" lost ("+err.Error()+"), command may have been executed"))
 	}
-	s.end(telemetry.ReplicationLost)
+	s.end(telemetry.ReplicationLost, "node", t.addr, "error", err)
 	s.closeTunnel("lost")
 }
 

@@ -141,7 +141,7 @@ func (p *execReply) goOnLater() {
 	s := p.s
 	if limit := s.loop.srv.outputLimit(s).Hard; limit > 0 && len(p.out) > limit {
 		s.loop.stats.Limit(telemetry.LimitOutputBuffer)
-		s.kill(telemetry.OutputHardLimit)
+		s.kill(telemetry.OutputHardLimit, "bytes", len(p.out), "limit", limit)
 		return
 	}
 	s.grew(len(p.out) - p.weighed)

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/berth-proxy/berth/backend/pool"
 	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/eventlog"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
 
@@ -37,6 +41,11 @@ func (st *stay) revoke(why telemetry.Revocation) {
 		return
 	}
 	st.s.loop.stats.Revoked(why)
+	level := config.LevelWarning // others want the connection
+	if why == telemetry.RevokedIdle {
+		level = config.LevelNotice
+	}
+	slog.Log(context.Background(), level, "WATCH revoked", "", st.s, "why", eventlog.Cause(why.String()), "node", st.addr, "idle", st.idle())
 	lease := st.lease
 	st.lose()
 	lease.Detach() // its ledger knows what to undo

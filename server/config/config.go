@@ -110,8 +110,9 @@ type Config struct {
 
 	KeySampling int // one request in so many; 0: none
 
-	LogLevel slog.Level
-	LogFile  string // empty: standard error
+	LogLevel  slog.Level
+	LogFile   string // empty: standard error
+	LogFormat LogFormat
 }
 
 // Target returns where the nodes are, and the user and password that berth itself uses there (for

@@ -12,6 +12,14 @@ const (
 	LevelNothing = slog.LevelError + 4
 )
 
+// LogFormat is the form of the log's lines.
+type LogFormat uint8
+
+const (
+	LogText LogFormat = iota // key=value
+	LogJSON                  // an object
+)
+
 var (
 	LevelNames = []string{"debug", "verbose", "notice", "warning", "nothing"}
 	Levels     = []slog.Level{LevelDebug, LevelVerbose, LevelNotice, LevelWarning, LevelNothing}

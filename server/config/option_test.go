@@ -67,6 +67,9 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 	if o.name == "loglevel" {
 		return "debug", "loud"
 	}
+	if o.name == "log-format" {
+		return "json", "xml"
+	}
 	t.Fatalf("option %s: the tests know no value of type %T", o.name, o.value)
 	return "", ""
 }

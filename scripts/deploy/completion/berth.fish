@@ -87,3 +87,4 @@ complete -c berth -l admin-pprof -x -a 'no yes' -d 'Whether the admin endpoint s
 complete -c berth -l proxy-key-sampling -x -d 'One request in so many, on average, has its keys counted for PROXY HOTKEYS'
 complete -c berth -l loglevel -x -a 'debug verbose notice warning nothing' -d 'Lowest level that is logged'
 complete -c berth -l logfile -rF -d 'File to log to'
+complete -c berth -l log-format -x -a 'text json' -d 'Form of the log\'s lines'
