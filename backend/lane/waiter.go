@@ -50,10 +50,13 @@ type Waiter struct {
 	late       bool // its time is up
 }
 
-// LogValue is the client in a line of a log, as attributes of the line itself. Its names are its own.
+// LogValue is the client in a line of a log, as attributes of the line itself.
 func (w *Waiter) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("addr", w.addr.String()), slog.Int64("id", w.id),
-		slog.String("user", cmp.Or(w.identity.User, "default")), slog.String("cmd", w.cmd.Name))
+	attrs := []slog.Attr{slog.Any("addr", w.addr), slog.Int64("id", w.id), slog.String("user", cmp.Or(w.identity.User, "default"))}
+	if w.name != "" {
+		attrs = append(attrs, slog.String("name", w.name))
+	}
+	return slog.GroupValue(append(attrs, slog.String("cmd", w.cmd.Name))...)
 }
 
 // Asker is who asks for a Waiter.

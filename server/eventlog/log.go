@@ -61,6 +61,10 @@ func asText(groups []string, a slog.Attr) slog.Attr {
 		}
 	case error:
 		return slog.String(a.Key, bounded(x.Error()))
+	case string:
+		if a.Key != slog.MessageKey {
+			return slog.String(a.Key, bounded(x))
+		}
 	case fmt.Stringer:
 		if _, isTime := x.(time.Time); !isTime {
 			return slog.String(a.Key, x.String())
@@ -75,7 +79,7 @@ func asJSON(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 {
 		switch a.Key {
 		case slog.MessageKey:
-			a.Key = "message"
+			return slog.Attr{Key: "message", Value: a.Value}
 		case slog.TimeKey:
 			return slog.String(a.Key, a.Value.Time().Format("2006-01-02T15:04:05.000Z07:00"))
 		}
@@ -92,7 +96,7 @@ func levelName(level slog.Level) string {
 	return config.LevelNames[i]
 }
 
-// maxWords is how many bytes of an error's text a line has.
+// maxWords is how many bytes of an error or a name a line has.
 const maxWords = 512
 
 func bounded(text string) string {

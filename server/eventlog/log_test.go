@@ -191,7 +191,7 @@ func TestALineOfJSONIsAnObject(t *testing.T) {
 	defer l.Close()
 	addr := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7}
 	l.Warn("client closed", "why", Cause("query buffer limit"), "addr", addr, "limit", 2*time.Second, "bytes", 12,
-		"error", errors.New(strings.Repeat("x", 2*maxWords)), "name", "\n\x00\"")
+		"error", errors.New(strings.Repeat("x", 2*maxWords)), "name", "\n\x00\"", "user", strings.Repeat("u", 2*maxWords))
 	l.Warn("client closed", "why", Cause("query buffer limit"))
 	l.Log(t.Context(), config.LevelVerbose, "pipe up")
 	l.Settle()
@@ -209,7 +209,8 @@ func TestALineOfJSONIsAnObject(t *testing.T) {
 	}
 	want := []map[string]any{
 		{"level": "warning", "message": "client closed", "why": "query buffer limit", "addr": "10.0.0.1:7", "limit": "2s", "bytes": 12,
-			"error": strings.Repeat("x", maxWords-3) + "...", "name": "\n\x00\""},
+			"error": strings.Repeat("x", maxWords-3) + "...", "name": "\n\x00\"",
+			"user": strings.Repeat("u", maxWords-3) + "..."},
 		{"level": "verbose", "message": "pipe up"},
 		{"level": "warning", "message": "client closed", "why": "query buffer limit", "suppressed": 1},
 	}
