@@ -63,7 +63,7 @@ func mustBePristine(t *testing.T, b *berthServer, node *redistest.Server, tag st
 		t.Fatalf("%d connections watch at the node: %v", len(mine), mine)
 	}
 	for field, want := range map[string]string{
-		"db": "0", "name": "", "resp": "2", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N", "redir": "-1",
+		"db": "0", "name": b.srv.nodes.Naming().Name("lease"), "resp": "2", "sub": "0", "psub": "0", "ssub": "0", "user": "default", "flags": "N", "redir": "-1",
 	} {
 		if got := mine[0][field]; got != want {
 			t.Errorf("the node says of the lease %s=%s, want %q", field, got, want)
