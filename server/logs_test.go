@@ -283,6 +283,19 @@ func TestConnectionsOfBerthsOwnQuestionsHaveNames(t *testing.T) {
 	}
 }
 
+// Only nodes that know CLIENT SETINFO are told the library.
+func TestNodesAreToldTheLibraryIfTheyKnowTheWords(t *testing.T) {
+	for addr, want := range map[string]int{sharedNode(t).Addr(): 1, scriptedProduct(t, valkey9): 3} {
+		b := startBerth(t, addr)
+		if b.srv.isBefore(7, 2) != (want == 1) {
+			continue // tests run over other servers, too
+		}
+		if said, replies := b.srv.nodes.Naming().Append(nil, "pipe"); replies != want {
+			t.Errorf("%d commands: %q", replies, said)
+		}
+	}
+}
+
 // A user who may not name connections is served all the same, and the node's ACL LOG is not filled with
 // what berth tries.
 func TestUserWhoMayNotNameConnectionsIsServed(t *testing.T) {

@@ -127,15 +127,23 @@ func TestHolderFindsTheDatabaseAndProtocolItAskedFor(t *testing.T) {
 
 func TestClientNameDoesNotStayOnTheConnection(t *testing.T) {
 	node := redistest.Start(t)
-	p, _ := newTestPool(t, node.Addr(), nil)
-	h := newPoolHolder(t, newPoolLoop(t))
-	l := h.attach(p, backend.Identity{})
-	h.loop.do(func() { l.Mark(DirtName) })
-	h.call(l, "CLIENT", "SETNAME", "alice")
-	h.detach(l)
-	l = h.attach(p, backend.Identity{})
-	if got := h.call(l, "CLIENT", "GETNAME"); got != "$-1\r\n" || p.Stats().Hits != 1 {
-		t.Fatalf("the name is %q", got)
+	for _, naming := range []*backend.Naming{nil, backend.NewNaming("host", "1")} {
+		p, _ := newTestPool(t, node.Addr(), nil)
+		p.logins.Naming = naming
+		h := newPoolHolder(t, newPoolLoop(t))
+		l := h.attach(p, backend.Identity{})
+		fresh := h.call(l, "CLIENT", "GETNAME")
+		h.loop.do(func() { l.Mark(DirtName) })
+		h.call(l, "CLIENT", "SETNAME", "alice")
+		h.detach(l)
+		l = h.attach(p, backend.Identity{})
+		want := "$-1\r\n"
+		if naming != nil {
+			want = "$16\r\nberth:host:lease\r\n"
+		}
+		if got := h.call(l, "CLIENT", "GETNAME"); fresh != want || got != want || p.Stats().Hits != 1 {
+			t.Errorf("the name is %q, and was %q", got, fresh)
+		}
 	}
 }
 
