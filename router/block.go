@@ -43,6 +43,10 @@ func answeredAside(name string) bool {
 	return slices.ContainsFunc(aside, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
+// Waits reports whether the command does nothing while it blocks but wait for its timeout, or for
+// others.
+func (c *Command) Waits() bool { return c.block.arg != 0 || c.block.option }
+
 // BlocksNode reports whether the command keeps the node from everything else: it does not wait for
 // a push, and cannot wait together with others.
 func (c *Command) BlocksNode() bool { return c.block.node }

@@ -21,7 +21,8 @@ type door struct {
 	net.Listener
 	way    *doorway
 	passed bool        // systemd has opened it: berth keeps it until it ends itself
-	dual   bool        // of one that was passed: all addresses of both families
+	handed bool        // another berth had it before
+	dual   bool        // of one that was passed or handed over: all addresses of both families
 	mode   os.FileMode // of a unix socket whose door says none
 }
 
@@ -63,7 +64,7 @@ func (d *door) perm(terms *config.Door) os.FileMode {
 
 // serves reports whether a wanted door is this one.
 func (d *door) serves(w *config.Door) bool {
-	if d.passed {
+	if d.passed || d.handed {
 		return d.covers(w)
 	}
 	return d.way.terms.Load().Place == w.Place
@@ -72,13 +73,14 @@ func (d *door) serves(w *config.Door) bool {
 // errNoDoor is why berth would have no listener.
 var errNoDoor = errors.New("nothing to listen on: neither port or tls-port and bind, nor unixsocket, nor listen name an address of this machine")
 
-// listen opens the doors with which berth begins, beside those that were passed to it.
+// listen opens the doors with which berth begins, beside those that were passed to it. By those that
+// were handed over clients go on to the berth before it for now.
 func (srv *server) listen(cfg *config.Config) error {
 	passed := *srv.doors.Load()
 	if err := srv.rebind(cfg); err != nil {
 		return err
 	}
-	srv.accept(passed)
+	srv.accept(slices.DeleteFunc(slices.Clone(passed), func(d door) bool { return d.handed }))
 	return nil
 }
 

@@ -47,6 +47,9 @@ func takePassed() (doors []door, err error) {
 	return doors, nil
 }
 
+// passedTLS is what a socket for clients that speak TLS is called.
+const passedTLS = "tls"
+
 var errNoListener = errors.New("it is no listening stream socket")
 
 // passedDoor makes a door of a descriptor: of TLS if it is called so, but a configured door of its
@@ -59,7 +62,7 @@ func passedDoor(fd int, name string) (door, error) {
 	case err != nil:
 		return door{}, err
 	}
-	syscall.CloseOnExec(fd)
+	syscall.CloseOnExec(fd) // passed by systemd, it was not
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil || kind != unix.SOCK_STREAM || listens == 0 {
 		return door{}, errNoListener
@@ -70,7 +73,7 @@ func passedDoor(fd int, name string) (door, error) {
 	if err != nil {
 		return door{}, err
 	}
-	d := newDoor(ln, &config.Door{TLS: name == "tls"})
+	d := newDoor(ln, &config.Door{TLS: name == passedTLS})
 	d.passed = true
 	if addr, isTCP := ln.Addr().(*net.TCPAddr); isTCP && addr.IP.Equal(net.IPv6unspecified) {
 		d.dual = !onlyIPv6(ln.(*net.TCPListener))

@@ -17,7 +17,7 @@ import (
 // runsBerth is the environment variable that has the test binary be berth.
 const runsBerth = "BERTH_TEST_RUNS_BERTH"
 
-// passed is a berth in a process of its own, to which sockets are passed as systemd passes them.
+// passed is a berth in a process of its own; pass gives it sockets as systemd does.
 type passed struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -28,16 +28,24 @@ type passed struct {
 // pass starts berth with sockets. names are those of LISTEN_FDNAMES.
 func pass(t *testing.T, sockets []*os.File, names, pid string, args ...string) *passed {
 	t.Helper()
-	p := &passed{t: t, said: filepath.Join(t.TempDir(), "berth.log"), done: make(chan struct{})}
+	line := append([]string{"-c", "LISTEN_PID=" + pid + ` exec "$0" "$@"`, os.Args[0], "redis://" + sharedNode(t).Addr()}, args...)
+	cmd := exec.Command("sh", append(line, "--admin-port", "0", "--loops", "1")...)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_FDNAMES="+names)
+	cmd.ExtraFiles = sockets
+	return runProcess(t, cmd)
+}
+
+// runProcess starts berth in a process of its own, and returns when it is ready or has ended.
+func runProcess(t *testing.T, cmd *exec.Cmd) *passed {
+	t.Helper()
+	p := &passed{t: t, cmd: cmd, said: filepath.Join(t.TempDir(), "berth.log"), done: make(chan struct{})}
 	out, err := os.Create(p.said)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	line := append([]string{"-c", "LISTEN_PID=" + pid + ` exec "$0" "$@"`, os.Args[0], "redis://" + sharedNode(t).Addr()}, args...)
-	p.cmd = exec.Command("sh", append(line, "--admin-port", "0", "--loops", "1")...)
-	p.cmd.Env = append(os.Environ(), runsBerth+"=yes", fmt.Sprintf("LISTEN_FDS=%d", len(sockets)), "LISTEN_FDNAMES="+names)
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = out, out, sockets
+	cmd.Env = append(cmd.Environ(), runsBerth+"=yes")
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -184,14 +185,15 @@ func (srv *server) healthy() error {
 
 // ready returns why clients are not served, nil if they are.
 func (srv *server) ready() error {
-	if srv.stopping.Load() {
+	if srv.retiring.Load() {
 		return errors.New("shutting down")
 	}
 	return srv.nodes.Health().Err
 }
 
-// startAdmin serves metrics, health and the status page over HTTP.
-func (srv *server) startAdmin() error {
+// startAdmin serves metrics, health and the status page over HTTP. Another berth has had the listeners
+// that are given.
+func (srv *server) startAdmin(given ...net.Listener) error {
 	cfg := srv.config()
 	if cfg.AdminPort == 0 {
 		srv.admin = &admin.Endpoint{}
@@ -199,7 +201,7 @@ func (srv *server) startAdmin() error {
 	}
 	page := telemetry.NewSharedReport(srv.look)
 	var err error
-	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, admin.Source{
+	srv.admin, err = admin.Listen(cfg.AdminBind, cfg.AdminPort, given, admin.Source{
 		Metrics: telemetry.NewExposition(func(m *telemetry.Writer) { srv.look(0).Prometheus(m) }).Write,
 		Healthy: srv.healthy, Ready: srv.ready, Remark: srv.slow.String, Status: page.JSON, Pprof: cfg.AdminPprof,
 	})

@@ -57,7 +57,8 @@ type loop struct {
 	staying     []*stay          // have bytes to flush on their lease
 	slowReaders slowReaders      // who reads long replies slowly
 	parting     []parting        // sessions that have nothing more to say
-	gone        []gnet.Conn      // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
+	stop        stopSlices
+	gone        []gnet.Conn // closed since the last tick: with poll_opt the poller may still hold a raw pointer to them
 	parsers     freeList[*codec.RequestParser]
 	bufs        freeList[[]byte]
 	spare       *request // free requests, by next; trim leaves them

@@ -23,9 +23,11 @@ func (l *loop) tickSessions() {
 	if s == nil {
 		s = l.first
 	}
+	l.stop.left = l.stop.size
 	for n := max(atOneTick, l.sessions/ticksPerRound+1); s != nil && n > 0; n-- {
 		l.cron = s.next // gone moves it on if that one ends meanwhile
 		s.check(topology)
+		s.letGo()
 		s = l.cron
 	}
 	l.cron = s

@@ -55,6 +55,8 @@ func run() int {
 	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	replace := make(chan os.Signal, 1)
+	signal.Notify(replace, syscall.SIGUSR2)
 	var running atomic.Pointer[server] // nil: berth has not begun to serve
 	reopen := make(chan os.Signal, 1)
 	signal.Notify(reopen, syscall.SIGHUP)
@@ -73,19 +75,36 @@ func run() int {
 			}
 		}
 	}()
+	var before predecessor // with nothing to hand over, if there is none
+	if settings.TakesOver() {
+		if err := before.meet(cfg.TakeOverSocket); err != nil {
+			fmt.Fprintln(os.Stderr, "berth:", err)
+			return 1
+		}
+	}
 	nodes, nodeCerts, err := connect(cfg)
+	if err == nil && settings.TakesOver() {
+		err = nodes.Health().Err // the berth that is there may serve
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
 	limitMemory()
 	srv := newServer(settings, nodes, nodeCerts)
+	passed = append(passed, before.doors...)
 	srv.doors.Store(&passed)
 	if err := srv.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
-	if err := srv.startAdmin(); err != nil {
+	if err := srv.startAdmin(before.admin...); err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		return 1
+	}
+	srv.accept(before.doors)
+	before.relieve()
+	if err := srv.awaitSuccessor(before.next); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
 		return 1
 	}
@@ -93,21 +112,7 @@ func run() int {
 	fmt.Println(srv.readyLine())
 	slog.Info(srv.readyLine())
 	notify("READY=1", "STATUS="+srv.readyLine())
-	sig := <-stop
-	notify("STOPPING=1")
-	slog.Info("stopping", "signal", sig, "clients", srv.clients.Load())
-	ctx, cancel := context.WithTimeout(context.Background(), srv.config().ShutdownTimeout)
-	defer cancel()
-	go func() {
-		<-stop
-		cancel() // a second signal does not wait for anybody
-	}()
-	if err := srv.shutdown(ctx); err != nil {
-		slog.Warn("stopped", "why", err)
-		return 1
-	}
-	slog.Info("stopped")
-	return 0
+	return srv.run(stop, replace)
 }
 
 // embeddedShards is how many shards the embedded backend has: enough to see commands split.

@@ -49,6 +49,7 @@ type server struct {
 	reads    *readSwitch            // nil: gnet cannot be kept from reading
 	seeds    []gnet.Conn            // by which all loops were found; closed, but the poller may hold raw pointers
 	admin    *admin.Endpoint
+	handOver *handOver // nil: berth has not begun to serve
 	started  time.Time
 	maxFiles int // descriptors this process may have
 
@@ -57,7 +58,8 @@ type server struct {
 	lastID    atomic.Int64
 	accepted  atomic.Int64
 	refused   atomic.Int64
-	stopping  atomic.Bool
+	retiring  atomic.Bool // berth is to stop: load balancers shall send nobody any more
+	stopping  atomic.Bool // it takes no more clients
 
 	certs      *certs.Keeper // of TLS to clients
 	nodeCerts  *certs.Keeper // of TLS to nodes
@@ -328,21 +330,32 @@ func (srv *server) start() error {
 	return nil
 }
 
+// greetingPatience is how long clients in the midst of a greeting have when berth stops.
+const greetingPatience = time.Second
+
 // shutdown lets the requests in flight end, closes the clients and returns when all is gone, or
 // when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
+	srv.retiring.Store(true)
 	srv.stopping.Store(true)
 	srv.doorsMu.Lock()
 	closeDoors(*srv.doors.Load())
 	srv.doorsMu.Unlock()
-	srv.greetings.end()
+	srv.handOver.close()
+	greeted, done := context.WithTimeout(ctx, greetingPatience)
+	context.AfterFunc(greeted, srv.greetings.end)
 	if srv.certsWatch != nil {
 		close(srv.certsWatch)
 	}
-	srv.accepts.Wait()
-	for _, l := range srv.eachLoop() {
-		l.Post(l.drain)
+	within := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		within = time.Until(deadline) / 2 // who is about to ask something goes later
 	}
+	for _, l := range srv.eachLoop() {
+		l.Post(func() { l.beginStop(within) })
+	}
+	srv.accepts.Wait()
+	done()
 	err := srv.awaitClients(ctx)
 	for _, l := range srv.eachLoop() {
 		done := make(chan struct{})
@@ -387,21 +400,6 @@ func (srv *server) awaitClients(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// drain ends every session as soon as it is owed nothing. One that is owed nothing ends now, and so
-// does one that is blocked, or subscribed.
-func (l *loop) drain() {
-	for s := l.first; s != nil; {
-		next := s.next
-		owedNothing := s.head == nil && len(s.out) == 0 && s.conn.OutboundBuffered() == 0
-		if owedNothing || s.sub != nil || s.pause == pauseBlocked || s.pause == pauseLeasing {
-			s.kill(telemetry.Shutdown)
-		} else {
-			s.end(telemetry.Shutdown)
-		}
-		s = next
-	}
 }
 
 func (l *loop) killAll() {

@@ -19,7 +19,7 @@ import (
 func statusOf(t *testing.T, b *berthServer) string {
 	t.Helper()
 	page := telemetry.NewSharedReport(b.srv.look)
-	a, err := admin.Listen([]string{"127.0.0.1"}, 0, admin.Source{Metrics: func(io.Writer) {}, Status: page.JSON})
+	a, err := admin.Listen([]string{"127.0.0.1"}, 0, nil, admin.Source{Metrics: func(io.Writer) {}, Status: page.JSON})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,22 +38,66 @@ type Endpoint struct {
 }
 
 // Listen opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr
-// asks the kernel for one) and serves until Close.
-func Listen(bind []string, port int, source Source) (*Endpoint, error) {
+// asks the kernel for one) and serves until Close. Those of given are taken if they have the address,
+// else closed.
+func Listen(bind []string, port int, given []net.Listener, source Source) (*Endpoint, error) {
 	a := &Endpoint{source: source}
+	defer func() {
+		for _, ln := range given {
+			if ln != nil {
+				_ = ln.Close()
+			}
+		}
+	}()
 	for _, word := range bind {
 		network, addr, optional := config.BindAddress(word, port)
-		ln, err := net.Listen(network, addr)
-		if err != nil {
-			if optional {
-				continue
+		ln := take(given, network, addr)
+		if ln == nil {
+			var err error
+			if ln, err = net.Listen(network, addr); err != nil {
+				if optional {
+					continue
+				}
+				a.Close()
+				return nil, fmt.Errorf("listen for admin: %w", err)
 			}
-			a.Close()
-			return nil, fmt.Errorf("listen for admin: %w", err)
 		}
 		a.serve(ln)
 	}
 	return a, nil
+}
+
+// take takes the listener of an address out of given; nil: there is none.
+func take(given []net.Listener, network, addr string) net.Listener {
+	want, err := net.ResolveTCPAddr(network, addr)
+	if err != nil {
+		return nil // listening says why
+	}
+	for i, ln := range given {
+		if ln != nil && ln.Addr().String() == want.String() {
+			given[i] = nil
+			return ln
+		}
+	}
+	return nil
+}
+
+// Listeners are those of the endpoint.
+func (a *Endpoint) Listeners() []net.Listener { return a.listeners }
+
+// leaveTime bounds how long the requests that have come may take.
+const leaveTime = 30 * time.Second
+
+// Leave leaves the listeners to another process. Who is connected has the answer to one request more.
+func (a *Endpoint) Leave() {
+	_ = a.closeListeners()
+	for _, s := range a.servers {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+			defer cancel()
+			_ = s.Shutdown(ctx)
+		}()
+	}
 }
 
 // URL returns where the metrics are, for the ready line. It is empty without a listener.

@@ -18,7 +18,7 @@ import (
 func startAdmin(t *testing.T, ready func() error) *Endpoint {
 	t.Helper()
 	metrics := func(w io.Writer) { io.WriteString(w, "berth_loops_running 2\n") }
-	a, err := Listen([]string{"127.0.0.1"}, 0, Source{Metrics: metrics, Healthy: func() error { return nil }, Ready: ready})
+	a, err := Listen([]string{"127.0.0.1"}, 0, nil, Source{Metrics: metrics, Healthy: func() error { return nil }, Ready: ready})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,10 +125,10 @@ func TestAnAdminPortInUseIsAnError(t *testing.T) {
 	}
 	defer ln.Close()
 	port := ln.Addr().(*net.TCPAddr).Port
-	if _, err := Listen([]string{"127.0.0.1"}, port, Source{}); err == nil || !strings.Contains(err.Error(), "address already in use") {
+	if _, err := Listen([]string{"127.0.0.1"}, port, nil, Source{}); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v", err)
 	}
-	a, err := Listen([]string{"-127.0.0.1"}, port, Source{})
+	a, err := Listen([]string{"-127.0.0.1"}, port, nil, Source{})
 	if err != nil || a.URL() != "" {
 		t.Errorf("an optional address that is in use: %v, URL %q", err, a.URL())
 	}

@@ -9,6 +9,7 @@ import (
 var flagsAlone = []struct{ name, help string }{
 	{"-t", "Test the configuration"},
 	{"--healthcheck", "Ask a running berth whether it is ready"},
+	{"--take-over", "Replace a running berth without refusing a client"},
 	{"--help", "List the options"},
 	{"--version", "Show the version and the commit"},
 }

@@ -64,6 +64,9 @@ type Config struct {
 	OrphanDrop             bool
 	LeaseCommands          []string // names, with "-" before those that travel on no lease; see LeasedCommands
 	ShutdownTimeout        time.Duration
+	ShutdownDelay          time.Duration
+	ShutdownUnblocks       bool // blocked clients get an error, not what their timeout gives
+	TakeOverSocket         string
 
 	Backend             BackendURL
 	BackendUser         string // as configured; see Target
@@ -191,6 +194,7 @@ type Settings struct {
 	warnings []string   // from loading, for the log once it is open
 
 	asksHealth bool
+	takesOver  bool
 }
 
 type configHook struct {
@@ -211,6 +215,9 @@ func (s *Settings) Warnings() []string { return s.warnings }
 // AsksHealth reports whether this process is only to ask a running berth whether it is ready
 // (--healthcheck).
 func (s *Settings) AsksHealth() bool { return s.asksHealth }
+
+// TakesOver reports whether this process takes the place of a running berth (--take-over).
+func (s *Settings) TakesOver() bool { return s.takesOver }
 
 // OnChange registers fn, which Set calls with the new snapshot after a change of any of the named
 // options (of any option when none is named). fn runs on the goroutine that made the change, so it

@@ -16,6 +16,7 @@ import (
 const usage = `Usage: berth [BACKEND-URL] [CONFIG-FILE] [--option value ...]
        berth -t [CONFIG-FILE] [--option value ...]    test the configuration, report every mistake
        berth --healthcheck [CONFIG-FILE] [--option value ...]    ask the admin endpoint whether berth is ready
+       berth --take-over [BACKEND-URL] [CONFIG-FILE] [--option value ...]    replace a running berth (take-over-socket)
        berth --help | --version
 
 BACKEND-URL   redis://host:6379[/db]   redis://a:7001,b:7002 (Redis Cluster)   unix:///path
@@ -29,6 +30,7 @@ Options come from the file, then from the environment (maxclients is BERTH_MAXCL
 type commandLine struct {
 	test, help, version bool
 	healthCheck         bool
+	takeOver            bool
 	file                string
 	flags               []givenFlag
 }
@@ -75,7 +77,7 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 		fmt.Fprintln(stdout, "berth: the configuration is valid")
 		return nil, 0
 	}
-	s = &Settings{path: l.path, warnings: l.warnings, asksHealth: line.healthCheck}
+	s = &Settings{path: l.path, warnings: l.warnings, asksHealth: line.healthCheck, takesOver: line.takeOver}
 	s.now.Store(l.config)
 	return s, 0
 }
@@ -127,6 +129,9 @@ func (l *loader) load(line commandLine, environ []string) {
 			l.wrong(l.source("backend-password-file"), "backend-password-file: "+err.Error())
 		}
 		l.config.FilePassword = password
+	}
+	if line.takeOver && l.config.TakeOverSocket == "" {
+		l.wrong("flag --take-over", "it needs the take-over-socket of the running berth")
 	}
 	l.contradictions()
 	l.exposedPasswords()
@@ -228,6 +233,8 @@ func (l *loader) readCommandLine(args []string) commandLine {
 			line.version = true
 		case arg == "--healthcheck":
 			line.healthCheck = true
+		case arg == "--take-over":
+			line.takeOver = true
 		case strings.HasPrefix(arg, "--"):
 			f, rest := readFlag(arg, args)
 			args = rest

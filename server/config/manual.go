@@ -24,6 +24,11 @@ berth \- Redis proxy for very many clients
 .RI [ CONFIG\-FILE ]
 .RB [ \-\-\fIoption " " \fIvalue " ...]"
 .br
+.B berth \-\-take\-over
+.RI [ BACKEND\-URL ]
+.RI [ CONFIG\-FILE ]
+.RB [ \-\-\fIoption " " \fIvalue " ...]"
+.br
 .B berth \-\-help
 |
 .B \-\-version
@@ -42,6 +47,11 @@ Test the configuration, report every mistake, and end.
 .B \-\-healthcheck
 Ask the admin endpoint of a running berth whether it is ready, and end. The exit status is 0 if it is.
 .TP
+.B \-\-take\-over
+Take the listening sockets of the running berth with the same
+.BR take\-over\-socket ,
+and its place. If this fails, the running berth goes on.
+.TP
 .BR \-h ", " \-\-help
 List the options.
 .TP
@@ -53,6 +63,8 @@ Each may stand in the file as a line without the dashes.
 	manualTail = `.SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
+After
+.B shutdown\-delay
 berth accepts no more clients, lets requests under way end for at most
 .BR shutdown\-timeout ,
 and ends. A second signal ends the wait.
@@ -61,6 +73,10 @@ and ends. A second signal ends the wait.
 berth opens
 .B logfile
 again, and reads certificates and keys again.
+.TP
+.B SIGUSR2
+berth starts its program anew, with the same arguments and
+.BR \-\-take\-over .
 .SH EXIT STATUS
 0 after all requests under way had their replies. 1 after a mistake in the configuration, if a port
 cannot be had, or if requests were under way when the time was over.

@@ -160,7 +160,16 @@ var options = []*option{
 		help:  "Whether DEBUG is passed to nodes."},
 	{name: "shutdown-timeout", def: "10", hot: true,
 		value: durationValue{at: func(c *Config) *time.Duration { return &c.ShutdownTimeout }, per: time.Second, max: maxInt32},
-		help:  "Time that requests under way have to end when berth is asked to stop."},
+		help:  "Time that requests under way have to end when berth stops; idle clients are closed in the first half of it."},
+	{name: "shutdown-delay", def: "0", hot: true,
+		value: durationValue{at: func(c *Config) *time.Duration { return &c.ShutdownDelay }, per: time.Second, max: maxInt32},
+		help:  "Time for which berth serves as before when it is asked to stop, while `/readyz` is 503: load balancers need it to send new clients elsewhere. `shutdown-timeout` begins after it."},
+	{name: "shutdown-blocked", def: "nil", hot: true,
+		value: oneOf(func(c *Config) *bool { return &c.ShutdownUnblocks }, []string{"nil", "unblocked"}, []bool{false, true}),
+		help:  "What blocked clients (BLPOP, XREAD, WAIT …) are answered when berth stops: what they get at their timeout, or `-UNBLOCKED`."},
+	{name: "take-over-socket", def: `""`,
+		value: textValue[string]{at: func(c *Config) *string { return &c.TakeOverSocket }, is: "path", check: checkSocketPath},
+		help:  "Path of a unix socket on which berth hands its listening sockets over to `berth --take-over` of the same user; none: it does not. See [Replace](#replace)."},
 
 	// The nodes.
 	{name: "backend", def: `""`, mask: maskBackendURL,

@@ -27,6 +27,9 @@ func (l *loader) probe() {
 	if c.UnixSocket != "" {
 		check("unixsocket", probePath(c.UnixSocket))
 	}
+	if c.TakeOverSocket != "" {
+		check("take-over-socket", probePath(c.TakeOverSocket))
+	}
 	for _, d := range c.Listen {
 		if d.Network == "unix" {
 			check("listen", probePath(d.Addr))
