@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -71,12 +72,12 @@ type visitors struct {
 	wrong                         findings
 }
 
-func (v *visitors) start(n int, network, addr string) {
+func (v *visitors) start(n int, dial func() (net.Conn, error)) {
 	for range n {
 		v.Go(func() {
 			for !v.stop.Load() {
 				v.tried.Add(1)
-				switch err := visit(network, addr); {
+				switch err := visit(dial); {
 				case err == nil:
 				case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 					v.refused.Add(1)
@@ -93,8 +94,8 @@ func (v *visitors) start(n int, network, addr string) {
 	}
 }
 
-func visit(network, addr string) error {
-	conn, err := net.Dial(network, addr)
+func visit(dial func() (net.Conn, error)) error {
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
@@ -132,10 +133,15 @@ func (v *visitors) watchReadiness(url string) {
 }
 
 func TestSuccessorTakesOverWithoutARefusedClient(t *testing.T) {
-	r := startRelay(t, sharedNode(t))
+	ca := redistest.NewAuthority(t)
+	pair, tlsPort := ca.Issue(t, "berth.example", "127.0.0.1"), freePort(t)
+	r := startRelay(t, sharedNode(t), "--tls-port", tlsPort, "--tls-cert-file", pair.CertPath, "--tls-key-file", pair.KeyPath, "--tls-auth-clients", "no")
 	var v visitors
-	v.start(8, "tcp", r.addr)
-	v.start(2, "unix", r.unix)
+	v.start(8, func() (net.Conn, error) { return net.Dial("tcp", r.addr) })
+	v.start(2, func() (net.Conn, error) { return net.Dial("unix", r.unix) })
+	v.start(2, func() (net.Conn, error) {
+		return tls.Dial("tcp", "127.0.0.1:"+tlsPort, &tls.Config{RootCAs: ca.Pool()})
+	})
 	v.watchReadiness(r.readyz)
 	times := sized(3, 20)
 	for i := range times {

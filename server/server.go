@@ -58,7 +58,7 @@ type server struct {
 	lastID    atomic.Int64
 	accepted  atomic.Int64
 	refused   atomic.Int64
-	retiring  atomic.Bool // berth is to stop: load balancers shall send nobody any more
+	retiring  atomic.Bool // a signal has come to stop, and there is no successor: clients shall go elsewhere
 	stopping  atomic.Bool // it takes no more clients
 
 	certs      *certs.Keeper // of TLS to clients
@@ -336,7 +336,6 @@ const greetingPatience = time.Second
 // shutdown lets the requests in flight end, closes the clients and returns when all is gone, or
 // when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
-	srv.retiring.Store(true)
 	srv.stopping.Store(true)
 	srv.doorsMu.Lock()
 	closeDoors(*srv.doors.Load())

@@ -2,13 +2,13 @@ package admin
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync"
 	"time"
 
 	"github.com/berth-proxy/berth/server/build"
@@ -35,6 +35,8 @@ type Endpoint struct {
 	// listeners are closed by Close as well: a server that is closed before its Serve has begun
 	// does not know its listener yet.
 	listeners []net.Listener
+	serving   sync.WaitGroup // of each listener
+	leaving   sync.WaitGroup // until what has come is answered
 }
 
 // Listen opens the listeners (bind and port as in admin-bind and admin-port; port 0 in addr
@@ -86,18 +88,19 @@ func take(given []net.Listener, network, addr string) net.Listener {
 func (a *Endpoint) Listeners() []net.Listener { return a.listeners }
 
 // leaveTime bounds how long the requests that have come may take.
-const leaveTime = 30 * time.Second
+const leaveTime = 2 * time.Second
 
-// Leave leaves the listeners to another process. Who is connected has the answer to one request more.
+// Leave leaves the listeners to another process. Who has connected is answered, for which Close waits:
+// http's own Shutdown drops a request that comes after it.
 func (a *Endpoint) Leave() {
 	_ = a.closeListeners()
 	for _, s := range a.servers {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
-			defer cancel()
-			_ = s.Shutdown(ctx)
-		}()
+		s.SetKeepAlivesEnabled(false)
 	}
+	a.leaving.Go(func() {
+		a.serving.Wait()
+		a.crowd.awaitEnd(leaveTime)
+	})
 }
 
 // URL returns where the metrics are, for the ready line. It is empty without a listener.
@@ -110,6 +113,7 @@ func (a *Endpoint) URL() string {
 
 // Close closes the listeners and the connections.
 func (a *Endpoint) Close() error {
+	a.leaving.Wait()
 	var errs []error
 	for _, s := range a.servers {
 		errs = append(errs, s.Close())
@@ -140,7 +144,7 @@ func (a *Endpoint) serve(ln net.Listener) {
 	}
 	a.servers = append(a.servers, server)
 	a.listeners = append(a.listeners, ln)
-	go server.Serve(ln) // ends with Close
+	a.serving.Go(func() { server.Serve(ln) }) // ends with Close or Leave
 }
 
 // handler returns the handler of all paths of one listener.

@@ -36,6 +36,20 @@ func (c *crowd) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
+// awaitEnd returns when no connection is left, or after so long.
+func (c *crowd) awaitEnd(most time.Duration) {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for late := time.Now().Add(most); time.Now().Before(late); <-poll.C {
+		c.mu.Lock()
+		left := len(c.conns)
+		c.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+}
+
 // makeRoom lets a new connection in. Called with mu locked.
 func (c *crowd) makeRoom(conn net.Conn) {
 	if c.conns == nil {

@@ -16,6 +16,8 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 	switch o.name {
 	case "lease-commands":
 		return "mod.slow -ft.info -vsim", "mod.slow -get"
+	case "shutdown-blocked":
+		return "unblocked", "gone"
 	case "orphan-pop":
 		return "drop", "keep"
 	case "announce-ip":
