@@ -283,3 +283,25 @@ func TestSignalHasBerthReplacedByItsProgram(t *testing.T) {
 	hears(`^STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000$`)
 	eventually(t, "the successor to have ended", func() bool { return syscall.Kill(successor, 0) != nil })
 }
+
+// The mode of the file keeps others out; if that is changed, berth asks who they are.
+func TestOtherUsersDoNotTakeOver(t *testing.T) {
+	if os.Geteuid() != 0 { // only root can be somebody else
+		return
+	}
+	r := startRelay(t, sharedNode(t))
+	const nobody = 65534
+	dir := filepath.Dir(r.next)
+	for path, mode := range map[string]os.FileMode{r.next: 0o666, dir: 0o755, filepath.Dir(dir): 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("redis-cli", "-s", r.next, "PING")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err == nil {
+		t.Errorf("another user is answered %q", out)
+	}
+	eventually(t, "berth to say who it was", func() bool { return strings.Contains(r.now.output(), "it is user 65534") })
+	r.replace()
+}
