@@ -39,7 +39,7 @@ func startRelay(t *testing.T, node *redistest.Server, args ...string) *relay {
 	r := &relay{t: t, addr: "127.0.0.1:" + port, unix: filepath.Join(dir, "b.sock"), next: filepath.Join(dir, "next")}
 	r.readyz = "http://127.0.0.1:" + admin + "/readyz"
 	r.args = append([]string{"redis://" + node.Addr(), "--port", port, "--unixsocket", r.unix, "--admin-port", admin,
-		"--take-over-socket", r.next, "--loops", "1", "--shutdown-timeout", "5"}, args...)
+		"--take-over-socket", r.next, "--loops", "1", "--shutdown-timeout", "20"}, args...)
 	r.now = r.start(r.args...)
 	return r
 }
@@ -280,7 +280,7 @@ func TestSignalHasBerthReplacedByItsProgram(t *testing.T) {
 	if err := syscall.Kill(successor, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	hears(`^STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000$`)
+	hears(`^STOPPING=1\nEXTEND_TIMEOUT_USEC=25000000$`)
 	eventually(t, "the successor to have ended", func() bool { return syscall.Kill(successor, 0) != nil })
 }
 

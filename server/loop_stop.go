@@ -14,6 +14,8 @@ import "time"
 type stopSlices struct {
 	size int // clients that go at one tick; 0: berth does not stop
 	left int // of this tick
+
+	patience time.Duration // with one that is about to ask something
 }
 
 // leastStopSlice is how many clients go at one tick at least.
@@ -22,5 +24,6 @@ const leastStopSlice = 100
 // beginStop lets the clients go, within so long if they are idle.
 func (l *loop) beginStop(within time.Duration) {
 	l.stop.size = max(leastStopSlice, l.sessions/max(1, int(within/tickEvery))+1)
+	l.stop.patience = within / 2
 	l.tickSessions()
 }

@@ -330,9 +330,6 @@ func (srv *server) start() error {
 	return nil
 }
 
-// greetingPatience is how long clients in the midst of a greeting have when berth stops.
-const greetingPatience = time.Second
-
 // shutdown lets the requests in flight end, closes the clients and returns when all is gone, or
 // when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
@@ -341,14 +338,14 @@ func (srv *server) shutdown(ctx context.Context) error {
 	closeDoors(*srv.doors.Load())
 	srv.doorsMu.Unlock()
 	srv.handOver.close()
-	greeted, done := context.WithTimeout(ctx, greetingPatience)
-	context.AfterFunc(greeted, srv.greetings.end)
-	if srv.certsWatch != nil {
-		close(srv.certsWatch)
-	}
 	within := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		within = time.Until(deadline) / 2 // who is about to ask something goes later
+	}
+	greeted, done := context.WithTimeout(ctx, within)
+	context.AfterFunc(greeted, srv.greetings.end)
+	if srv.certsWatch != nil {
+		close(srv.certsWatch)
 	}
 	for _, l := range srv.eachLoop() {
 		l.Post(func() { l.beginStop(within) })

@@ -1,15 +1,10 @@
 package main
 
 import (
-	"time"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/server/telemetry"
 )
-
-// stopQuiet is how long a client is waited for that is about to ask something.
-const stopQuiet = int64(time.Second)
 
 // letGo ends the session if berth stops and this is a good moment.
 func (s *session) letGo() {
@@ -17,7 +12,7 @@ func (s *session) letGo() {
 	if l.stop.left == 0 || s.closed || s.closing {
 		return
 	}
-	quiet := l.clock-s.lastHeard > stopQuiet
+	quiet := l.clock-s.lastHeard > int64(l.stop.patience)
 	switch {
 	case s.tunnel != nil:
 		s.kill(telemetry.Shutdown)
