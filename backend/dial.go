@@ -58,11 +58,32 @@ const (
 
 // Dialer makes connections to nodes: all begin here. nil speaks plain TCP, or to unix sockets.
 type Dialer struct {
-	// TLS returns what connections speak TLS with now. A configuration without a server name is used
-	// with the host of each address.
-	TLS func() *tls.Config
-
+	tls   atomic.Pointer[func() *tls.Config]
 	names atomic.Pointer[map[string]string]
+}
+
+// SpeakTLS has connections from now on speak TLS with what config returns then; nil: they speak none. A
+// configuration without a server name is used with the host of each address.
+func (d *Dialer) SpeakTLS(config func() *tls.Config) {
+	if config == nil {
+		d.tls.Store(nil)
+	} else {
+		d.tls.Store(&config)
+	}
+}
+
+// Take makes the dialer speak as another one does.
+func (d *Dialer) Take(from *Dialer) {
+	d.tls.Store(from.tls.Load())
+	d.names.Store(from.names.Load())
+}
+
+// speaks returns what a connection speaks TLS with; nil: it speaks none.
+func (d *Dialer) speaks() *tls.Config {
+	if d == nil || d.tls.Load() == nil {
+		return nil
+	}
+	return (*d.tls.Load())()
 }
 
 // Named takes the names by which addresses were looked up: their certificates are for these.
@@ -109,10 +130,10 @@ func (d *Dialer) Connect(ctx context.Context, addr string, timeout time.Duration
 		Control:         boundPatience,
 	}
 	conn, err := dialer.DialContext(ctx, Network(addr), addr)
-	if err != nil || d == nil || d.TLS == nil {
+	config := d.speaks()
+	if err != nil || config == nil {
 		return conn, err
 	}
-	config := d.TLS()
 	if config.ServerName == "" {
 		config = config.Clone()
 		config.ServerName = d.nameOf(addr)

@@ -40,7 +40,7 @@ func (l *Logins) Escort(user, password string, db int, why string) (e *Escort, f
 	if _, has := others[""]; !has && !l.demanded {
 		others[""] = anyPassword
 	}
-	if password, known := l.password(Identity{}); known {
+	if password, known := l.password(Identity{Credential: l.anyone}); known {
 		others[""] = password
 	}
 	delete(others, user)

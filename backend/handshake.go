@@ -34,6 +34,7 @@ type Handshake struct {
 
 	logins   *Logins
 	marks    Marks // as they were before anything was sent
+	moves    int   // how often Logins.Moved was called before it began
 	addr     string
 	id       Identity
 	attempt  attempt
@@ -80,7 +81,9 @@ const (
 
 // Handshake returns one for a connection to a node. It has not begun.
 func (l *Logins) Handshake(addr string, id Identity) Handshake {
-	return Handshake{logins: l, marks: l.Marks(), addr: addr, id: id}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Handshake{logins: l, marks: l.marks, moves: l.moves, addr: addr, id: id}
 }
 
 // Begin returns what to write first. The handshake is over already if there is nothing to write.
@@ -102,7 +105,7 @@ func (h *Handshake) Over() bool { return h.owed == 0 }
 
 // login tries the passwords that are known. why is the refusal if there are none.
 func (h *Handshake) login(why string) ([]byte, error) {
-	passwords, refused := h.logins.known(h.id, h.addr)
+	passwords, refused := h.logins.known(h.id, h.addr, h.moves)
 	if refused != "" {
 		why = refused
 	}
@@ -340,7 +343,7 @@ func (h *Handshake) take(reply []byte) error {
 // demands says whether the node wants a password. Clients are asked for one if their primary does.
 func (h *Handshake) demands(wanted bool) {
 	if h.id.Replica == NoReplica {
-		h.logins.demands(wanted)
+		h.logins.demands(h.addr, wanted)
 	}
 }
 

@@ -15,7 +15,8 @@ type Identity struct {
 	User string // "": the default user; see UserNamed
 
 	// Credential tells the passwords apart with which clients have become this user, as Logins numbers
-	// them. 0: the default user, whom no node deletes, and berth itself: any password of the user will do.
+	// them. 0: berth itself, and the default user, whom no node deletes: any password of the user will do.
+	// After a move to another backend Logins.Default has the default user's.
 	Credential uint32
 
 	DB   int

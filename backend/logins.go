@@ -30,13 +30,15 @@ type Logins struct {
 	OnFree func(user string, credential uint32)
 	// OnDemand is called when a node has said whether it wants a password from a new connection.
 	// nil: it does not matter.
-	OnDemand func(wanted bool)
+	OnDemand func(addr string, wanted bool)
 	// Naming names connections. It is set before the first one begins; nil: they have no names.
 	Naming *Naming
 
 	mu       sync.Mutex // guards what follows; OnFree alone is called under it
 	users    map[string]*login
 	last     uint32            // the latest credential of any user
+	moves    int               // how often Moved was called
+	anyone   uint32            // the credential of the default user's clients: see Moved
 	own      map[string]string // berth's own passwords, by user: tried last
 	marks    Marks             // by node, as said last
 	marked   time.Time         // when the first node was asked; zero: none was
@@ -57,6 +59,7 @@ type login struct {
 	common      *credential           // of clients whose passwords have none of their own; nil: there are none
 	refused     map[attemptAt]refusal // nil: no node let nobody in
 	nameless    bool                  // a node has said that the user may not name connections
+	partial     bool                  // credentials lacks passwords that clients of the user have given
 }
 
 // attemptAt is a login of an identity's clients at a node; with a db, the way to that database after
@@ -198,7 +201,7 @@ func (l *Logins) Accepted(user, password string, any bool, before Marks) (held I
 		c = l.commonOf(u, before)
 	}
 	u.holds++
-	held.User = user
+	held.User, held.Credential = user, l.anyone
 	if user != "" {
 		held.Credential = c.id
 		c.holds++
@@ -216,6 +219,7 @@ func (l *Logins) newCredential(password string, before Marks) *credential {
 // use. Called with mu locked.
 func (l *Logins) add(u *login, password string, before Marks) *credential {
 	if len(u.credentials) == maxPasswords {
+		u.partial = true
 		i := maxPasswords - 1
 		for ; u.credentials[i].holds > 0; i-- {
 			if i == 0 {
@@ -338,7 +342,7 @@ func (l *Logins) password(id Identity) (password string, known bool) {
 	if c := u.find(id.Credential); c != nil {
 		return c.password, true
 	}
-	if u == nil || id.Credential != 0 || len(u.credentials) == 0 {
+	if u == nil || id.Credential != l.base(id.User) || len(u.credentials) == 0 {
 		return "", false
 	}
 	return u.credentials[0].password, true
@@ -350,6 +354,65 @@ func (l *Logins) Knows(user, password string) bool {
 	defer l.mu.Unlock()
 	u := l.users[user]
 	return u != nil && slices.ContainsFunc(u.credentials, func(c *credential) bool { return c.holds > 0 && c.password == password })
+}
+
+// base is the Credential of those who log in as a user with any password of it. Called with mu locked.
+func (l *Logins) base(user string) uint32 {
+	if user == "" {
+		return l.anyone
+	}
+	return 0
+}
+
+// Default is the Credential of the default user's clients.
+func (l *Logins) Default() uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.anyone
+}
+
+// DefaultPasswords returns the passwords that the clients of the default user have given. whole is false
+// if there are others.
+func (l *Logins) DefaultPasswords() (passwords []string, whole bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.users[""]
+	if u == nil {
+		return nil, true
+	}
+	for _, c := range u.all() {
+		passwords = append(passwords, c.password)
+	}
+	return passwords, !u.partial
+}
+
+// Moved says that another backend has taken the place of the present one, with a user and password of
+// berth's own. What the old nodes have let in is nothing to the new ones: each connection of a named user
+// logs in there with the password of its clients, and no other one.
+//
+// The clients of the default user share one Credential, and berth may log in for it with a password of its
+// own. So they keep it only if keeps says that they may: else there is a new one, and connections of the
+// old one log in with no password at all.
+func (l *Logins) Moved(user, password string, keeps bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.moves++
+	l.own = nil
+	if password != "" {
+		l.own = map[string]string{user: password}
+	}
+	l.marked = time.Unix(1, 0) // what a new node says first is not believed of the time before
+	for _, u := range l.users {
+		u.refused = nil
+	}
+	if keeps {
+		return
+	}
+	l.last++
+	l.anyone = l.last
+	if u := l.users[""]; u != nil {
+		u.credentials, u.common, u.partial = nil, nil, false
+	}
 }
 
 // Own has berth log in with a password of its own as well, after those of the user's clients. It lets
@@ -395,13 +458,14 @@ func (l *Logins) Seen(addr string, mark UsersMark) {
 	}
 }
 
-// known returns the passwords to try at a node. If the node has refused them all lately, it returns
-// the node's words instead.
-func (l *Logins) known(id Identity, addr string) (passwords []string, refused string) {
+// known returns the passwords to try at a node on a connection that began after so many moves: a node
+// of the backend before is told none of those for the present one. If the node has refused them all lately,
+// it returns the node's words instead.
+func (l *Logins) known(id Identity, addr string, moves int) (passwords []string, refused string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	u := l.users[id.User]
-	if u == nil {
+	if u == nil || moves != l.moves {
 		return nil, ""
 	}
 	if r, has := u.refused[attemptAt{id.Credential, addr, 0}]; has && time.Since(r.at) < refusalKept {
@@ -410,7 +474,7 @@ func (l *Logins) known(id Identity, addr string) (passwords []string, refused st
 	if c := u.find(id.Credential); c != nil {
 		return []string{c.password}, ""
 	}
-	if id.Credential != 0 {
+	if id.Credential != l.base(id.User) {
 		return nil, ""
 	}
 	for _, c := range u.credentials {
@@ -452,7 +516,7 @@ func (l *Logins) ownAuth() []byte {
 	for user, password := range l.own {
 		return namedAuth(user, password)
 	}
-	password, known := l.password(Identity{})
+	password, known := l.password(Identity{Credential: l.anyone})
 	if !known {
 		password = anyPassword
 	}
@@ -492,11 +556,11 @@ func (l *Logins) refuse(id Identity, addr, text string, db int) {
 }
 
 // demands records whether a node wants a password.
-func (l *Logins) demands(wanted bool) {
+func (l *Logins) demands(addr string, wanted bool) {
 	l.mu.Lock()
 	l.demanded = wanted
 	l.mu.Unlock()
 	if l.OnDemand != nil {
-		l.OnDemand(wanted)
+		l.OnDemand(addr, wanted)
 	}
 }

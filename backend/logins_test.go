@@ -46,7 +46,7 @@ func TestHandshakeOfBerthsTriesThePasswordsThatAreKnownTheLatestFirst(t *testing
 	if p, _ := l.Password(Identity{User: "ann"}); p != "p3" { // the node accepted it last
 		t.Errorf("the latest is %q", p)
 	}
-	if known, _ := l.known(Identity{User: "ann"}, "node:1"); len(known) != maxTries {
+	if known, _ := l.known(Identity{User: "ann"}, "node:1", 0); len(known) != maxTries {
 		t.Errorf("%d passwords are tried", len(known))
 	}
 }
@@ -271,7 +271,7 @@ func TestAnErrorThatIsNotAboutThePasswordIsNoRefusedLogin(t *testing.T) {
 func TestTheDefaultUserGivesAPasswordOnlyWhereOneIsWanted(t *testing.T) {
 	var l Logins
 	var demands []bool
-	l.OnDemand = func(wanted bool) { demands = append(demands, wanted) }
+	l.OnDemand = func(_ string, wanted bool) { demands = append(demands, wanted) }
 	l.Accepted("", "secret", false, nil)
 	const ping = "*1\r\n$4\r\nPING\r\n"
 	if sent, err := shake(t, l.Handshake("node:1", Identity{RESP: 2}), []string{"+PONG"}); err != nil || len(sent) != 1 || sent[0] != ping {

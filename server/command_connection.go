@@ -86,7 +86,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 		s.label.name = ""
 	}
 	s.become(s.loop.srv.newcomer())
-	s.admit(!s.loop.srv.nodes.AuthRequired())
+	s.welcome()
 	return s.say(cmd, "RESET")
 }
 
@@ -157,16 +157,33 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	if tooLong(user) || tooLong(password) {
 		return s.refuse(cmd, errCredential)
 	}
-	t := s.loop.srv.nodes.Topology()
-	shard, text := shardOf(t, noSlot, s.id)
-	if text != "" {
+	if _, text := shardOf(s.loop.srv.nodes.Topology(), noSlot, s.id); text != "" {
 		return s.refuse(cmd, text)
 	}
 	r := s.newRequest(cmd)
-	before := s.loop.srv.pipeSettings.Logins.Marks()
+	s.pauseFor(pauseAnswering)
+	s.verify(r, user, password, answer)
+	return true
+}
+
+// verify is authenticate for a request that is in the queue. It begins anew if the backend has changed
+// when the node answers: what the old one lets in is nothing to the new one.
+func (s *session) verify(r *request, user, password string, answer func(reply []byte) []byte) {
+	srv := s.loop.srv
+	moves, t := srv.moves.Load(), srv.nodes.Topology()
+	shard, text := shardOf(t, noSlot, s.id)
+	if text != "" {
+		r.done(codec.AppendError(nil, text))
+		return
+	}
+	before := srv.pipeSettings.Logins.Marks()
 	enter := func(any bool) {
-		if s.closed {
+		switch {
+		case s.closed:
 			r.done(nil)
+			return
+		case srv.moves.Load() != moves:
+			s.verify(r, user, password, answer)
 			return
 		}
 		s.loggedIn(user, password, any, before)
@@ -177,6 +194,8 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 	r.ends = settle(func(r *request, reply []byte) {
 		name := backend.UserNamed(user)
 		switch {
+		case srv.moves.Load() != moves:
+			enter(false)
 		case reply[0] != '+':
 			s.logFailedAuth(user, reply)
 			r.done(reply)
@@ -187,10 +206,8 @@ func (s *session) authenticate(cmd *router.Command, user, password string, answe
 			q.ask(t, shard)
 		}
 	})
-	s.pauseFor(pauseAnswering)
 	v := &verification{request: r, topology: t, shard: shard}
 	v.send(backend.AppendAuth(nil, user, password))
-	return true
 }
 
 // loggedIn makes the client a user whose password a node has just accepted. any and before are as in

@@ -91,6 +91,9 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 		return "", false
 	}
 	s.verdict = nil
+	if v != nil && v.of != u { // what is known of the user was forgotten meanwhile
+		v = nil
+	}
 	silent := u.silent.Load() || s.wouldWait()
 	switch {
 	case v != nil && v.known:
@@ -149,8 +152,11 @@ func isAdded(cmd *router.Command) bool { return cmd.ID >= len(router.Builtin().C
 
 // asker returns the identity as which berth asks about rights: the backend URL's user.
 func (srv *server) asker(db int) backend.Identity {
-	t := srv.nodes.Target()
-	return backend.Identity{User: backend.UserNamed(t.User), DB: db, RESP: 2}
+	id := backend.Identity{User: backend.UserNamed(srv.nodes.Target().User), DB: db, RESP: 2}
+	if id.User == "" {
+		id.Credential = srv.pipeSettings.Logins.Default()
+	}
+	return id
 }
 
 // askRights holds the session before the current request until a node has said whether the user may

@@ -57,7 +57,7 @@ func (s *session) vet() admission {
 	if text != "" {
 		return turnedAway
 	}
-	if err := s.loop.pipes.Stranger().Shard(t, shard).Send(pingCommand, 1, &knock{s}); err != nil {
+	if err := s.loop.pipes.Stranger().Shard(t, shard).Send(pingCommand, 1, &knock{s, t.Shards()[shard].Primary}); err != nil {
 		return turnedAway
 	}
 	s.pauseFor(pauseVetting)
@@ -65,18 +65,21 @@ func (s *session) vet() admission {
 }
 
 // knock is a PING for a stranger. It is a backend.Receiver.
-type knock struct{ s *session }
+type knock struct {
+	s    *session
+	addr string // of the node
+}
 
 // Reply takes the node's answer. Its words are the node's own: no other command travels on this
 // connection.
 func (k *knock) Reply(reply, _ []byte, _ int) {
 	l := k.s.loop
 	if text := string(reply[1 : len(reply)-2]); reply[0] != '-' || backend.LetsIn(text) {
-		l.srv.nodes.Demands(false)
+		l.srv.nodes.Demands(k.addr, false)
 		// The node will answer nothing but PONG on this connection, whatever becomes of passwords.
 		l.Post(func() { l.pipes.Stranger().Retire() })
 	} else if strings.HasPrefix(text, "NOAUTH ") {
-		l.srv.nodes.Demands(true)
+		l.srv.nodes.Demands(k.addr, true)
 	}
 	k.answered()
 }

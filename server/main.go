@@ -70,6 +70,7 @@ func run() int {
 				slog.Error("log file not opened again", "why", err)
 			}
 			if srv != nil {
+				srv.reload()
 				srv.renewCertificates(true)
 				notify("READY=1")
 			}
@@ -115,6 +116,22 @@ func run() int {
 	return srv.run(stop, replace)
 }
 
+// reload reads the configuration file again, if there is one, and says what has come of it.
+func (srv *server) reload() {
+	file := srv.settings.File()
+	if file == "" {
+		return
+	}
+	r := srv.settings.Reload()
+	for _, why := range r.Wrong {
+		slog.Error("configuration file", "why", why)
+	}
+	if len(r.Restart) > 0 {
+		slog.Warn("needs a restart", "options", strings.Join(r.Restart, " "))
+	}
+	slog.Info("configuration read again", "file", file, "changed", strings.Join(r.Changed, " "), "mistakes", len(r.Wrong))
+}
+
 // embeddedShards is how many shards the embedded backend has: enough to see commands split.
 const embeddedShards = 3
 
@@ -131,16 +148,27 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 	}
 	host, _ := os.Hostname() // without a name berth has none either
 	nodesSettings := &nodes.Settings{Resolver: resolver, Naming: backend.NewNaming(host, build.Version)}
-	if cfg.Backend.TLS {
-		if _, err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
-			return nil, nil, err
-		}
-		nodesSettings.Dialer = &backend.Dialer{TLS: nodeCerts.Now}
+	var err error
+	if nodesSettings.Dialer, err = dialerOf(cfg, nodeCerts); err != nil {
+		return nil, nil, err
 	}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
 	nodesSettings.SetTopologyInterval(refreshInterval(cfg))
 	n, err := nodes.Connect(context.Background(), cfg.Target(), nodes.Options{Settings: nodesSettings, Wait: true})
 	return n, nodeCerts, err
+}
+
+// dialerOf makes the connections to the nodes that a configuration names.
+func dialerOf(cfg *config.Config, nodeCerts *certs.Keeper) (*backend.Dialer, error) {
+	d := &backend.Dialer{}
+	if !cfg.Backend.TLS {
+		return d, nil
+	}
+	if _, err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
+		return nil, err
+	}
+	d.SpeakTLS(nodeCerts.Now)
+	return d, nil
 }
 
 // readyLine is what berth prints when clients may come.

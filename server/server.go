@@ -56,6 +56,8 @@ type server struct {
 	clients   atomic.Int64 // accepted and not closed
 	clientCap atomic.Int64 // how many there may be; set by each tick
 	lastID    atomic.Int64
+	letIn     atomic.Bool  // clients came, and were let in because no password was wanted
+	moves     atomic.Int64 // how often another backend has taken the place of the one before
 	accepted  atomic.Int64
 	refused   atomic.Int64
 	retiring  atomic.Bool // a signal has come to stop, and there is no successor: clients shall go elsewhere
@@ -118,7 +120,7 @@ func (srv *server) outputLimit(s *session) *config.OutputLimit {
 // newcomer is as whom a client begins, and begins again after RESET: the default user, in the
 // database of the backend's URL.
 func (srv *server) newcomer() backend.Identity {
-	return backend.Identity{DB: srv.nodes.Target().DB, RESP: 2}
+	return backend.Identity{Credential: srv.pipeSettings.Logins.Default(), DB: srv.nodes.Target().DB, RESP: 2}
 }
 
 // redisVersion is what berth says when asked for the version of Redis: its nodes'.
@@ -324,6 +326,7 @@ func (srv *server) start() error {
 	srv.capClients()
 	srv.sayCap()
 	srv.settings.OnChange(func(now *config.Config) { srv.keepAlive(now.TCPKeepalive) }, "tcp-keepalive")
+	defer srv.settings.OnTry(srv.tryBackend, backendOptions...) // last: it cannot be undone
 	srv.settings.OnTry(srv.tryDoors, append(config.TLSOptions(), "bind", "port", "listen")...)
 	srv.certsWatch = make(chan struct{})
 	go srv.watchCertificates(srv.certsWatch)

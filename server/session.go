@@ -134,7 +134,7 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 	_, s.speaksTLS = c.(*secure.LoopConn)
 	s.born, s.lastHeard = l.clock, l.clock
 	s.pipes = l.pipes.Attach(l.srv.newcomer())
-	s.admit(!l.srv.nodes.AuthRequired())
+	s.welcome()
 	s.topology = l.srv.nodes.Topology()
 	s.expect = firstReply
 	s.next = l.first
@@ -144,6 +144,15 @@ func (s *session) opened(l *loop, c gnet.Conn) {
 	l.first = s
 	l.sessions++
 	l.stats.Opened++
+}
+
+// welcome lets a new client in if no node wants a password.
+func (s *session) welcome() {
+	free := !s.loop.srv.nodes.AuthRequired()
+	if let := &s.loop.srv.letIn; free && !let.Load() {
+		let.Store(true)
+	}
+	s.admit(free)
 }
 
 // admit enters whether the client may use commands, or must authenticate first.

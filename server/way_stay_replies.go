@@ -268,7 +268,8 @@ func (st *stay) LeaseLost(_ *pool.Lease, err error) {
 	s.loop.srv.nodes.Lost()
 	tracks := st.tracks()
 	owed := st.lose()
-	if tracks && !s.spreads() {
+	left := s.loop.srv.moves.Load() > 0 && !isPrimary(s.loop.srv.nodes.Topology(), st.addr) // for another backend
+	if tracks && !s.spreads() && !left {
 		s.kill(telemetry.TrackingLost, "error", err)
 		for _, o := range owed {
 			if o.r != nil {

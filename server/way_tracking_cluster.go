@@ -36,7 +36,7 @@ func (s *session) eachStay(visit func(st *stay)) {
 
 // spreads reports whether every primary is to track for the client.
 func (s *session) spreads() bool {
-	return !s.closed && s.tracking != nil && s.tracking.bcast && s.loop.srv.sharded()
+	return !s.closed && s.tracking != nil && s.tracking.bcast && (s.loop.srv.sharded() || s.loop.srv.moves.Load() > 0)
 }
 
 // spread asks for a lease to every primary that does not track yet.
@@ -160,8 +160,10 @@ func (s *session) checkTracking(t *router.Topology) (stale bool) {
 	switch {
 	case s.closed, s.tracking == nil:
 		return false
-	case !s.spreads():
+	case !s.spreads() && s.loop.srv.moves.Load() == 0:
 		return s.tracksElsewhere(t)
+	case !s.spreads():
+		s.leaveElsewhere(t)
 	case s.tracking.asks == nil:
 		s.leaveElsewhere(t)
 		s.spread(t)

@@ -47,6 +47,7 @@ type Feed struct {
 	ended      error    // why the socket is gone, while what has arrived is still being delivered; else nil
 	losses     int      // connections that this feed has lost
 	proven     bool     // this connection has confirmed a subscription
+	leaving    bool     // the node is one of another backend than the present one
 	stuck      bool     // the node keeps a subscription that berth has wanted to end
 
 	lastRead int64 // when the node sent bytes last, unix nanoseconds

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/berth-proxy/berth/backend"
@@ -90,7 +91,9 @@ func (fs *Feeds) Tick() {
 	now := fs.loop.Now()
 	timeout := fs.settings.Timeout()
 	for id, s := range fs.sets {
+		stays := false // there is a channel at a node of another backend
 		for addr, f := range s.byAddr {
+			stays = stays || f.leaving && f.channels > 0 && f.owed.Len() == 0
 			if f.tick(now, timeout) {
 				delete(s.byAddr, addr)
 				if s.home == f {
@@ -99,6 +102,9 @@ func (fs *Feeds) Tick() {
 			}
 		}
 		s.goHome(fs.nodes.Topology())
+		if stays {
+			s.follow(fs.nodes.Topology())
+		}
 		if s.uneven && s.unevenBackOff.Over(now) {
 			s.spread(fs.nodes.Topology())
 		}
@@ -121,6 +127,24 @@ func (fs *Feeds) TopologyChanged() {
 		s.follow(t)
 	}
 }
+
+// Moved follows to another backend. The orders that an old node has go on there; channels leave it when
+// they have been answered.
+func (fs *Feeds) Moved() {
+	fs.TopologyChanged()
+	t := fs.nodes.Topology()
+	for _, s := range fs.sets {
+		for addr, f := range s.byAddr {
+			f.leaving = !t.Serves(addr)
+			if state := f.link.State(); f.leaving && (state == backend.Dialing || state == backend.Shaking) {
+				f.end(errMoved)
+			}
+		}
+	}
+}
+
+// errMoved is why a feed that is not up yet ends when the backend is another one.
+var errMoved = errors.New("the backend is another one")
 
 // Close ends every feed and subscribes to nothing again.
 func (fs *Feeds) Close() {

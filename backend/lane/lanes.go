@@ -170,6 +170,17 @@ func (ls *Lanes) TopologyChanged() {
 	}
 }
 
+// Moved follows to another backend: clients that wait go on there. slotOf says which slot the keys of a
+// command have now.
+func (ls *Lanes) Moved(slotOf func(cmd *router.Command, words [][]byte) int) {
+	for _, g := range ls.groups {
+		now := *g.command
+		now.slot = slotOf(now.cmd, now.words)
+		g.command = &now
+	}
+	ls.TopologyChanged()
+}
+
 // Close ends what is left when berth ends.
 func (ls *Lanes) Close() {
 	for _, g := range ls.groups {

@@ -90,6 +90,14 @@ func (ls *Lanes) NewWaiter(by Asker, cmd *router.Command, args [][]byte) *Waiter
 	return w
 }
 
+// Again returns a Waiter for the same command, with the time that is left, for a client that has left and
+// goes on as another identity.
+func (w *Waiter) Again(by Asker) *Waiter {
+	c := *w.command
+	c.signature, c.identity, c.slot = "", by.Identity, by.Slot
+	return &Waiter{command: &c, from: w.from, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client, deadline: w.deadline}
+}
+
 // Words are the command's. A caller may replace one before Join.
 func (w *Waiter) Words() [][]byte { return w.words }
 

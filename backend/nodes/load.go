@@ -65,7 +65,7 @@ func (n *Nodes) askLoad(ctx context.Context, addr string) (load Load, err error)
 		return Load{}, err
 	}
 	defer c.Close()
-	if err := c.Auth(n.target); err != nil {
+	if err := c.Auth(n.Target()); err != nil {
 		return Load{}, err
 	}
 	info, err := c.Do("INFO", "clients")

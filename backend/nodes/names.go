@@ -30,7 +30,7 @@ func isNamed(addr string) bool {
 // and why is added to reasons.
 func (n *Nodes) resolve(ctx context.Context, reasons *[]error) (addrs []string) {
 	names := n.settings.Dialer.NamesOf(n.Topology().Shards()) // a lookup may fail, or lead elsewhere
-	for _, seed := range n.target.Addrs {
+	for _, seed := range n.Target().Addrs {
 		if !isNamed(seed) {
 			addrs = append(addrs, seed)
 			continue

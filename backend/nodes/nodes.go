@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,7 @@ import (
 //	runLoad       asks the primaries how many clients they accept, after each round
 //	runSentinels  listens to Sentinels, and asks for a round when they have replaced the primary
 type Nodes struct {
-	target   Target
+	target   atomic.Pointer[Target] // Move stores it
 	settings *Settings
 	gap      time.Duration // the least time between the beginnings of two rounds that find no change
 
@@ -58,7 +59,10 @@ type Nodes struct {
 	warned    string           // the latest complaint that is not a failure
 	epoch     int64            // Sentinels' number of the failover that made the primary
 
-	end func() // ends nodes that berth has started itself, whose topology never changes; else nil
+	end func() // ends nodes that berth has started itself; else nil
+
+	life   sync.Mutex // guards closed, and admits one Move at a time
+	closed bool
 }
 
 // Options are given to Connect.
@@ -120,17 +124,34 @@ func Connect(ctx context.Context, target Target, options Options) (*Nodes, error
 		n.logFailure(err)
 	}
 	n.announced = n.Topology()
+	n.begin()
+	return n, nil
+}
+
+// begin starts the goroutines.
+func (n *Nodes) begin() {
 	running, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	n.roundsDone, n.loadDone, n.sentinelsDone = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go n.run(running)
 	go n.runLoad(running)
 	go n.runSentinels(running)
-	return n, nil
 }
 
-// Fixed returns nodes that berth has started itself. Each owns an even range of the slots, for as
-// long as berth runs, and is not asked for anything. Close calls end, which may be called more than
+// rest ends the goroutines, and returns when they are gone. It reports whether there were any.
+func (n *Nodes) rest() bool {
+	if n.roundsDone == nil {
+		return false
+	}
+	n.cancel()
+	<-n.roundsDone
+	<-n.loadDone
+	<-n.sentinelsDone
+	return true
+}
+
+// Fixed returns nodes that berth has started itself. Each owns an even range of the slots, until Move
+// or the end of berth, and is not asked for anything. Close calls end, which may be called more than
 // once.
 func Fixed(addrs []string, info Info, end func()) *Nodes {
 	n := newNodes(Target{Addrs: addrs}, &Settings{}, refreshGap)
@@ -144,10 +165,16 @@ func Fixed(addrs []string, info Info, end func()) *Nodes {
 
 func newNodes(target Target, settings *Settings, gap time.Duration) *Nodes {
 	n := &Nodes{
-		target: target, settings: settings, gap: gap,
+		settings: settings, gap: gap,
 		refreshWanted: make(chan struct{}, 1), intervalChanged: make(chan struct{}, 1), loadWanted: make(chan struct{}, 1),
 	}
-	settings.link = newLink()
+	if settings.link == "" {
+		settings.link = newLink()
+	}
+	if settings.Dialer == nil {
+		settings.Dialer = &backend.Dialer{}
+	}
+	n.target.Store(&target)
 	n.topology.Store(router.Even(nil)) // no node owns a slot
 	n.info.Store(&Info{Kind: Standalone})
 	n.health.Store(&Health{Err: errors.New("not asked yet")})
@@ -164,15 +191,19 @@ func (n *Nodes) Info() *Info { return n.info.Load() }
 // AuthRequired reports whether a client that gives no password gets NOAUTH, as far as is known.
 func (n *Nodes) AuthRequired() bool { return n.demands.Load() }
 
-// Demands is called with what a node has just said of that on a new connection, between two rounds.
-func (n *Nodes) Demands(wanted bool) {
+// Demands is called with what a node has just said of that on a new connection, between two rounds. A
+// node that is no primary, or none any more, does not count.
+func (n *Nodes) Demands(addr string, wanted bool) {
+	if !n.Topology().Serves(addr) {
+		return
+	}
 	if n.demands.Swap(wanted) != wanted {
 		n.Refresh()
 	}
 }
 
-// Target returns what Connect was given.
-func (n *Nodes) Target() Target { return n.target }
+// Target returns what Connect was given, or Move after it.
+func (n *Nodes) Target() Target { return *n.target.Load() }
 
 // Health is how the latest round went.
 func (n *Nodes) Health() Health { return *n.health.Load() }
@@ -255,25 +286,23 @@ func (n *Nodes) Describe() string {
 
 // where says where the nodes are, or which Sentinels know.
 func (n *Nodes) where() string {
-	addrs := strings.Join(n.target.Addrs, ",")
+	addrs := strings.Join(n.Target().Addrs, ",")
 	switch {
-	case n.target.Master == "":
+	case n.Target().Master == "":
 		return addrs
 	case n.Health().At.IsZero():
-		return fmt.Sprintf("%s by Sentinels %s", n.target.Master, addrs)
+		return fmt.Sprintf("%s by Sentinels %s", n.Target().Master, addrs)
 	}
-	return fmt.Sprintf("%s, primary of %s", n.Topology().Primary(0), n.target.Master)
+	return fmt.Sprintf("%s, primary of %s", n.Topology().Primary(0), n.Target().Master)
 }
 
 // Close ends the goroutines, and the nodes that berth has started itself. It returns when they are
 // gone. A second call does nothing.
 func (n *Nodes) Close() {
-	if n.roundsDone != nil {
-		n.cancel()
-		<-n.roundsDone
-		<-n.loadDone
-		<-n.sentinelsDone
-	}
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.closed = true
+	n.rest()
 	if n.end != nil {
 		n.end()
 	}

@@ -89,7 +89,7 @@ func (n *Nodes) round(ctx context.Context) {
 	case err != nil && (before.Err == nil || mistake(err) != mistake(before.Err)):
 		n.logFailure(err)
 	case err == nil && before.Err != nil:
-		slog.Info("backend answers", "backend", n.target, "is", n.Describe())
+		slog.Info("backend answers", "backend", n.Target(), "is", n.Describe())
 	}
 	n.announce()
 	if err == nil {
@@ -98,7 +98,7 @@ func (n *Nodes) round(ctx context.Context) {
 }
 
 func (n *Nodes) logFailure(err error) {
-	slog.Warn("backend cannot be asked", "backend", n.target, "why", err)
+	slog.Warn("backend cannot be asked", "backend", n.Target(), "why", err)
 }
 
 // mistake says which setting has to be changed before err goes away; "": err may go by itself.
@@ -152,7 +152,7 @@ func (n *Nodes) discover(ctx context.Context) error {
 	var reasons []error
 	var best *finding // of nodes that do not say that the cluster is ok, the one that serves most slots
 	for addr := range n.candidates(ctx, &reasons) {
-		found, err := inquire(ctx, n.target, addr, n.settings, n.Info())
+		found, err := inquire(ctx, n.Target(), addr, n.settings, n.Info())
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -184,11 +184,11 @@ const maxCandidates = 16
 // it was found at first, and never a replica of it. Otherwise it is some primaries, some replicas, then the seeds. The order of
 // the former two is random, so that a node that hangs does not cost every round its timeout.
 func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[string] {
-	if n.target.Master != "" {
+	if n.Target().Master != "" {
 		return n.sentinelPrimaries(ctx, reasons)
 	}
 	seeds := n.resolve(ctx, reasons)
-	if n.target.Named() && n.Info().Kind != Cluster && len(seeds) > 0 {
+	if n.Target().Named() && n.Info().Kind != Cluster && len(seeds) > 0 {
 		if at := slices.Index(seeds, n.Topology().Primary(0)); at > 0 {
 			seeds[0], seeds[at] = seeds[at], seeds[0]
 		}
@@ -218,7 +218,7 @@ func (n *Nodes) candidates(ctx context.Context, reasons *[]error) iter.Seq[strin
 func (n *Nodes) adopt(found *finding) {
 	old := n.Topology()
 	// A guess must not replace what a node has said before.
-	guessAgain := found.blind && old.Served() > 0 && n.target.Master == ""
+	guessAgain := found.blind && old.Served() > 0 && n.Target().Master == ""
 	if !guessAgain && !old.Equal(found.topology) {
 		n.topology.Store(found.topology)
 	}
@@ -235,7 +235,7 @@ func (n *Nodes) adopt(found *finding) {
 		complaint = "no node says cluster_state:ok"
 	}
 	if complaint != n.warned && complaint != "" {
-		slog.Warn(complaint, "backend", n.target)
+		slog.Warn(complaint, "backend", n.Target())
 	}
 	n.warned = complaint
 }

@@ -59,10 +59,10 @@ func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Se
 		case answers == 0 && known.Served() > 0:
 			yield(known.Primary(0))
 			return
-		case epoch < n.epoch && answers <= len(n.target.Addrs)/2:
+		case epoch < n.epoch && answers <= len(n.Target().Addrs)/2:
 			if answers > 0 {
 				*reasons = append(*reasons,
-					fmt.Errorf("too few Sentinels answer, and what they say of %s is old", n.target.Master))
+					fmt.Errorf("too few Sentinels answer, and what they say of %s is old", n.Target().Master))
 			}
 			return
 		}
@@ -78,9 +78,9 @@ func (n *Nodes) sentinelPrimaries(ctx context.Context, reasons *[]error) iter.Se
 // askSentinels asks all Sentinels at the same time. One that does not know the primary, or is no
 // Sentinel, may change. It is a mistake in the configuration only if that is true of all.
 func (n *Nodes) askSentinels(ctx context.Context) []sentinelAnswer {
-	answers := make([]sentinelAnswer, len(n.target.Addrs))
+	answers := make([]sentinelAnswer, len(n.Target().Addrs))
 	var all sync.WaitGroup
-	for i, sentinel := range n.target.Addrs {
+	for i, sentinel := range n.Target().Addrs {
 		all.Go(func() { answers[i] = n.askSentinel(ctx, sentinel) })
 	}
 	all.Wait()
@@ -101,14 +101,14 @@ func (n *Nodes) askSentinel(ctx context.Context, sentinel string) (a sentinelAns
 		return sentinelAnswer{err: err}
 	}
 	defer c.Close()
-	v, err := n.doSentinel(c, "SENTINEL", "MASTER", n.target.Master)
+	v, err := n.doSentinel(c, "SENTINEL", "MASTER", n.Target().Master)
 	reply, _ := errors.AsType[*ReplyError](err)
 	switch {
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR unknown command"):
 		return sentinelAnswer{err: &ConfigError{Why: sentinel + " is no Sentinel"}}
 	case reply != nil && strings.HasPrefix(reply.Text, "ERR No such master"):
 		return sentinelAnswer{err: &ConfigError{Why: fmt.Sprintf("the Sentinel %s watches no primary called %s",
-			sentinel, n.target.Master)}}
+			sentinel, n.Target().Master)}}
 	case err != nil:
 		return sentinelAnswer{err: err}
 	}
@@ -132,7 +132,7 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 	if !refused(err, "NOAUTH") {
 		return v, err
 	}
-	if err := c.Auth(n.target); err != nil {
+	if err := c.Auth(n.Target()); err != nil {
 		return codec.Value{}, err
 	}
 	return c.Do(args...)
@@ -142,8 +142,8 @@ func (n *Nodes) doSentinel(c *Control, args ...string) (codec.Value, error) {
 // come sooner.
 func (n *Nodes) runSentinels(ctx context.Context) {
 	defer close(n.sentinelsDone)
-	for i := 0; n.target.Master != "" && ctx.Err() == nil; i++ {
-		_ = n.listen(ctx, n.target.Addrs[i%len(n.target.Addrs)]) // if there is a problem, a round logs it
+	for i := 0; n.Target().Master != "" && ctx.Err() == nil; i++ {
+		_ = n.listen(ctx, n.Target().Addrs[i%len(n.Target().Addrs)]) // if there is a problem, a round logs it
 		sleepUntil(ctx, time.Now().Add(n.gap))
 	}
 }
@@ -165,7 +165,7 @@ func (n *Nodes) listen(ctx context.Context, sentinel string) error {
 		if err != nil {
 			return err
 		}
-		if words := message.Elems; len(words) == 3 && strings.HasPrefix(words[2].Text(), n.target.Master+" ") {
+		if words := message.Elems; len(words) == 3 && strings.HasPrefix(words[2].Text(), n.Target().Master+" ") {
 			n.Refresh()
 		}
 	}

@@ -30,6 +30,7 @@ type Pipe struct {
 	dirty      bool   // it is in pipes.dirty
 	slow       bool   // the node has owed a reply for long
 	retired    bool   // the node serves no slot any more
+	leaving    bool   // the node is one of another backend than the present one
 	outdated   bool   // the connection is to be replaced: see Reconnect
 	second     *Pipe  // to the same node, for when one of the two is stopped up; nil: there is none
 	probing    bool   // the second one owes the reply to a probe
@@ -68,6 +69,9 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 		if q := p.wellAgain(); q != nil {
 			return q.Send(request, replies, to)
 		}
+		if p.leaving {
+			return &backend.LostError{Addr: p.Addr(), Err: backend.ErrRetired}
+		}
 		if !p.link.MayBegin(p.set.pipes.loop.Now()) {
 			err, _ := p.link.Err()
 			return err
@@ -85,7 +89,7 @@ func (p *Pipe) Send(request []byte, replies int, to backend.Receiver) *backend.L
 
 // Ready dials a pipe that is down, so that the next Send need not wait for the dial.
 func (p *Pipe) Ready() {
-	if p.link.MayBegin(p.set.pipes.loop.Now()) {
+	if !p.leaving && p.link.MayBegin(p.set.pipes.loop.Now()) {
 		p.lastUse = p.set.pipes.loop.Now()
 		p.dial()
 	}
@@ -349,7 +353,11 @@ func (p *Pipe) close(why error) {
 
 // idle reports whether nothing has been asked of the pipe for long.
 func (p *Pipe) idle(now int64) bool {
-	return p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(pipeIdle)
+	patience := pipeIdle
+	if p.leaving {
+		patience = leavingIdle
+	}
+	return p.owed.Len() == 0 && p.link.State() != backend.Dialing && now-p.lastUse > int64(patience)
 }
 
 // Closed is called by the loop when the socket is gone.

@@ -127,12 +127,41 @@ func (ps *Pipes) TopologyChanged(t *router.Topology) {
 	for _, set := range ps.sets {
 		for addr, p := range set.byAddr {
 			p.retired = !set.uses(t, addr)
+			p.leaving = p.leaving && p.retired
 			if p.second != nil {
-				p.second.retired = p.retired
+				p.second.retired, p.second.leaving = p.retired, p.leaving
 			}
 		}
 	}
 }
+
+// Moved follows to another backend, whose topology is t. What the old nodes owe has all the time that it
+// would have had, and their connections are closed after it. No connection to them begins any more.
+func (ps *Pipes) Moved(t *router.Topology) {
+	ps.TopologyChanged(t)
+	for _, set := range ps.sets {
+		for _, p := range set.byAddr {
+			for _, p := range []*Pipe{p, p.second} {
+				if p != nil && p.retired {
+					p.leave()
+				}
+			}
+		}
+	}
+	ps.Reconnect("") // to nodes of both
+}
+
+// leave has a pipe to a node of another backend end when it owes nothing.
+func (p *Pipe) leave() {
+	p.leaving, p.lastUse = true, p.set.pipes.loop.Now()
+	if s := p.link.State(); s == backend.Dialing || s == backend.Shaking { // nothing was sent
+		p.end(backend.ErrRetired)
+	}
+}
+
+// leavingIdle is how long a connection to a node of another backend outlives its last request: some
+// commands there may have to be ended by others.
+const leavingIdle = 2 * time.Second
 
 // uses reports whether the set's requests go to a node.
 func (s *Set) uses(t *router.Topology, addr string) bool {
@@ -195,7 +224,7 @@ func (p *Pipe) tick(now int64) (slow bool) {
 	}
 	slow = p.owed.Len() > p.expired && now-p.owed.At(p.expired).queuedAt > int64(slowAfter)
 	p.noteSlow(slow)
-	if timeout := p.set.pipes.settings.Timeout(); p.retired {
+	if timeout := p.set.pipes.settings.Timeout(); p.retired && !p.leaving {
 		p.expire(now, RetiredPatience)
 	} else if timeout > 0 {
 		p.expire(now, timeout)

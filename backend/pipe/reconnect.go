@@ -12,7 +12,7 @@ import "github.com/berth-proxy/berth/backend"
 func (ps *Pipes) Reconnect(addr string) {
 	for _, set := range ps.sets {
 		for at, p := range set.byAddr {
-			if addr != "" && addr != at {
+			if addr != "" && addr != at || p.leaving {
 				continue
 			}
 			p.outdate()

@@ -172,6 +172,13 @@ func (w *Watch) drop() {
 	}
 }
 
+// Forget drops all that is known, because the nodes are others now.
+func (w *Watch) Forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drop()
+}
+
 // Close ends the questions. It returns when the goroutines are gone.
 func (w *Watch) Close() {
 	w.mu.Lock()

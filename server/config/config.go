@@ -72,7 +72,7 @@ type Config struct {
 	BackendUser         string // as configured; see Target
 	BackendPassword     Secret // as configured; see Target
 	BackendPasswordFile string
-	FilePassword        Secret // content of BackendPasswordFile when berth started; see Target
+	FilePassword        Secret // content of BackendPasswordFile when it was read last; see Target
 
 	BackendTLSCAFile     string // empty: the authorities of the machine
 	BackendTLSCertFile   string
@@ -195,6 +195,8 @@ type Settings struct {
 
 	asksHealth bool
 	takesOver  bool
+
+	again func() *loader // reads all that berth was started with anew
 }
 
 type configHook struct {
@@ -260,20 +262,34 @@ func (s *Settings) Set(pairs ...string) error {
 			return setFailed(ch.name, err)
 		}
 	}
-	changed := changedOptions(old, &next)
+	if at := slices.IndexFunc(changes, func(ch change) bool { return ch.option.name == "backend" || ch.option.name == passwordFile }); at >= 0 {
+		if err := next.readPassword(); err != nil {
+			return setFailed(changes[at].name, err)
+		}
+	}
+	return s.change(&next, changes)
+}
+
+// change has a snapshot in force that differs by these changes from the present one, or leaves all as it
+// is. The caller holds mu.
+func (s *Settings) change(next *Config, changes []change) error {
+	changed := changedOptions(s.now.Load(), next)
 	for _, t := range s.tries {
 		if !touches(t.names, changed) {
 			continue
 		}
 		at := slices.IndexFunc(changes, func(ch change) bool { return slices.Contains(t.names, ch.option.name) })
-		if err := t.fn(&next, changes[at].option.name); err != nil {
+		if at < 0 {
+			continue // a value is another one by another option: see Target
+		}
+		if err := t.fn(next, changes[at].option.name); err != nil {
 			return setFailed(changes[at].name, err)
 		}
 	}
-	s.now.Store(&next)
+	s.now.Store(next)
 	for _, h := range s.hooks {
 		if touches(h.names, changed) {
-			h.fn(&next)
+			h.fn(next)
 		}
 	}
 	return nil
@@ -283,7 +299,7 @@ func (s *Settings) Set(pairs ...string) error {
 func changedOptions(old, next *Config) []string {
 	var names []string
 	for _, o := range options {
-		if o.value.text(old) != o.value.text(next) {
+		if o.value.text(old) != o.value.text(next) || o.name == passwordFile && old.FilePassword != next.FilePassword {
 			names = append(names, o.name)
 		}
 	}

@@ -58,6 +58,8 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 	}
 	l.passed = slices.Contains(environ, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 	l.load(line, environ)
+	l.contradictions()
+	l.exposedPasswords()
 	if line.test {
 		l.probe()
 	}
@@ -77,7 +79,11 @@ func Read(args, environ []string, stdout, stderr io.Writer) (s *Settings, exit i
 		fmt.Fprintln(stdout, "berth: the configuration is valid")
 		return nil, 0
 	}
-	s = &Settings{path: l.path, warnings: l.warnings, asksHealth: line.healthCheck, takesOver: line.takeOver}
+	s = &Settings{path: l.path, warnings: l.warnings, asksHealth: line.healthCheck, takesOver: line.takeOver, again: func() *loader {
+		again := newLoader()
+		again.load(line, environ)
+		return again
+	}}
 	s.now.Store(l.config)
 	return s, 0
 }
@@ -88,13 +94,14 @@ type loader struct {
 	path     string             // absolute path of the configuration file
 	sources  map[*option]string // where the value of each option came from
 	given    map[*option]bool   // by the source that is being read
+	failed   map[*option]bool   // a value of it was wrong
 	passed   bool               // systemd passes sockets to this process: sd_listen_fds(3)
 	mistakes []mistake
 	warnings []string
 }
 
 func newLoader() *loader {
-	return &loader{config: defaultConfig(), sources: map[*option]string{}, given: map[*option]bool{}}
+	return &loader{config: defaultConfig(), sources: map[*option]string{}, given: map[*option]bool{}, failed: map[*option]bool{}}
 }
 
 func (l *loader) wrong(where, why string) { l.mistakes = append(l.mistakes, mistake{where, why}) }
@@ -107,12 +114,13 @@ func (l *loader) set(where string, o *option, words []string) {
 	}
 	if err := take(l.config, words); err != nil {
 		l.wrong(where, explain(o, words, err))
+		l.failed[o] = true
 		return
 	}
 	l.sources[o], l.given[o] = where, true
 }
 
-// load applies file, environment and flags, in this order, and checks the result as a whole.
+// load applies file, environment and flags, in this order.
 func (l *loader) load(line commandLine, environ []string) {
 	if line.file != "" {
 		l.loadFile(line.file)
@@ -123,18 +131,25 @@ func (l *loader) load(line commandLine, environ []string) {
 	for _, f := range line.flags {
 		l.set(f.where, f.option, f.words)
 	}
-	if path := l.config.BackendPasswordFile; path != "" {
-		password, err := readPasswordFile(path)
-		if err != nil {
-			l.wrong(l.source("backend-password-file"), "backend-password-file: "+err.Error())
-		}
-		l.config.FilePassword = password
+	if err := l.config.readPassword(); err != nil {
+		l.wrong(l.source(passwordFile), passwordFile+": "+err.Error())
+		l.failed[findOption(passwordFile)] = true
 	}
 	if line.takeOver && l.config.TakeOverSocket == "" {
 		l.wrong("flag --take-over", "it needs the take-over-socket of the running berth")
 	}
-	l.contradictions()
-	l.exposedPasswords()
+}
+
+// passwordFile is the option whose value is a file's content.
+const passwordFile = "backend-password-file"
+
+// readPassword reads the file of the backend's password, if there is one.
+func (c *Config) readPassword() (err error) {
+	c.FilePassword = ""
+	if c.BackendPasswordFile != "" {
+		c.FilePassword, err = readPasswordFile(c.BackendPasswordFile)
+	}
+	return err
 }
 
 // exposedPasswords warns of passwords on the command line. berth trusts the users of its machine
@@ -315,6 +330,12 @@ func (l *loader) contradictions() {
 			l.warnings = append(l.warnings, "backend-tls-insecure-skip-verify: berth takes whoever answers for the node, and tells him passwords")
 		}
 	}
+	c.checkBackend(func(why string, names ...string) { l.wrong(l.source(names...), why) })
+}
+
+// checkBackend finds the mistakes in who berth is at the nodes. wrong is told each, and the options that it
+// may be in.
+func (c *Config) checkBackend(wrong func(why string, names ...string)) {
 	given := 0
 	for _, p := range []Secret{Secret(c.Backend.Password), c.BackendPassword, Secret(c.BackendPasswordFile)} {
 		if p != "" {
@@ -322,14 +343,24 @@ func (l *loader) contradictions() {
 		}
 	}
 	if given > 1 {
-		l.wrong(l.source("backend-password", "backend-password-file"), "the password is given more than once; leave it in one place of backend's URL, backend-password (BERTH_BACKEND_PASSWORD) and backend-password-file")
+		wrong("the password is given more than once; leave it in one place of backend's URL, backend-password (BERTH_BACKEND_PASSWORD) and backend-password-file", "backend-password", passwordFile)
 	}
 	if c.BackendUser != "" && c.Backend.User != "" && c.BackendUser != c.Backend.User {
-		l.wrong(l.source("backend-user"), "backend-user is not the user that backend's URL names; leave one of them out")
+		wrong("backend-user is not the user that backend's URL names; leave one of them out", "backend-user")
 	}
 	if c.Target().User != "" && given == 0 { // the user may be a password after a forgotten colon
-		l.wrong(l.source("backend-user", "backend"), "there is no password for the backend's user; give it as BERTH_BACKEND_PASSWORD or in backend-password-file")
+		wrong("there is no password for the backend's user; give it as BERTH_BACKEND_PASSWORD or in backend-password-file", "backend-user", "backend")
 	}
+}
+
+// CheckBackend returns the first mistake in who berth is at the nodes.
+func (c *Config) CheckBackend() (err error) {
+	c.checkBackend(func(why string, _ ...string) {
+		if err == nil {
+			err = errors.New(why)
+		}
+	})
+	return err
 }
 
 // overlap reports whether two bind options share an address.

@@ -50,8 +50,8 @@ type change struct {
 }
 
 // readChanges finds the options of name, value, name, value. As in Redis 7.0's configSetCommand the
-// first mistake decides the error. An option of berth's own that cannot be changed takes the value
-// that it has: there are tools that set all that CONFIG GET has told them.
+// first mistake decides the error. An option of berth's own that cannot be changed, or that holds a secret,
+// takes the value that it is shown with: there are tools that set all that CONFIG GET has told them.
 func readChanges(now *Config, pairs []string) ([]change, error) {
 	if len(pairs) == 0 || len(pairs)%2 != 0 {
 		return nil, errors.New("ERR syntax error")
@@ -63,7 +63,8 @@ func readChanges(now *Config, pairs []string) ([]change, error) {
 		switch {
 		case o == nil:
 			return nil, fmt.Errorf("ERR Unknown option or number of arguments for CONFIG SET - '%s'", pairs[i])
-		case !o.hot && !slices.Contains(immutableInRedis, o.name) && pairs[i+1] == o.shown(now):
+		case !o.hot && !slices.Contains(immutableInRedis, o.name) && pairs[i+1] == o.shown(now),
+			o.hides(now) && pairs[i+1] == o.shown(now):
 			continue
 		case !o.hot:
 			return nil, setFailed(pairs[i], errors.New("can't set immutable config"))

@@ -73,9 +73,10 @@ type Revocation uint8
 const (
 	RevokedForWaiters Revocation = iota // others wait for a lease
 	RevokedIdle                         // watch-max-idle
+	RevokedMoved                        // the backend is another one
 	numRevocations
 )
 
-var revocationNames = [numRevocations]string{RevokedForWaiters: "waiters", RevokedIdle: "watch-max-idle"}
+var revocationNames = [numRevocations]string{RevokedForWaiters: "waiters", RevokedIdle: "watch-max-idle", RevokedMoved: "backend changed"}
 
 func (r Revocation) String() string { return revocationNames[r] }
