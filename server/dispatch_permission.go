@@ -47,6 +47,7 @@ type verdict struct {
 	request []byte // dry runs
 	runs    int    // dry runs in it
 	tries   int    // primaries that were asked
+	moves   int64  // the server's, when they were
 
 	vague   bool   // an answer did not say whether the user may
 	unknown bool   // that was because the node does not know the command
@@ -91,7 +92,7 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 		return "", false
 	}
 	s.verdict = nil
-	if v != nil && v.of != u { // what is known of the user was forgotten meanwhile
+	if v != nil && v.moves != srv.moves.Load() { // the nodes of another backend have answered
 		v = nil
 	}
 	silent := u.silent.Load() || s.wouldWait()
@@ -162,10 +163,10 @@ func (srv *server) asker(db int) backend.Identity {
 // askRights holds the session before the current request until a node has said whether the user may
 // run it.
 func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][]byte) {
-	v := &verdict{s: s, of: u, cmd: cmd, key: key, ask: s.own(cmd).ask}
+	l := s.loop
+	v := &verdict{s: s, of: u, cmd: cmd, key: key, ask: s.own(cmd).ask, moves: l.srv.moves.Load()}
 	s.verdict = v
 	s.pauseFor(pauseVetting)
-	l := s.loop
 	v.timer = time.AfterFunc(permissionWait, func() { l.Post(v.late) })
 	if s.txn == nil && waitsWithOthers(cmd, args) {
 		v.ask = blockingQuestion(cmd, args)

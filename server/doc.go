@@ -4,7 +4,7 @@
 // travel. The beginning of a file's name says the family, and each family is a floor: a file uses
 // names of its own floor and of those below. floors_test.go holds that.
 //
-//	main server gnet listen log notify   the process
+//	main server gnet listen log move notify   the process
 //	look…                         one look at everything, for reports
 //	command…                      what berth answers itself; commands.go is the table
 //	dispatch…                     which way a request takes: guards, permission

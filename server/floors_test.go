@@ -27,7 +27,7 @@ var floors = []struct {
 	name     string
 	prefixes []string
 }{
-	{"process", []string{"main.", "server.", "gnet.", "listen", "notify.", "stop."}},
+	{"process", []string{"main.", "server.", "gnet.", "listen", "move.", "notify.", "stop."}},
 	{"look", []string{"look"}},
 	{"command", []string{"command"}},
 	{"dispatch", []string{"dispatch"}},

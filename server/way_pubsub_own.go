@@ -22,6 +22,9 @@ type ownFeed struct {
 	err     error // why there is no lease: for the request that asked
 	holds   bool  // the client's subscriptions are on it
 	confirm int   // confirmations of the request under way that have not come
+
+	again   []byte // what the next lease is told first: all that the client listens to; nil: nothing
+	swallow int    // confirmations of that which have not come
 }
 
 func (p *ownFeed) subscribed() bool { return p != nil && p.holds }
@@ -60,6 +63,78 @@ func (b *subscriber) onOwn(cmd *router.Command, raw []byte, args [][]byte) bool 
 	return true
 }
 
+// goOn gives up the lease for one to a node of another backend, on which the client listens to the same.
+// What is published in between is lost.
+func (p *ownFeed) goOn() {
+	b := p.b
+	s := b.s
+	p.close("backend changed")
+	if b.request == nil && b.monitor == nil && b.total() == 0 { // the request that wants it is dispatched again
+		b.own = nil
+		s.resumeFrom(pauseLeasing)
+		return
+	}
+	t := s.loop.srv.nodes.Topology()
+	slot := noSlot
+	p.again, p.swallow = nil, 0
+	if b.monitor != nil {
+		p.again, p.swallow = codec.AppendCommandString(nil, "MONITOR"), 1
+	}
+	for kind, word := range [...]string{feed.PlainChannel: "SUBSCRIBE", feed.PatternChannel: "PSUBSCRIBE", feed.ShardChannel: "SSUBSCRIBE"} {
+		words := []string{word}
+		for name := range b.names[kind] {
+			words = append(words, name)
+			if slot = router.ChannelSlot; feed.ChannelKind(kind) == feed.ShardChannel {
+				slot = int(router.Slot([]byte(name)))
+			}
+		}
+		if len(words) > 1 {
+			p.again = codec.AppendCommandString(p.again, words...)
+			p.swallow += len(words) - 1
+		}
+	}
+	shard, text := shardOf(t, slot, s.id)
+	if text != "" || b.request != nil { // of which nobody knows how far it came
+		s.kill(telemetry.SubscriptionLost)
+		return
+	}
+	p.addr = t.Shards()[shard].Primary
+	id := s.pipes.Identity()
+	if p.lease, p.waiter = s.loop.srv.pools.For(p.addr, id).Get(p, s.loop.inbox, id, pool.ReasonPin); p.lease != nil {
+		p.listenAgain()
+	}
+}
+
+// listenAgain tells a new lease what the client listens to.
+func (p *ownFeed) listenAgain() {
+	p.lease.Mark(pool.DirtStream)
+	p.lease.Send(p.again, 0)
+	p.lease.Flush()
+	p.again = nil
+}
+
+// confirmsAgain reports whether a reply is one to that.
+func (p *ownFeed) confirmsAgain(reply []byte) bool {
+	if p.swallow == 0 {
+		return false
+	}
+	if reply[0] == '-' {
+		p.b.s.kill(telemetry.SubscriptionRefused)
+		return true
+	}
+	again := string(reply) == "+OK\r\n"
+	if v, err := codec.ParseValue(reply); err == nil && len(v.Elems) == 3 {
+		switch string(v.Elems[0].Str) {
+		case "subscribe", "psubscribe", "ssubscribe":
+			again = true
+		}
+	}
+	if again {
+		p.swallow--
+	}
+	return again
+}
+
 // send sends the request.
 func (p *ownFeed) send(cmd *router.Command, raw []byte, args [][]byte) {
 	b := p.b
@@ -84,6 +159,14 @@ func (p *ownFeed) Owner() netip.Addr { return backend.HostOf(p.b.s.conn.RemoteAd
 // Attached is the pool's late answer.
 func (p *ownFeed) Attached(l *pool.Lease, err error) {
 	p.lease, p.waiter, p.err = l, nil, err
+	switch {
+	case p.again == nil:
+	case err != nil:
+		p.b.s.kill(telemetry.SubscriptionLost)
+		return
+	default:
+		p.listenAgain()
+	}
 	p.b.s.resumeFrom(pauseLeasing)
 }
 
@@ -93,6 +176,7 @@ func (p *ownFeed) LeaseReply(_ *pool.Lease, reply []byte) {
 	s := b.s
 	reply = inProtocol(reply, s.resp())
 	switch {
+	case p.confirmsAgain(reply):
 	case b.request == nil && b.monitor != nil && reply[0] == '+' && s.loop.srv.hides(reply, p.lease.LocalHost()):
 	case !p.confirms(reply):
 		s.write(reply)

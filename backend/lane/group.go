@@ -56,13 +56,7 @@ func (ls *Lanes) join(w *Waiter) {
 	}
 	w.g = g
 	ls.waiters[w.id] = w
-	w.prev = g.last
-	if g.last == nil {
-		g.first = w
-	} else {
-		g.last.next = w
-	}
-	g.last = w
+	g.enter(w)
 	g.n++
 	if w.deadline == 0 {
 		g.endless++
@@ -70,6 +64,24 @@ func (ls *Lanes) join(w *Waiter) {
 		w.timer = time.AfterFunc(time.Duration(w.deadline-ls.loop.Now()), func() { ls.loop.Post(func() { g.due(w) }) })
 	}
 	g.adjust()
+}
+
+// enter gives a waiter the last place, or that of its time if it has waited before.
+func (g *group) enter(w *Waiter) {
+	w.prev = g.last
+	for w.again && w.prev != nil && w.prev.since > w.since {
+		w.prev = w.prev.prev
+	}
+	if w.prev == nil {
+		w.next, g.first = g.first, w
+	} else {
+		w.next, w.prev.next = w.prev.next, w
+	}
+	if w.next == nil {
+		g.last = w
+	} else {
+		w.next.prev = w
+	}
 }
 
 // ErrUnblocked is what Redis says to a client whose wait CLIENT UNBLOCK has ended with an error.

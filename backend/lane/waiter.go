@@ -37,6 +37,8 @@ type Waiter struct {
 	id       int64
 	addr     net.Addr // the client's
 	name     string
+	since    int64 // when the client began to wait, unix nanoseconds
+	again    bool  // it has waited before: see Again
 	deadline int64 // unix nanoseconds; 0: it waits for ever
 
 	// owned by the client's loop
@@ -83,19 +85,20 @@ func (ls *Lanes) NewWaiter(by Asker, cmd *router.Command, args [][]byte) *Waiter
 		c.words[i] = bytes[len(bytes)-len(a) : len(bytes) : len(bytes)]
 	}
 	c.timeout, _ = cmd.Timeout(args)
-	w := &Waiter{command: c, from: ls, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client}
+	w := &Waiter{command: c, from: ls, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client, since: ls.loop.Now()}
 	if c.timeout.Asked > 0 {
 		w.deadline = ls.loop.Now() + int64(c.timeout.Asked)
 	}
 	return w
 }
 
-// Again returns a Waiter for the same command, with the time that is left, for a client that has left and
-// goes on as another identity.
+// Again returns a Waiter for the same command, with the time that is left and the client's place among
+// others, for a client that has left and goes on as another identity.
 func (w *Waiter) Again(by Asker) *Waiter {
 	c := *w.command
 	c.signature, c.identity, c.slot = "", by.Identity, by.Slot
-	return &Waiter{command: &c, from: w.from, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client, deadline: w.deadline}
+	return &Waiter{command: &c, from: w.from, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client,
+		since: w.since, again: true, deadline: w.deadline}
 }
 
 // Words are the command's. A caller may replace one before Join.

@@ -59,6 +59,9 @@ func aValueFor(t *testing.T, o *option) (good, bad string) {
 	case backendValue:
 		return "redis://a:7001,b:7002", "http://a"
 	case textValue[string]:
+		if o.name == passwordFile {
+			return writeConfig(t, "open sesame"), ""
+		}
 		return "/run/x y", ""
 	case textValue[Secret]:
 		return "open sesame", ""

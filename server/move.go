@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -194,7 +193,6 @@ func (l *loop) moveSessions(m *move) {
 		}
 		s = next
 	}
-	slices.SortFunc(blocked, func(a, b *session) int { return cmp.Compare(a.tail.number, b.tail.number) })
 	for _, s := range blocked {
 		s.blockAgain()
 	}
@@ -237,10 +235,10 @@ func (s *session) move(m *move) (again bool) {
 	s.become(id)
 	s.forgetOldKeys()
 	switch {
-	case s.tunnel != nil:
+	case s.tunnel != nil: // what it has is a copy of the old node
 		s.kill(telemetry.ReplicationLost)
 	case s.sub != nil && s.sub.own != nil:
-		s.kill(telemetry.SubscriptionLost)
+		s.sub.own.goOn()
 	}
 	return !s.closed && s.blocked != nil && (old != id || !s.authenticated)
 }

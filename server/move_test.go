@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-proxy/berth/backend/pipe"
 	"github.com/berth-proxy/berth/backend/redistest"
 	"github.com/berth-proxy/berth/router"
 )
@@ -161,6 +162,31 @@ func TestNothingOfAWatchOrTrackedKeyOutlivesTheBackend(t *testing.T) {
 	}
 }
 
+func TestClientsWithAListeningConnectionOfTheirOwnListenToTheNewNodes(t *testing.T) {
+	t.Parallel()
+	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
+	berth := startBerth(t, a.Addr(), "--pubsub-sharing", "no")
+	monitor, sub, c := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
+	wantSaid(t, "MONITOR", monitor.Do("MONITOR"), "OK")
+	sub.Do("SUBSCRIBE", "one")
+	sub.Do("SUBSCRIBE", "two")
+	sub.Do("PSUBSCRIBE", "t*")
+	for _, url := range []string{"redis://" + b.Addr(), clusterURL(cluster), "redis://" + a.Addr()} {
+		berth.set("backend", url)
+		eventually(t, "the subscriber to listen again", func() bool { return fmt.Sprint(c.Do("PUBSUB", "NUMPAT")) == "1" })
+		c.Do("PUBLISH", "two", url)
+		wantSaid(t, "a message", sub.Recv(), []any{"message", "two", url})
+		wantSaid(t, "a message", sub.Recv(), []any{"pmessage", "t*", "two", url})
+		if strings.Contains(url, ",") { // which shows what one primary does
+			continue
+		}
+		c.Do("SET", "shown", url)
+		for got := fmt.Sprint(monitor.Recv()); !strings.Contains(got, `"SET" "shown" "`+url); got = fmt.Sprint(monitor.Recv()) {
+		}
+	}
+	wantSaid(t, "one more", sub.Do("SUBSCRIBE", "three"), []any{"subscribe", "three", 4})
+}
+
 func TestUsersAreJudgedByTheNewNodes(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -238,6 +264,120 @@ func TestDefaultUserMustProveItselfToTheNewNodes(t *testing.T) {
 	same.Do(t, "CONFIG", "SET", "requirepass", "other")
 	berth.set("backend", "redis://"+free.Addr())
 	wantSaid(t, "where no password is wanted", watching.Do("PING"), "PONG")
+}
+
+func TestBackendsOfAllKindsFollowEachOther(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "berth") // short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	ca := redistest.NewAuthority(t)
+	secure := startTLSNode(t, ca, []string{"127.0.0.1"})
+	redistest.Start(t, "--unixsocket", filepath.Join(dir, "s"), "--requirepass", "secret")
+	watched := redistest.StartWatched(t, 1, 3)
+	berth := startBerth(t, "")
+	c, sub := dial(t, berth.Addr()), dial(t, berth.Addr())
+	c.Do("SET", "at", "embedded")
+	sub.Do("SUBSCRIBE", "news")
+	for i, set := range [][]string{
+		{"backend", watched.URL()},
+		{"backend", secure.url(), "backend-tls-ca-file", ca.Path},
+		{"backend", "redis://127.0.0.1:" + strings.Split(secure.Addr(), ":")[1]},
+		{"backend", secure.url()},
+		{"backend", watched.URL()},
+		{"backend", "unix://" + filepath.Join(dir, "s"), "backend-password", "secret"},
+	} {
+		var words []any
+		for _, word := range append([]string{"CONFIG", "SET"}, set...) {
+			words = append(words, word)
+		}
+		wantSaid(t, fmt.Sprint(set), c.Do(words...), "OK")
+		if i == 5 { // which wants a password that the client has not given
+			wantSaid(t, "AUTH", c.Do("AUTH", "secret"), "OK")
+		}
+		wantSaid(t, "nothing of the one before", c.Do("SET", fmt.Sprint("at", i), i, "GET"), nil)
+		wantSaid(t, "its own", c.Do("GET", fmt.Sprint("at", i)), i)
+		if i < 5 {
+			eventually(t, "the subscriber to listen again", func() bool { return fmt.Sprint(c.Do("PUBLISH", "news", i)) == "1" })
+			wantSaid(t, "a message", sub.Recv(), []any{"message", "news", fmt.Sprint(i)})
+		}
+		if shown := fmt.Sprint(c.Do("CONFIG", "GET", "backend*")); strings.Contains(shown, "secret") {
+			t.Errorf("CONFIG GET shows %s", shown)
+		}
+	}
+	watched.Failover(t) // which is nothing to berth any more
+	wantSaid(t, "after a failover elsewhere", c.Do("GET", "at5"), 5)
+}
+
+func TestClientsThatAreBlockedGoOnAtAnotherBackend(t *testing.T) {
+	t.Parallel()
+	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
+	a.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
+	b.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
+	for i := range 3 {
+		cluster.Node(i).Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
+	}
+	berth := startBerth(t, a.Addr())
+	c := dial(t, berth.Addr())
+	first, second, ann, stream, alone := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
+	ann.Do("AUTH", "ann", "one")
+	alone.Do("WATCH", "k")
+	blocked := func(n int) {
+		eventually(t, "clients to block", func() bool {
+			return strings.Contains(fmt.Sprint(c.Do("INFO", "clients")), fmt.Sprintf("blocked_clients:%d\r", n))
+		})
+	}
+	first.Send("BLPOP", "list", 0)
+	blocked(1)
+	second.Send("BLPOP", "list", 0)
+	ann.Send("BRPOP", "anns", 0)
+	stream.Send("XREAD", "BLOCK", 0, "STREAMS", "st", "$")
+	alone.Send("BLPOP", "list", 0)
+	blocked(5)
+	for i, url := range []string{"redis://" + b.Addr(), "redis://" + a.Addr() + "/2", clusterURL(cluster)} {
+		berth.set("backend", url)
+		if i == 0 {
+			wantSaid(t, "one that watches", alone.Recv(), "UNBLOCKED client unblocked via CLIENT UNBLOCK")
+		}
+	}
+	a.Do(t, "RPUSH", "list", "wrong")
+	b.Do(t, "RPUSH", "list", "wrong")
+	c.Do("RPUSH", "list", "1", "2")
+	got := fmt.Sprint(first.Recv(), second.Recv())
+	if got != "[list 1] [list 2]" {
+		t.Errorf("those that wait for the list: %s", got)
+	}
+	c.Do("RPUSH", "anns", "3")
+	wantSaid(t, "another user", ann.Recv(), []any{"anns", "3"})
+	c.Do("XADD", "st", "*", "f", "v")
+	if got := fmt.Sprint(stream.Recv()); !strings.Contains(got, "[f v]") {
+		t.Errorf("the stream: %s", got)
+	}
+}
+
+func TestRequestOnItsWayIsAnsweredByTheOldNode(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	a.Do(t, "SET", "name", "a")
+	b.Do(t, "SET", "name", "b")
+	berth := startBerth(t, a.Addr())
+	early, late := dial(t, berth.Addr()), dial(t, berth.Addr())
+	wantSaid(t, "before", early.Do("GET", "name"), "a")
+	a.Pause()
+	defer a.Resume()
+	berth.feed(early, string(redistest.Command("GET", "name")))
+	berth.set("backend", "redis://"+b.Addr())
+	wantSaid(t, "a client that is owed nothing", late.Do("GET", "name"), "b")
+	early.Send("GET", "name")
+	eventually(t, "longer than a node that serves nothing has otherwise", func() bool {
+		rows := berth.srv.look(0).BackendRows()
+		return len(rows) > 0 && time.Since(berth.srv.started) > pipe.RetiredPatience+time.Second
+	})
+	a.Resume()
+	wantSaid(t, "what was on its way", early.Recv(), "a")
+	wantSaid(t, "what came after it", early.Recv(), "b")
 }
 
 // moves are what clients see while the backend changes.
