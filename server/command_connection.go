@@ -236,6 +236,10 @@ type verification struct {
 const maxAuthLosses = 5
 
 func (v *verification) send(auth []byte) {
+	now := v.s.loop.srv.nodes.Topology()
+	if shard, text := shardOf(now, noSlot, v.s.id); text == "" { // the node before may be gone
+		v.topology, v.shard = now, shard
+	}
 	if err := v.s.loop.pipes.Verify(v.topology.Shards()[v.shard].Primary, auth, v); err != nil {
 		v.lost(err)
 	}

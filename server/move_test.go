@@ -528,6 +528,9 @@ func (m *movingClients) listens() {
 func TestBackendChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
+	for _, node := range []*redistest.Server{a, b, cluster.Node(0), cluster.Node(1), cluster.Node(2)} {
+		node.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
+	}
 	berth := startBerth(t, a.Addr())
 	m := &movingClients{t: t, berth: berth}
 	for id := range 6 {
@@ -541,6 +544,29 @@ func TestBackendChangesUnderLoad(t *testing.T) {
 		m.pops()
 	}
 	m.listens()
+	m.run("MSET and MGET", func(c *redistest.Conn, i int) error {
+		replies, err := exchange(c, []any{"MSET", "m1", "1", "m2", "2", "m3", "3"}, []any{"MGET", "m1", "m2", "m3"}, []any{"DBSIZE"})
+		if err == nil && fmt.Sprint(replies[1]) != "[1 2 3]" && fmt.Sprint(replies[1]) != "[<nil> <nil> <nil>]" {
+			err = fmt.Errorf("MGET: %v", replies[1])
+		}
+		return err
+	})
+	m.run("EVAL", func(c *redistest.Conn, i int) error {
+		replies, err := exchange(c, []any{"EVAL", "return ARGV[1]", 1, "e", i})
+		if err == nil && fmt.Sprint(replies[0]) != fmt.Sprint(i) {
+			err = fmt.Errorf("%v is not %d", replies[0], i)
+		}
+		return err
+	})
+	m.run("AUTH", func(_ *redistest.Conn, i int) error {
+		c, err := redistest.TryDial(t, berth.Addr())
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = exchange(c, []any{"AUTH", "ann", "one"}, []any{"SET", "ann", i}, []any{"CONFIG", "GET", "port"})
+		return err
+	})
 	for _, url := range []string{
 		"redis://" + b.Addr(), clusterURL(cluster), "redis://" + a.Addr(), clusterURL(cluster), "redis://" + b.Addr(), "redis://" + a.Addr(),
 	} {
