@@ -304,3 +304,43 @@ func TestAUserIsForgottenWithTheLastWhoHoldsIt(t *testing.T) {
 		t.Fatalf("still known, and freed are %v", freed)
 	}
 }
+
+func TestMoveTakesNoProofOfTheOldNodesAlong(t *testing.T) {
+	var l Logins
+	l.Own("", "old own")
+	before := Identity{}
+	ann := l.Accepted("ann", "hers", false, nil)
+	l.Accepted("", "given", false, nil)
+	known := func(id Identity, moves int) string {
+		passwords, _ := l.known(id, "node:1", moves)
+		return strings.Join(passwords, ",")
+	}
+	if got := known(before, 0); got != "given,old own" {
+		t.Fatalf("before: %s", got)
+	}
+	l.Moved("", "kept", true)
+	if got := known(before, 1); got != "given,kept" {
+		t.Errorf("after a move to nodes that accept what was given: %s", got)
+	}
+	l.Moved("", "new own", false)
+	after := Identity{Credential: l.Default()}
+	if got := known(before, 2); got != "" {
+		t.Errorf("a connection of clients that have proved nothing logs in with %s", got)
+	}
+	if got := known(after, 2); got != "new own" {
+		t.Errorf("a connection of clients to come: %s", got)
+	}
+	if got := known(after, 1); got != "" {
+		t.Errorf("a connection that began before the move: %s", got)
+	}
+	if got := known(ann, 2); got != "hers" {
+		t.Errorf("a named user: %s", got)
+	}
+	if id := l.Accepted("", "given", false, nil); id != after {
+		t.Errorf("who logs in after the move: %v", id)
+	}
+	l.Seen("node:1", UsersMark{runID: "r"})
+	if passwords, _ := l.others(ann, "node:1"); len(passwords) > 0 {
+		t.Errorf("another password of the user: %v", passwords)
+	}
+}

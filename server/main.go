@@ -124,7 +124,7 @@ func (srv *server) reload() {
 	}
 	r := srv.settings.Reload()
 	for _, why := range r.Wrong {
-		slog.Error("configuration file", "why", why)
+		slog.Warn("configuration file", "why", why)
 	}
 	if len(r.Restart) > 0 {
 		slog.Warn("needs a restart", "options", strings.Join(r.Restart, " "))
