@@ -149,7 +149,7 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 	host, _ := os.Hostname() // without a name berth has none either
 	nodesSettings := &nodes.Settings{Resolver: resolver, Naming: backend.NewNaming(host, build.Version)}
 	var err error
-	if nodesSettings.Dialer, err = dialerOf(cfg, nodeCerts); err != nil {
+	if nodesSettings.Dialer, _, err = dialerOf(cfg, nodeCerts); err != nil {
 		return nil, nil, err
 	}
 	nodesSettings.SetDialTimeout(cfg.BackendConnectTimeout)
@@ -158,17 +158,18 @@ func connect(cfg *config.Config) (*nodes.Nodes, *certs.Keeper, error) {
 	return n, nodeCerts, err
 }
 
-// dialerOf makes the connections to the nodes that a configuration names.
-func dialerOf(cfg *config.Config, nodeCerts *certs.Keeper) (*backend.Dialer, error) {
-	d := &backend.Dialer{}
+// dialerOf makes the connections to the nodes that a configuration names. undo has what TLS to nodes is
+// spoken with be as before.
+func dialerOf(cfg *config.Config, nodeCerts *certs.Keeper) (d *backend.Dialer, undo func(), err error) {
+	d = &backend.Dialer{}
 	if !cfg.Backend.TLS {
-		return d, nil
+		return d, func() {}, nil
 	}
-	if _, err := nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
-		return nil, err
+	if undo, err = nodeCerts.Use(cfg.BackendTLSFiles()); err != nil {
+		return nil, nil, err
 	}
 	d.SpeakTLS(nodeCerts.Now)
-	return d, nil
+	return d, undo, nil
 }
 
 // readyLine is what berth prints when clients may come.

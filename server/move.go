@@ -40,7 +40,7 @@ var (
 )
 
 // tryBackend moves to the backend of a configuration that is to be, or leaves all as it was.
-func (srv *server) tryBackend(next *config.Config, _ string) (err error) {
+func (srv *server) tryBackend(next *config.Config, _ string) error {
 	target, embedded := next.Target(), srv.nodes.Info().Kind == nodes.Embedded
 	same := reflect.DeepEqual(target, srv.nodes.Target())
 	switch {
@@ -52,26 +52,16 @@ func (srv *server) tryBackend(next *config.Config, _ string) (err error) {
 	if err := next.CheckBackend(); err != nil {
 		return err
 	}
-	dialer := &backend.Dialer{}
-	if next.Backend.TLS {
-		undo, wrong := srv.nodeCerts.Use(next.BackendTLSFiles())
-		if wrong != nil {
-			return wrong
-		}
-		defer func() {
-			if err != nil {
-				undo()
-			}
-		}()
-		dialer.SpeakTLS(srv.nodeCerts.Now)
+	dialer, undo, err := dialerOf(next, srv.nodeCerts)
+	if err != nil || same { // new connections are made by the new files
+		return err
 	}
-	if same { // new connections are made by the new files
-		return nil
-	}
-	if err = srv.moveTo(target, dialer, next.BackendConnectTimeout); err != nil {
+	if err := srv.moveTo(target, dialer, next.BackendConnectTimeout); err != nil {
+		undo()
 		slog.Warn("backend as before", "why", err)
+		return err
 	}
-	return err
+	return nil
 }
 
 // moveTo moves to another backend. No node is asked for longer than patience.
