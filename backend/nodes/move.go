@@ -21,7 +21,7 @@ type Found struct{ by *Nodes } // without goroutines
 // Find asks the nodes of another backend what they are. dialer makes the connections to them. The end of
 // ctx ends the questions.
 func (n *Nodes) Find(ctx context.Context, target Target, dialer *backend.Dialer) (*Found, error) {
-	settings := &Settings{Dialer: dialer, Resolver: n.settings.Resolver, link: n.settings.link}
+	settings := &Settings{Dialer: dialer, Resolver: n.settings.Resolver, Naming: n.settings.Naming, link: n.settings.link}
 	settings.SetDialTimeout(n.settings.DialTimeout())
 	by := newNodes(target, settings, n.gap)
 	err := by.discover(ctx)

@@ -72,7 +72,8 @@ and ends. A second signal ends the wait.
 .B SIGHUP
 berth opens
 .B logfile
-again, and reads certificates and keys again.
+again, reads certificates and keys again, and gives each option the value that the configuration file
+says now, if there is a file. The log says what is wrong, and what needs a restart.
 .TP
 .B SIGUSR2
 berth starts its program anew, with the same arguments and
