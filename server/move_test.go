@@ -26,7 +26,7 @@ func wantSaid(t testing.TB, what string, got, want any) {
 }
 
 func TestClientsGoOnAtAnotherBackend(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
 	for node, name := range map[interface {
 		Do(testing.TB, ...any) any
@@ -62,7 +62,7 @@ func TestClientsGoOnAtAnotherBackend(t *testing.T) {
 }
 
 func TestClientsInTheURLsDatabaseMoveToThatOfTheNewOne(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	berth := startBerth(t, "redis://"+a.Addr()+"/1")
 	plain, other := dial(t, berth.Addr()), dial(t, berth.Addr())
@@ -78,7 +78,7 @@ func TestClientsInTheURLsDatabaseMoveToThatOfTheNewOne(t *testing.T) {
 }
 
 func TestBackendThatDoesNotAnswerIsRefused(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, hung := redistest.Start(t), redistest.Start(t)
 	berth := startBerth(t, a.Addr(), "--backend-connect-timeout-ms", "300")
 	c := dial(t, berth.Addr())
@@ -112,7 +112,7 @@ func TestBackendThatDoesNotAnswerIsRefused(t *testing.T) {
 }
 
 func TestNothingOfAWatchOrTrackedKeyOutlivesTheBackend(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
 	berth := startBerth(t, a.Addr())
 	tracking, bcast, watching, queued := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
@@ -163,7 +163,7 @@ func TestNothingOfAWatchOrTrackedKeyOutlivesTheBackend(t *testing.T) {
 }
 
 func TestClientsWithAListeningConnectionOfTheirOwnListenToTheNewNodes(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
 	berth := startBerth(t, a.Addr(), "--pubsub-sharing", "no")
 	monitor, sub, c := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
@@ -188,7 +188,7 @@ func TestClientsWithAListeningConnectionOfTheirOwnListenToTheNewNodes(t *testing
 }
 
 func TestUsersAreJudgedByTheNewNodes(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	for _, rule := range [][]any{{"both", "on", ">one", "~*", "+@all"}, {"old", "on", ">one", "~*", "+@all"}} {
 		a.Do(t, append([]any{"ACL", "SETUSER"}, rule...)...)
@@ -224,7 +224,7 @@ func TestUsersAreJudgedByTheNewNodes(t *testing.T) {
 // A client of the default user shares its connections with others, and berth logs in there with a password
 // of its own.
 func TestDefaultUserMustProveItselfToTheNewNodes(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	free, locked, same := redistest.Start(t), redistest.Start(t, "--requirepass", "secret"), redistest.Start(t, "--requirepass", "secret")
 	berth := startBerth(t, free.Addr())
 	c, blocked, watching := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
@@ -267,7 +267,7 @@ func TestDefaultUserMustProveItselfToTheNewNodes(t *testing.T) {
 }
 
 func TestBackendsOfAllKindsFollowEachOther(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	dir, err := os.MkdirTemp("", "berth") // short enough for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func TestBackendsOfAllKindsFollowEachOther(t *testing.T) {
 }
 
 func TestClientsThatAreBlockedGoOnAtAnotherBackend(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
 	a.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
 	b.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
@@ -358,7 +358,7 @@ func TestClientsThatAreBlockedGoOnAtAnotherBackend(t *testing.T) {
 }
 
 func TestRequestOnItsWayIsAnsweredByTheOldNode(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	a.Do(t, "SET", "name", "a")
 	b.Do(t, "SET", "name", "b")
@@ -526,7 +526,7 @@ func (m *movingClients) listens() {
 }
 
 func TestBackendChangesUnderLoad(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
 	for _, node := range []*redistest.Server{a, b, cluster.Node(0), cluster.Node(1), cluster.Node(2)} {
 		node.Do(t, "ACL", "SETUSER", "ann", "on", ">one", "~*", "&*", "+@all")
@@ -623,7 +623,7 @@ func TestBackendChangesUnderLoad(t *testing.T) {
 }
 
 func TestReloadGivesEachOptionWhatTheFileSays(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	a, b := redistest.Start(t), redistest.Start(t)
 	b.Do(t, "SET", "name", "b")
 	file := filepath.Join(t.TempDir(), "berth.conf")
