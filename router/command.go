@@ -45,9 +45,10 @@ const (
 	JoinNewest             // arrays, the newest entries first, as many as were asked for (SLOWLOG GET); +OK of all parts is +OK
 	JoinLeast              // integers, or arrays of them, the smallest (commands that only nodes know)
 	JoinOr                 // integers, or arrays of them, or-ed (commands that only nodes know)
+	JoinReport             // maps of figures: counts are added, of shares and times the worst (MEMORY STATS)
 )
 
-var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "most", "newest", "least", "or"}
+var joinNames = [...]string{"", "mget", "ok", "sum", "concat", "union", "pairs", "same", "and", "any", "pick", "cursor", "most", "newest", "least", "or", "report"}
 
 func (j Join) String() string { return joinNames[j] }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/berth-proxy/berth/backend/nodes"
@@ -173,29 +172,38 @@ func clusterNodes(s *session, _ [][]byte, out []byte) []byte {
 	return codec.AppendVerbatim(out, "txt", line, s.resp())
 }
 
-// clusterInfo says of the slots what berth knows of the nodes'.
-func clusterInfo(s *session, _ [][]byte, out []byte) []byte {
-	served := s.loop.srv.nodes.Topology().Served()
-	state := "ok"
-	if served < router.Slots {
-		state = "fail"
+// clusterInfo says of the slots what berth knows of the nodes', and else what the nodes say: programs
+// that monitor a Cluster read it.
+func clusterInfo(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	srv, resp := s.loop.srv, s.resp()
+	switch {
+	case !srv.sharded():
+		return s.sayError(cmd, errNoCluster)
+	case s.waiting > 0:
+		return s.hold(pauseDraining)
 	}
-	var b strings.Builder
-	line := func(name, value string) { b.WriteString(name + ":" + value + "\r\n") }
-	line("cluster_state", state)
-	line("cluster_slots_assigned", strconv.Itoa(served))
-	line("cluster_slots_ok", strconv.Itoa(served))
-	line("cluster_slots_pfail", "0")
-	line("cluster_slots_fail", "0")
-	line("cluster_known_nodes", "1")
-	line("cluster_size", "1")
-	line("cluster_current_epoch", "1")
-	line("cluster_my_epoch", "1")
-	line("cluster_stats_messages_sent", "0")
-	line("cluster_stats_messages_received", "0")
-	line("total_cluster_links_buffer_limit_exceeded", "0")
-	return codec.AppendVerbatim(out, "txt", b.String(), s.resp())
+	r := s.newRequest(cmd)
+	s.pauseFor(pauseAnswering)
+	asked := &nodesInquiry{}
+	say := func() {
+		switch {
+		case s.closed:
+			r.done(nil)
+		case asked.refusal != nil:
+			r.done(asked.refusal)
+		default:
+			r.done(codec.AppendVerbatim(nil, "txt", asked.word.ClusterInfo(srv.nodes.Topology().Served()), resp))
+		}
+	}
+	if srv.nodes.Info().Kind == nodes.Embedded {
+		say()
+	} else {
+		asked.askAll(s, askClusterInfo, asked.word.TakeCluster, say)
+	}
+	return true
 }
+
+var askClusterInfo = codec.AppendCommandString(nil, "CLUSTER", "INFO")
 
 // clusterKeySlot needs no cluster over Valkey 9.0 and later.
 func clusterKeySlot(s *session, args [][]byte, out []byte) []byte {

@@ -39,13 +39,13 @@ func info(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	return true
 }
 
-// nodesInquiry asks the nodes for their part of INFO, on the client's own pipes: a user who may not
-// run INFO gets the node's refusal. A node that does not answer is left out.
+// nodesInquiry asks the nodes for their part of INFO, or of CLUSTER INFO, on the client's own pipes: a
+// user who may not run it gets the node's refusal. A node that does not answer is left out.
 //
 // The client's loop owns it until all nodes have answered.
 type nodesInquiry struct {
 	word    telemetry.NodesSaid
-	refusal []byte // an error reply, which becomes the reply to INFO
+	refusal []byte // an error reply, which becomes the reply to the client
 
 	left int
 	then func()
@@ -54,18 +54,24 @@ type nodesInquiry struct {
 // ask asks all primaries what the client asks. It calls then when all answers have come, perhaps
 // before it returns.
 func (q *nodesInquiry) ask(s *session, args [][]byte, then func()) {
+	q.word.Embedded = s.loop.srv.nodes.Info().Kind == nodes.Embedded
+	switch {
+	case !telemetry.AskNodes(args[1:]):
+		then()
+	case q.word.Embedded:
+		q.askAll(s, askSize, q.word.TakeSize, then)
+	default:
+		q.askAll(s, codec.AppendCommand(nil, args...), q.word.Take, then)
+	}
+}
+
+// askAll asks all primaries a question, likewise.
+func (q *nodesInquiry) askAll(s *session, question []byte, take func(text string), then func()) {
 	q.then = then
 	q.left = 1 // until all questions are sent: the first answers may come at once
 	t := s.loop.srv.nodes.Topology()
-	q.word.Embedded = s.loop.srv.nodes.Info().Kind == nodes.Embedded
-	question, take := codec.AppendCommand(nil, args...), q.word.Take
-	if q.word.Embedded {
-		question, take = askSize, q.word.TakeSize
-	}
-	if telemetry.AskNodes(args[1:]) {
-		for shard := range t.Shards() {
-			q.send(s.pipes.Shard(t, shard), question, take)
-		}
+	for shard := range t.Shards() {
+		q.send(s.pipes.Shard(t, shard), question, take)
 	}
 	q.arrived()
 }

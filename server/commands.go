@@ -88,7 +88,7 @@ func ownCommands() []ownCommand {
 		{name: "cluster|slots", answer: clusterOnly(clusterSlots), mayAsk: "CLUSTER SLOTS"},
 		{name: "cluster|shards", answer: clusterOnly(clusterShards), mayAsk: "CLUSTER SHARDS"},
 		{name: "cluster|nodes", answer: clusterOnly(clusterNodes), mayAsk: "CLUSTER NODES"},
-		{name: "cluster|info", answer: clusterOnly(clusterInfo), mayAsk: "CLUSTER INFO"},
+		{name: "cluster|info", run: clusterInfo, mayAsk: "CLUSTER INFO"},
 		{name: "cluster|myid", answer: clusterOnly(clusterMyID), mayAsk: "CLUSTER MYID"},
 		{name: "cluster|myshardid", answer: clusterOnly(clusterMyShardID), mayAsk: "CLUSTER MYSHARDID"},
 		{name: "cluster|keyslot", answer: clusterKeySlot, mayAsk: "CLUSTER KEYSLOT berth"},

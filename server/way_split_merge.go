@@ -41,6 +41,8 @@ func (j *join) whole(dst []byte) []byte {
 		dst, err = j.fold(dst, func(a, b int64) int64 { return truth(a != 0 || b != 0) })
 	case router.JoinNewest:
 		dst, err = j.mergeLogs(dst)
+	case router.JoinReport:
+		dst, err = j.report(dst)
 	case router.JoinAny:
 		return append(dst, j.anyDone()...)
 	default: // JoinOK, JoinSame: the first stands for all

@@ -229,7 +229,7 @@ func (r *infoReport) modules() {
 func (r *infoReport) clients() {
 	sum := r.Total()
 	own := []figure{
-		{"connected_clients", r.Berth.Clients}, {"cluster_connections", 0}, {"maxclients", r.Berth.ClientsLimit},
+		{"connected_clients", r.Berth.Clients}, {"maxclients", r.Berth.ClientsLimit},
 		{"client_input_bytes", sum.InputBytes}, {"client_output_bytes", sum.OutputBytes}, {"blocked_clients", sum.Blocked},
 		{"tracking_clients", sum.Tracking}, {"pinned_clients", sum.Pinned},
 	}
@@ -284,16 +284,13 @@ func (r *infoReport) stats() {
 	r.merge("Stats", own...)
 }
 
-// replication shows one node as it is. Over several, and without one, it shows a primary without
-// replicas: a client need not know where its writes go.
+// replication shows one node as it is. Over several it shows one primary with the replicas of all:
+// what watches replicas looks for them here. Clients of a Cluster do not.
 func (r *infoReport) replication() {
 	said := r.nodes.section("Replication")
 	if said != nil && !r.Berth.Sharded {
 		r.merge("Replication")
 		return
-	}
-	if said != nil {
-		said.names = slices.DeleteFunc(said.names, isReplica)
 	}
 	r.merge("Replication", figure{"role", "master"}, figure{"connected_slaves", cmp.Or(said.value("connected_slaves"), "0")},
 		figure{"master_failover_state", "no-failover"}, figure{"master_replid", r.Berth.RunID},

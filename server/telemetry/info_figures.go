@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,9 +10,10 @@ import (
 // nodeFigures are the lines of one section of the nodes' INFO. Over several nodes, the lines of one
 // name become one line.
 type nodeFigures struct {
-	join   joiner
-	names  []string // in the order of the section
-	values map[string]string
+	join     joiner
+	names    []string // in the order of the section
+	values   map[string]string
+	replicas int // of all nodes, lines about one each
 }
 
 // joiner makes one value of those of two nodes.
@@ -22,6 +24,13 @@ func joinOf(title string) joiner {
 	switch title {
 	case "Clients", "Memory", "Stats", "Replication", "CPU":
 		return func(name, a, b string) string { return joinNumbers(a, b, orGreater(name, sum)) }
+	case clusterSection:
+		return func(name, a, b string) string {
+			if strings.HasPrefix(name, "cluster_stats_") || strings.HasPrefix(name, "total_") {
+				return joinNumbers(a, b, sum)
+			}
+			return joinNumbers(a, b, greater)
+		}
 	case "Persistence":
 		return joinSaving
 	case "Commandstats", "Errorstats", "Keyspace", "Keysizes", "Threads":
@@ -156,6 +165,10 @@ func (f *nodeFigures) add(lines []string) {
 	seen, joined := map[string]bool{}, len(f.names) > 0
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ":")
+		if isReplica(name) { // each node counts its own
+			name = fmt.Sprintf("slave%d", f.replicas)
+			f.replicas++
+		}
 		if seen[name] {
 			name = line
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/berth-proxy/berth/router"
 )
 
 // Bounds of what is kept of the nodes' INFO: a node may say anything, and a script makes up the
@@ -55,6 +57,29 @@ func (n *NodesSaid) TakeSize(text string) {
 	if text != "0" {
 		n.Take("# Keyspace\ndb0:keys=" + text + ",expires=0,avg_ttl=0\n")
 	}
+}
+
+// clusterSection is where the replies to CLUSTER INFO are joined; no node has such a section.
+const clusterSection = "CLUSTER INFO"
+
+// TakeCluster adds one node's reply to CLUSTER INFO.
+func (n *NodesSaid) TakeCluster(text string) { n.Take("# " + clusterSection + "\r\n" + text) }
+
+// ClusterInfo returns CLUSTER INFO: served slots have a primary, and the rest is as the nodes say.
+// Without a node it is a Cluster of one.
+func (n *NodesSaid) ClusterInfo(served int) string {
+	state := "ok"
+	if served < router.Slots {
+		state = "fail"
+	}
+	if n.section(clusterSection) == nil {
+		n.TakeCluster("cluster_state:\ncluster_slots_assigned:0\ncluster_slots_ok:0\ncluster_slots_pfail:0\ncluster_slots_fail:0\n" +
+			"cluster_known_nodes:1\ncluster_size:1\ncluster_current_epoch:1\ncluster_my_epoch:1\ncluster_stats_messages_sent:0\n" +
+			"cluster_stats_messages_received:0\ntotal_cluster_links_buffer_limit_exceeded:0\n")
+	}
+	r := &infoReport{nodes: n}
+	r.merge(clusterSection, figure{"cluster_state", state}, figure{"cluster_slots_assigned", served}, figure{"cluster_slots_ok", served})
+	return r.text.String()
 }
 
 // section returns a section, nil if no node has it.
