@@ -226,6 +226,7 @@ func configResetStat(s *session, cmd *router.Command, raw []byte, _ [][]byte) bo
 			})
 			srv.accepted.Store(0)
 			srv.refused.Store(0)
+			srv.unheard.Store(0)
 			return okReply
 		})
 	})

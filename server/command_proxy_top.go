@@ -94,11 +94,28 @@ func proxyTop(s *session, cmd *router.Command, _ []byte, args [][]byte) bool {
 	eachSession(home, func(c *session) (topLook, bool) { return c.topLook(), true }, func(first []topLook) {
 		time.AfterFunc(lookApart, func() {
 			eachSession(home, func(c *session) (topSeen, bool) { return topSeen{c.topLook(), c.topRow()}, true }, func(second []topSeen) {
-				r.offLoop(func() []byte { return appendRecords(nil, o.rows(first, second), resp) })
+				r.offLoop(func() []byte {
+					addLanes(second, home.srv.look(math.MaxInt32).Total().Pins)
+					return appendRecords(nil, o.rows(first, second), resp)
+				})
 			})
 		})
 	})
 	return true
+}
+
+// addLanes counts connections on which clients are blocked together, each for the client that has waited
+// longest there.
+func addLanes(seen []topSeen, pins []telemetry.PinRow) {
+	shared := map[int64]int64{}
+	for _, pin := range pins {
+		if pin.Waiters > 0 {
+			shared[pin.ID]++
+		}
+	}
+	for i := range seen {
+		seen[i].row.Leases += shared[seen[i].id]
+	}
 }
 
 // topLook makes a look at the session. It runs on the session's loop.

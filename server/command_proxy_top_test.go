@@ -145,3 +145,22 @@ func TestTopBearsFiguresThatRunOver(t *testing.T) {
 		t.Errorf("got %+v", rows)
 	}
 }
+
+func TestTopCountsConnectionsOnWhichClientsBlock(t *testing.T) {
+	parallel(t)
+	b := startBerth(t, sharedNode(t).Addr())
+	watcher, alone, first, second := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	alone.Send("BLPOP", "top:lanes:alone", 0)
+	b.awaitWaiters(t, 1)
+	for i, c := range []*redistest.Conn{first, second} { // together on one connection
+		c.Send("BLPOP", "top:lanes", 0)
+		b.awaitWaiters(t, i+2)
+	}
+	eventually(t, "three clients to hold two connections", func() bool {
+		held := map[any]any{}
+		for _, row := range proxy(t, watcher, "TOP", "SORT", "leases") {
+			held[row["addr"]] = row["leases"]
+		}
+		return held[alone.LocalAddr()] == int64(1) && held[first.LocalAddr()] == int64(1) && held[second.LocalAddr()] == int64(0)
+	})
+}

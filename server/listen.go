@@ -103,6 +103,7 @@ func (a *acceptor) next() (net.Conn, error) {
 		return nil, err
 	default:
 		a.pause = min(max(2*a.pause, acceptPauseMin), acceptPauseMax)
+		a.srv.unheard.Add(1)
 		slog.Warn("accept failed", "door", a.door.way.name, "why", eventlog.Cause(backend.DialError(err).Error()), "pause", a.pause)
 		time.Sleep(a.pause)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -109,16 +110,23 @@ type loadedBerth struct {
 func startLoaded(t testing.TB, backend string, args ...string) *loadedBerth {
 	t.Helper()
 	args = append([]string{"--pool-wait-timeout", "30000"}, args...) // a starved machine dials slowly
+	if loadBinary != "" {
+		return startApart(t, backend, args...)
+	}
+	admin := freePort(t)
+	b := &loadedBerth{t: t, admin: "127.0.0.1:" + admin}
+	b.inner = startBerth(t, backend, append(args, "--admin-port", admin)...)
+	b.addr = b.inner.Addr()
+	return b
+}
+
+// startApart starts a berth in a process of its own: the one that LOAD_BINARY names, or the test binary.
+func startApart(t testing.TB, backend string, args ...string) *loadedBerth {
+	t.Helper()
 	for range 20 {
 		admin := freePort(t)
 		b := &loadedBerth{t: t, admin: "127.0.0.1:" + admin}
-		args := append(args[:len(args):len(args)], "--admin-port", admin)
-		if loadBinary == "" {
-			b.inner = startBerth(t, backend, args...)
-			b.addr = b.inner.Addr()
-			return b
-		}
-		if b.launch(backend, args) {
+		if b.launch(backend, append(args[:len(args):len(args)], "--admin-port", admin)) {
 			return b
 		}
 	}
@@ -156,7 +164,8 @@ func (b *loadedBerth) launch(backend string, args []string) bool {
 		b.t.Fatal(err)
 	}
 	defer out.Close()
-	b.cmd = exec.Command(loadBinary, append([]string{backend, "--port", port}, args...)...)
+	b.cmd = exec.Command(cmp.Or(loadBinary, os.Args[0]), append([]string{backend, "--port", port}, args...)...)
+	b.cmd.Env = append(os.Environ(), runsBerth+"=yes")
 	b.cmd.Stdout, b.cmd.Stderr = out, out
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
@@ -223,15 +232,19 @@ func (b *loadedBerth) metrics() map[string]float64 {
 		b.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	return readMetrics(resp.Body)
+}
+
+func readMetrics(text io.Reader) map[string]float64 {
 	values := map[string]float64{}
-	lines := bufio.NewScanner(resp.Body)
+	lines := bufio.NewScanner(text)
 	for lines.Scan() {
 		line := lines.Text()
 		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
 			values[line[:i]], _ = strconv.ParseFloat(line[i+1:], 64)
 		}
 	}
-	http.DefaultClient.CloseIdleConnections()
 	return values
 }
 
@@ -321,7 +334,11 @@ func dialLoad(addr string) (*loadClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loadClient{nc: nc, in: bufio.NewReaderSize(nc, 2<<10)}, nil
+	return newLoadClient(nc), nil
+}
+
+func newLoadClient(nc net.Conn) *loadClient {
+	return &loadClient{nc: nc, in: bufio.NewReaderSize(nc, 2<<10)}
 }
 
 func (c *loadClient) close() { _ = c.nc.Close() }

@@ -73,6 +73,8 @@ type loop struct {
 	scans       scanOrder // of the latest topology that SCAN was sent by
 	scripts     scriptLoads
 	keyWatch    keyWatch
+	lateWatch   lateWatch
+	warned      int64 // when the latest line about a stopped client was written, unix nanoseconds
 
 	lanes *lane.Lanes // on which clients block together
 
@@ -284,6 +286,7 @@ func (l *loop) tick() {
 	l.aloneAgain() // who had them may have closed
 	l.trim()
 	l.keyWatch.tick(l.srv.config().KeySampling, l.clock)
+	l.lateWatch.tick(l.clock, l.pipes, l.srv.late.note)
 	l.rates.Tick(l.clock, &l.stats)
 }
 

@@ -60,8 +60,9 @@ type server struct {
 	moves     atomic.Int64 // how often another backend has taken the place of the one before
 	accepted  atomic.Int64
 	refused   atomic.Int64
-	retiring  atomic.Bool // a signal has come to stop, and there is no successor: clients shall go elsewhere
-	stopping  atomic.Bool // it takes no more clients
+	unheard   atomic.Int64 // accepts that failed: clients wait in the kernel
+	retiring  atomic.Bool  // a signal has come to stop, and there is no successor: clients shall go elsewhere
+	stopping  atomic.Bool  // it takes no more clients
 
 	certs      *certs.Keeper // of TLS to clients
 	nodeCerts  *certs.Keeper // of TLS to nodes
@@ -73,6 +74,7 @@ type server struct {
 	replicas      *replicas.Watch
 	readsReplicas atomic.Bool // clients may read there by what is configured
 	slow          slowNodes
+	late          lateNodes
 	slowlog       slowLog
 	slowFrom      atomic.Int64 // nanoseconds, of requests that slowlog keeps
 	lanes         lane.Shared

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"log/slog"
+	"time"
+
 	"github.com/berth-proxy/berth/backend/secure"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -147,8 +150,24 @@ func (s *session) steerReading() {
 	if want != s.reading && s.loop.srv.reads != nil {
 		s.reading = want
 		s.setReading()
+		if want == readsNone && s.pause == pauseFull {
+			s.loop.stats.Stopped++
+			s.warnStopped()
+		}
 	}
 }
+
+// warnStopped says in the log that a client sends more than it takes. It may be so a thousand times a
+// second, and be meant so: one line in so much time tells who it is.
+func (s *session) warnStopped() {
+	if l := s.loop; time.Duration(l.clock-l.warned) >= warnStoppedEvery {
+		l.warned = l.clock
+		slog.Warn("client held back", "why", "it sends more than it takes", "addr", s.remote().String(), "id", s.id,
+			"unanswered", s.queued, "see", "PROXY TOP SORT bytes_in")
+	}
+}
+
+const warnStoppedEvery = time.Minute
 
 // readOnce has gnet read the socket of a blocked client once. The end of a client that has gone comes
 // after all that it has sent: while the window is closed it does not come at all.

@@ -1,6 +1,9 @@
 package pipe
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
 
 // Figures count what a loop has asked a node on its pipes. They outlast the pipes. Owned by the loop.
 type Figures struct {
@@ -37,6 +40,23 @@ func (d *Durations) observe(nanoseconds int64) {
 	micros := uint64(max(nanoseconds, 0)) / 1e3
 	d.Counts[min(bits.Len64(micros/FirstBound), bounds)]++
 	d.Sum += micros
+}
+
+// LateAfter is the bound of one of the buckets: replies that take longer are late.
+const (
+	LateAfter  = FirstBound << lateBucket * time.Microsecond
+	lateBucket = 13
+)
+
+// Since returns how many durations were counted since then, and how many of them are over LateAfter.
+func (d *Durations) Since(then *Durations) (all, late uint64) {
+	for i, n := range d.Counts {
+		all += n - then.Counts[i]
+		if i > lateBucket {
+			late += n - then.Counts[i]
+		}
+	}
+	return all, late
 }
 
 // figuresOf returns the figures of a node.

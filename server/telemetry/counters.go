@@ -18,6 +18,7 @@ type Counters struct {
 	waits             [numWaits]Histogram
 	errors            map[string]int64      // by first word
 	ownErrors         map[string]int64      // those of berth's own
+	Stopped           int64                 // how often a client was not read from any more
 	LimitHits         [numLimits]int64      // how often clients ran into each limit
 	revoked           [numRevocations]int64 // WATCHes that lost their lease
 	redirects         map[string]redirects  // by the node they lead to
@@ -184,6 +185,7 @@ func (st *Counters) Add(o *Counters) {
 	st.Opened += o.Opened
 	st.BytesIn += o.BytesIn
 	st.BytesOut += o.BytesOut
+	st.Stopped += o.Stopped
 	st.unknown.add(o.unknown)
 	for reason, n := range o.closedBy {
 		st.closedBy[reason] += n

@@ -24,6 +24,7 @@ func (s *Snapshot) Prometheus(m *Writer) {
 	m.Gauge(metricClientsMax, float64(s.Berth.ClientsLimit))
 	m.Counter(metricClientsAccepted, uint64(s.Berth.Accepted))
 	m.Counter(metricClientsRefused, uint64(s.Berth.Refused))
+	m.Counter(metricAcceptsFailed, uint64(s.Berth.Unheard))
 	m.Counter(metricHandshakes, s.Handshakes.Full, "full")
 	m.Counter(metricHandshakes, s.Handshakes.Resumed, "resumed")
 	m.Counter(metricHandshakes, s.Handshakes.TimedOut, "timeout")
@@ -74,6 +75,7 @@ func (f *Loop) collectClients(m *Writer) {
 	for reason := NotClosed + 1; reason < numReasons; reason++ {
 		m.Counter(metricClientsClosed, uint64(st.closedBy[reason]), reason.String())
 	}
+	m.Counter(metricClientsStopped, uint64(st.Stopped))
 	for limit, n := range st.LimitHits {
 		m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
 	}
@@ -231,6 +233,11 @@ func (s *Snapshot) collectNodes(m *Writer) {
 		limit := s.Limits[shard.Primary]
 		m.Gauge(metricPoolLimit, float64(limit.All), shard.Primary, "all")
 		m.Gauge(metricPoolLimit, float64(limit.Blocking), shard.Primary, "blocking")
+	}
+	for _, row := range s.BackendRows() {
+		if row.Role != "none" { // without clients nobody finds out that the node is back
+			m.Gauge(metricNodeUp, boolGauge(row.State != "down" || row.ErrorAge > 60), row.Node)
+		}
 	}
 	for addr, c := range s.Total().Pipes {
 		owed := 0.0

@@ -285,6 +285,7 @@ type StatsRow struct {
 	Pinned         int64 `json:"clients_pinned"` // hold a connection until they leave: MONITOR, and subscribers without pubsub-sharing
 	Accepted       int64 `json:"clients_accepted"`
 	Refused        int64 `json:"clients_refused"`
+	Unheard        int64 `json:"accepts_failed"` // no descriptor was free: clients wait in the kernel
 	Requests       int64 `json:"requests"`
 	RequestsRate   int64 `json:"requests_per_second"` // mean of the last ten seconds
 	Errors         int64 `json:"errors"`
@@ -324,7 +325,7 @@ func (s *Snapshot) StatsRow() StatsRow {
 		Uptime: int64(s.At.Sub(s.Started) / time.Second), Loops: int64(sum.Loops),
 		Clients: int64(sum.Clients), ClientsLimit: s.Berth.ClientsLimit,
 		Blocked: int64(sum.Blocked), Waiting: int64(sum.Waiting), Subscribed: int64(sum.Subscribed), Pinned: int64(sum.Pinned),
-		Accepted: s.Berth.Accepted, Refused: s.Berth.Refused,
+		Accepted: s.Berth.Accepted, Refused: s.Berth.Refused, Unheard: s.Berth.Unheard,
 		Requests: commands.ok + commands.failed, RequestsRate: perSecond(rates.Requests),
 		Errors: commands.failed, ErrorsRate: perSecond(rates.Errors),
 		BytesIn: sum.Counters.BytesIn, BytesOut: sum.Counters.BytesOut,

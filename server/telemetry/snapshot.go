@@ -46,6 +46,7 @@ type Berth struct {
 	ClientsLimit   int64
 	Accepted       int64
 	Refused        int64
+	Unheard        int64         // accepts that failed
 	Paused         string        // what CLIENT PAUSE stops, "all" or "write"
 	PauseLeft      time.Duration // 0: nothing is paused
 	PoolEnabled    bool
