@@ -103,7 +103,8 @@ func (k *Link) Shaken(reply []byte, now int64) (next []byte, err error) {
 const levelVerbose = slog.LevelDebug + 2
 
 // up ends the handshake. The log has one line when the first link of its kind to a node is up for a user,
-// and one each time a link goes down from there. That others are up is for debugging.
+// one each time a link goes down from there, and one when the node is back. That others are up is for
+// debugging.
 func (k *Link) up(now int64) {
 	k.move(Up)
 	k.since = now
@@ -111,6 +112,9 @@ func (k *Link) up(now int64) {
 	id := k.shake.id
 	if k.shake.logins.meets(k.kind, k.addr, id) {
 		level = levelVerbose
+	}
+	if k.shake.logins.isBack(k.addr) {
+		slog.Info("node back", "node", k.addr)
 	}
 	slog.Log(context.Background(), level, k.kind+" up", "node", k.addr, "user", cmp.Or(id.User, "default"), "db", id.DB)
 }
@@ -124,6 +128,7 @@ func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostErro
 	}
 	if k.state == Up && !EndedByBerth(err) {
 		slog.Warn(k.kind+" down", append([]any{"node", k.addr, "why", why}, details...)...)
+		k.shake.logins.lost(k.addr)
 	}
 	switch {
 	case EndedByBerth(err): // it was not lost

@@ -94,6 +94,7 @@ func TestALinkLogsOnceThatItIsUpAndEachTimeThatItIsLost(t *testing.T) {
 		want := []string{
 			`DEBUG+2 msg="` + kind + ` up" node=node:1 user=default db=1`,
 			`WARN msg="` + kind + ` down" node=node:1 why="connection to node:1: closed by the node" unanswered=7`,
+			`INFO msg="node back" node=node:1`,
 			`DEBUG+2 msg="` + kind + ` up" node=node:1 user=default db=0`,
 			`DEBUG msg="` + kind + ` up" node=node:1 user=default db=0`,
 		}

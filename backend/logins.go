@@ -44,6 +44,7 @@ type Logins struct {
 	marked   time.Time         // when the first node was asked; zero: none was
 	demanded bool              // a node has said last that it wants a password
 	met      map[meeting]bool  // which links were up; at most maxMet
+	gone     map[string]bool   // nodes to which links were lost, none of them up since; at most maxMet
 }
 
 // meeting is a kind of link of a user and a database with a node.
@@ -327,6 +328,25 @@ func (l *Logins) meets(kind, addr string, id Identity) bool {
 	}
 	l.met[m] = true
 	return true
+}
+
+// lost enters that a link to a node is lost.
+func (l *Logins) lost(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone == nil || len(l.gone) >= maxMet {
+		l.gone = map[string]bool{}
+	}
+	l.gone[addr] = true
+}
+
+// isBack reports whether a link that is up now is the first one since links to the node were lost.
+func (l *Logins) isBack(addr string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	back := l.gone[addr]
+	delete(l.gone, addr)
+	return back
 }
 
 // Password returns the one with which the clients of an identity have logged in, or the one of its

@@ -61,7 +61,7 @@ func drillFaults() []drillFault {
 			row:    func(_ *drill, row map[string]any) bool { return row["state"] == "down" },
 			shown:  []string{"state", "last_error"},
 			tells:  func(up float64) bool { return up == 0 },
-			healed: "pipe up|backend answers",
+			healed: "node back|backend answers",
 		},
 		{
 			name: "a node takes 200 ms for each reply",

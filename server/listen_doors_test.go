@@ -297,6 +297,7 @@ func TestClientsStayWhileDoorsComeAndGoUnderLoad(t *testing.T) {
 	var stop atomic.Bool
 	for i := range 8 {
 		c := dial(t, []string{stays, goes}[i%2])
+		script(t, c, "PING → PONG") // berth has accepted it: closing a door resets those who wait there
 		clients.Go(func() {
 			for n := 0; !stop.Load(); n++ {
 				if got, err := c.TryDo("ECHO", fmt.Sprint(n)); err != nil || got != fmt.Sprint(n) {

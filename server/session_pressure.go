@@ -162,7 +162,7 @@ func (s *session) steerReading() {
 func (s *session) warnStopped() {
 	if l := s.loop; time.Duration(l.clock-l.warned) >= warnStoppedEvery {
 		l.warned = l.clock
-		slog.Warn("client held back", "why", "it sends more than it takes", "addr", s.remote().String(), "id", s.id,
+		slog.Info("client held back", "why", "it sends more than it takes", "addr", s.remote().String(), "id", s.id,
 			"unanswered", s.queued, "see", "PROXY TOP SORT bytes_in")
 	}
 }
