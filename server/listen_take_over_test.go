@@ -163,6 +163,41 @@ func TestSuccessorTakesOverWithoutARefusedClient(t *testing.T) {
 	}
 }
 
+// A client that is never idle stays with its berth. One that is idle goes to the successor.
+func TestBusyClientsStayWithABerthThatWasReplaced(t *testing.T) {
+	r := startRelay(t, sharedNode(t))
+	idle := dial(t, r.addr)
+	script(t, idle, "PING → PONG")
+	key := unique("busy")
+	var busy sync.WaitGroup
+	var stop atomic.Bool
+	var done atomic.Int64
+	for range 4 {
+		c := dial(t, r.addr)
+		busy.Go(func() {
+			for !stop.Load() {
+				if got, err := c.TryDo("INCR", key); err != nil {
+					t.Errorf("a busy client: %v, %v", got, err)
+					return
+				}
+				done.Add(1)
+			}
+			c.Close()
+		})
+	}
+	ended := make(chan *passed)
+	go func() { ended <- r.replace() }()
+	if _, err := idle.TryRecv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the idle client: %v", err)
+	}
+	after := done.Load()
+	eventually(t, "the busy clients to go on", func() bool { return done.Load() > after+1000 || t.Failed() })
+	stop.Store(true)
+	busy.Wait()
+	<-ended
+	script(t, dial(t, r.addr), "GET "+key+" → "+fmt.Sprint(done.Load()))
+}
+
 func TestClientsGoOnUntilTheirBerthHasBeenReplaced(t *testing.T) {
 	r := startRelay(t, sharedNode(t))
 	blocked, watching := dial(t, r.addr), dial(t, r.addr)

@@ -15,7 +15,17 @@ type stopSlices struct {
 	size int // clients that go at one tick; 0: berth does not stop
 	left int // of this tick
 
+	rest     time.Duration // for how long one must have been silent to go
 	patience time.Duration // with one that is about to ask something
+	until    int64         // loop clock: when there is none left
+}
+
+// drainRest is for how long a client must have been silent to be let go while there is time.
+const drainRest = time.Second
+
+// beginDrain lets those clients go that are idle.
+func (l *loop) beginDrain() {
+	l.stop.size, l.stop.rest = max(leastStopSlice, l.sessions/100), drainRest
 }
 
 // leastStopSlice is how many clients go at one tick at least.
@@ -24,6 +34,7 @@ const leastStopSlice = 100
 // beginStop lets the clients go, within so long if they are idle.
 func (l *loop) beginStop(within time.Duration) {
 	l.stop.size = max(leastStopSlice, l.sessions/max(1, int(within/tickEvery))+1)
-	l.stop.patience = within / 2
+	l.stop.rest, l.stop.patience = 0, within/2
+	l.stop.until = l.clock + int64(within/2)
 	l.tickSessions()
 }

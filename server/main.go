@@ -50,6 +50,7 @@ func run() int {
 	slog.SetDefault(log.Logger)
 	defer log.Settle()
 	settings.OnChange(func(now *config.Config) { log.SetLevel(now.LogLevel) }, "loglevel")
+	slog.Info("starting", "version", build.Version, "revision", build.Revision(), "pid", os.Getpid())
 	for _, w := range settings.Warnings() {
 		slog.Warn(w)
 	}
@@ -111,7 +112,9 @@ func run() int {
 	}
 	running.Store(srv)
 	fmt.Println(srv.readyLine())
-	slog.Info(srv.readyLine())
+	if cfg.LogFile != "" {
+		slog.Info(srv.readyLine())
+	}
 	notify("READY=1", "STATUS="+srv.readyLine())
 	return srv.run(stop, replace)
 }

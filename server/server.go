@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"runtime"
@@ -384,8 +384,12 @@ func (srv *server) shutdown(ctx context.Context) error {
 	return err
 }
 
-// errStillBusy is returned when clients had to be cut off.
-var errStillBusy = errors.New("some clients were still waiting for replies")
+// cutOff is how many clients had to be cut off, and how many of them were owed a reply.
+type cutOff struct{ clients, owed int }
+
+func (c *cutOff) Error() string {
+	return fmt.Sprintf("clients were cut off: %d, of which owed a reply: %d", c.clients, c.owed)
+}
 
 func (srv *server) awaitClients(ctx context.Context) error {
 	poll := time.NewTicker(5 * time.Millisecond)
@@ -393,22 +397,30 @@ func (srv *server) awaitClients(ctx context.Context) error {
 	for srv.clients.Load() > 0 || srv.lanes.Unsettled() > 0 {
 		select {
 		case <-ctx.Done():
-			for _, l := range srv.eachLoop() {
-				l.Post(l.killAll)
+			var all cutOff
+			answers, _ := askLoops(srv, (*loop).killAll)
+			for _, of := range answers {
+				all.clients += of.clients
+				all.owed += of.owed
 			}
-			return errStillBusy
+			return &all
 		case <-poll.C:
 		}
 	}
 	return nil
 }
 
-func (l *loop) killAll() {
+func (l *loop) killAll() (of cutOff) {
 	for s := l.first; s != nil; {
 		next := s.next
+		of.clients++
+		if s.waiting > 0 {
+			of.owed++
+		}
 		s.kill(telemetry.Shutdown)
 		s = next
 	}
+	return of
 }
 
 // expel begins the expulsion of the clients that send on the pipes of a set.

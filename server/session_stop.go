@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/berth-proxy/berth/server/telemetry"
@@ -12,6 +14,9 @@ func (s *session) letGo() {
 	if l.stop.left == 0 || s.closed || s.closing {
 		return
 	}
+	if time.Duration(l.clock-s.lastHeard) < l.stop.rest {
+		return
+	}
 	quiet := l.clock-s.lastHeard > int64(l.stop.patience)
 	switch {
 	case s.tunnel != nil:
@@ -20,7 +25,7 @@ func (s *session) letGo() {
 		if !s.endWait() {
 			return
 		}
-	case s.txn != nil, s.stay != nil && s.stay.watching, s.isReady, s.willGoOn(), !quiet && s.isMidway():
+	case s.txn != nil, s.stay != nil && s.stay.watching, s.isReady, s.willGoOn(), !quiet && l.clock < l.stop.until && s.isMidway():
 		return
 	case quiet && s.head == nil && len(s.out) == 0 && s.conn.OutboundBuffered() == 0:
 		s.kill(telemetry.Shutdown)
@@ -59,7 +64,7 @@ func (s *session) endWait() bool {
 	l := s.loop
 	withError := l.srv.config().ShutdownUnblocks
 	works := s.blocked == nil && s.replicaCount == nil && s.tail != nil && !s.tail.cmd.Waits()
-	if !works && !l.lanes.Unblock(s.id, withError) && !s.unblock(l.srv.asUser(s.pipes.Identity()), withError) {
+	if !works && !(s.blocked != nil && s.blocked.EndWait(withError)) && !s.unblock(l.srv.asUser(s.pipes.Identity()), withError) {
 		return false
 	}
 	if !s.closed {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,8 +17,11 @@ func (srv *server) run(stop, replace <-chan os.Signal) int {
 		case <-replace:
 			srv.startSuccessor()
 		case pid := <-srv.handOver.done:
-			slog.Info("taken over", "by", pid, "clients", srv.clients.Load())
-			return srv.stop(stop, 2, 0) // one may be for all processes of the service
+			slog.Info("taken over", "by", pid, "clients", srv.clients.Load(), "drain", srv.config().TakeOverDrain)
+			if srv.drain(stop) { // the signal may be for all processes of the service
+				return srv.stop(stop, 1, 0)
+			}
+			return srv.stop(stop, 2, 0)
 		case sig := <-stop:
 			srv.retiring.Store(true)
 			cfg := srv.config()
@@ -27,6 +31,27 @@ func (srv *server) run(stop, replace <-chan os.Signal) int {
 			return srv.stop(stop, 1, cfg.ShutdownDelay)
 		}
 	}
+}
+
+// drain serves the clients that are there until they have left, or are idle, which is when they are let go;
+// for at most take-over-drain. It reports whether a signal has ended it.
+func (srv *server) drain(signals <-chan os.Signal) bool {
+	for _, l := range srv.eachLoop() {
+		l.Post(l.beginDrain)
+	}
+	over := time.After(srv.config().TakeOverDrain)
+	look := time.NewTicker(tickEvery)
+	defer look.Stop()
+	for srv.clients.Load() > 0 {
+		select {
+		case <-signals:
+			return true
+		case <-over:
+			return false
+		case <-look.C:
+		}
+	}
+	return false
 }
 
 // stopSlack is what berth takes to stop beside the times that options give it.
@@ -48,10 +73,14 @@ func (srv *server) stop(signals <-chan os.Signal, enough int, delay time.Duratio
 	}
 	ctx, cancel = context.WithTimeout(ctx, srv.config().ShutdownTimeout)
 	defer cancel()
-	if err := srv.shutdown(ctx); err != nil {
-		slog.Warn("stopped", "why", err)
-		return 1
+	err := srv.shutdown(ctx)
+	if err == nil {
+		slog.Info("stopped")
+		return 0
 	}
-	slog.Info("stopped")
-	return 0
+	slog.Warn("stopped", "why", err)
+	if cut, is := errors.AsType[*cutOff](err); is && cut.owed == 0 {
+		return 0
+	}
+	return 1
 }

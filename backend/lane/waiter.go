@@ -128,6 +128,19 @@ func (w *Waiter) Join() {
 	w.home.loop.Post(func() { w.home.join(w) })
 }
 
+// EndWait answers the client as its timeout would, or with an error, unless it has its reply already. It
+// returns false if the client waits for nothing yet. On the client's loop.
+func (w *Waiter) EndWait(withError bool) bool {
+	switch {
+	case !w.joined:
+		return false
+	case w.home == w.from:
+		return w.home.Unblock(w.id, withError)
+	}
+	w.home.loop.Post(func() { w.home.Unblock(w.id, withError) })
+	return true
+}
+
 // sharable reports whether others may wait with the same command.
 func (w *Waiter) sharable() bool {
 	if w.timeout.Opaque || w.cmd.Is(router.Personal) || !w.from.shared.Settings().Share {

@@ -66,6 +66,7 @@ type Config struct {
 	ShutdownTimeout        time.Duration
 	ShutdownDelay          time.Duration
 	ShutdownUnblocks       bool // blocked clients get an error, not what their timeout gives
+	TakeOverDrain          time.Duration
 	TakeOverSocket         string
 
 	Backend             BackendURL

@@ -52,6 +52,7 @@ complete -c berth -l enable-debug-command -x -a 'no yes' -d 'Whether DEBUG is pa
 complete -c berth -l shutdown-timeout -x -d 'Time that requests under way have to end when berth stops'
 complete -c berth -l shutdown-delay -x -d 'Time for which berth serves as before when it is asked to stop, while /readyz is 503: load balancers need it to send new clients elsewhere'
 complete -c berth -l shutdown-blocked -x -a 'nil unblocked' -d 'What blocked clients (BLPOP, XREAD, WAIT …) are answered when berth stops: what they get at their timeout, or -UNBLOCKED'
+complete -c berth -l take-over-drain -x -d 'Time for which a berth whose place another one has taken goes on serving its clients that stay busy'
 complete -c berth -l take-over-socket -rF -d 'Path of a unix socket on which berth hands its listening sockets over to berth --take-over of the same user'
 complete -c berth -l backend -x -d 'redis://host:6379[/db], redis://a:7001,b:7002 (berth asks the nodes whether they are a Cluster), sentinel://a:26379,b:26379/name[/db] (the primary that Sentinels watch under that name) or unix:///path'
 complete -c berth -l backend-user -x -d 'User name with which berth itself authenticates'
