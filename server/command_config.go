@@ -39,7 +39,7 @@ func (srv *server) configurable() int {
 }
 
 // configGet answers with berth's settings, and those of a node after them. When no node can say,
-// berth's are all there are.
+// berth's are all there are. No node is asked for names that are all berth's: it may hang.
 func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool {
 	long := 0
 	for _, pattern := range args[2:] {
@@ -63,6 +63,9 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 	}
 	r := s.newRequest(cmd)
 	s.pauseFor(pauseAnswering)
+	if areOurs(args[2:]) {
+		nodes = 0
+	}
 	s.askPrimaries(raw, min(1, nodes), func(answers [][]byte) {
 		if refused := firstError(answers); bytes.HasPrefix(refused, []byte("-NO")) { // NOPERM, NOAUTH
 			r.done(refused)
@@ -75,6 +78,11 @@ func configGet(s *session, cmd *router.Command, raw []byte, args [][]byte) bool 
 		r.done(appendSettings(nil, own, s.resp()))
 	})
 	return true
+}
+
+// areOurs reports whether each name is that of an option of berth.
+func areOurs(names [][]byte) bool {
+	return !slices.ContainsFunc(names, func(name []byte) bool { return !config.IsOption(string(bytes.ToLower(name))) })
 }
 
 // settingsOfNone is what redis-benchmark wants to know before it starts, where no node can say it:

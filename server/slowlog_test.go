@@ -88,6 +88,7 @@ func TestSlowNodeIsNamed(t *testing.T) {
 	script(t, c, "GET k → <nil>")
 	admin := dial(t, b.Addr())
 	proxy(t, admin, "BACKENDS") // whoever was never allowed is refused while no node says so
+	script(t, admin, "CONFIG GET timeout → [timeout 0]")
 	node.Pause()
 	c.WriteString("GET k\r\n")
 	state := func() (is string) {
@@ -100,6 +101,7 @@ func TestSlowNodeIsNamed(t *testing.T) {
 	if got := b.srv.slow.String(); !strings.HasPrefix(got, node.Addr()+" has owed a reply for ") {
 		t.Errorf("slow nodes: %q", got)
 	}
+	script(t, admin, "CONFIG GET timeout → [timeout 0]") // no node is asked for what is berth's
 	node.Resume()
 	c.Recv()
 	eventually(t, "the node to be up", func() bool { return state() == "up" && b.srv.slow.String() == "" })
