@@ -319,6 +319,24 @@ func TestSignalHasBerthReplacedByItsProgram(t *testing.T) {
 	eventually(t, "the successor to have ended", func() bool { return syscall.Kill(successor, 0) != nil })
 }
 
+// A rotation of the log must not undo what CONFIG SET has changed, as SIGHUP does.
+func TestSIGUSR1OpensTheLogAgainAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	file, log := filepath.Join(dir, "conf"), filepath.Join(dir, "log")
+	if err := os.WriteFile(file, []byte("timeout 300\nlogfile "+log+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := startRelay(t, sharedNode(t), file)
+	c := dial(t, r.addr)
+	script(t, c, "CONFIG SET timeout 77 → OK")
+	if err := os.Rename(log, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.now.cmd.Process.Signal(syscall.SIGUSR1)
+	eventually(t, "the log to be opened again", func() bool { _, err := os.Stat(log); return err == nil })
+	script(t, c, "CONFIG GET timeout → [timeout 77]")
+}
+
 // The mode of the file keeps others out; if that is changed, berth asks who they are.
 func TestOtherUsersDoNotTakeOver(t *testing.T) {
 	if os.Geteuid() != 0 { // only root can be somebody else

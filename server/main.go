@@ -59,11 +59,17 @@ func run() int {
 	replace := make(chan os.Signal, 1)
 	signal.Notify(replace, syscall.SIGUSR2)
 	var running atomic.Pointer[server] // nil: berth has not begun to serve
-	reopen := make(chan os.Signal, 1)
-	signal.Notify(reopen, syscall.SIGHUP)
+	reread, rotated := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(reread, syscall.SIGHUP)
+	signal.Notify(rotated, syscall.SIGUSR1)
 	go func() {
-		for range reopen {
-			srv := running.Load()
+		for {
+			var srv *server // nil: the log alone is opened again
+			select {
+			case <-reread:
+				srv = running.Load()
+			case <-rotated:
+			}
 			if srv != nil {
 				notifyReloading()
 			}

@@ -75,6 +75,11 @@ berth opens
 again, reads certificates and keys again, and gives each option the value that the configuration file
 says now, if there is a file. The log says what is wrong, and what needs a restart.
 .TP
+.B SIGUSR1
+berth opens
+.B logfile
+again, after a rotation, and changes nothing else.
+.TP
 .B SIGUSR2
 berth starts its program anew, with the same arguments and
 .BR \-\-take\-over .

@@ -295,7 +295,7 @@ var options = []*option{
 		help:  "Lowest level that is logged."},
 	{name: "logfile", def: `""`,
 		value: textValue[string]{at: func(c *Config) *string { return &c.LogFile }, is: "path"},
-		help:  "File to log to; none: standard error. Opened again on SIGHUP."},
+		help:  "File to log to; none: standard error. Opened again on SIGUSR1 and SIGHUP."},
 	{name: "log-format", def: "text",
 		value: oneOf(func(c *Config) *LogFormat { return &c.LogFormat }, []string{"text", "json"}, []LogFormat{LogText, LogJSON}),
 		help:  "Form of the log's lines. text: `key=value`. json: an object with `time`, `level`, `message` and what else the line says."},
