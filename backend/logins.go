@@ -80,6 +80,7 @@ type credential struct {
 	password string
 	holds    int
 	marks    Marks // by node: as it was before the password was accepted there
+	moves    int   // how often Logins.Moved was called before a node of the present backend accepted it last
 }
 
 // refusal is a node's answer to all that was tried.
@@ -201,6 +202,7 @@ func (l *Logins) Accepted(user, password string, any bool, before Marks) (held I
 	if c == nil || any {
 		c = l.commonOf(u, before)
 	}
+	c.moves = l.moves
 	u.holds++
 	held.User, held.Credential = user, l.anyone
 	if user != "" {
@@ -208,6 +210,23 @@ func (l *Logins) Accepted(user, password string, any bool, before Marks) (held I
 		c.holds++
 	}
 	return held
+}
+
+// Proven reports whether the present backend has let in an identity's clients.
+func (l *Logins) Proven(id Identity) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.users[id.User].find(id.Credential)
+	return id.User == "" || c != nil && c.moves == l.moves
+}
+
+// Prove records that it has let in a connection of theirs.
+func (l *Logins) Prove(id Identity) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.users[id.User].find(id.Credential); c != nil {
+		c.moves = l.moves
+	}
 }
 
 // newCredential makes one that no client has yet. Called with mu locked.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -99,6 +100,12 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	switch {
 	case v != nil && v.known:
 		return v.refusal, true
+	case !srv.knows(s):
+		if v == nil {
+			s.askRights(u, "", cmd, args)
+			return "", false
+		}
+		return s.unjudged(cmd), true
 	case u.free.Load() && (v != nil || u.fresh(s.loop.clock) || silent || !isDangerous(cmd)):
 		s.refreshRights(u)
 		return "", true
@@ -125,10 +132,19 @@ func (s *session) judge(cmd *router.Command, args [][]byte) (refusal string, rea
 	if v.notNow != "" {
 		return v.notNow, true
 	}
-	if why := s.loop.srv.unreached(); why != "" {
-		return why, true
-	}
-	return "TRYAGAIN berth: it cannot be asked whether the user may run '" + cmd.Name + "', no node answers, command not executed", true
+	return s.unjudged(cmd), true
+}
+
+// unjudged is the refusal of a command of which no node says whether the user may run it.
+func (s *session) unjudged(cmd *router.Command) string {
+	return cmp.Or(s.loop.srv.unreached(),
+		"TRYAGAIN berth: it cannot be asked whether the user may run '"+cmd.Name+"', no node answers, command not executed")
+}
+
+// knows reports whether the nodes have let in the client's user with the client's password. Those of
+// another backend than the client has logged in at may have another user of the same name.
+func (srv *server) knows(s *session) bool {
+	return srv.moves.Load() == 0 || srv.pipeSettings.Logins.Proven(s.pipes.Identity())
 }
 
 // wouldWait reports whether the node that is asked about the client's rights is slow. What is known is
@@ -168,6 +184,10 @@ func (s *session) askRights(u *rights, key string, cmd *router.Command, args [][
 	s.verdict = v
 	s.pauseFor(pauseVetting)
 	v.timer = time.AfterFunc(permissionWait, func() { l.Post(v.late) })
+	if !l.srv.knows(s) {
+		v.prove()
+		return
+	}
 	if s.txn == nil && waitsWithOthers(cmd, args) {
 		v.ask = blockingQuestion(cmd, args)
 	}
@@ -348,6 +368,49 @@ func (v *verdict) end() {
 	if !v.s.closed {
 		v.s.resumeFrom(pauseVetting)
 	}
+}
+
+// prove has the nodes let the client's user in, before they are asked what a user of that name may.
+func (v *verdict) prove() {
+	s := v.s
+	shard, text := shardOf(s.loop.srv.nodes.Topology(), noSlot, s.id)
+	if text != "" {
+		v.end()
+		return
+	}
+	if err := s.pipes.Shard(s.loop.srv.nodes.Topology(), shard).Send(helloCommand, 1, &proof{v, s.pipes.Identity()}); err != nil {
+		(&proof{v: v}).Lost(err, nil)
+	}
+}
+
+// helloCommand asks nothing, and no rule forbids it to a user.
+var helloCommand = codec.AppendCommandString(nil, "HELLO")
+
+// proof waits for the first reply that the nodes of another backend give to the client's user. The
+// verdict ends with it: the request is judged anew if there is one.
+type proof struct {
+	v  *verdict
+	id backend.Identity
+}
+
+// Reply learns that the user is let in.
+func (p *proof) Reply(_, _ []byte, _ int) {
+	s := p.v.s
+	if p.v.moves != s.loop.srv.moves.Load() {
+		p.v.end()
+		return
+	}
+	s.loop.srv.pipeSettings.Logins.Prove(p.id)
+	if s.verdict == p.v {
+		s.verdict = nil
+	}
+	p.v.end()
+}
+
+// Lost learns that the user is not, or that no node says so.
+func (p *proof) Lost(err *backend.LostError, _ []byte) {
+	p.v.known, p.v.refusal = err.Refusal != "", err.Refusal
+	p.v.end()
 }
 
 // inOwnWords has the client's own user ask, if there are words for that.

@@ -111,6 +111,19 @@ func TestBackendThatDoesNotAnswerIsRefused(t *testing.T) {
 	}
 }
 
+func TestNothingElseChangesWithABackendThatIsRefused(t *testing.T) {
+	parallel(t)
+	berth := startBerth(t, redistest.Start(t).Addr(), "--backend-connect-timeout-ms", "300")
+	c, port := dial(t, berth.Addr()), freePort(t)
+	if reply := fmt.Sprint(c.Do("CONFIG", "SET", "port", port, "backend", "redis://127.0.0.1:1")); !strings.Contains(reply, "refused") {
+		t.Fatalf("CONFIG SET: %s", reply)
+	}
+	wantSaid(t, "a new client", dial(t, berth.Addr()).Do("PING"), "PONG")
+	if _, err := redistest.TryDial(t, "127.0.0.1:"+port); err == nil {
+		t.Error("berth listens where it was not to")
+	}
+}
+
 func TestNothingOfAWatchOrTrackedKeyOutlivesTheBackend(t *testing.T) {
 	parallel(t)
 	a, b, cluster := redistest.Start(t), redistest.Start(t), redistest.StartCluster(t, 3, 0)
@@ -213,12 +226,42 @@ func TestUsersAreJudgedByTheNewNodes(t *testing.T) {
 	if reply := fmt.Sprint(both.Do("CONFIG", "GET", "port")); !strings.HasPrefix(reply, "NOPERM") {
 		t.Errorf("a command of berth's own: %s", reply)
 	}
-	if reply, err := old.TryDo("CONFIG", "GET", "port"); err == nil && !strings.HasPrefix(fmt.Sprint(reply), "NOPERM") {
+	if reply, err := old.TryDo("CONFIG", "GET", "port"); err == nil && !strings.HasPrefix(fmt.Sprint(reply), "WRONGPASS") {
 		t.Errorf("a user whom the new nodes do not have: %v", reply)
 	}
 	if reply, err := old.TryDo("GET", "k"); err == nil && !strings.HasPrefix(fmt.Sprint(reply), "WRONGPASS") {
 		t.Errorf("a user whom the new nodes do not have: %v", reply)
 	}
+}
+
+func TestUserOfTheSameNameMustProveItselfToTheNewNodes(t *testing.T) {
+	parallel(t)
+	a, b := redistest.Start(t), redistest.Start(t)
+	for node, password := range map[*redistest.Server]string{a: ">one", b: ">two"} {
+		node.Do(t, "ACL", "SETUSER", "ann", "on", password, "~*", "&*", "+@all")
+		node.Do(t, "ACL", "SETUSER", "bob", "on", ">same", "~*", "&*", "+@all", "-ping")
+	}
+	berth := startBerth(t, a.Addr())
+	used, idle, queued, bob := dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr()), dial(t, berth.Addr())
+	for _, c := range []*redistest.Conn{used, idle, queued} {
+		wantSaid(t, "AUTH", c.Do("AUTH", "ann", "one"), "OK")
+	}
+	wantSaid(t, "AUTH", bob.Do("AUTH", "bob", "same"), "OK")
+	for _, c := range []*redistest.Conn{used, bob} {
+		wantSaid(t, "before", c.Do("CONFIG", "SET", "timeout", 1000), "OK")
+	}
+	wantSaid(t, "MULTI", queued.Do("MULTI"), "OK")
+	berth.set("backend", "redis://"+b.Addr())
+	for _, c := range []*redistest.Conn{used, idle, queued} {
+		if reply, err := c.TryDo("CONFIG", "SET", "timeout", 2000); err == nil && !strings.HasPrefix(fmt.Sprint(reply), "WRONGPASS") {
+			t.Errorf("another user of the same name: %v", reply)
+		}
+	}
+	wantSaid(t, "CONFIG SET", bob.Do("CONFIG", "SET", "timeout", 3000), "OK")
+	ann := dial(t, berth.Addr())
+	wantSaid(t, "AUTH", ann.Do("AUTH", "ann", "two"), "OK")
+	wantSaid(t, "CONFIG SET", ann.Do("CONFIG", "SET", "timeout", 4000), "OK")
+	wantSaid(t, "ACL LOG", strings.Contains(fmt.Sprint(b.Do(t, "ACL", "LOG")), "bob"), false)
 }
 
 // A client of the default user shares its connections with others, and berth logs in there with a password

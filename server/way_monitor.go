@@ -73,7 +73,7 @@ func (m *monitors) deliver(one *monitor) {
 	mail := one.mail
 	one.mail = nil
 	m.mu.Unlock()
-	if one.s.monitors() {
+	if one.s.monitors() && one.s.sub.own.lease != nil { // after a move, when the new node has let it in
 		one.s.write(mail)
 	}
 }
