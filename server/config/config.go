@@ -239,7 +239,8 @@ type configTry struct {
 
 // OnTry registers fn, which Set calls before a change of any of the named options is in force, with
 // the snapshot that is to come and the first of these names that was given. An error refuses the
-// change. Otherwise as OnChange, which is called afterwards.
+// change: those that were called before are called again, with the snapshot that stays. Otherwise as
+// OnChange, which is called afterwards.
 func (s *Settings) OnTry(fn func(next *Config, name string) error, names ...string) {
 	mustBeOptions(names)
 	s.mu.Lock()
@@ -274,7 +275,9 @@ func (s *Settings) Set(pairs ...string) error {
 // change has a snapshot in force that differs by these changes from the present one, or leaves all as it
 // is. The caller holds mu.
 func (s *Settings) change(next *Config, changes []change) error {
-	changed := changedOptions(s.now.Load(), next)
+	old := s.now.Load()
+	changed := changedOptions(old, next)
+	undo := func() {}
 	for _, t := range s.tries {
 		if !touches(t.names, changed) {
 			continue
@@ -283,8 +286,14 @@ func (s *Settings) change(next *Config, changes []change) error {
 		if at < 0 {
 			continue // a value is another one by another option: see Target
 		}
-		if err := t.fn(next, changes[at].option.name); err != nil {
+		name, before := changes[at].option.name, undo
+		if err := t.fn(next, name); err != nil {
+			undo()
 			return setFailed(changes[at].name, err)
+		}
+		undo = func() {
+			_ = t.fn(old, name) // it says in the log if it cannot
+			before()
 		}
 	}
 	s.now.Store(next)
