@@ -36,14 +36,19 @@ func isList(v codec.Value) bool { return !v.Null && (v.Type == '*' || v.Type == 
 // joinMaps joins two maps, which are arrays of names and values in RESP2. A name that only one of
 // them has keeps its value.
 func joinMaps(a, b codec.Value) codec.Value {
+	a.Elems = a.Elems[:len(a.Elems)&^1]
+	at := make(map[string]int, len(a.Elems)/2)
+	for i := 0; i < len(a.Elems); i += 2 {
+		at[a.Elems[i].Text()] = i + 1
+	}
 	for i := 0; i+1 < len(b.Elems); i += 2 {
 		name := b.Elems[i].Text()
-		at := slices.IndexFunc(a.Elems, func(v codec.Value) bool { return v.Text() == name })
-		if at%2 != 0 || at+1 >= len(a.Elems) {
-			a.Elems = append(a.Elems, b.Elems[i], b.Elems[i+1])
+		if had, has := at[name]; has {
+			a.Elems[had] = joinFigure(name, a.Elems[had], b.Elems[i+1])
 			continue
 		}
-		a.Elems[at+1] = joinFigure(name, a.Elems[at+1], b.Elems[i+1])
+		at[name] = len(a.Elems) + 1
+		a.Elems = append(a.Elems, b.Elems[i], b.Elems[i+1])
 	}
 	return a
 }
@@ -53,7 +58,7 @@ func joinMaps(a, b codec.Value) codec.Value {
 func joinFigure(name string, a, b codec.Value) codec.Value {
 	switch {
 	case a.Type != b.Type:
-	case name == "histogram_usec":
+	case isList(a) && isList(b) && name == "histogram_usec":
 		return joinCumulative(a, b)
 	case isList(a) && isList(b):
 		return joinMaps(a, b)
@@ -88,32 +93,48 @@ func joinCumulative(a, b codec.Value) codec.Value {
 	}
 	slices.Sort(bounds)
 	whole := codec.Value{Type: a.Type}
+	one, other := histogram{of: a.Elems}, histogram{of: b.Elems}
 	for _, bound := range slices.Compact(bounds) {
-		whole.Elems = append(whole.Elems, integerValue(bound), integerValue(upTo(a, bound)+upTo(b, bound)))
+		whole.Elems = append(whole.Elems, integerValue(bound), integerValue(one.upTo(bound)+other.upTo(bound)))
 	}
 	return whole
 }
 
-// upTo is how many calls of a histogram took at most the bound.
-func upTo(histogram codec.Value, bound int64) (count int64) {
-	for i := 0; i+1 < len(histogram.Elems) && histogram.Elems[i].Int <= bound; i += 2 {
-		count = histogram.Elems[i+1].Int
+// histogram is one that is read from its lowest bound on.
+type histogram struct {
+	of    []codec.Value // bounds and counts that are to come
+	count int64
+}
+
+// upTo is how many calls took at most the bound.
+func (h *histogram) upTo(bound int64) int64 {
+	for len(h.of) > 1 && h.of[0].Int <= bound {
+		h.count, h.of = h.of[1].Int, h.of[2:]
 	}
-	return count
+	return h.count
 }
 
 // joinEvents joins two lists of events, each with its name, when it came last, how long it took then,
 // and at most. Valkey adds the sum of all and their number.
 func joinEvents(a, b codec.Value) codec.Value {
+	at := make(map[string]int, len(a.Elems))
+	for i, event := range a.Elems {
+		if len(event.Elems) >= 4 {
+			at[event.Elems[0].Text()] = i
+		}
+	}
 	for _, event := range b.Elems {
-		at := slices.IndexFunc(a.Elems, func(e codec.Value) bool {
-			return len(e.Elems) >= 4 && len(e.Elems) == len(event.Elems) && e.Elems[0].Text() == event.Elems[0].Text()
-		})
-		if at < 0 {
+		if len(event.Elems) < 4 {
+			continue
+		}
+		name := event.Elems[0].Text()
+		i, has := at[name]
+		if !has || len(a.Elems[i].Elems) != len(event.Elems) {
+			at[name] = len(a.Elems)
 			a.Elems = append(a.Elems, event)
 			continue
 		}
-		had := a.Elems[at].Elems
+		had := a.Elems[i].Elems
 		if later := cmp.Compare(event.Elems[1].Int, had[1].Int); later > 0 || later == 0 && event.Elems[2].Int > had[2].Int {
 			had[1], had[2] = event.Elems[1], event.Elems[2]
 		}
