@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +34,9 @@ import (
 type handOver struct {
 	srv  *server
 	ln   *net.UnixListener
-	done chan int   // gets the process ID of the successor
-	busy sync.Mutex // held while a successor starts
+	done chan int    // gets the process ID of the successor
+	busy sync.Mutex  // held while a successor starts
+	lent atomic.Bool // likewise: it may have the sockets
 }
 
 // What the two say to each other, beside handedSockets.
@@ -140,6 +142,8 @@ func (h *handOver) give(conn *net.UnixConn) (pid int, err error) {
 	if word, err := in.ReadString('\n'); err != nil || word != askSockets {
 		return pid, fmt.Errorf("it does not ask for the sockets (%w)", cmp.Or(err, errOddWord))
 	}
+	h.lent.Store(true) // before berth is seen not to stop: see closeSockets
+	defer h.lent.Store(false)
 	if h.srv.stopping.Load() || h.srv.retiring.Load() {
 		return pid, refuseSuccessor(conn, "the running berth stops already")
 	}
@@ -230,22 +234,30 @@ func peerOf(conn *net.UnixConn) (uid, pid int, err error) {
 	return uid, pid, errors.Join(failed, err)
 }
 
-// leaveSockets leaves all listening sockets to the successor: what waits there is the successor's, and
-// so are the paths.
+// leaveSockets leaves all listening sockets to the successor: what waits there is the successor's.
 func (srv *server) leaveSockets() {
 	srv.stopping.Store(true)
+	srv.closeSockets()
+	srv.admin.Leave()
+}
+
+// closeSockets closes the sockets of clients and successors when berth stops. The paths stay if a
+// successor serves there, or may do so soon.
+func (srv *server) closeSockets() {
+	leaves := srv.handOver != nil && srv.handOver.lent.Load()
 	srv.doorsMu.Lock()
+	defer srv.doorsMu.Unlock()
 	doors := *srv.doors.Load()
 	for _, d := range doors {
-		if ln, isUnix := d.Listener.(*net.UnixListener); isUnix {
+		if ln, isUnix := d.Listener.(*net.UnixListener); isUnix && leaves {
 			ln.SetUnlinkOnClose(false)
 		}
 	}
 	closeDoors(doors)
-	srv.doorsMu.Unlock()
-	srv.handOver.ln.SetUnlinkOnClose(false)
+	if leaves {
+		srv.handOver.ln.SetUnlinkOnClose(false)
+	}
 	srv.handOver.close()
-	srv.admin.Leave()
 }
 
 // startSuccessor runs berth's program anew, as it is by now, to take over from this process.

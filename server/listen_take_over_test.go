@@ -358,3 +358,29 @@ func TestOtherUsersDoNotTakeOver(t *testing.T) {
 	eventually(t, "berth to say who it was", func() bool { return strings.Contains(r.now.output(), "it is user 65534") })
 	r.replace()
 }
+
+// A signal stops the berth before while its successor starts: the successor serves at all its places.
+func TestBerthThatStopsLeavesItsPathsToTheSuccessor(t *testing.T) {
+	r := startRelay(t, sharedNode(t))
+	var next predecessor
+	if err := next.meet(r.next); err != nil {
+		t.Fatal(err)
+	}
+	defer next.conn.Close()
+	_ = r.now.cmd.Process.Signal(syscall.SIGTERM)
+	<-r.now.done
+	for _, path := range []string{r.unix, r.next} {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		c.Close()
+	}
+	for _, d := range next.doors {
+		d.Close()
+	}
+	for _, ln := range append(next.admin, next.next) {
+		ln.Close()
+	}
+}

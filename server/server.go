@@ -339,10 +339,7 @@ func (srv *server) start() error {
 // when ctx ends.
 func (srv *server) shutdown(ctx context.Context) error {
 	srv.stopping.Store(true)
-	srv.doorsMu.Lock()
-	closeDoors(*srv.doors.Load())
-	srv.doorsMu.Unlock()
-	srv.handOver.close()
+	srv.closeSockets()
 	within := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		within = time.Until(deadline) / 2 // who is about to ask something goes later
