@@ -12,7 +12,6 @@ import (
 	"github.com/berth-proxy/berth/backend/lane"
 	"github.com/berth-proxy/berth/backend/nodes"
 	"github.com/berth-proxy/berth/codec"
-	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/config"
 	"github.com/berth-proxy/berth/server/telemetry"
 )
@@ -153,7 +152,7 @@ func (m *move) make(take func()) error {
 		<-done
 	}
 	for _, l := range loops { // after those clients have left that go on as somebody else
-		l.Post(func() { l.lanes.Moved(l.slotNow) })
+		l.Post(l.lanes.TopologyChanged)
 	}
 	return nil
 }
@@ -175,6 +174,7 @@ func (m *move) takeOver() {
 
 // moveSessions moves all that the loop owns.
 func (l *loop) moveSessions(m *move) {
+	l.lanes.ChangeDB(m.from.DB, m.to.DB)
 	var blocked []*session
 	for s := l.first; s != nil; {
 		next := s.next
@@ -188,19 +188,6 @@ func (l *loop) moveSessions(m *move) {
 	}
 	l.pipes.Moved(l.srv.nodes.Topology())
 	l.feeds.Moved()
-}
-
-// slotNow is the slot of a blocking command's keys.
-func (l *loop) slotNow(cmd *router.Command, words [][]byte) int {
-	if !l.srv.nodes.Topology().Sharded() {
-		return 0
-	}
-	slot, keys, err := cmd.SlotOf(words, l.keys)
-	l.keys = keys
-	if err != nil {
-		return noSlot
-	}
-	return slot
 }
 
 // move has a client go on at the new nodes. again: it waits with others for elements, and has to be
@@ -285,6 +272,6 @@ func (s *session) blockAgain() {
 		b.Answer(codec.AppendError(nil, errNoAuth))
 		return
 	}
-	s.blocked = old.Again(lane.Asker{Client: b, ID: s.id, Addr: s.remote(), Identity: s.pipes.Identity(), Slot: s.loop.slotNow(b.cmd, old.Words())})
+	s.blocked = old.Again(lane.Asker{Client: b, ID: s.id, Addr: s.remote(), Identity: s.pipes.Identity()})
 	s.blocked.Join()
 }

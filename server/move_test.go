@@ -400,6 +400,32 @@ func TestClientsThatAreBlockedGoOnAtAnotherBackend(t *testing.T) {
 	}
 }
 
+// What the old node pops in the moment of the move goes to the client, wherever that waits by now.
+func TestElementPoppedWhileTheBackendChangesIsNotLost(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 3, 0)
+	for _, url := range []string{clusterURL(cluster), "redis://" + redistest.Start(t).Addr() + "/3"} {
+		a := redistest.Start(t)
+		berth := startBerth(t, "redis://"+a.Addr()+"/1")
+		c, direct, list := dial(t, berth.Addr()), dial(t, a.Addr()), unique("list")
+		direct.Do("SELECT", 1)
+		c.Send("BLPOP", list, 0)
+		eventually(t, "the client to block", func() bool {
+			return strings.Contains(fmt.Sprint(a.Do(t, "INFO", "clients")), "blocked_clients:1")
+		})
+		a.Pause()
+		direct.Send("RPUSH", list, "x") // the node reads it before what berth says because of the move
+		berth.set("backend", url)
+		a.Resume()
+		direct.Recv()
+		if left := direct.Do("LLEN", list); left != int64(0) {
+			t.Logf("to %s: the node has ended the wait first", url)
+			dial(t, berth.Addr()).Do("RPUSH", list, "x")
+		}
+		wantSaid(t, "to "+url, c.Recv(), []any{list, "x"})
+	}
+}
+
 func TestRequestOnItsWayIsAnsweredByTheOldNode(t *testing.T) {
 	parallel(t)
 	a, b := redistest.Start(t), redistest.Start(t)

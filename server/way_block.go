@@ -28,12 +28,9 @@ func (s *session) block(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.hold(pauseDraining)
 	}
 	s.side, s.topology = onLease, t
-	by := lane.Asker{ID: s.id, Addr: s.remote(), Identity: s.pipes.Identity()}
+	by := lane.Asker{ID: s.id, Addr: s.remote(), Identity: s.pipes.Identity(), Slot: s.slotOf(cmd, args)} // the nodes may be a Cluster later
 	if s.label != nil {
 		by.Name = s.label.name
-	}
-	if t.Sharded() {
-		by.Slot = s.slotOf(cmd, args)
 	}
 	r := s.newRequest(cmd)
 	s.charge(r, blockingCopies*len(raw))

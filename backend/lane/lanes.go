@@ -85,7 +85,11 @@ type Lanes struct {
 	waiters  map[int64]*Waiter // of all these groups, by client
 	scratch  []byte
 	stats    Stats
+	dbs      []dbChange // one for each move to another backend
 }
+
+// dbChange says that clients in a database are in another one since a move.
+type dbChange struct{ from, to int }
 
 // New makes a loop's lanes. Loops must all have theirs before the first client joins, and one call
 // at a time may run. followed is told of each redirect.
@@ -170,15 +174,19 @@ func (ls *Lanes) TopologyChanged() {
 	}
 }
 
-// Moved follows to another backend: clients that wait go on there. slotOf says which slot the keys of a
-// command have now.
-func (ls *Lanes) Moved(slotOf func(cmd *router.Command, words [][]byte) int) {
-	for _, g := range ls.groups {
-		now := *g.command
-		now.slot = slotOf(now.cmd, now.words)
-		g.command = &now
+// ChangeDB says that the clients in a database go on in another one at another backend. What is popped for
+// none of them goes back there.
+func (ls *Lanes) ChangeDB(from, to int) { ls.dbs = append(ls.dbs, dbChange{from, to}) }
+
+// identityNow is as whom those are by now who have waited with a command.
+func (ls *Lanes) identityNow(c *command) backend.Identity {
+	id := c.identity
+	for _, change := range ls.dbs[c.dbs:] {
+		if id.DB == change.from {
+			id.DB = change.to
+		}
 	}
-	ls.TopologyChanged()
+	return id
 }
 
 // Close ends what is left when berth ends.

@@ -43,7 +43,7 @@ func (ls *Lanes) orphaned(c *command, reply []byte) {
 	case command == nil:
 		ls.stats.Orphans[LostOrphan]++
 	default:
-		o := &orphan{ls: ls, c: c, pipes: ls.loop.Pipes().Attach(c.identity)}
+		o := &orphan{ls: ls, c: c, pipes: ls.loop.Pipes().Attach(ls.identityNow(c))}
 		ls.shared.unsettled.Add(1)
 		o.send(command)
 	}
@@ -102,6 +102,10 @@ func (c *command) fromLeft() bool {
 // send sends the command to the owner of the slot.
 func (o *orphan) send(command []byte) {
 	o.tries++
+	if now := o.ls.identityNow(o.c); now != o.pipes.Identity() {
+		o.pipes.Detach()
+		o.pipes = o.ls.loop.Pipes().Attach(now)
+	}
 	t := o.ls.shared.Nodes.Topology()
 	shard, ok := backend.ShardOf(t, o.c.slot, o.c.client)
 	if !ok {

@@ -24,6 +24,7 @@ type command struct {
 	timeout   router.Timeout
 	slot      int
 	client    int64 // whose command made the group: it chooses the shard of a command without keys
+	dbs       int   // how many changes of Lanes.dbs identity has seen
 }
 
 // Waiter is one client's blocking command. Its home, the loop of its group, decides what it gets.
@@ -68,12 +69,12 @@ type Asker struct {
 	Addr     net.Addr
 	Name     string
 	Identity backend.Identity
-	Slot     int // of the command's keys; backend.NoSlot: it has none
+	Slot     int // of the command's keys, which counts over a Cluster; below 0: they have none in common
 }
 
 // NewWaiter reads what a client asks for. The words are copied.
 func (ls *Lanes) NewWaiter(by Asker, cmd *router.Command, args [][]byte) *Waiter {
-	c := &command{cmd: cmd, identity: by.Identity, client: by.ID, slot: by.Slot}
+	c := &command{cmd: cmd, identity: by.Identity, client: by.ID, slot: by.Slot, dbs: len(ls.dbs)}
 	c.words = make([][]byte, len(args))
 	size := 0
 	for _, a := range args {
@@ -96,7 +97,7 @@ func (ls *Lanes) NewWaiter(by Asker, cmd *router.Command, args [][]byte) *Waiter
 // others, for a client that has left and goes on as another identity.
 func (w *Waiter) Again(by Asker) *Waiter {
 	c := *w.command
-	c.signature, c.identity, c.slot = "", by.Identity, by.Slot
+	c.signature, c.identity, c.dbs = "", by.Identity, len(w.from.dbs)
 	return &Waiter{command: &c, from: w.from, id: by.ID, addr: by.Addr, name: by.Name, client: by.Client,
 		since: w.since, again: true, deadline: w.deadline}
 }
