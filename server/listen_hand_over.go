@@ -66,8 +66,11 @@ type handedSocket struct {
 // handedAtOnce is how many descriptors go in one message. The kernel takes 253.
 const handedAtOnce = 200
 
-// handOverPatience bounds each word of the two but ready, which takes as long as a start.
-const handOverPatience = 5 * time.Second
+// handOverPatience bounds each word of the two but ready, which takes as long as a start: startPatience.
+const (
+	handOverPatience = 5 * time.Second
+	startPatience    = 5 * time.Minute
+)
 
 // awaitSuccessor opens take-over-socket, unless a predecessor has handed it over.
 func (srv *server) awaitSuccessor(ln *net.UnixListener) error {
@@ -151,7 +154,7 @@ func (h *handOver) give(conn *net.UnixConn) (pid int, err error) {
 		return pid, err
 	}
 	slog.Info("a berth starts to take over", "pid", pid)
-	_ = conn.SetDeadline(time.Time{})
+	_ = conn.SetDeadline(time.Now().Add(startPatience))
 	if word, err := in.ReadString('\n'); err != nil || word != sayReady {
 		return pid, fmt.Errorf("it has not become ready (%w)", cmp.Or(err, errOddWord))
 	}
