@@ -94,14 +94,13 @@ type loader struct {
 	path     string             // absolute path of the configuration file
 	sources  map[*option]string // where the value of each option came from
 	given    map[*option]bool   // by the source that is being read
-	failed   map[*option]bool   // a value of it was wrong
 	passed   bool               // systemd passes sockets to this process: sd_listen_fds(3)
 	mistakes []mistake
 	warnings []string
 }
 
 func newLoader() *loader {
-	return &loader{config: defaultConfig(), sources: map[*option]string{}, given: map[*option]bool{}, failed: map[*option]bool{}}
+	return &loader{config: defaultConfig(), sources: map[*option]string{}, given: map[*option]bool{}}
 }
 
 func (l *loader) wrong(where, why string) { l.mistakes = append(l.mistakes, mistake{where, why}) }
@@ -114,7 +113,6 @@ func (l *loader) set(where string, o *option, words []string) {
 	}
 	if err := take(l.config, words); err != nil {
 		l.wrong(where, explain(o, words, err))
-		l.failed[o] = true
 		return
 	}
 	l.sources[o], l.given[o] = where, true
@@ -133,7 +131,6 @@ func (l *loader) load(line commandLine, environ []string) {
 	}
 	if err := l.config.readPassword(); err != nil {
 		l.wrong(l.source(passwordFile), passwordFile+": "+err.Error())
-		l.failed[findOption(passwordFile)] = true
 	}
 	if line.takeOver && l.config.TakeOverSocket == "" {
 		l.wrong("flag --take-over", "it needs the take-over-socket of the running berth")

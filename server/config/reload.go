@@ -9,20 +9,21 @@ import (
 type Reloaded struct {
 	Changed []string // options that have another value now
 	Restart []string // options that have another one in the file, and cannot change while berth runs
-	Wrong   []string // mistakes, with where they are; an option with one has the value that it had
+	Wrong   []string // mistakes, with where they are
 }
 
 // Reload reads again what berth was started with: the file, which may say something else now, under the same
 // environment and flags. What the file says no more has its default; what CONFIG SET has changed, and the
 // file does not say, is what it was at the start.
 //
-// All options change together if they can. Otherwise each changes that can change by itself.
+// A mistake leaves all as it was: an option whose name is misspelt would get its default. Otherwise all options
+// change together if they can, or else each that can by itself.
 func (s *Settings) Reload() (r Reloaded) {
 	l := s.again()
 	for _, m := range l.mistakes {
 		r.Wrong = append(r.Wrong, m.Error())
 	}
-	if l.path == "" && s.path != "" { // the file cannot be read
+	if len(r.Wrong) > 0 { // an option whose name is misspelt would get its default
 		return r
 	}
 	s.mu.Lock()
@@ -30,7 +31,6 @@ func (s *Settings) Reload() (r Reloaded) {
 	var wanted []*option
 	for _, name := range changedOptions(s.now.Load(), l.config) {
 		switch o := findOption(name); {
-		case l.failed[o]:
 		case o.hot:
 			wanted = append(wanted, o)
 		default:
