@@ -97,11 +97,13 @@ func TestGroupsShareFewConnectionsAndGrowWhenElementsComeFast(t *testing.T) {
 		t.Errorf("%d connections for clients that only wait", n)
 	}
 	words := []any{"RPUSH", "few"}
-	for i := range 60 {
+	for i := range 20 {
 		words = append(words, i)
 	}
-	dial(t, b.Addr()).Do(words...)
-	b.awaitWaiters(t, 40)
+	for left := 80; left >= 40; left -= 20 { // on a starved machine they do not all come fast
+		dial(t, b.Addr()).Do(words...)
+		b.awaitWaiters(t, left)
+	}
 	if n := b.leases().Leased; n != 3 {
 		t.Errorf("%d connections after elements came fast, want 3", n)
 	}
