@@ -141,6 +141,14 @@ func (c *Command) MayUseOtherKeys() bool {
 	return c.Flags.Has(NoMandatoryKeys) || slices.ContainsFunc(c.specs, func(s keySpec) bool { return s.unknown })
 }
 
+// OneKey returns which word of every request is its one key; 0: the command has none, or more than one.
+func (c *Command) OneKey() int {
+	if c.oneKey && !c.Channels() {
+		return c.First
+	}
+	return 0
+}
+
 // Channels reports whether Keys finds shard channels: they are routed like keys, but name no data.
 func (c *Command) Channels() bool { return len(c.specs) > 0 && c.specs[0].flags&KeyChannel != 0 }
 

@@ -2,7 +2,7 @@ package router
 
 // Traits are what a proxy has to know about a command beyond what COMMAND reports. They are columns
 // of commands.tbl, so that no code compares names. A command that was learned from a node has none.
-type Traits uint32
+type Traits uint64
 
 const (
 	Replicates      Traits = 1 << iota // passed on to replicas without being a write: CLIENT PAUSE WRITE holds it
@@ -36,13 +36,15 @@ const (
 	TakesCode                          // has a script's or a library's code among its words
 	Registers                          // has a node run a library's code, and may quote what that raises
 	AtPrimary                          // a read of what each node keeps for itself: when a key was used last, what a cursor means
+	Cacheable                          // a read whose reply depends on its words and on its keys alone; the second word is the first key
+	Swaps                              // has databases change places, of which no node tells
 )
 
 // traitNames are the names in commands.tbl, in the order of the bits.
 var traitNames = [...]string{
 	"replicates", "echoes", "unqueued", "exec", "watch", "broadcast", "personal", "monitor", "replication", "stream", "subscribes", "unsubscribes",
 	"patterns", "whilesubscribed", "protected", "debug", "cluster", "client", "rules",
-	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "registers", "atprimary",
+	"bysha", "loadsscript", "findsscripts", "flushesscripts", "flushes", "undoes", "listeners", "sharded", "quotes", "takescode", "registers", "atprimary", "cacheable", "swaps",
 }
 
 // Is reports whether the command has all of these traits.
