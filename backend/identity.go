@@ -24,6 +24,8 @@ type Identity struct {
 
 	Alone int // 0: clients share its connections; else one request has them for itself
 
+	Tracks bool // the node tells on its connections which keys have changed: see pipe.Listener
+
 	Replica ReplicaKind // whether it reads from replicas; others do not
 }
 

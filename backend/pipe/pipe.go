@@ -290,13 +290,18 @@ func (p *Pipe) answer(reply []byte) error {
 	if p.link.State() == backend.Shaking {
 		return p.shaken(reply)
 	}
-	switch {
-	case p.cutting:
+	isPush := reply[0] == '>' && !p.cutting && !p.passing // no script can make a push
+	if p.cutting {
 		reply = backend.CutLine
-	case reply[0] == '>' && !p.passing: // no script can make a push
-		return backend.ErrPush
 	}
 	p.passing, p.cutting, p.begun, p.long = false, false, 0, false
+	if isPush {
+		if p.set.listener == nil {
+			return backend.ErrPush
+		}
+		p.set.listener.Pushed(p, reply)
+		return nil
+	}
 	if p.owed.Len() == 0 {
 		return backend.ErrUnowed
 	}
@@ -374,6 +379,9 @@ func (p *Pipe) Closed(c gnet.Conn, err error) {
 // reply. The first Send after the back-off dials anew.
 func (p *Pipe) lost(err error) {
 	ps := p.set.pipes
+	if p.set.listener != nil {
+		p.set.listener.Down(p)
+	}
 	worked := p.link.State() == backend.Up
 	refused := p.link.Lost(err, worked, ps.loop.Now(), "unanswered", p.owed.Len())
 	p.conn, p.in, p.passing, p.cutting, p.begun, p.long, p.outdated = nil, nil, false, false, 0, false, false
@@ -416,7 +424,7 @@ func (p *Pipe) lost(err error) {
 		}
 		place.to.Lost(why, place.request.bytes())
 	}
-	if refused.Login && ps.OnRefused != nil && p.set.identity.Replica == backend.NoReplica && !p.set.live() {
+	if refused.Login && ps.OnRefused != nil && p.set.speaksFor() && !p.set.live() {
 		ps.OnRefused(p.set, refused)
 	}
 }

@@ -126,7 +126,7 @@ func (p *Pipe) Scripted() {
 // relieve asks the node on the second pipe, if a current pipe has none that is stopped up as well. A
 // node that runs a script is not asked.
 func (p *Pipe) relieve() {
-	if p.probing || p.leaving || p.set.byAddr[p.Addr()] != p {
+	if p.probing || p.leaving || p.set.byAddr[p.Addr()] != p || p.set.identity.Tracks {
 		return
 	}
 	p.haveSecond()

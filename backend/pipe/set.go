@@ -16,6 +16,7 @@ type Set struct {
 	topology  *router.Topology // which byShard and byReplica were made for
 	byShard   []*Pipe          // nil where no pipe was asked for
 	byReplica [][]*Pipe        // by shard and place; nil where no pipe was asked for
+	listener  Listener         // nil: the node may push nothing
 	replicas  *Set             // of the same user, to read from replicas; nil: not asked for
 }
 
@@ -100,7 +101,26 @@ func (s *Set) Node(addr string) *Pipe {
 }
 
 // carriesCommands reports whether clients share these pipes for their commands.
-func (s *Set) carriesCommands() bool { return s.identity.RESP > 0 && s.identity.Alone == 0 }
+func (s *Set) carriesCommands() bool {
+	return s.identity.RESP > 0 && s.identity.Alone == 0 && !s.identity.Tracks
+}
+
+// speaksFor reports whether what a node says of the set's user to these pipes holds for its clients.
+func (s *Set) speaksFor() bool {
+	return s.identity.Replica == backend.NoReplica && !s.identity.Tracks
+}
+
+// Listener hears what nodes say on pipes unasked, in order with their replies.
+type Listener interface {
+	// Pushed takes a push. It is valid during the call only.
+	Pushed(p *Pipe, push []byte)
+
+	// Down is called when a connection has ended, before what it owes is lost.
+	Down(p *Pipe)
+}
+
+// Listen has what nodes say unasked on the set's pipes go to a listener.
+func (s *Set) Listen(l Listener) { s.listener = l }
 
 // owes reports whether somebody waits for a reply.
 func (s *Set) owes() bool {
@@ -130,7 +150,7 @@ func (s *Set) live() bool {
 // do nothing for long must be closed as well, and must not be taken for a later user of the same
 // name. So a pipe is kept for them.
 func (s *Set) watched() bool {
-	return s.sessions > 0 && s.identity.User != "" && s.identity.Replica == backend.NoReplica
+	return s.sessions > 0 && s.identity.User != "" && s.speaksFor()
 }
 
 // watchesBy reports whether p is the last pipe by which the set notices that its user is deleted.
