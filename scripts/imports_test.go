@@ -45,9 +45,10 @@ var allowed = map[string][]string{
 
 	"server": {"codec", "router", "backend", "backend/secure", "backend/pipe", "backend/feed", "backend/pool", "backend/nodes",
 		"backend/lane", "backend/replicas", "backend/embedded", "server/glob", "server/build", "server/certs", "server/config",
-		"server/telemetry", "server/topk", "server/admin", "server/eventlog", gnet, gopkg, proxyproto, xsys},
+		"server/telemetry", "server/topk", "server/near", "server/admin", "server/eventlog", gnet, gopkg, proxyproto, xsys},
 	"server/glob":   {},
 	"server/topk":   {},
+	"server/near":   {"codec"},
 	"server/build":  {},
 	"server/certs":  {pkcs8},
 	"server/config": {"router", "backend/nodes", "server/glob", "server/build", "server/certs"},
