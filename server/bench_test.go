@@ -57,6 +57,19 @@ func BenchmarkSampledGet(b *testing.B) {
 	benchmarkPipeline(b, addr, 64, codec.AppendCommandString(nil, "GET", "key"), codec.AppendBulkString(nil, "value"))
 }
 
+// BenchmarkHotGet is answered by berth: see cache.
+func BenchmarkHotGet(b *testing.B) {
+	node := redistest.Start(b)
+	node.Do(b, "SET", "key", "value")
+	berth := startBerth(b, node.Addr(), "--cache", "yes", "--cache-hot-rate", "0")
+	c := redistest.Dial(b, berth.Addr())
+	eventually(b, "berth to keep the reply", func() bool {
+		c.Do("GET", "key")
+		return berth.srv.look(0).Total().Counters.Near.Hits > 0
+	})
+	benchmarkPipeline(b, berth.Addr(), 64, codec.AppendCommandString(nil, "GET", "key"), codec.AppendBulkString(nil, "value"))
+}
+
 func BenchmarkSharedSet(b *testing.B) {
 	set := codec.AppendCommand(nil, []byte("SET"), []byte("key"), bytes.Repeat([]byte("v"), 64))
 	benchmarkPipeline(b, startBerth(b, redistest.Start(b).Addr()).Addr(), 64, set, []byte("+OK\r\n"))

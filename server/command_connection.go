@@ -79,7 +79,7 @@ func reset(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	s.closeTunnel("reset")
 	s.unwatch()
 	s.readonly, s.readwrite = false, false
-	s.noTouch = false
+	s.noTouch, s.farOnly = false, false
 	s.noEvict = s.noEvict && s.loop.srv.isBefore(7, 2) // whose RESET forgets it
 	s.muteAll, s.muteThis = false, s.muteNext == 1     // CLIENT REPLY SKIP outlives it, OFF does not
 	if s.label != nil {

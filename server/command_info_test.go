@@ -48,7 +48,7 @@ func TestInfoHasWhatFrameworksRead(t *testing.T) {
 	var got map[string]string
 	eventually(t, "the client to block", func() bool {
 		got, _ = infoOf(t, c)
-		return got["blocked_clients"] == "1"
+		return got["blocked_clients"] == "1" && strings.Contains(got["pool0"], "leased=1")
 	})
 	for name, want := range map[string]string{
 		"redis_version": "7.0.15", "redis_mode": "standalone", "role": "master", "connected_slaves": "0", "loading": "0",

@@ -39,6 +39,17 @@ func proxyStats(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
 	return s.offLoop(cmd, func() []byte { return appendRecord(nil, srv.look(0).StatsRow(), resp) })
 }
 
+func proxyCache(s *session, cmd *router.Command, _ []byte, _ [][]byte) bool {
+	srv, resp := s.loop.srv, s.resp()
+	return s.offLoop(cmd, func() []byte {
+		state, limit := "no", 0
+		if settings := srv.config(); settings.Cache {
+			state, limit = "yes", settings.CacheMaxMemory
+		}
+		return appendRecord(nil, srv.look(0).CacheRow(state, limit), resp)
+	})
+}
+
 // proxyReport answers with rows that are drawn from a look at the server.
 func proxyReport[R any](s *session, cmd *router.Command, pins int, rows func(*telemetry.Snapshot) []R) bool {
 	srv, resp := s.loop.srv, s.resp()
@@ -121,6 +132,8 @@ func proxyHelp(_ *session, _ [][]byte, out []byte) []byte {
 		"    its last error.",
 		"BIGKEYS [COUNT <n>]",
 		"    The keys with the longest values that passed in the last minute, in requests and replies of more than 16 KB.",
+		"CACHE",
+		"    The replies to hot reads that are kept with cache yes: how many, how often they were answers, why others are not kept.",
 		"CLIENTS",
 		"    The clients: what each is doing, with which node, what it is owed, by which door it came.",
 		"HOTKEYS [COUNT <n>]",

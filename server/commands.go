@@ -124,6 +124,7 @@ func ownCommands() []ownCommand {
 		{name: "proxy|help", answer: proxyHelp, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|backends", run: proxyBackends, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|bigkeys", run: proxyBigKeys, like: likeAdmin, mayAsk: mayAdmin},
+		{name: "proxy|cache", run: proxyCache, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|clients", run: proxyClients, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|hotkeys", run: proxyHotKeys, like: likeAdmin, mayAsk: mayAdmin},
 		{name: "proxy|pins", run: proxyPins, like: likeAdmin, mayAsk: mayAdmin},

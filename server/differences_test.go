@@ -302,7 +302,7 @@ func sameTime(m met) bool {
 	}
 	other := clockTime.FindAll(m.berth, -1)
 	for i, one := range clockTime.FindAll(m.direct, -1) {
-		if len(one) == len(other[i]) && !near(one[:10], other[i][:10], 5) {
+		if len(one) == len(other[i]) && !isNear(one[:10], other[i][:10], 5) {
 			return false
 		}
 	}
@@ -360,7 +360,7 @@ func sameWithin(most float64) func(m met) bool {
 		}
 		other := anyInteger.FindAll(m.berth, -1)
 		for i, one := range anyInteger.FindAll(m.direct, -1) {
-			if !near(one[1:len(one)-1], other[i][1:len(other[i])-1], most) {
+			if !isNear(one[1:len(one)-1], other[i][1:len(other[i])-1], most) {
 				return false
 			}
 		}
@@ -368,7 +368,7 @@ func sameWithin(most float64) func(m met) bool {
 	}
 }
 
-func near(a, b []byte, most float64) bool {
+func isNear(a, b []byte, most float64) bool {
 	x, errX := strconv.ParseFloat(string(a), 64)
 	y, errY := strconv.ParseFloat(string(b), 64)
 	return errX == nil && errY == nil && math.Abs(x-y) <= most

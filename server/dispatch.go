@@ -75,6 +75,9 @@ func (s *session) dispatch(raw []byte, args [][]byte) bool {
 
 // travel takes a request that may run on the way of its command.
 func (s *session) travel(cmd *router.Command, raw []byte, args [][]byte) (taken bool) {
+	if s.fetching > 0 && s.awaitsFetch(cmd, args) {
+		return s.hold(pauseFetching)
+	}
 	switch cmd.Travels(args) {
 	case router.Local, router.Txn:
 		return s.local(cmd, raw, args)

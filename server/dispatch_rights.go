@@ -363,6 +363,7 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 		reply := firstError(answers)
 		if reply == nil {
 			srv.rights.forget(users...)
+			srv.forgetNear()
 			reply = answers[0]
 		}
 		r.done(reply)

@@ -386,9 +386,14 @@ func (c *loadClient) read() (a loadReply, err error) {
 	case '+', '-':
 		a.text = rest
 		return a, nil
+	case '_':
+		return a, nil
 	}
 	if a.n, err = strconv.ParseInt(rest, 10, 64); err != nil {
 		return a, errNotReply
+	}
+	if a.kind == '%' {
+		a.kind, a.n = '*', 2*a.n
 	}
 	switch {
 	case a.kind == ':':

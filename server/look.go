@@ -150,6 +150,7 @@ func (l *loop) addTo(f *telemetry.Loop) {
 	l.pipes.FiguresByNode(func(addr string, n pipe.Figures) { f.Figures[addr] = n })
 	f.FeedStats = l.feeds.Stats()
 	l.feeds.Count(f.Feeds)
+	f.Near = l.near.figures()
 	f.Lanes = l.lanes.Load().Lanes
 	f.LaneStats = l.lanes.Stats()
 }

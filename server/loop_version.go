@@ -18,6 +18,15 @@ func (srv *server) isValkeySince(major, minor int) bool {
 	return info.Product == "valkey" && !isVersionBefore(info.Release, major, minor)
 }
 
+// hasFieldExpiry reports whether the fields of a hash may expire by themselves, of which no node tells.
+func (srv *server) hasFieldExpiry() bool {
+	info := srv.nodes.Info()
+	if info.Product == "valkey" {
+		return !isVersionBefore(info.Release, 9, 0)
+	}
+	return !isVersionBefore(info.Release, 7, 4)
+}
+
 func isVersionBefore(version string, major, minor int) bool {
 	first, rest, _ := strings.Cut(version, ".")
 	second, _, _ := strings.Cut(rest, ".")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -72,7 +71,8 @@ type server struct {
 	audience *feed.Audience // who listens to what
 
 	replicas      *replicas.Watch
-	readsReplicas atomic.Bool // clients may read there by what is configured
+	nearForgets   atomic.Int64 // how often near caches had to forget everything
+	readsReplicas atomic.Bool  // clients may read there by what is configured
 	slow          slowNodes
 	late          lateNodes
 	slowlog       slowLog
@@ -280,18 +280,6 @@ func (srv *server) learnCommands() {
 	if err := srv.commands.learn(reply); err != nil {
 		slog.Warn("the nodes' COMMAND reply is not understood", "why", err)
 	}
-}
-
-// loopCount is how many event loops there are to be. One core is left to the pollers, the garbage
-// collector and the kernel's share of the network: on two cores one loop beside them answered as
-// many requests per second as two (GET by 50, 1,000 and 5,000 clients), for 5 to 12 % less CPU
-// each, a pipelined MULTI … EXEC for 30 % less, and with a p99 10 to 25 % lower, since it shares
-// its writes to nodes among more clients and seldom waits for a core.
-func loopCount(cfg *config.Config) int {
-	if cfg.Loops > 0 {
-		return cfg.Loops
-	}
-	return max(1, runtime.GOMAXPROCS(0)-1)
 }
 
 // start opens the listeners and the loops.

@@ -91,9 +91,17 @@ func (s *session) part() {
 }
 
 // holdsBack reports whether the output may wait for the next reply. After EXEC, +OK and +QUEUED are
-// written together with EXEC's reply. A slow node does not delay them beyond the next tick.
+// written together with EXEC's reply, and so is what a near cache has answered with what a node answers
+// later in the same pipeline. A slow node does not delay them beyond the next tick.
 func (s *session) holdsBack() bool {
-	return s.head != nil && s.head.blob() != nil && len(s.out) < minBuf && s.loop.clock-s.head.start < maxHoldBack
+	switch {
+	case s.head == nil, s.loop.clock-s.head.start > maxHoldBack:
+		return false
+	case s.head.blob() != nil:
+		return len(s.out) < minBuf
+	default:
+		return s.loop.near != nil && len(s.out) < maxKeptBuf/2
+	}
 }
 
 // maxHoldBack is how long, in nanoseconds.

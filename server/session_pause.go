@@ -13,6 +13,7 @@ import "slices"
 //	     ─▶ blocked      a blocking command, or WAIT                    ─▶ none
 //	     ─▶ subscribing  confirmations of a SUBSCRIBE                   ─▶ none
 //	     ─▶ loading      a node is given a script that it lacks         ─▶ none
+//	     ─▶ fetching     a hot key is fetched, and must not be overtaken    ─▶ none
 //	     ─▶ splitting    the parts of a request with very many keys     ─▶ none
 //	     ─▶ crowded      too many requests have connections of their own ─▶ none
 //	     ─▶ gated        CLIENT PAUSE                                   ─▶ none
@@ -35,6 +36,7 @@ const (
 	pauseSubscribing       // until the confirmations of a SUBSCRIBE have come
 	pauseLoading           // until a node has the scripts that the current request needs, or cannot be given them
 	pauseSplitting         // until all parts of a request with very many keys are sent
+	pauseFetching          // until the replies of the client's fetches of hot keys
 	pauseCrowded           // until a request that has connections of its own may have ended: see loop.aloneAgain
 	pauseGated             // until CLIENT PAUSE ends
 	pauseReplicating       // until the reply to REPLCONF, PSYNC or SYNC; to the end, if that begins a stream
@@ -45,7 +47,7 @@ const (
 // pauseNone.
 var pauseMoves = [...][]pause{
 	pauseNone: {pauseDraining, pauseFull, pauseLeasing, pauseAnswering, pauseVetting, pauseBlocked, pauseSubscribing,
-		pauseLoading, pauseSplitting, pauseCrowded, pauseGated, pauseReplicating},
+		pauseLoading, pauseSplitting, pauseFetching, pauseCrowded, pauseGated, pauseReplicating},
 	pauseDraining:   {pauseAssembling},
 	pauseAssembling: {pauseDraining},
 }
@@ -126,6 +128,8 @@ func (s *session) pauseIsOver() bool {
 		return true
 	case pauseDraining, pauseBlocked:
 		return s.waiting == 0
+	case pauseFetching:
+		return s.fetching == 0
 	case pauseFull:
 		return s.roomAgain()
 	default: // none, or what ends it names it

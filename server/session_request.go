@@ -37,7 +37,13 @@ type request struct {
 	apart   bool     // its reply may be more than one
 	watches bool     // the WATCH that began a stay
 	away    bool     // a read that a replica owes
-	ends    ender    // takes the reply instead of the client; nil: the client gets it
+
+	passes   bool  // counted in session.passing
+	cold     bool  // it was of no hot key when it was sent
+	fetched  bool  // counted in session.fetching
+	fromLink bool  // its reply comes from a fetch
+	lent     bool  // reply is not the request's own, and nobody changes it
+	ends     ender // takes the reply instead of the client; nil: the client gets it
 }
 
 // ender takes the reply to a request instead of the client.
@@ -99,6 +105,10 @@ func (s *session) newRequestOf(cmd *router.Command, slot int) *request {
 	s.owed += r.cost
 	s.enqueue(r)
 	s.waiting++
+	if s.loop.near != nil && cmd.Way != router.Local {
+		r.passes = true
+		s.passing++
+	}
 	if !isPlainRead(cmd) {
 		s.writing++
 		s.wrote(r, slot)
@@ -131,6 +141,32 @@ func (s *session) answer(cmd *router.Command, reply []byte) {
 	s.enqueue(r)
 }
 
+// lend gives the client a reply that nobody changes, in the client's order. It is not copied while it waits.
+func (s *session) lend(cmd *router.Command, reply []byte) {
+	if s.muteThis || s.head == nil {
+		s.answer(cmd, reply)
+		return
+	}
+	s.loop.stats.Answered(cmd, 0, reply)
+	s.loop.replied += len(reply)
+	s.tally.countError(reply)
+	r := s.loop.request()
+	r.s, r.cmd, r.reply, r.lent = s, cmd, reply, true
+	r.state, r.start = requestParked, s.loop.clock
+	r.cost = len(reply)
+	s.owed += r.cost
+	s.weighLater()
+	s.enqueue(r)
+}
+
+// dropReply gives up a parked reply.
+func (r *request) dropReply() {
+	if !r.lent {
+		r.s.loop.drop(r.reply)
+	}
+	r.reply = nil
+}
+
 func (r *request) park(reply []byte) {
 	s := r.s
 	r.state, r.start = requestParked, s.loop.clock
@@ -149,6 +185,7 @@ func (r *request) done(reply []byte) {
 		l.dropRequest(r)
 		return
 	}
+	s.learned(r)
 	if r.streams {
 		if e, ok := r.ends.(*evaluation); ok {
 			e.accepted(r)
@@ -218,7 +255,7 @@ func (s *session) drain() {
 	for r := s.head; r != nil && r.state == requestParked; r = s.head {
 		s.loop.stats.Waited(telemetry.WaitTurn, s.loop.clock-r.start)
 		s.write(r.reply)
-		s.loop.drop(r.reply)
+		r.dropReply()
 		s.dequeue()
 	}
 }
@@ -243,7 +280,7 @@ func (s *session) abandon() {
 		r.next = nil
 		switch {
 		case r.state == requestParked:
-			s.loop.drop(r.reply)
+			r.dropReply()
 			s.loop.dropRequest(r)
 		case s.execReply != nil && s.execReply.r == r: // the node has answered it
 			s.loop.dropRequest(r)
@@ -252,4 +289,5 @@ func (s *session) abandon() {
 	}
 	s.execReply = nil
 	s.head, s.tail, s.queued, s.waiting, s.writing, s.owed = nil, nil, 0, 0, 0, 0
+	s.passing, s.fetching = 0, 0
 }

@@ -162,6 +162,13 @@ func (s *session) share(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if text != "" {
 		return s.refuse(cmd, text)
 	}
+	if near := s.loop.near; near != nil {
+		if near.cold = false; cmd.Is(router.Cacheable) {
+			if taken, here := s.fromNear(t, shard, cmd, raw, args); here {
+				return taken
+			}
+		}
+	}
 	addr := t.Shards()[shard].Primary
 	if cmd.MayQuote() && s.apart(cmd, args) {
 		return s.shareApart(cmd, t, addr, raw, args)
@@ -197,6 +204,9 @@ func (s *session) sharePiped(cmd *router.Command, t *router.Topology, shard int,
 		raw = bytes.Join(s.large.parts(), nil)
 	}
 	s.chargePipe(r, len(raw))
+	if s.loop.near != nil {
+		s.namesKeys(r, t, cmd, args)
+	}
 	pipe := s.pipes.Shard(t, shard)
 	r.pipe = pipe
 	if err := pipe.Send(raw, 1, r); err != nil {

@@ -29,6 +29,7 @@ func (s *session) redirected(words, reply, sent []byte, d detour) bool {
 	if how == backend.NotFollowed {
 		return false
 	}
+	l.forgetSlot(d.slot)
 	d.may = func(to router.Redirect) bool { return s.keepsOrder(to, d.r) }
 	if how == backend.Followed && l.stranded.allow(s, d) && d.may(to) {
 		l.followed(s, to, d, sent)

@@ -16,11 +16,19 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 	if err := cmd.CheckSteps(len(args)); err != nil {
 		return s.refuse(cmd, err.Error())
 	}
+	l := s.loop
+	if l.near != nil && cmd.Is(router.Cacheable) {
+		if taken, here := s.fromNear(t, everyShard, cmd, raw, args); here {
+			return taken
+		}
+	}
 	if !s.turnBeside(cmd, everySlot, t) {
 		return false
 	}
-	l := s.loop
 	r := s.newRequest(cmd)
+	if l.near != nil {
+		s.namesKeys(r, t, cmd, args)
+	}
 	s.chargePipe(r, len(raw))
 	l.addJob(l.splitter.begin(r, t, raw, (len(args)-1)/cmd.Step))
 	return true

@@ -350,9 +350,14 @@ func (s *session) withForgetAll(r *request, reply []byte) []byte {
 	return append(slices.Clone(reply), forgetAll...)
 }
 
-// clientCaching keeps the word for the next request that goes to the node.
+// clientCaching keeps the word for the next request that goes to the node. A client that does not track
+// says so whether berth may answer its reads, with cache yes.
 func clientCaching(s *session, args [][]byte, out []byte) []byte {
 	t := s.tracking
+	if word := strings.ToLower(string(args[2])); t == nil && s.loop.near != nil && (word == "yes" || word == "no") {
+		s.farOnly = word == "no"
+		return codec.AppendSimple(out, "OK")
+	}
 	if t == nil {
 		return codec.AppendError(out, "ERR CLIENT CACHING can be called only when the client is in tracking mode with "+
 			"OPTIN or OPTOUT mode enabled")

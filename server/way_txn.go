@@ -23,7 +23,7 @@ type transaction struct {
 	slot   int    // of all their keys; noSlot, manySlots; router.ChannelSlot: no keys, but it publishes
 	spoilt bool   // a request was refused: EXEC answers EXECABORT
 	turns  bool   // one of them changes the connection it is run on, or may break a reply's line: no shared one may carry it
-	rules  bool   // one of them changes what users may do
+	rules  bool   // one of them changes what users may do, or which database is which
 	locals []ownInExec
 
 	scripts []scriptSHA  // what its EVALSHAs name
@@ -90,6 +90,7 @@ func (b *blob) end(r *request, reply []byte) {
 	}
 	if b.rules && reply[0] == '*' {
 		r.s.loop.srv.rights.forget()
+		r.s.loop.srv.forgetNear()
 	}
 	if b.refused != nil && bytes.HasPrefix(reply, abortedBefore) { // the client has read QUEUED alone
 		reply = append([]byte("-EXECABORT Transaction discarded because of: "), b.refused[1:]...)
@@ -199,7 +200,7 @@ func (s *session) queue(cmd *router.Command, raw []byte, args [][]byte) bool {
 		if raw != nil {
 			t.sent++
 		}
-		t.rules = t.rules || cmd.Is(router.Rules)
+		t.rules = t.rules || cmd.Is(router.Rules) || cmd.Is(router.Swaps)
 	}
 	return s.say(cmd, "QUEUED")
 }

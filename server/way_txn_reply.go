@@ -243,7 +243,7 @@ func (p *execReply) collect() {
 	s := p.s
 	for r := p.r.next; r != nil; r = p.r.next {
 		p.out = append(p.out, r.reply...)
-		s.loop.drop(r.reply)
+		r.dropReply()
 		p.r.next = r.next
 		s.queued--
 		s.owed -= r.cost

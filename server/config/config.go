@@ -93,6 +93,15 @@ type Config struct {
 	ReplicaMaxLagBytes int           // 0: any
 	Zone               string
 
+	// Replies to hot reads.
+	Cache          bool
+	CacheHotRate   int
+	CacheKeys      []string
+	CacheNotKeys   []string
+	CacheMaxMemory int
+	CacheMaxValue  int
+	CacheTTLMax    time.Duration
+
 	PoolEnabled     bool
 	PoolIdleTime    time.Duration // 0: close a connection when it is given back
 	PoolMaxIdle     int

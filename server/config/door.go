@@ -21,6 +21,7 @@ type Door struct {
 	TLS           bool
 	ReadFrom      *router.ReadFrom // nil: Config.ReadFrom says
 	ProxyNetworks []netip.Prefix   // nil: Config.ProxyNetworks says; empty: none
+	NoCache       bool             // clients' reads always go to a node
 	MaxClients    int              // 0: Config.MaxClients alone says
 	Perm          os.FileMode      // of a unix socket; 0: what the umask leaves
 
@@ -250,6 +251,11 @@ func (d *Door) setTerm(key, value string) error {
 		}
 		from := router.ReadFrom(i)
 		d.ReadFrom = &from
+	case "cache":
+		if !strings.EqualFold(value, "no") && !strings.EqualFold(value, "yes") {
+			return fullError("cache must be yes or no")
+		}
+		d.NoCache = strings.EqualFold(value, "no")
 	case "proxy-protocol":
 		return d.setNetworks(value)
 	case "maxclients":
@@ -268,7 +274,7 @@ func (d *Door) setTerm(key, value string) error {
 		}
 		d.Perm = os.FileMode(n)
 	default:
-		return fullError("unknown key; the keys are tls, read-from, proxy-protocol, maxclients and perm")
+		return fullError("unknown key; the keys are tls, read-from, cache, proxy-protocol, maxclients and perm")
 	}
 	return nil
 }
@@ -320,6 +326,9 @@ func (d *Door) words() []string {
 			networks = []string{"no"}
 		}
 		words = append(words, "proxy-protocol="+strings.Join(networks, ","))
+	}
+	if d.NoCache {
+		words = append(words, "cache=no")
 	}
 	if d.MaxClients != 0 {
 		words = append(words, "maxclients="+strconv.Itoa(d.MaxClients))

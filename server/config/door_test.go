@@ -133,7 +133,7 @@ func TestMistakesInDoorsAreRefusedInWords(t *testing.T) {
 
 func TestMistakesInDoorsAreReportedWithTheirPlace(t *testing.T) {
 	for lines, want := range map[string]string{
-		"listen 127.0.0.1:7380 color=red":                  ":1: listen *** ***: unknown key; the keys are tls, read-from, proxy-protocol, maxclients and perm\n",
+		"listen 127.0.0.1:7380 color=red":                  ":1: listen *** ***: unknown key; the keys are tls, read-from, cache, proxy-protocol, maxclients and perm\n",
 		"port 1\nlisten nobody@home":                       ":2: listen ***: argument must begin with an address; it takes ADDRESS:PORT, ",
 		"listen 127.0.0.1:7380\nlisten 127.0.0.1:7380":     ":2: the address 127.0.0.1:7380 is given twice\n",
 		"bind 127.0.0.1\nport 7380\nlisten 127.0.0.1:7380": ":3: the address 127.0.0.1:7380 is given twice\n",

@@ -14,6 +14,8 @@ import (
 func aValueFor(t *testing.T, o *option) (good, bad string) {
 	t.Helper()
 	switch o.name {
+	case "cache-keys", "cache-not-keys":
+		return "user:* session:[a-z]*", strings.Repeat("a", 5000)
 	case "lease-commands":
 		return "mod.slow -ft.info -vsim", "mod.slow -get"
 	case "shutdown-blocked":

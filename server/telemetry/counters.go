@@ -23,6 +23,7 @@ type Counters struct {
 	revoked           [numRevocations]int64 // WATCHes that lost their lease
 	redirects         map[string]redirects  // by the node they lead to
 	Lag               Histogram
+	Near              NearCounters
 }
 
 // commandStats is how often a command was answered. failed are all errors, rejected those of them
@@ -196,6 +197,7 @@ func (st *Counters) Add(o *Counters) {
 	for word, n := range o.ownErrors {
 		st.ownErrors[word] += n
 	}
+	st.Near.add(o.Near)
 	for limit, n := range o.LimitHits {
 		st.LimitHits[limit] += n
 	}

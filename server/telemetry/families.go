@@ -61,6 +61,13 @@ var (
 	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by what for (watch, large, blocking, pinned).", "reason")
 	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by what for (watch, large, blocking, pinned).", "reason")
 
+	metricCacheReads       = counterFamily("berth_cache_reads_total", "Reads of hot keys with cache yes, by outcome (hit: answered by berth; fetch: sent to the node, to be kept; pass: sent like any other).", "outcome")
+	metricCacheInvalidated = counterFamily("berth_cache_invalidations_total", "Replies that were kept and dropped because their key may have changed.")
+	metricCacheEvicted     = counterFamily("berth_cache_evictions_total", "Hot keys dropped because of cache-max-memory.")
+	metricCacheUnkept      = counterFamily("berth_cache_unkept_total", "Hot reads whose reply was not kept, by reason (too_long: cache-max-value; no_room: cache-max-memory; unwanted: cache-keys and cache-not-keys; refused: the node tells the user nothing about keys).", "reason")
+	metricCacheKeys        = gaugeFamily("berth_cache_keys", "Hot keys now, counted once for each loop, user and database.")
+	metricCacheBytes       = gaugeFamily("berth_cache_bytes", "Memory that hot keys and their replies take now, about.")
+
 	metricLanes   = gaugeFamily("berth_lane_connections", "Connections on which clients wait together for a blocking command now.")
 	metricCancels = counterFamily("berth_lane_cancels_total", "Blocking commands that were ended at the node because nobody waited any more, by how (unblocked, closed).", "outcome")
 	metricOrphans = counterFamily("berth_orphan_pops_total", "Elements popped for a client that had just left, with nobody else waiting, by what became of them (returned, kept, dropped, lost).", "outcome")

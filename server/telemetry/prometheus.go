@@ -80,6 +80,7 @@ func (f *Loop) collectClients(m *Writer) {
 		m.Counter(metricLimitHits, uint64(n), Limit(limit).String())
 	}
 	m.Histogram(metricLoopLag, &st.Lag)
+	f.collectNear(m)
 	m.Gauge(metricLanes, float64(f.Lanes))
 	m.Counter(metricCancels, uint64(f.LaneStats.Unblocked), "unblocked")
 	m.Counter(metricCancels, uint64(f.LaneStats.Closed), "closed")

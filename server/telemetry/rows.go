@@ -304,6 +304,7 @@ type StatsRow struct {
 	Misses         int64 `json:"misses"`
 	WaitTimeouts   int64 `json:"wait_timeouts"`
 	Revoked        int64 `json:"watches_revoked"` // their lease was taken back: EXEC answers nil
+	CacheHits      int64 `json:"cache_hits"`      // reads of hot keys that berth has answered itself
 	Moved          int64 `json:"redirects_moved"`
 	Asked          int64 `json:"redirects_ask"`
 	Shards         int64 `json:"shards"`
@@ -331,7 +332,7 @@ func (s *Snapshot) StatsRow() StatsRow {
 		BytesIn: sum.Counters.BytesIn, BytesOut: sum.Counters.BytesOut,
 		NodeBytesIn: sum.PipeStats.BytesIn, NodeBytesOut: sum.PipeStats.BytesOut,
 		PipesLost: sum.PipeStats.Lost, Timeouts: sum.timeouts(),
-		Moved: redirects.moved, Asked: redirects.asked,
+		Moved: redirects.moved, Asked: redirects.asked, CacheHits: sum.Counters.Near.Hits,
 		Shards: int64(len(t.Shards())), SlotsServed: int64(t.Served()),
 		TopologyRounds: s.Nodes.Rounds, Topologies: s.Nodes.Changes,
 		SlowCommands: s.Berth.SlowCommands,

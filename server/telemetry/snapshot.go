@@ -119,6 +119,7 @@ type Loop struct {
 	Pinned     int // hold a connection until they leave
 	Subscribed int // to channels
 	Tracking   int // with CLIENT TRACKING on
+	Near       Near
 	Lanes      int // connections on which clients are blocked together
 }
 
@@ -174,5 +175,6 @@ func (f *Loop) add(o *Loop) {
 	f.Pinned += o.Pinned
 	f.Subscribed += o.Subscribed
 	f.Tracking += o.Tracking
+	f.Near.add(o.Near)
 	f.Lanes += o.Lanes
 }

@@ -99,6 +99,16 @@ _berth() {
 	--replica-max-lag) return ;;
 	--replica-max-lag-bytes) return ;;
 	--zone) return ;;
+	--cache)
+		mapfile -t COMPREPLY < <(compgen -W 'no yes' -- "$word")
+		return
+		;;
+	--cache-hot-rate) return ;;
+	--cache-keys) return ;;
+	--cache-not-keys) return ;;
+	--cache-max-memory) return ;;
+	--cache-max-value) return ;;
+	--cache-ttl-max) return ;;
 	--private_conn_pool_enabled)
 		mapfile -t COMPREPLY < <(compgen -W '0 1' -- "$word")
 		return
@@ -132,7 +142,7 @@ _berth() {
 		;;
 	esac
 	if [[ $word == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W '--bind --protected-mode --port --unixsocket --unixsocketperm --tcp-backlog --reuse-port --tcp-keepalive --announce-ip --announce-port --proxy-protocol-networks --listen --loops --tls-port --tls-cert-file --tls-key-file --tls-key-file-pass --tls-ca-cert-file --tls-ca-cert-dir --tls-auth-clients --tls-auth-clients-user --tls-auth-clients-user-file --tls-protocols --tls-ciphers --tls-ciphersuites --tls-session-caching --tls-ticket-key-file --tls-handshake-timeout --maxclients --timeout --auth-timeout --maxmemory-clients --proto-max-bulk-len --client-query-buffer-limit --client-output-buffer-limit --client-pipeline-limit --transaction-max-bytes --transaction-max-commands --pubsub-sharing --blocking-share --blocking-lanes-max --lease-commands --orphan-pop --enable-debug-command --shutdown-timeout --shutdown-delay --shutdown-blocked --take-over-drain --take-over-socket --backend --backend-user --backend-password --backend-password-file --backend-tls-ca-file --backend-tls-cert-file --backend-tls-key-file --backend-tls-key-file-pass --backend-tls-server-name --backend-tls-insecure-skip-verify --backend-connect-timeout-ms --backend-timeout-ms --max-redirects --topology-refresh-interval --read-from --read-own-writes --replica-max-lag --replica-max-lag-bytes --zone --private_conn_pool_enabled --private_conn_idle_time_sec --private_conn_pool_max_idle_per_db --private_conn_pool_min_idle_per_db --private-conn-pool-max-total --pool-blocking-share --pool-wait-timeout --watch-max-idle --pool-health-check-interval --pool-dial-rate --pool-dial-concurrency --proxy-slowlog-slower-than --proxy-slowlog-max-len --admin-bind --admin-port --admin-pprof --proxy-key-sampling --loglevel --logfile --log-format -t --healthcheck --take-over --help --version' -- "$word")
+		mapfile -t COMPREPLY < <(compgen -W '--bind --protected-mode --port --unixsocket --unixsocketperm --tcp-backlog --reuse-port --tcp-keepalive --announce-ip --announce-port --proxy-protocol-networks --listen --loops --tls-port --tls-cert-file --tls-key-file --tls-key-file-pass --tls-ca-cert-file --tls-ca-cert-dir --tls-auth-clients --tls-auth-clients-user --tls-auth-clients-user-file --tls-protocols --tls-ciphers --tls-ciphersuites --tls-session-caching --tls-ticket-key-file --tls-handshake-timeout --maxclients --timeout --auth-timeout --maxmemory-clients --proto-max-bulk-len --client-query-buffer-limit --client-output-buffer-limit --client-pipeline-limit --transaction-max-bytes --transaction-max-commands --pubsub-sharing --blocking-share --blocking-lanes-max --lease-commands --orphan-pop --enable-debug-command --shutdown-timeout --shutdown-delay --shutdown-blocked --take-over-drain --take-over-socket --backend --backend-user --backend-password --backend-password-file --backend-tls-ca-file --backend-tls-cert-file --backend-tls-key-file --backend-tls-key-file-pass --backend-tls-server-name --backend-tls-insecure-skip-verify --backend-connect-timeout-ms --backend-timeout-ms --max-redirects --topology-refresh-interval --read-from --read-own-writes --replica-max-lag --replica-max-lag-bytes --zone --cache --cache-hot-rate --cache-keys --cache-not-keys --cache-max-memory --cache-max-value --cache-ttl-max --private_conn_pool_enabled --private_conn_idle_time_sec --private_conn_pool_max_idle_per_db --private_conn_pool_min_idle_per_db --private-conn-pool-max-total --pool-blocking-share --pool-wait-timeout --watch-max-idle --pool-health-check-interval --pool-dial-rate --pool-dial-concurrency --proxy-slowlog-slower-than --proxy-slowlog-max-len --admin-bind --admin-port --admin-pprof --proxy-key-sampling --loglevel --logfile --log-format -t --healthcheck --take-over --help --version' -- "$word")
 	else
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")

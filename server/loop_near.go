@@ -1,0 +1,397 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/berth-proxy/berth/backend"
+	"github.com/berth-proxy/berth/backend/pipe"
+	"github.com/berth-proxy/berth/codec"
+	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/config"
+	"github.com/berth-proxy/berth/server/glob"
+	"github.com/berth-proxy/berth/server/near"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+// nearCache is what a loop keeps of replies to reads that are asked for often. The nodes tell when a key
+// changes (CLIENT TRACKING), on the very connections by which the replies came, in order with them: see
+// way_near.go for who may have a reply.
+//
+// Owned by the loop. nil: the option cache is no.
+type nearCache struct {
+	l         *loop
+	topology  *router.Topology // by which what is kept was asked for
+	forgets   int64            // server.nearForgets then
+	settings  *config.Config   // by which limit and threshold were made
+	limit     int              // bytes of this loop
+	threshold int              // of heat; 0: every read is hot
+	spaces    map[backend.Identity]*nearSpace
+	heat      near.Heat
+	cold      bool   // the read that is being dispatched is of no hot key
+	fetches   uint64 // that were ever begun
+	gap       int    // reads until the next one is counted
+	bytes     int
+	addedAt   int64 // when a key was added last
+	forgotAt  int64 // what was asked for before then is not to be kept
+	fadeAt    int64
+	coolAt    int64
+}
+
+// nearSpace is what is kept for one user in one database.
+type nearSpace struct {
+	cache  *nearCache
+	id     backend.Identity
+	set    *pipe.Set
+	table  near.Table[nearPending]
+	links  map[*pipe.Pipe]*nearLink
+	offTo  int64 // the nodes refuse to track: nothing is kept until then
+	used   int64 // when a session looked for it last
+	closed bool
+}
+
+// nearPending is a read of a key that a link owes the reply to.
+type nearPending interface {
+	// outdate has nobody else wait for it.
+	outdate()
+}
+
+// nearLink is a connection that tracks.
+type nearLink struct {
+	space   *nearSpace
+	pipe    *pipe.Pipe
+	source  near.Source
+	told    bool  // CLIENT TRACKING was sent on this connection
+	beating bool  // it owes the reply to a beat
+	beatAt  int64 // when the latest beat was sent
+}
+
+const (
+	nearSampling = 8 // one read in so many is counted, on average
+
+	fadeEvery = int64(500 * time.Millisecond)
+	coolEvery = int64(time.Second)
+
+	// A node that says nothing may be cut off from berth, and not from others.
+	beatEvery = int64(time.Second)
+	beatWait  = int64(3 * time.Second)
+
+	nearOffFor  = int64(time.Minute)
+	nearIdleFor = int64(time.Minute)
+
+	// A slot that is being moved has new keys at its next node: what was not there before is not known to be
+	// there now. A key that was there leaves, of which the node tells.
+	absentFor = int64(100 * time.Millisecond)
+)
+
+// tickNear has the near cache be what the configuration says, and does what time asks for.
+func (l *loop) tickNear() {
+	settings := l.srv.config()
+	switch {
+	case !settings.Cache && l.near != nil:
+		l.near.close()
+		l.near = nil
+	case settings.Cache && l.near == nil:
+		l.near = &nearCache{l: l, spaces: map[backend.Identity]*nearSpace{}}
+	}
+	if l.near != nil {
+		l.near.tick(settings)
+	}
+}
+
+func (c *nearCache) tick(settings *config.Config) {
+	now := c.l.clock
+	if c.settings != settings {
+		c.configure(settings)
+	}
+	if now > c.fadeAt {
+		c.fadeAt = now + fadeEvery
+		c.heat.Fade()
+	}
+	cools := now > c.coolAt
+	for id, sp := range c.spaces {
+		if cools {
+			sp.table.Cool(max(1, c.threshold*nearSampling/4), now-coolEvery)
+		}
+		for _, link := range sp.links {
+			link.tick(now)
+		}
+		if sp.table.Len() == 0 && now-sp.used > nearIdleFor {
+			sp.close()
+			delete(c.spaces, id)
+		}
+	}
+	if cools {
+		c.coolAt = now + coolEvery
+	}
+}
+
+// configure takes up settings. What they do not allow any more is dropped.
+func (c *nearCache) configure(settings *config.Config) {
+	loops, before := loopCount(settings), c.settings
+	c.settings = settings
+	if before != nil && before.SameCache(settings) {
+		return
+	}
+	c.limit = settings.CacheMaxMemory / loops
+	c.threshold = 0
+	if settings.CacheHotRate > 0 { // counts fade by half each half-second: a second's are there just before
+		c.threshold = max(2, settings.CacheHotRate*3/4/nearSampling/loops)
+	}
+	for _, sp := range c.spaces {
+		sp.table.Cool(math.MaxInt, math.MaxInt64) // which removes all keys
+	}
+	c.makeRoom(0, nil)
+}
+
+// forget drops what is kept of those keys, for all users.
+func (c *nearCache) forget(which func(k *near.Key[nearPending]) bool) {
+	for _, sp := range c.spaces {
+		c.l.stats.Near.Invalidated += int64(sp.table.ForgetAll(which))
+	}
+}
+
+// forgetNear has nobody read what is kept now: see session.nearSpace.
+func (srv *server) forgetNear() { srv.nearForgets.Add(1) }
+
+// forgetNear drops everything that the loop keeps.
+func (l *loop) forgetNear() {
+	if l.near != nil {
+		l.near.forgotAt = l.clock
+		l.near.forget(func(*near.Key[nearPending]) bool { return true })
+	}
+}
+
+// clockStepped is called when the clock has been put back: what was noted before would be later than all
+// that follows.
+func (c *nearCache) clockStepped() {
+	c.forgotAt = c.l.clock
+	for _, sp := range c.spaces {
+		sp.table.Cool(math.MaxInt, math.MaxInt64)
+		sp.table.Keys(func(k *near.Key[nearPending], _, _ int) {
+			for _, f := range k.Pending {
+				f.outdate()
+			}
+		})
+		for _, link := range sp.links {
+			link.source.Synced, link.beatAt = 0, 0
+		}
+	}
+}
+
+// forgetSlot drops what is kept of a slot that has moved, or moves; noSlot: of all.
+func (l *loop) forgetSlot(slot int) {
+	if l.near != nil {
+		l.near.forget(func(k *near.Key[nearPending]) bool { return slot == noSlot || int(k.Slot) == slot })
+	}
+}
+
+// figures are what is kept now.
+func (c *nearCache) figures() (f telemetry.Near) {
+	if c == nil {
+		return f
+	}
+	for _, sp := range c.spaces {
+		f.Keys += sp.table.Len()
+		f.Entries += sp.table.Entries
+	}
+	f.Bytes = c.bytes
+	return f
+}
+
+func (c *nearCache) close() {
+	for _, sp := range c.spaces {
+		sp.close()
+	}
+	c.spaces = nil
+}
+
+// spaceOf returns that of an identity.
+func (c *nearCache) spaceOf(id backend.Identity) *nearSpace {
+	id.RESP, id.Tracks = 3, true
+	sp := c.spaces[id]
+	if sp == nil {
+		sp = &nearSpace{cache: c, id: id, set: c.l.pipes.Attach(id), links: map[*pipe.Pipe]*nearLink{}, used: c.l.clock}
+		sp.table.Bytes = &c.bytes
+		sp.set.Listen(sp)
+		c.spaces[id] = sp
+	}
+	return sp
+}
+
+// close gives up the space. Whoever waits for a fetch of it is answered all the same.
+func (sp *nearSpace) close() {
+	sp.closed = true
+	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+	sp.set.Detach()
+}
+
+// counts reports whether a read is to be counted. How far it is to the next one is left to chance, since
+// clients may send the same requests in turn.
+func (c *nearCache) counts() bool {
+	if c.threshold == 0 {
+		return true
+	}
+	if c.gap--; c.gap > 0 {
+		return false
+	}
+	c.gap = 1 + rand.IntN(2*nearSampling-1)
+	return true
+}
+
+// isHot counts a read, and reports whether it is asked for often.
+func (c *nearCache) isHot(sum uint64) bool { return c.heat.Count(sum) >= c.threshold }
+
+// admit adds a key that is asked for often. It returns nil if the key is not to be kept.
+func (sp *nearSpace) admit(sum uint64, name []byte, slot int) *near.Key[nearPending] {
+	c := sp.cache
+	stats := &c.l.stats.Near
+	switch {
+	case c.l.clock < sp.offTo:
+		stats.Refused++
+	case !c.wants(name):
+		stats.Unwanted++
+	case !c.makeRoom(len(name), nil):
+		stats.NoRoom++
+	default:
+		c.addedAt = c.l.clock
+		return sp.table.Add(sum, name, uint16(slot), c.l.clock)
+	}
+	return nil
+}
+
+// wants reports whether replies about a key may be kept.
+func (c *nearCache) wants(name []byte) bool {
+	return len(name) <= maxNearName && matchesKey(c.settings.CacheKeys, name, true) && !matchesKey(c.settings.CacheNotKeys, name, false)
+}
+
+const maxNearName = 4 << 10
+
+// matchesKey reports whether one of the patterns matches; none is the answer where there are none.
+func matchesKey(patterns []string, name []byte, none bool) bool {
+	steps := maxKeySteps
+	for _, p := range patterns {
+		if glob.MatchChannel(p, name, &steps) {
+			return true
+		}
+	}
+	return len(patterns) == 0 && none
+}
+
+// maxKeySteps bounds the work that one name makes.
+const maxKeySteps = 1 << 20
+
+// makeRoom sees to it that so many bytes more fit, and reports whether they do.
+func (c *nearCache) makeRoom(size int, but *near.Key[nearPending]) bool {
+	for c.bytes+size > c.limit {
+		evicted := false
+		for _, sp := range c.spaces {
+			if sp.table.Evict(but) {
+				evicted = true
+				c.l.stats.Near.Evicted++
+				break
+			}
+		}
+		if !evicted {
+			return false
+		}
+	}
+	return true
+}
+
+// link returns the connection to a node that tracks.
+func (sp *nearSpace) link(p *pipe.Pipe) *nearLink {
+	k := sp.links[p]
+	if k == nil {
+		k = &nearLink{space: sp, pipe: p}
+		sp.links[p] = k
+	}
+	return k
+}
+
+var (
+	trackingCommand = codec.AppendCommandString(nil, "CLIENT", "TRACKING", "ON", "OPTIN")
+	beatCommand     = codec.AppendCommandString(nil, "PING")
+	cachingCommand  = codec.AppendCommandString(nil, "CLIENT", "CACHING", "YES")
+)
+
+// send sends a request on the connection, after CLIENT TRACKING on a new one.
+func (k *nearLink) send(request []byte, replies int, to backend.Receiver) *backend.LostError {
+	if !k.told {
+		if err := k.pipe.Send(trackingCommand, 1, (*nearTold)(k)); err != nil {
+			return err
+		}
+		k.told = true
+	}
+	return k.pipe.Send(request, replies, to)
+}
+
+// nearTold takes the reply to CLIENT TRACKING.
+type nearTold nearLink
+
+func (k *nearTold) Reply(reply, _ []byte, _ int) {
+	if reply[0] == '-' {
+		k.space.refused(k.pipe.Addr(), reply)
+	}
+}
+func (k *nearTold) Lost(*backend.LostError, []byte) {}
+
+// refused has the space keep nothing for a while.
+func (sp *nearSpace) refused(addr string, reply []byte) {
+	if sp.cache.l.clock >= sp.offTo {
+		slog.Warn("a node does not track keys: nothing is cached for the user", "node", addr, "user", sp.id.User, "why", string(bytes.TrimSpace(reply[1:])))
+	}
+	sp.offTo = sp.cache.l.clock + nearOffFor
+	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+}
+
+// tick asks the node for a sign of life while something is kept that came from it.
+func (k *nearLink) tick(now int64) {
+	if !k.source.Holds() {
+		return
+	}
+	if now-k.source.Synced > beatWait {
+		k.space.table.ForgetSource(&k.source)
+		return
+	}
+	if !k.beating && now-max(k.source.Synced, k.beatAt) > beatEvery && k.send(beatCommand, 1, (*nearBeat)(k)) == nil {
+		k.beating, k.beatAt = true, now
+	}
+}
+
+// nearBeat takes the reply to a sign of life.
+type nearBeat nearLink
+
+func (k *nearBeat) Reply(_, _ []byte, _ int) {
+	k.beating = false
+	k.source.Synced = max(k.source.Synced, k.beatAt)
+}
+func (k *nearBeat) Lost(*backend.LostError, []byte) { k.beating = false }
+
+// Pushed takes what a node says of keys that have changed.
+func (sp *nearSpace) Pushed(p *pipe.Pipe, push []byte) {
+	v, err := codec.ParseValue(push)
+	if err != nil || len(v.Elems) != 2 || v.Elems[0].Text() != "invalidate" {
+		return
+	}
+	n := 0
+	if keys := v.Elems[1]; !keys.Null {
+		for _, key := range keys.Elems {
+			n += sp.table.ForgetSum(near.Sum(key.Str))
+		}
+	} else if k := sp.links[p]; k != nil {
+		n = sp.table.ForgetSource(&k.source)
+	}
+	sp.cache.l.stats.Near.Invalidated += int64(n)
+}
+
+// Down drops what came by a connection that has ended.
+func (sp *nearSpace) Down(p *pipe.Pipe) {
+	if k := sp.links[p]; k != nil {
+		sp.table.ForgetSource(&k.source)
+		delete(sp.links, p)
+	}
+}

@@ -1,0 +1,19 @@
+package main
+
+import "github.com/berth-proxy/berth/router"
+
+// learned enters what the client has learned by a reply that came by no link.
+func (s *session) learned(r *request) {
+	switch {
+	case r.passes:
+		r.passes = false
+		s.passing--
+	case s.loop.near == nil:
+	case r.fromLink, r.cmd.Way == router.Local, r.cold && s.loop.near.addedAt < r.start: // no key has become hot since
+		return
+	}
+	if r.cmd.Is(router.Swaps) {
+		s.loop.srv.forgetNear()
+	}
+	s.saw = s.loop.clock
+}

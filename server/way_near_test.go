@@ -1,0 +1,906 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-proxy/berth/backend/redistest"
+	"github.com/berth-proxy/berth/router"
+	"github.com/berth-proxy/berth/server/near"
+	"github.com/berth-proxy/berth/server/telemetry"
+)
+
+// startNear is a berth of one loop that keeps the reply to every read.
+func startNear(t testing.TB, backend string, args ...string) *berthServer {
+	t.Helper()
+	b := startBerth(t, backend, append([]string{"--loops", "1", "--cache", "yes", "--cache-hot-rate", "0"}, args...)...)
+	b.awaitNear(true)
+	return b
+}
+
+// awaitNear waits until the loops have a near cache, or none.
+func (b *berthServer) awaitNear(has bool) {
+	b.t.Helper()
+	eventually(b.t, "loops to have, or not to have, a near cache", func() bool {
+		for _, is := range onLoops(b, func(l *loop) bool { return l.near != nil }) {
+			if is != has {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// onLoops has each loop say something.
+func onLoops[R any](b *berthServer, ask func(l *loop) R) (all []R) {
+	loops := b.srv.eachLoop()
+	said := make(chan R, len(loops))
+	for _, l := range loops {
+		l.Post(func() { said <- ask(l) })
+	}
+	for range loops {
+		all = append(all, <-said)
+	}
+	return all
+}
+
+// near is what the loops have counted so far.
+func (b *berthServer) near() (sum telemetry.NearCounters) {
+	for _, n := range onLoops(b, func(l *loop) telemetry.NearCounters { return l.stats.Near }) {
+		sum.Hits += n.Hits
+		sum.Fetches += n.Fetches
+		sum.Passed += n.Passed
+		sum.Invalidated += n.Invalidated
+		sum.Evicted += n.Evicted
+		sum.TooLong += n.TooLong
+		sum.NoRoom += n.NoRoom
+		sum.Unwanted += n.Unwanted
+		sum.Refused += n.Refused
+	}
+	return sum
+}
+
+// restsWell fails the test unless no client waits for anything, and none is taken to.
+func (b *berthServer) restsWell() {
+	b.t.Helper()
+	odd := ""
+	ok := redistest.Await(10*time.Second, func() bool {
+		odd = strings.Join(onLoops(b, func(l *loop) (text string) {
+			for s := l.first; s != nil; s = s.next {
+				if s.passing != 0 || s.fetching != 0 || s.waiting != 0 || s.pause != pauseNone {
+					text += fmt.Sprintf("client %d: passing %d, fetching %d, waiting %d, pause %d; ", s.id, s.passing, s.fetching, s.waiting, s.pause)
+				}
+			}
+			return text
+		}), "")
+		return odd == ""
+	})
+	if !ok {
+		b.t.Errorf("clients do not come to rest: %s", odd)
+	}
+}
+
+// nearFixtures are keys of all types with values of all kinds.
+var nearFixtures = [][]any{
+	{"SET", "str", "value"}, {"SET", "int", "12345"}, {"SET", "empty", ""}, {"SET", "bin\r\n\x00\xff", "a\r\n$3\r\nb\x00\xff*2\r\n"}, {"SET", "withscores", "1"},
+	{"SET", "zeros", "\x00\x00"}, {"SET", "ones", "\xff\xff"},
+	{"RPUSH", "list", "a", "", "b", "a", "c\r\n", "none", "0", "withscores"},
+	{"SADD", "set", "one"}, {"SADD", "ints", "1", "2", "3"},
+	{"ZADD", "zset", "1", "a", "1.5", "b", "-3", "c", "inf", "d", "-inf", "e", "3.0000000000000004", "f", "1e300", "withscores", "-0", "g"},
+	{"ZADD", "lex", "0", "a", "0", "b", "0", "c"},
+	{"HSET", "hash", "f", "v", "", "empty field", "withscores", "w", "n", "0", "b\r\n", "\r\n"},
+	{"XADD", "stream", "1-1", "f", "v", "f", "w"}, {"XADD", "stream", "2-0", "", ""}, {"XADD", "gone", "1-1", "f", "v"}, {"XDEL", "gone", "1-1"},
+	{"GEOADD", "geo", "13.361389", "38.115556", "Palermo", "15.087269", "37.502669", "Catania", "2.35", "48.85", "withdist"},
+}
+
+var nearKeyNames = []string{"str", "int", "empty", "bin\r\n\x00\xff", "withscores", "zeros", "ones", "list", "set", "ints", "zset", "lex", "hash", "stream", "gone", "geo", "none"}
+
+// nearForms are the words after the key by which each command is asked.
+var nearForms = map[string][]string{
+	"exists": {""}, "type": {""}, "get": {""}, "mget": {""}, "strlen": {""}, "llen": {""}, "scard": {""}, "smembers": {""}, "zcard": {""},
+	"hgetall": {""}, "hkeys": {""}, "hlen": {""}, "hvals": {""}, "xlen": {""},
+	"getrange": {"0 -1", "0 0", "3 1", "-2 -1", "x 1"}, "substr": {"0 -1", "5 9"},
+	"bitcount": {"", "0 -1", "0 5 BIT", "0 5 byte", "0", "1 x"},
+	"bitpos":   {"0", "1", "1 1", "0 0 -1", "1 0 -1 BIT", "1 5 6 BYTE", "2"},
+	"getbit":   {"0", "7", "100", "-1"},
+	"lindex":   {"0", "-1", "1", "99", "x"}, "lpos": {"a", "a RANK 2", "a RANK -1 COUNT 0", "zz", "zz COUNT 0", "withscores COUNT 0", "a COUNT 1 MAXLEN 1", "a RANK 0"},
+	"lrange":    {"0 -1", "0 0", "5 3", "-2 -1", "a b"},
+	"sismember": {"one", "two", "1", "withscores"}, "smismember": {"one two", "1 2 9", "withscores", "withscores 1"},
+	"zcount":    {"-inf +inf", "(1 3", "a b", "inf -inf"},
+	"zlexcount": {"- +", "[a (c", "a c"},
+	"zmscore":   {"a", "d e zz", "withscores", "a withscores zz"},
+	"zrange": {"0 -1", "0 -1 WITHSCORES", "0 -1 REV withscores", "-inf +inf BYSCORE", "-inf +inf BYSCORE LIMIT 1 2 WITHSCORES",
+		"+inf -inf BYSCORE REV WITHSCORES", "- + BYLEX", "+ - BYLEX REV LIMIT 0 1", "5 1 WITHSCORES", "- + BYLEX WITHSCORES", "0 1 LIMIT 0 1"},
+	"zrangebylex":      {"- +", "[a [b", "- + LIMIT 1 1", "- + WITHSCORES"},
+	"zrangebyscore":    {"-inf +inf", "-inf +inf WITHSCORES", "(1 3 withscores LIMIT 0 1", "9 1 WITHSCORES", "0 1 LIMIT 0 -1", "x y"},
+	"zrank":            {"a", "zz", "withscores"},
+	"zrevrange":        {"0 -1", "0 -1 WITHSCORES", "9 10 WITHSCORES", "0 -1 x"},
+	"zrevrangebylex":   {"+ -", "+ - LIMIT 0 1"},
+	"zrevrangebyscore": {"+inf -inf", "+inf -inf WITHSCORES", "3 (1 WITHSCORES LIMIT 0 1"},
+	"zrevrank":         {"a", "zz"},
+	"zscore":           {"a", "b", "c", "d", "e", "f", "g", "zz", "withscores"},
+	"hexists":          {"f", "zz"}, "hget": {"f", "zz", "withscores", "n"}, "hstrlen": {"f", "zz"},
+	"hmget":     {"f", "f zz n", "withscores", "f withscores", "zz withscores zz"},
+	"xrange":    {"- +", "1 1", "(1-1 +", "- + COUNT 1", "- + COUNT 0", "9 +", "x y"},
+	"xrevrange": {"+ -", "+ - COUNT 1"},
+	"geodist":   {"Palermo Catania", "Palermo zz", "Palermo Catania km", "Palermo Catania x"},
+	"geohash":   {"", "Palermo", "Palermo zz withdist"},
+	"geosearch": {"FROMLONLAT 15 37 BYRADIUS 200 km ASC", "FROMLONLAT 15 37 BYBOX 400 400 km ASC WITHCOORD WITHDIST WITHHASH", "FROMMEMBER Palermo BYRADIUS 500 km ASC COUNT 1 WITHDIST",
+		"FROMMEMBER withdist BYRADIUS 1 m", "FROMMEMBER zz BYRADIUS 1 m", "FROMLONLAT 15 37 BYRADIUS 200 km DESC WITHCOORD"},
+}
+
+// nearRequests are all requests of a command.
+func nearRequests(t *testing.T, command string) (all [][]any) {
+	t.Helper()
+	forms := nearForms[command]
+	if forms == nil {
+		t.Errorf("%s: no form is known by which it could be asked", command)
+	}
+	for _, key := range nearKeyNames {
+		for _, form := range forms {
+			request := []any{command, strings.ReplaceAll(key, "none", "none of "+command)}
+			for _, word := range strings.Fields(form) {
+				request = append(request, word)
+			}
+			all = append(all, request)
+		}
+	}
+	return all
+}
+
+func TestCachedRepliesAreThoseOfTheNode(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-ttl-max", "3600")
+	direct := [2]*redistest.Conn{dial(t, node.Addr()), dial(t, node.Addr())}
+	clients := [2]*redistest.Conn{dial(t, b.Addr()), dial(t, b.Addr())}
+	direct[1].Do("HELLO", "3")
+	clients[1].Do("HELLO", "3")
+	for _, write := range nearFixtures {
+		direct[0].Do(write...)
+	}
+	var right, wrong [][]any
+	for _, cmd := range b.srv.table().Commands() {
+		if !cmd.Is(router.Cacheable) {
+			continue
+		}
+		for _, request := range nearRequests(t, cmd.Name) {
+			switch direct[0].DoRaw(request...)[0:2] {
+			case "-E", "*-": // the last is XRANGE's with COUNT 0
+				wrong = append(wrong, request)
+				continue
+			}
+			if cmd.Family.String() == "hash" && b.srv.hasFieldExpiry() { // which is not kept
+				wrong = append(wrong, request)
+			} else {
+				right = append(right, request)
+			}
+		}
+	}
+	for n, request := range slices.Concat(right, wrong) {
+		hits := b.near().Hits
+		for turn := range 6 { // by turns in RESP2 and RESP3, three times
+			want := direct[turn%2].DoRaw(request...)
+			if got := clients[turn%2].DoRaw(request...); got != want {
+				t.Fatalf("%q in RESP%d, time %d: %q instead of %q", request, 2+turn%2, turn/2+1, got, want)
+			}
+		}
+		if hits = b.near().Hits - hits; n < len(right) && hits != 5 {
+			t.Errorf("%q: %d of six replies came from the cache", request, hits)
+		}
+	}
+	b.restsWell()
+	t.Logf("%d requests, %d of them wrong", len(right)+len(wrong), len(wrong))
+}
+
+// kept is what the loops keep now.
+func (b *berthServer) kept() (sum telemetry.Near) {
+	for _, f := range onLoops(b, func(l *loop) telemetry.Near { return l.near.figures() }) {
+		sum.Keys += f.Keys
+		sum.Entries += f.Entries
+		sum.Bytes += f.Bytes
+	}
+	return sum
+}
+
+// hit fails the test unless a request is answered from the cache, or unless it is not.
+func (b *berthServer) hit(c *redistest.Conn, want bool, request ...any) any {
+	b.t.Helper()
+	before := b.near().Hits
+	reply := c.Do(request...)
+	if hit := b.near().Hits > before; hit != want {
+		b.t.Errorf("%q from the cache: %v", request, hit)
+	}
+	return reply
+}
+
+// warm reads until replies come from the cache.
+func (b *berthServer) warm(c *redistest.Conn, request ...any) {
+	b.t.Helper()
+	eventually(b.t, fmt.Sprintf("%q to be answered from the cache", request), func() bool {
+		before := b.near().Hits
+		c.Do(request...)
+		return b.near().Hits > before
+	})
+}
+
+// A read that is answered with an error by the cache's connection is asked for again on the client's. The reads
+// after it must not have been run before.
+func TestReadsAfterOneThatLeavesTheCacheLeaveItToo(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	node.Do(t, "SET", "k", "v")
+	c, monitor := dial(t, b.Addr()), dial(t, node.Addr())
+	c.Do("PING")
+	monitor.Do("MONITOR")
+	got := fmt.Sprint(pipelined(c, "LRANGE k a b", "GET k", "GET k"))
+	if got != "[ERR value is not an integer or out of range v v]" {
+		t.Fatal(got)
+	}
+	node.Do(t, "ECHO", "end")
+	var reads []string
+	for {
+		line := fmt.Sprint(monitor.Recv())
+		if strings.Contains(line, `"end"`) {
+			break
+		}
+		for _, name := range []string{"LRANGE", "GET"} {
+			if strings.Contains(line, `"`+name+`"`) {
+				reads = append(reads, name)
+			}
+		}
+	}
+	if last := reads[len(reads)-1]; last != "GET" {
+		t.Errorf("the node has run %q: GET before LRANGE", reads)
+	}
+	b.restsWell()
+}
+
+// nearWrites change what is read of keys: by all ways that there are.
+var nearWrites = [][]string{
+	{"SET str x"}, {"APPEND str y"}, {"SETRANGE str 1 z"}, {"GETSET str g"}, {"GETDEL str"}, {"SET str v PX 1000000"}, {"GETEX str PXAT 1"}, {"SET str v"},
+	{"EXPIRE str 0"}, {"MSET str m other n"}, {"MSETNX str2 m other2 n"}, {"INCR int"}, {"INCRBYFLOAT int 0.5"}, {"SETBIT str 1 1"}, {"BITFIELD str SET u8 0 65"},
+	{"BITOP NOT str2 str"}, {"DEL str other"}, {"UNLINK str2"}, {"PFADD str a"}, {"DEL str"}, {"SETNX str v"}, {"SETEX str 1000 v"}, {"PEXPIREAT str 1"},
+	{"RPUSH list x"}, {"LPOP list"}, {"RPOP list 2"}, {"LSET list 0 set"}, {"LREM list 0 b"}, {"LTRIM list 0 1"}, {"LINSERT list BEFORE set in"}, {"RPOPLPUSH list list2"},
+	{"LMOVE list2 list LEFT LEFT"}, {"BLPOP list 0"}, {"BLMOVE list list2 LEFT RIGHT 0"}, {"LMPOP 1 list2 LEFT"}, {"RPUSH list q w e"}, {"BLMPOP 0 1 list LEFT"}, {"SORT list ALPHA STORE list2"},
+	{"SADD set x y z"}, {"SREM set x"}, {"SPOP set"}, {"SMOVE set set2 y"}, {"SMOVE set set2 z"}, {"SADD set q"}, {"SUNIONSTORE set2 set"}, {"SDIFFSTORE set2 set set"},
+	{"ZADD zset 5 a"}, {"ZINCRBY zset 2 b"}, {"ZREM zset c"}, {"ZPOPMIN zset"}, {"ZPOPMAX zset 1"}, {"BZPOPMIN zset 0"}, {"ZREMRANGEBYRANK zset 0 0"}, {"ZRANGESTORE zset2 zset 0 -1"},
+	{"ZMPOP 1 zset2 MIN"}, {"BZMPOP 0 1 zset MAX"}, {"ZUNIONSTORE zset 1 zset2"}, {"ZADD zset 1 z"}, {"ZREMRANGEBYSCORE zset -inf +inf"}, {"GEOADD geo 1 2 here"}, {"GEOSEARCHSTORE zset geo FROMLONLAT 1 2 BYRADIUS 1 km"},
+	{"GEORADIUS geo 1 2 1 km STORE zset2"},
+	{"HSET hash f w"}, {"HDEL hash f"}, {"HINCRBY hash n 2"}, {"HINCRBYFLOAT hash n 0.5"}, {"HSETNX hash new 1"}, {"DEL hash"}, {"HMSET hash f 1 n 2"},
+	{"XADD stream 5-0 a b"}, {"XDEL stream 5-0"}, {"XTRIM stream MAXLEN 1"}, {"XADD stream 6-0 a b"}, {"XSETID stream 9-9"},
+	{"RENAME list2 list"}, {"RENAMENX list list2"}, {"COPY list2 list"}, {"COPY hash list REPLACE"}, {"MOVE list 1"}, {"PERSIST hash"}, {"TOUCH hash"},
+	{"EVAL redis.call('set',KEYS[1],'e') 1 str"}, {"EVAL redis.call('set','str','f') 0"}, {"MULTI", "SET str multi", "DEL hash", "EXEC"},
+	{"WATCH str", "GET str", "MULTI", "APPEND str watched", "EXEC"}, {"SELECT 1", "SET str one", "SELECT 0"}, {"SWAPDB 0 1"}, {"MULTI", "SWAPDB 0 1", "EXEC"},
+	{"SELECT 1", "FLUSHDB", "SELECT 0"}, {"FLUSHDB ASYNC"}, {"SET str again"}, {"HSET hash f v"}, {"FLUSHALL"}, {"SET str again"}, {"CLIENT REPLY SKIP", "SET str skipped"}, {"CLIENT REPLY OFF", "SET str muted", "CLIENT REPLY ON"},
+}
+
+var nearReads = [][]any{
+	{"GET", "str"}, {"GET", "str2"}, {"STRLEN", "str"}, {"GET", "other"}, {"GET", "int"}, {"TYPE", "list"}, {"LRANGE", "list", 0, -1}, {"LRANGE", "list2", 0, -1}, {"EXISTS", "list"},
+	{"SCARD", "set"}, {"SISMEMBER", "set", "x"}, {"SMEMBERS", "set2"}, {"ZRANGE", "zset", 0, -1, "WITHSCORES"}, {"ZRANGE", "zset2", 0, -1, "WITHSCORES"}, {"ZSCORE", "geo", "here"},
+	{"HGETALL", "hash"}, {"HGET", "hash", "n"}, {"XRANGE", "stream", "-", "+"}, {"MGET", "str"},
+}
+
+func TestCachedReadsSeeEveryWrite(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	direct := dial(t, node.Addr())
+	for _, write := range nearFixtures {
+		direct.Do(write...)
+	}
+	resp2, resp3, other := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	resp3.Do("HELLO", "3")
+	for i, write := range nearWrites {
+		c := []*redistest.Conn{resp2, resp3}[i%2]
+		for range 2 {
+			for _, read := range nearReads {
+				c.Do(read...)
+				other.Do(read...)
+			}
+		}
+		for _, line := range write { // in one go
+			c.Send(strings.Fields(line))
+		}
+		for _, read := range nearReads {
+			c.Send(read...)
+		}
+		for range write {
+			if line := fmt.Sprint(write); strings.Contains(line, "REPLY") { // one reply, or none
+				if strings.Contains(line, "OFF") {
+					c.Recv()
+				}
+				break
+			}
+			if reply, isError := c.Recv().(redistest.Error); isError {
+				t.Errorf("%q: %v", write, reply)
+			}
+		}
+		for _, read := range nearReads {
+			got, want := fmt.Sprint(c.Recv()), direct.Do(read...)
+			if c == resp3 {
+				continue // the bytes are looked at below
+			}
+			if got != fmt.Sprint(want) {
+				t.Errorf("%q after %q in one go: %s instead of %v", read, write, got, want)
+			}
+		}
+		for _, read := range nearReads {
+			want := direct.DoRaw(read...)
+			if got := resp2.DoRaw(read...); c == resp2 && got != want {
+				t.Errorf("%q after %q: %q instead of %q", read, write, got, want)
+			}
+			eventually(t, fmt.Sprintf("%q after %q of another client", read, write), func() bool { return other.DoRaw(read...) == want })
+		}
+	}
+	if n := b.near(); n.Hits < 1000 {
+		t.Errorf("too little came from the cache: %+v", n)
+	}
+	b.restsWell()
+}
+
+// refused reports whether a node has said that a user may not.
+func refused(reply any) bool { return strings.HasPrefix(fmt.Sprint(reply), "NOPERM ") }
+
+// dialAs connects a client who is a user.
+func dialAs(t testing.TB, addr, user string) *redistest.Conn {
+	t.Helper()
+	c := dial(t, addr)
+	if got := c.Do("AUTH", user, "pw"); got != "OK" {
+		t.Fatalf("AUTH %s: %v", user, got)
+	}
+	return c
+}
+
+func TestCachedRepliesAreTheUsersOwn(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	direct := dial(t, node.Addr())
+	direct.Do("ACL", "SETUSER", "may", "on", ">pw", "allkeys", "+@all")
+	direct.Do("ACL", "SETUSER", "mayNot", "on", ">pw", "~other*", "+@all")
+	direct.Do("SET", "k", "v")
+	b := startNear(t, node.Addr())
+	may, mayNot := dialAs(t, b.Addr(), "may"), dialAs(t, b.Addr(), "mayNot")
+	b.warm(may, "GET", "k")
+	for range 3 {
+		if got := mayNot.Do("GET", "k"); !refused(got) {
+			t.Errorf("a user without the right reads %v", got)
+		}
+	}
+	may.Do("AUTH", "mayNot", "pw")
+	if got := may.Do("GET", "k"); !refused(got) {
+		t.Errorf("a client that has become a user without the right reads %v", got)
+	}
+	may.Do("AUTH", "may", "pw")
+	may.Do("SELECT", "1")
+	if got := b.hit(may, false, "GET", "k"); got != nil {
+		t.Errorf("another database has %v", got)
+	}
+	may.Do("SELECT", "0")
+	b.warm(may, "GET", "k")
+	t.Run("rights are taken away by berth", func(t *testing.T) {
+		admin := dial(t, b.Addr())
+		for range 20 {
+			if got := admin.Do("ACL", "SETUSER", "may", "resetkeys"); got != "OK" {
+				t.Fatal(got)
+			}
+			if got := may.Do("GET", "k"); !refused(got) {
+				t.Fatalf("%v", got)
+			}
+			admin.Do("ACL", "SETUSER", "may", "allkeys")
+			may.Do("GET", "k")
+			may.Do("GET", "k")
+		}
+	})
+	t.Run("rights are taken away past berth", func(t *testing.T) {
+		b.warm(may, "GET", "k")
+		b.warm(may, "STRLEN", "k")
+		direct.Do("ACL", "SETUSER", "may", "resetkeys")
+		if got := may.Do("GETRANGE", "k", 0, -1); !refused(got) { // which is not cached
+			t.Errorf("%v", got)
+		}
+		for range 3 {
+			if got := may.Do("GET", "k"); !refused(got) {
+				t.Errorf("%v", got)
+			}
+		}
+	})
+	direct.Do("ACL", "SETUSER", "may", "allkeys")
+	t.Run("the user is deleted", func(t *testing.T) {
+		direct.Do("ACL", "DELUSER", "may")
+		_, _ = may.TryDo("PING")
+		if got, err := may.TryDo("GET", "k"); err == nil && got == "v" {
+			t.Errorf("a user that is no more reads %v", got)
+		}
+	})
+	b.restsWell()
+}
+
+// The cache needs commands that a user may lack.
+func TestUsersWhoMayNotTrackAreServed(t *testing.T) {
+	for _, lacks := range []string{"-client|tracking", "-client|caching", "-client", "-pttl", "-ping", "-hello"} {
+		t.Run(lacks, func(t *testing.T) {
+			parallel(t)
+			node := redistest.Start(t)
+			direct := dial(t, node.Addr())
+			direct.Do("ACL", "SETUSER", "user", "on", ">pw", "allkeys", "+@all", lacks)
+			direct.Do("SET", "k", 0)
+			b := startNear(t, node.Addr())
+			c := dialAs(t, b.Addr(), "user")
+			for i := range 50 {
+				if got := fmt.Sprint(c.Do("GET", "k")); got != fmt.Sprint(i) {
+					t.Fatalf("read %d: %s", i, got)
+				}
+				c.Do("GET", "k")
+				c.Do("INCR", "k")
+			}
+			t.Logf("%+v; ACL LOG has %d", b.near(), len(direct.Do("ACL", "LOG").([]any)))
+			b.restsWell()
+		})
+	}
+}
+
+func TestCachedRepliesEndWithTheirKeys(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--hz", "1", "--dynamic-hz", "no") // which deletes hardly anything by itself
+	b := startNear(t, node.Addr())
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	before := b.near().Hits
+	for i := range 30 {
+		key := fmt.Sprint("k", i)
+		c.Do("SET", key, "v", "PX", 1+i%10)
+		for {
+			expired := direct.Do("OBJECT", "ENCODING", key) == nil // which looks at it without expiring it
+			got := c.Do("GET", key)
+			if got == nil {
+				break
+			}
+			if expired {
+				t.Fatalf("%s is read after the node has said that it is no more", key)
+			}
+		}
+		if got := c.Do("GET", key); got != nil {
+			t.Fatalf("%s is there again: %v", key, got)
+		}
+	}
+	if b.near().Hits-before < 30 {
+		t.Error("too little came from the cache")
+	}
+}
+
+func TestLimitsOfTheNearCache(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-max-memory", "64kb", "--cache-max-value", "2kb", "--cache-keys", "in:*", "--cache-not-keys", "in:not:*")
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	value := strings.Repeat("x", 1000)
+	for i := range 500 {
+		key := fmt.Sprint("in:", i)
+		direct.Do("SET", key, value)
+		for range 2 {
+			if got := c.Do("GET", key); got != value {
+				t.Fatalf("%s: %v", key, got)
+			}
+			c.Do("GETRANGE", key, 0, i)
+			c.Do("MGET", key)
+		}
+		if kept := b.kept(); kept.Bytes > 64<<10+4<<10 || kept.Bytes < 0 {
+			t.Fatalf("%+v is kept", kept)
+		}
+	}
+	for _, sp := range onLoops(b, func(l *loop) int {
+		sum := 0
+		for _, sp := range l.near.spaces {
+			sp.table.Keys(func(_ *near.Key[nearPending], _, bytes int) { sum += bytes })
+		}
+		return sum - l.near.bytes
+	}) {
+		if sp != 0 {
+			t.Errorf("the count of bytes is off by %d", sp)
+		}
+	}
+	if b.near().Evicted == 0 {
+		t.Error("nothing was evicted")
+	}
+	t.Run("long value", func(t *testing.T) {
+		direct.Do("SET", "in:long", strings.Repeat(value, 3))
+		for range 3 {
+			b.hit(c, false, "GET", "in:long")
+		}
+		if b.near().TooLong == 0 {
+			t.Error("not counted")
+		}
+	})
+	t.Run("unwanted keys", func(t *testing.T) {
+		for _, key := range []string{"out", "in:not:k"} {
+			for range 3 {
+				b.hit(c, false, "GET", key)
+			}
+		}
+	})
+	t.Run("patterns change", func(t *testing.T) {
+		b.warm(c, "GET", "in:1")
+		b.set("cache-not-keys", "in:*")
+		eventually(t, "the cache to let go of a key", func() bool { return b.kept().Entries == 0 })
+		for range 3 {
+			b.hit(c, false, "GET", "in:1")
+		}
+		b.set("cache-not-keys", "", "cache-keys", "")
+		eventually(t, "the cache to take up any key", func() bool {
+			c.Do("GET", "out")
+			return b.kept().Entries > 0
+		})
+		b.set("cache-max-memory", "0")
+		eventually(t, "the cache to be empty", func() bool { return b.kept() == telemetry.Near{} })
+		b.hit(c, false, "GET", "out")
+		b.hit(c, false, "GET", "out")
+	})
+	b.restsWell()
+}
+
+func TestClientsChooseToReadTheNode(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	c.Do("SET", "k", "v")
+	b.warm(c, "GET", "k")
+	b.hit(c, true, "GET", "k")
+	for _, line := range []string{"CLIENT CACHING NO", "CLIENT CACHING YES", "CLIENT caching no", "RESET"} {
+		if got := pipelined(c, line)[0]; got != "OK" && got != "RESET" {
+			t.Errorf("%s: %v", line, got)
+		}
+		far := strings.HasSuffix(strings.ToLower(line), "no")
+		if !far {
+			b.warm(c, "GET", "k")
+		}
+		b.hit(c, !far, "GET", "k")
+	}
+	door := "127.0.0.1:" + freePort(t)
+	setListen(t, c, door+" cache=no", "OK")
+	at := dial(t, door)
+	for range 3 {
+		b.hit(at, false, "GET", "k")
+	}
+	if got := fmt.Sprint(c.Do("CONFIG", "GET", "listen")); !strings.Contains(got, "cache=no") {
+		t.Errorf("CONFIG GET listen: %s", got)
+	}
+	b.set("cache", "no")
+	b.awaitNear(false)
+	if got := fmt.Sprint(c.Do("CLIENT", "CACHING", "NO")); !strings.HasPrefix(got, "ERR ") {
+		t.Errorf("CLIENT CACHING NO without a cache: %s", got)
+	}
+	if got := c.Do("GET", "k"); got != "v" {
+		t.Error(got)
+	}
+	b.restsWell()
+}
+
+func TestProxyCache(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startLoaded(t, node.Addr(), "--cache", "yes", "--cache-hot-rate", "0", "--loops", "1")
+	c := dial(t, b.Addr())
+	eventually(t, "a reply from the cache", func() bool {
+		c.Do("GET", "k")
+		return sum(b.metrics(), "berth_cache_reads_total", `outcome="hit"`) > 0
+	})
+	row := map[string]any{}
+	said := c.Do("PROXY", "CACHE").([]any)
+	for i := 0; i < len(said); i += 2 {
+		row[said[i].(string)] = said[i+1]
+	}
+	if row["state"] != "yes" || row["keys"] != int64(1) || row["replies"] != int64(1) || row["hits"] == int64(0) || row["bytes_limit"] != int64(64<<20) {
+		t.Errorf("PROXY CACHE: %v", row)
+	}
+	if n := sum(b.metrics(), "berth_cache_bytes"); n != float64(row["bytes"].(int64)) || n == 0 {
+		t.Errorf("berth_cache_bytes: %v, PROXY CACHE: %v", n, row["bytes"])
+	}
+	c.Do("CONFIG", "SET", "cache", "no")
+	eventually(t, "the cache to be given up", func() bool { return sum(b.metrics(), "berth_cache_bytes") == 0 })
+	if got := fmt.Sprint(c.Do("PROXY", "CACHE")); !strings.Contains(got, "state no") {
+		t.Errorf("PROXY CACHE: %v", got)
+	}
+}
+
+// What a client does in between leaves nothing behind that keeps it from the cache, or has it wait for ever.
+func TestClientsComeBackToTheCache(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	c.Do("SET", "k", "v")
+	for _, line := range []string{
+		"PING", "WAIT 0 1", "BLPOP none 0.001", "WATCH k", "UNWATCH", "MULTI", "DISCARD", "MULTI", "GET k", "EXEC", "EVAL return 1 0", "EVALSHA ffff 0", "NOSUCH", "LRANGE k 0 -1",
+		"KEYS k*", "SCAN 0", "DBSIZE", "CONFIG GET port", "INFO", "CLIENT LIST", "PROXY STATS", "ACL WHOAMI", "OBJECT ENCODING k", "SELECT 1", "SELECT 0", "HELLO 3", "HELLO 2",
+		"CLIENT TRACKING ON", "GET k", "CLIENT TRACKING OFF", "CLIENT PAUSE 1", "DEBUG OBJECT k", "MEMORY USAGE k", "XREAD BLOCK 1 STREAMS none 0", "FCALL f 0", "PUBLISH ch m", "MSET k v other w",
+		"SINTERCARD 1 none", "LLEN k", "SORT none BY x", "COMMAND COUNT", "RANDOMKEY", "TOUCH k", "READONLY", "READWRITE", "ASKING", "SCRIPT EXISTS ffff",
+	} {
+		_ = c.Do(strings.Fields(line))
+		if !strings.HasPrefix(line, "WATCH") && line != "MULTI" && !strings.HasSuffix(line, "TRACKING ON") && (line != "GET k") {
+			b.warm(c, "GET", "k")
+		}
+	}
+	for _, line := range []string{"SUBSCRIBE ch", "PSUBSCRIBE ch*", "SSUBSCRIBE ch"} {
+		c.Do(strings.Fields(line))
+		c.Do(strings.Fields(strings.Replace(line, "SUBSCRIBE", "UNSUBSCRIBE", 1)))
+		b.warm(c, "GET", "k")
+	}
+	c.Do("MONITOR")
+	c.Do("RESET")
+	b.warm(c, "GET", "k")
+	c.Send("BLPOP", "list", 0)
+	eventually(t, "a client to block", func() bool { return strings.Contains(fmt.Sprint(direct.Do("INFO", "clients")), "blocked_clients:1") })
+	direct.Do("RPUSH", "list", "x")
+	c.Recv()
+	b.warm(c, "GET", "k")
+	c.Send("CLIENT", "REPLY", "OFF")
+	c.Send("GET", "k")
+	c.Send("CLIENT", "REPLY", "ON")
+	if got := c.Recv(); got != "OK" {
+		t.Error(got)
+	}
+	c.Send("CLIENT", "REPLY", "SKIP")
+	c.Send("GET", "k")
+	if got := b.hit(c, true, "GET", "k"); got != "v" {
+		t.Error(got)
+	}
+	b.restsWell()
+}
+
+func TestWatchedKeysAreReadFromTheNode(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	c.Do("SET", "k", 0)
+	for i := range 20 {
+		b.warm(c, "GET", "k")
+		direct.Do("SET", "k", i)
+		if got := pipelined(c, "WATCH k", "GET k", "MULTI", "INCR k", "EXEC"); fmt.Sprint(got) != fmt.Sprintf("[OK %d OK QUEUED [%d]]", i, i+1) {
+			t.Fatal(got)
+		}
+		pipelined(c, "GET k", "WATCH k", "GET k")
+		direct.Do("SET", "k", "x")
+		if got := pipelined(c, "MULTI", "SET k y", "EXEC"); got[2] != nil {
+			t.Fatalf("EXEC after another's write: %v", got)
+		}
+	}
+	b.restsWell()
+}
+
+func TestTrackingClientsAreToldOfWhatTheyRead(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	other.Do("SET", "k", "v")
+	b.warm(other, "GET", "k")
+	c.Do("HELLO", "3")
+	b.warm(c, "GET", "k")
+	pipelined(c, "GET k", "CLIENT TRACKING ON", "GET k")
+	other.Do("SET", "k", "w")
+	if got := fmt.Sprint(c.Recv()); !strings.Contains(got, "invalidate") {
+		t.Errorf("told %s", got)
+	}
+}
+
+// A node that says nothing may be cut off, and its keys may change elsewhere.
+func TestCachedRepliesOfASilentNodeAreDropped(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	b.warm(c, "GET", "k")
+	node.Pause()
+	defer node.Resume()
+	eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+	c.Send("GET", "k")
+	node.Resume()
+	if got := c.Recv(); got != nil {
+		t.Error(got)
+	}
+	b.restsWell()
+}
+
+func TestNearCacheOutlivesItsConnections(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--backend-timeout-ms", "60000")
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	for i := range 20 {
+		b.warm(c, "GET", "k")
+		direct.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+		direct.Do("SET", "k", i)
+		if got := fmt.Sprint(c.Do("GET", "k")); got != fmt.Sprint(i) {
+			t.Fatalf("%s instead of %d", got, i)
+		}
+	}
+	for _, n := range onLoops(b, func(l *loop) (n int) {
+		for _, sp := range l.near.spaces {
+			n += len(sp.links)
+		}
+		return n
+	}) {
+		if n > 1 {
+			t.Errorf("%d links to one node", n)
+		}
+	}
+	b.restsWell()
+}
+
+func TestNearCacheOverTheEmbeddedBackend(t *testing.T) {
+	parallel(t)
+	b := startNear(t, "")
+	c := dial(t, b.Addr())
+	c.Do("HELLO", "3")
+	for i := range 50 {
+		c.Do("SET", "k", i)
+		for range 2 {
+			if got := fmt.Sprint(c.Do("GET", "k")); got != fmt.Sprint(i) {
+				t.Fatalf("%s instead of %d", got, i)
+			}
+		}
+	}
+	t.Logf("%+v", b.near())
+	b.restsWell()
+}
+
+// Clients leave, or say that they say no more, while a fetch is under way for them.
+func TestClientsLeaveWhileTheirReplyIsFetched(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	c.Do("SET", "k", "v")
+	for i := range 10 {
+		b.warm(c, "GET", "k")
+		node.Do(t, "SET", "k", i)
+		eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+		node.Pause()
+		gone, half, muted := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+		fetches := b.near().Fetches
+		b.feed(gone, "GET k\r\nGET k\r\nSET k x\r\n")
+		b.feed(half, "GET k\r\nSTRLEN k\r\n")
+		b.feed(muted, "CLIENT REPLY SKIP\r\nGET k\r\nGET k\r\n")
+		if b.near().Fetches == fetches {
+			t.Error("nothing is fetched")
+		}
+		if i%2 == 0 {
+			gone.Close()
+		} else {
+			gone.Reset()
+		}
+		half.CloseWrite()
+		node.Resume()
+		if got, want := half.ReadAll(), fmt.Sprintf("$1\r\n%d\r\n:1\r\n", i); got != want {
+			t.Errorf("a client that says no more gets %q instead of %q", got, want)
+		}
+		if got := fmt.Sprint(muted.Recv()); got != fmt.Sprint(i) {
+			t.Errorf("a client that skips a reply gets %s", got)
+		}
+	}
+	b.restsWell()
+}
+
+// What a node answers too late, clients ask for again, and are told like others if that is too late as well.
+func TestFetchesThatTakeTooLong(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--backend-timeout-ms", "300")
+	c := dial(t, b.Addr())
+	c.Do("SET", "k", "v")
+	b.warm(c, "GET", "k")
+	node.Do(t, "SET", "k", "w")
+	eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+	node.Pause()
+	got := pipelined(c, "GET k", "STRLEN k", "SET k x", "GET k")
+	node.Resume()
+	for _, reply := range got {
+		if !strings.HasPrefix(fmt.Sprint(reply), "ERR berth: connection to ") && reply != "w" && reply != "x" && reply != "OK" && reply != int64(1) {
+			t.Errorf("%v", got)
+		}
+	}
+	eventually(t, "reads to be answered", func() bool { return c.Do("GET", "k") == "x" || c.Do("GET", "k") == "w" })
+	b.warm(c, "GET", "k")
+	b.restsWell()
+}
+
+// A read that was under way when databases changed places is of the database that was.
+func TestNothingIsKeptFromBeforeDatabasesChangedPlaces(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--loops", "2")
+	direct := dial(t, node.Addr())
+	clients := []*redistest.Conn{dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())}
+	for i := range 40 {
+		direct.Do("SET", "k", i) // which drops what is kept
+		for _, c := range clients {
+			eventually(t, "the value", func() bool { return fmt.Sprint(c.Do("GET", "k")) == fmt.Sprint(i) })
+		}
+		direct.Do("SET", "k", fmt.Sprint(i))
+		node.Pause()
+		for n, c := range clients {
+			switch {
+			case n != i%4:
+				b.feed(c, "GET k\r\nGET k\r\n")
+			case i%8 < 4:
+				b.feed(c, "SWAPDB 0 1\r\n")
+			default:
+				b.feed(c, "MULTI\r\nSWAPDB 0 1\r\nEXEC\r\n")
+			}
+		}
+		node.Resume()
+		for n, c := range clients {
+			replies := 2
+			if n == i%4 {
+				replies = 1 + 2*(i%8/4)
+			}
+			for range replies {
+				c.Recv()
+			}
+		}
+		want := direct.DoRaw("GET", "k")
+		for _, c := range clients {
+			eventually(t, "the other database's value", func() bool { return c.DoRaw("GET", "k") == want })
+			if got := c.DoRaw("GET", "k"); got != want {
+				t.Fatalf("round %d: %q instead of %q", i, got, want)
+			}
+		}
+		if got := clients[i%4].DoRaw("GET", "k"); got != want {
+			t.Fatalf("round %d: whoever swapped reads %q instead of %q", i, got, want)
+		}
+	}
+}
+
+// An MGET of several keys is answered by what GET has brought of each.
+func TestMGETOfHotKeys(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	direct := dial(t, node.Addr())
+	direct.Do("ACL", "SETUSER", "u", "on", ">pw", "allkeys", "+@all")
+	direct.Do("MSET", "a", "1", "b", "2")
+	direct.Do("RPUSH", "list", "x")
+	b := startNear(t, node.Addr())
+	for _, version := range []string{"2", "3"} {
+		c := dialAs(t, b.Addr(), "u")
+		c.Do("HELLO", version)
+		mget := func(want string, keys ...any) {
+			t.Helper()
+			if got := fmt.Sprint(c.Do(append([]any{"MGET"}, keys...)...)); got != want {
+				t.Errorf("RESP%s: MGET %v: %s, want %s", version, keys, got, want)
+			}
+		}
+		before := b.near().Hits
+		eventually(t, "an MGET to be answered by berth", func() bool {
+			mget("[1 2 <nil>]", "a", "b", "none")
+			return b.near().Hits > before
+		})
+		mget("[1 <nil> 1]", "a", "list", "a") // GET of a list is an error, MGET's answer is nil
+		mget("[1 <nil> 1]", "a", "list", "a")
+		if got := c.Do("SET", "b", "3"); got != "OK" {
+			t.Fatal(got)
+		}
+		mget("[1 3]", "a", "b")
+		direct.Do("DEL", "a")
+		eventually(t, "the deletion to be seen", func() bool { return fmt.Sprint(c.Do("MGET", "a", "b")) == "[<nil> 3]" })
+		direct.Do("MSET", "a", "1", "b", "2")
+		eventually(t, "the writes to be seen", func() bool { return fmt.Sprint(c.Do("MGET", "a", "b")) == "[1 2]" })
+		direct.Do("ACL", "SETUSER", "u", "resetkeys")
+		if got := c.Do("MGET", "a", "new"); !refused(got) { // not all of it is kept
+			t.Errorf("%v", got)
+		}
+		for range 3 {
+			if got := c.Do("MGET", "a", "b"); !refused(got) {
+				t.Errorf("%v", got)
+			}
+		}
+		direct.Do("ACL", "SETUSER", "u", "allkeys")
+	}
+	b.restsWell()
+}
