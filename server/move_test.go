@@ -406,9 +406,10 @@ func TestElementPoppedWhileTheBackendChangesIsNotLost(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 0)
 	for _, url := range []string{clusterURL(cluster), "redis://" + redistest.Start(t).Addr() + "/3"} {
 		a := redistest.Start(t)
-		berth := startBerth(t, "redis://"+a.Addr()+"/1")
+		berth := startBerth(t, "redis://"+a.Addr()+"/1", "--loops", "1")
 		c, direct, list := dial(t, berth.Addr()), dial(t, a.Addr()), unique("list")
 		direct.Do("SELECT", 1)
+		c.Do("GET", list) // by the pipe on which the node will be asked to end the wait: there is no other one later
 		c.Send("BLPOP", list, 0)
 		eventually(t, "the client to block", func() bool {
 			return strings.Contains(fmt.Sprint(a.Do(t, "INFO", "clients")), "blocked_clients:1")

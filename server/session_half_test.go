@@ -58,7 +58,11 @@ func TestClientThatClosedItsSendingSideGetsItsReplies(t *testing.T) {
 		"PING\r\nMONITOR\r\n":                      "+PONG\r\n+OK\r\n",
 	} {
 		for range 20 {
-			if got := halfClose(t, berth.Addr(), text); got != want {
+			got := halfClose(t, berth.Addr(), text)
+			if strings.HasSuffix(text, "MONITOR\r\n") { // it may hear what berth says for those before it
+				got = got[:min(len(got), len(want))]
+			}
+			if got != want {
 				t.Fatalf("%.60q brought %.80q, want %.80q", text, got, want)
 			}
 		}
