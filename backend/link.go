@@ -110,10 +110,10 @@ func (k *Link) up(now int64) {
 	k.since = now
 	level := slog.LevelDebug
 	id := k.shake.id
-	if k.shake.logins.meets(k.kind, k.addr, id) {
+	if k.shake.logins.told.meets(k.kind, k.addr, id) {
 		level = levelVerbose
 	}
-	if k.shake.logins.isBack(k.addr) {
+	if k.shake.logins.told.isBack(k.addr) {
 		slog.Info("node back", "node", k.addr)
 	}
 	slog.Log(context.Background(), level, k.kind+" up", "node", k.addr, "user", cmp.Or(id.User, "default"), "db", id.DB)
@@ -128,7 +128,7 @@ func (k *Link) Lost(err error, worked bool, now int64, details ...any) *LostErro
 	}
 	if k.state == Up && !EndedByBerth(err) {
 		slog.Warn(k.kind+" down", append([]any{"node", k.addr, "why", why}, details...)...)
-		k.shake.logins.lost(k.addr)
+		k.shake.logins.told.lost(k.addr)
 	}
 	switch {
 	case EndedByBerth(err): // it was not lost

@@ -34,6 +34,8 @@ type Logins struct {
 	// Naming names connections. It is set before the first one begins; nil: they have no names.
 	Naming *Naming
 
+	told linksTold
+
 	mu       sync.Mutex // guards what follows; OnFree alone is called under it
 	users    map[string]*login
 	last     uint32            // the latest credential of any user
@@ -43,51 +45,10 @@ type Logins struct {
 	marks    Marks             // by node, as said last
 	marked   time.Time         // when the first node was asked; zero: none was
 	demanded bool              // a node has said last that it wants a password
-	met      map[meeting]bool  // which links were up; at most maxMet
-	gone     map[string]bool   // nodes to which links were lost, none of them up since; at most maxMet
-}
-
-// meeting is a kind of link of a user and a database with a node.
-type meeting struct {
-	kind, addr, user string
-	db               int
-}
-
-// login is what is known of one user.
-type login struct {
-	holds       int                   // sets of pipes, over all loops
-	credentials []*credential         // accepted, the latest first; at most maxPasswords
-	common      *credential           // of clients whose passwords have none of their own; nil: there are none
-	refused     map[attemptAt]refusal // nil: no node let nobody in
-	nameless    bool                  // a node has said that the user may not name connections
-	partial     bool                  // credentials lacks passwords that clients of the user have given
-}
-
-// attemptAt is a login of an identity's clients at a node; with a db, the way to that database after
-// it.
-type attemptAt struct {
-	credential uint32
-	addr       string
-	db         int // 0: the login itself
 }
 
 // Marks are the nodes' marks as they were at a moment. Nobody changes them.
 type Marks map[string]UsersMark
-
-// credential is one password of a user, and what its clients have in common.
-type credential struct {
-	id       uint32
-	password string
-	holds    int
-	marks    Marks // by node: as it was before the password was accepted there
-	moves    int   // how often Logins.Moved was called before a node of the present backend accepted it last
-}
-
-// refusal is a node's answer to all that was tried.
-type refusal struct {
-	text string
-	at   time.Time
-}
 
 const (
 	// maxPasswords is how many passwords are known of a user. The clients of one more, while connections
@@ -103,9 +64,6 @@ const (
 
 	// maxMarks is of how many nodes the marks are known, those that are gone included.
 	maxMarks = 4096
-
-	// maxMet is how many links are remembered. Those beyond count as known.
-	maxMet = 4096
 
 	// firstMarks is for how long after the first one a node's first mark is believed of the time before,
 	// too. That is the time when berth begins, and clients come before all nodes have been asked.
@@ -126,27 +84,6 @@ func (l *Logins) of(user string) *login {
 		l.users[user] = u
 	}
 	return u
-}
-
-// find returns a credential; nil: it is not known.
-func (u *login) find(id uint32) *credential {
-	if u == nil || id == 0 {
-		return nil
-	}
-	for _, c := range u.all() {
-		if c.id == id {
-			return c
-		}
-	}
-	return nil
-}
-
-// all are the credentials, the common one last.
-func (u *login) all() []*credential {
-	if u.common == nil {
-		return u.credentials
-	}
-	return append(slices.Clip(u.credentials), u.common)
 }
 
 // Hold keeps an identity's user and credential known until Release.
@@ -282,13 +219,6 @@ func (l *Logins) worked(user, password, addr string, mark UsersMark) {
 	}
 }
 
-// mark records what a node has said. Called with mu locked.
-func (c *credential) mark(addr string, mark UsersMark) {
-	if now, has := c.marks[addr]; !has || now != mark {
-		c.marks = c.marks.with(addr, mark)
-	}
-}
-
 // with returns the marks with another one.
 func (m Marks) with(addr string, mark UsersMark) Marks {
 	if m = maps.Clone(m); m == nil {
@@ -296,20 +226,6 @@ func (m Marks) with(addr string, mark UsersMark) Marks {
 	}
 	m[addr] = mark
 	return m
-}
-
-// accepted makes a known password the latest, and ends the refusals of its clients; nil: it is not
-// known. Called with mu locked.
-func (u *login) accepted(password string) *credential {
-	i := slices.IndexFunc(u.credentials, func(c *credential) bool { return c.password == password })
-	if i < 0 {
-		return nil
-	}
-	c := u.credentials[i]
-	copy(u.credentials[1:i+1], u.credentials[:i])
-	u.credentials[0] = c
-	maps.DeleteFunc(u.refused, func(at attemptAt, _ refusal) bool { return at.db == 0 && (at.credential == c.id || at.credential == 0) })
-	return c
 }
 
 // mayName reports whether a user may name its connections, as far as is known. A node is not asked again
@@ -331,41 +247,6 @@ func (l *Logins) nameless(user string) {
 	if u := l.users[user]; u != nil {
 		u.nameless = true
 	}
-}
-
-// meets reports whether a link of a kind is the first one that is up between an identity's user, in its
-// database, and a node.
-func (l *Logins) meets(kind, addr string, id Identity) bool {
-	m := meeting{kind, addr, id.User, id.DB}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.met[m] || len(l.met) >= maxMet {
-		return false
-	}
-	if l.met == nil {
-		l.met = map[meeting]bool{}
-	}
-	l.met[m] = true
-	return true
-}
-
-// lost enters that a link to a node is lost.
-func (l *Logins) lost(addr string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.gone == nil || len(l.gone) >= maxMet {
-		l.gone = map[string]bool{}
-	}
-	l.gone[addr] = true
-}
-
-// isBack reports whether a link that is up now is the first one since links to the node were lost.
-func (l *Logins) isBack(addr string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	back := l.gone[addr]
-	delete(l.gone, addr)
-	return back
 }
 
 // Password returns the one with which the clients of an identity have logged in, or the one of its
