@@ -2,7 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/berth-proxy/berth/backend/pipe"
@@ -11,37 +10,17 @@ import (
 // lateNodes are the nodes that answer, but late: most replies took longer than pipe.LateAfter. Each
 // loop judges by the replies that it gets. All loops share it, so that the log has one line when it begins
 // and one when it ends; PROXY SLOWLOG has the requests.
-type lateNodes struct {
-	mu    sync.Mutex // guards nodes; nothing blocks under it
-	nodes map[string]*lateNode
-}
-
-// lateNode is one of them.
-type lateNode struct {
-	loops int // that find it late
-	since time.Time
-}
+type lateNodes struct{ notedNodes }
 
 // note takes the word of a loop that finds a node late, or no longer.
 func (n *lateNodes) note(addr string, late bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	node := n.nodes[addr]
-	switch {
-	case late && node == nil:
-		if n.nodes == nil {
-			n.nodes = map[string]*lateNode{}
-		}
-		n.nodes[addr] = &lateNode{loops: 1, since: time.Now()}
+	switch begins, ends, after := n.notedNodes.note(addr, late, time.Now()); {
+	case begins:
 		slog.Warn("node answers late", "node", addr, "why", "most replies take longer than "+pipe.LateAfter.String(), "see", "PROXY SLOWLOG")
-	case late:
-		node.loops++
-	case node == nil:
-	default:
-		if node.loops--; node.loops == 0 {
-			delete(n.nodes, addr)
-			slog.Info("node answers in time", "node", addr, "after", time.Since(node.since).Round(time.Second))
-		}
+	case ends:
+		slog.Info("node answers in time", "node", addr, "after", after.Round(time.Second))
 	}
 }
 

@@ -5,45 +5,27 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // slowNodes are the nodes that have owed a reply for longer than a second. All loops share it.
 type slowNodes struct {
-	n     atomic.Int32 // how many there are
-	mu    sync.Mutex   // guards nodes; nothing blocks under it
-	nodes map[string]*slowNode
-}
-
-// slowNode is one of them.
-type slowNode struct {
-	pipes int // that wait for it
-	since time.Time
+	notedNodes
+	n atomic.Int32 // how many there are
 }
 
 // note takes the word of a pipe: see pipe.Pipes.OnSlow.
 func (n *slowNodes) note(addr string, slow bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	defer func() { n.n.Store(int32(len(n.nodes))) }()
-	node := n.nodes[addr]
+	begins, ends, after := n.notedNodes.note(addr, slow, time.Now().Add(-time.Second))
+	n.n.Store(int32(len(n.nodes)))
 	switch {
-	case slow && node == nil:
-		if n.nodes == nil {
-			n.nodes = map[string]*slowNode{}
-		}
-		n.nodes[addr] = &slowNode{pipes: 1, since: time.Now().Add(-time.Second)}
+	case begins:
 		slog.Warn("node slow", "node", addr, "why", "it has owed a reply for a second")
-	case slow:
-		node.pipes++
-	case node == nil:
-	default:
-		if node.pipes--; node.pipes == 0 {
-			delete(n.nodes, addr)
-			slog.Info("node no longer slow", "node", addr, "after", time.Since(node.since).Round(time.Millisecond))
-		}
+	case ends:
+		slog.Info("node no longer slow", "node", addr, "after", after.Round(time.Millisecond))
 	}
 }
 
