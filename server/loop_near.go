@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -48,9 +49,11 @@ type nearSpace struct {
 	set    *pipe.Set
 	table  near.Table[nearPending]
 	links  map[*pipe.Pipe]*nearLink
-	offTo  int64 // the nodes refuse to track: nothing is kept until then
 	used   int64 // when a session looked for it last
 	closed bool
+
+	offTo    int64 // the nodes refuse to track: nothing is kept until then
+	fieldsTo int64 // fields of hashes may expire: hashes are not kept until then
 }
 
 // nearPending is a read of a key that a link owes the reply to.
@@ -79,7 +82,9 @@ const (
 	beatEvery = int64(time.Second)
 	beatWait  = int64(3 * time.Second)
 
-	nearOffFor  = int64(time.Minute)
+	nearOffFor       = int64(time.Minute)
+	nearFieldsOffFor = int64(time.Second)
+
 	nearIdleFor = int64(time.Minute)
 
 	// A slot that is being moved has new keys at its next node: what was not there before is not known to be
@@ -316,6 +321,7 @@ var (
 	trackingCommand = codec.AppendCommandString(nil, "CLIENT", "TRACKING", "ON", "OPTIN")
 	beatCommand     = codec.AppendCommandString(nil, "PING")
 	cachingCommand  = codec.AppendCommandString(nil, "CLIENT", "CACHING", "YES")
+	keyspaceCommand = codec.AppendCommandString(nil, "INFO", "keyspace")
 )
 
 // send sends a request on the connection, after CLIENT TRACKING on a new one.
@@ -346,6 +352,43 @@ func (sp *nearSpace) refused(addr string, reply []byte) {
 	}
 	sp.offTo = sp.cache.l.clock + nearOffFor
 	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+}
+
+// sawKeyspace takes what a node says of the database's keys after a hash was fetched. That a field has expired,
+// a node tells late. That a field was given a time to live, it tells at once, as of any change. So a hash is
+// kept if no hash has such a field.
+func (sp *nearSpace) sawKeyspace(f *nearFetch, info []byte) {
+	now := sp.cache.l.clock
+	switch {
+	case info[0] == '-':
+		sp.fieldsTo = now + nearOffFor
+	case !onlyKeysExpire(info, sp.id.DB):
+		sp.fieldsTo = now + nearFieldsOffFor
+	default:
+		return
+	}
+	f.until = 0
+	sp.cache.l.stats.Near.Fields++
+}
+
+// onlyKeysExpire reports whether INFO keyspace counts nothing in a database but keys and those that expire.
+// Redis has subexpiry=, Valkey keys_with_volatile_items=; others could have another name for it.
+func onlyKeysExpire(info []byte, db int) bool {
+	_, line, ok := bytes.Cut(info, fmt.Appendf(nil, "\ndb%d:", db))
+	if !ok {
+		return true // it has no keys
+	}
+	line, _, _ = bytes.Cut(line, []byte("\r"))
+	for _, count := range bytes.Split(line, []byte(",")) {
+		switch name, n, _ := bytes.Cut(count, []byte("=")); string(name) {
+		case "keys", "expires", "avg_ttl":
+		default:
+			if string(n) != "0" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // tick asks the node for a sign of life while something is kept that came from it.

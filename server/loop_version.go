@@ -18,7 +18,7 @@ func (srv *server) isValkeySince(major, minor int) bool {
 	return info.Product == "valkey" && !isVersionBefore(info.Release, major, minor)
 }
 
-// hasFieldExpiry reports whether the fields of a hash may expire by themselves, of which no node tells.
+// hasFieldExpiry reports whether the fields of a hash may expire by themselves.
 func (srv *server) hasFieldExpiry() bool {
 	info := srv.nodes.Info()
 	if info.Product == "valkey" {

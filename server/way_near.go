@@ -48,9 +48,20 @@ type nearFetch struct {
 	sentAt   int64
 	topology *router.Topology
 	waiters  []*request
-	entry    *near.Entry // once it is kept
-	over     bool        // the reply has come
+	step     fetchStep   // which reply comes next
+	entry    *near.Entry // once it is kept; it is read when the last reply has come
+	until    int64       // when it expires
 }
+
+// fetchStep is one of the requests that a fetch consists of. One that is not kept is the read alone.
+type fetchStep uint8
+
+const (
+	stepCaching fetchStep = iota // CLIENT CACHING YES
+	stepRead
+	stepTTL    // PTTL
+	stepFields // INFO keyspace, of hashes whose fields may expire
+)
 
 // outdate has nobody else wait for the fetch: it was sent before everything that follows.
 func (f *nearFetch) outdate() { f.sentAt = 0 }
@@ -125,10 +136,10 @@ func (s *session) nearSpace(t *router.Topology) *nearSpace {
 func (s *session) fetchNear(t *router.Topology, shard int, sp *nearSpace, key *near.Key[nearPending], old *near.Entry, counts bool, cmd *router.Command, raw []byte, args [][]byte) (taken, here bool) {
 	l := s.loop
 	pairs, ok := pairsOf(cmd, args)
-	if !ok || l.clock < key.Retry || l.clock < sp.offTo || len(raw) > maxOnPipe || s.heavy(cmd, args) {
+	if !ok || l.clock < sp.offTo || key.Shuns(cmd.ID, args[2:], l.clock) || len(raw) > maxOnPipe || s.heavy(cmd, args) {
 		return false, false
 	}
-	if cmd.Family.String() == "hash" && l.srv.hasFieldExpiry() {
+	if l.clock < sp.fieldsTo && isHash(cmd) {
 		return false, false
 	}
 	if !s.turnTo(onPipes, t) {
@@ -137,7 +148,12 @@ func (s *session) fetchNear(t *router.Topology, shard int, sp *nearSpace, key *n
 	f := s.underWay(key, cmd, args[2:])
 	if f == nil {
 		f = &nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: cmd, pairs: pairs, sentAt: l.clock, topology: t}
-		f.keep = old != nil || len(args) == 2 || counts && l.near.isHot(formSum(key.Sum, cmd, args[2:]))
+		switch {
+		case old == nil:
+			f.keep = len(args) == 2 || counts && l.near.isHot(near.FormSum(key.Sum, cmd.ID, args[2:]))
+		default: // any reply by the link says that what is there still holds
+			f.keep = old.Alone || old.Expires <= l.clock
+		}
 		if !f.send(raw, args) {
 			return false, false
 		}
@@ -176,13 +192,7 @@ func (s *session) underWay(key *near.Key[nearPending], cmd *router.Command, word
 	return nil
 }
 
-// formSum is what one form of read of a key is counted by.
-func formSum(sum uint64, cmd *router.Command, words [][]byte) uint64 {
-	for _, word := range words {
-		sum = sum*31 + near.Sum(word)
-	}
-	return sum + uint64(cmd.ID)<<1
-}
+func isHash(cmd *router.Command) bool { return cmd.Family.String() == "hash" }
 
 // pairsOf reports whether RESP3 has pairs in the reply where RESP2 has not: see codec.AppendRESP2. ok false:
 // the replies differ in another way.
@@ -208,12 +218,15 @@ func (f *nearFetch) send(raw []byte, args [][]byte) bool {
 	for _, word := range args[2:] {
 		f.words = append(f.words, bytes.Clone(word))
 	}
-	if f.keep {
-		b := append(slices.Clone(cachingCommand), raw...)
-		if f.link.send(codec.AppendCommand(b, []byte("PTTL"), args[1]), 3, f) != nil {
-			return false
+	request, replies := raw, 1
+	if f.step = stepRead; f.keep {
+		f.step, replies = stepCaching, 3
+		request = codec.AppendCommand(append(slices.Clone(cachingCommand), raw...), []byte("PTTL"), args[1])
+		if isHash(f.cmd) && l.srv.hasFieldExpiry() {
+			request, replies = append(request, keyspaceCommand...), 4
 		}
-	} else if f.link.send(raw, 1, f) != nil {
+	}
+	if f.link.send(request, replies, f) != nil {
 		return false
 	}
 	l.near.fetches++
@@ -225,30 +238,41 @@ func (f *nearFetch) send(raw []byte, args [][]byte) bool {
 	return true
 }
 
-// Reply takes the replies to CLIENT CACHING, the read and PTTL, or that to the read alone.
+// Reply takes one of the replies.
 func (f *nearFetch) Reply(reply, _ []byte, more int) {
-	switch {
-	case more == 2:
+	switch step := f.step; step {
+	case stepCaching:
 		if reply[0] == '-' {
 			f.keep = false
 			f.link.space.refused(f.link.pipe.Addr(), reply)
 		}
-	case !f.over:
-		f.end()
-		if f.leaves(reply) {
-			if bytes.HasPrefix(reply, []byte("-NOPERM ")) { // what is here, the user may not know any more
-				f.link.space.table.ForgetAll(func(k *near.Key[nearPending]) bool { return f.key == nil || k == f.key })
-			}
-			f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Refusal: string(bytes.TrimSpace(reply[1:]))})
-			return
-		}
-		f.link.source.Synced = max(f.link.source.Synced, f.sentAt)
-		f.answer(reply)
-	case f.entry != nil: // PTTL
+	case stepRead:
+		f.read(reply)
+	case stepTTL:
 		if ms, ok := parseInt(bytes.TrimSpace(reply[1:])); ok && reply[0] == ':' && ms >= 0 && ms < math.MaxInt32 {
-			f.entry.Expires = min(f.entry.Expires, f.sentAt+ms*int64(time.Millisecond))
+			f.until = min(f.until, f.sentAt+ms*int64(time.Millisecond))
 		}
+	case stepFields:
+		f.link.space.sawKeyspace(f, reply)
 	}
+	f.step++
+	if more == 0 && f.entry != nil {
+		f.entry.Expires = f.until
+	}
+}
+
+// read takes the reply to the read.
+func (f *nearFetch) read(reply []byte) {
+	f.end()
+	if f.leaves(reply) {
+		if bytes.HasPrefix(reply, []byte("-NOPERM ")) { // what is here, the user may not know any more
+			f.link.space.table.ForgetAll(func(k *near.Key[nearPending]) bool { return f.key == nil || k == f.key })
+		}
+		f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Refusal: string(bytes.TrimSpace(reply[1:]))})
+		return
+	}
+	f.link.source.Synced = max(f.link.source.Synced, f.sentAt)
+	f.answer(reply)
 }
 
 // leaves reports whether a reply is none to give: those who wait ask by their pipes.
@@ -264,7 +288,7 @@ func (f *nearFetch) leaves(reply []byte) bool {
 
 // Lost has those who wait ask by their pipes.
 func (f *nearFetch) Lost(err *backend.LostError, _ []byte) {
-	if !f.over {
+	if f.step <= stepRead {
 		f.end()
 		f.giveUp(err)
 	}
@@ -272,7 +296,6 @@ func (f *nearFetch) Lost(err *backend.LostError, _ []byte) {
 
 // end takes the fetch from those under way.
 func (f *nearFetch) end() {
-	f.over = true
 	if f.key == nil {
 		return
 	}
@@ -284,14 +307,15 @@ func (f *nearFetch) answer(reply []byte) {
 	c := f.link.space.cache
 	if f.mayBeKept(reply) {
 		settings := c.settings
-		f.entry = &near.Entry{Source: &f.link.source, SentAt: f.sentAt, Expires: f.sentAt + int64(settings.CacheTTLMax)}
+		f.entry = &near.Entry{Source: &f.link.source, SentAt: f.sentAt}
+		f.until = f.sentAt + int64(settings.CacheTTLMax)
 		if f.topology.Sharded() && mayBeAbsent(reply) {
 			f.entry.Alone = true
-			f.entry.Expires = min(f.entry.Expires, f.sentAt+absentFor)
+			f.until = min(f.until, f.sentAt+absentFor)
 		}
 		f.link.space.table.Put(f.key, f.entry, f.cmd.ID, f.words, reply, f.pairs)
 	} else if f.keep {
-		f.key.Retry = c.l.clock + nearRetry
+		f.shun()
 	}
 	var plain []byte // as a client of RESP2 has it
 	for _, r := range f.waiters {
@@ -315,14 +339,19 @@ func (f *nearFetch) answer(reply []byte) {
 	f.waiters = nil
 }
 
-// nearRetry is how long a key whose reply cannot be kept is left to the pipes.
-const nearRetry = int64(time.Second)
+// nearShunFor is how long a form of read whose reply cannot be kept, or given, is left to the pipes. Others
+// of the key are not: who asks for what is an error must not hinder them.
+const nearShunFor = int64(time.Second)
+
+func (f *nearFetch) shun() {
+	if f.key != nil {
+		f.key.Shun(f.cmd.ID, f.words, f.link.space.cache.l.clock+nearShunFor)
+	}
+}
 
 // giveUp has those who wait ask by their pipes.
 func (f *nearFetch) giveUp(err *backend.LostError) {
-	if f.key != nil {
-		f.key.Retry = f.link.space.cache.l.clock + nearRetry
-	}
+	f.shun()
 	for _, r := range f.waiters {
 		r.leaveFetch(f.raw, err)
 	}

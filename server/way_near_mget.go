@@ -74,13 +74,14 @@ func (s *session) mgetNear(t *router.Topology, shard int, cmd *router.Command, r
 // bringNear fetches what GET says of a key, for later.
 func (s *session) bringNear(t *router.Topology, sp *nearSpace, key *near.Key[nearPending]) {
 	l := s.loop
-	if l.clock < key.Retry || l.clock < sp.offTo || len(key.Pending) > 0 {
+	get := l.srv.table().Find("get")
+	if l.clock < sp.offTo || len(key.Pending) > 0 || key.Shuns(get.ID, nil, l.clock) {
 		return
 	}
 	args := [][]byte{[]byte("GET"), key.Name()}
-	shard, text := shardOf(t, s.slotOf(l.srv.table().Find("get"), args), s.id)
+	shard, text := shardOf(t, s.slotOf(get, args), s.id)
 	if text == "" {
-		f := nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: l.srv.table().Find("get"), keep: true, sentAt: l.clock, topology: t}
+		f := nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: get, keep: true, sentAt: l.clock, topology: t}
 		f.send(codec.AppendCommand(nil, args...), args)
 	}
 }

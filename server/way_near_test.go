@@ -59,6 +59,7 @@ func (b *berthServer) near() (sum telemetry.NearCounters) {
 		sum.NoRoom += n.NoRoom
 		sum.Unwanted += n.Unwanted
 		sum.Refused += n.Refused
+		sum.Fields += n.Fields
 	}
 	return sum
 }
@@ -173,11 +174,7 @@ func TestCachedRepliesAreThoseOfTheNode(t *testing.T) {
 				wrong = append(wrong, request)
 				continue
 			}
-			if cmd.Family.String() == "hash" && b.srv.hasFieldExpiry() { // which is not kept
-				wrong = append(wrong, request)
-			} else {
-				right = append(right, request)
-			}
+			right = append(right, request)
 		}
 	}
 	for n, request := range slices.Concat(right, wrong) {
@@ -225,6 +222,54 @@ func (b *berthServer) warm(c *redistest.Conn, request ...any) {
 		c.Do(request...)
 		return b.near().Hits > before
 	})
+}
+
+func TestReadsThatAreErrorsHinderNobody(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-max-value", "100")
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	node.Do(t, "SET", "k", "v")
+	node.Do(t, "HSET", "h", "short", "v", "long", strings.Repeat("v", 200))
+	for _, read := range [][2][]any{
+		{{"LRANGE", "k", "a", "b"}, {"GET", "k"}},
+		{{"GETRANGE", "k", "a", "b"}, {"GET", "k"}},
+		{{"HGETALL", "h"}, {"HGET", "h", "short"}},
+		{{"HGET", "h", "long"}, {"HGET", "h", "short"}},
+	} {
+		other.Do(read[0]...)
+		c.Do(read[1]...)
+		for range 10 {
+			other.Do(read[0]...)
+			b.hit(c, true, read[1]...)
+		}
+	}
+}
+
+// What is there is only proved to hold for a client that has learned something else.
+func TestWhatIsKeptIsNotFetchedAnew(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	node.Do(t, "SET", "k", "v")
+	b.warm(c, "GET", "k")
+	calls := func(name string) string {
+		_, rest, _ := strings.Cut(fmt.Sprint(node.Do(t, "INFO", "commandstats")), "cmdstat_"+name+":calls=")
+		n, _, _ := strings.Cut(rest, ",")
+		return n
+	}
+	ttls := calls("pttl")
+	for range 10 {
+		c.Do("EVAL", "return 1", 0)
+		b.hit(c, false, "GET", "k")
+		b.hit(c, true, "GET", "k")
+	}
+	if now := calls("pttl"); now != ttls {
+		t.Errorf("PTTL was asked %s times at first, %s in the end", ttls, now)
+	}
+	node.Do(t, "SET", "k", "w") // which the node still tells of
+	eventually(t, "the new value", func() bool { return c.Do("GET", "k") == "w" })
 }
 
 // A read that is answered with an error by the cache's connection is asked for again on the client's. The reads
@@ -422,13 +467,14 @@ func TestCachedRepliesAreTheUsersOwn(t *testing.T) {
 
 // The cache needs commands that a user may lack.
 func TestUsersWhoMayNotTrackAreServed(t *testing.T) {
-	for _, lacks := range []string{"-client|tracking", "-client|caching", "-client", "-pttl", "-ping", "-hello"} {
+	for _, lacks := range []string{"-client|tracking", "-client|caching", "-client", "-pttl", "-ping", "-hello", "-info"} {
 		t.Run(lacks, func(t *testing.T) {
 			parallel(t)
 			node := redistest.Start(t)
 			direct := dial(t, node.Addr())
 			direct.Do("ACL", "SETUSER", "user", "on", ">pw", "allkeys", "+@all", lacks)
 			direct.Do("SET", "k", 0)
+			direct.Do("HSET", "h", "f", 0)
 			b := startNear(t, node.Addr())
 			c := dialAs(t, b.Addr(), "user")
 			for i := range 50 {
@@ -437,6 +483,11 @@ func TestUsersWhoMayNotTrackAreServed(t *testing.T) {
 				}
 				c.Do("GET", "k")
 				c.Do("INCR", "k")
+				if got := fmt.Sprint(c.Do("HGET", "h", "f")); got != fmt.Sprint(i) {
+					t.Fatalf("read %d of a hash: %s", i, got)
+				}
+				c.Do("HGET", "h", "f")
+				c.Do("HINCRBY", "h", "f", 1)
 			}
 			t.Logf("%+v; ACL LOG has %d", b.near(), len(direct.Do("ACL", "LOG").([]any)))
 			b.restsWell()
@@ -469,6 +520,60 @@ func TestCachedRepliesEndWithTheirKeys(t *testing.T) {
 	}
 	if b.near().Hits-before < 30 {
 		t.Error("too little came from the cache")
+	}
+}
+
+func TestNodesSayWhetherFieldsExpire(t *testing.T) {
+	for info, want := range map[string]bool{
+		"$13\r\n# Keyspace\r\n\r\n": true,
+		"$57\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n\r\n":                    true,
+		"=70\r\ntxt:# Keyspace\r\ndb0:keys=1,expires=9,avg_ttl=9,keys_with_volatile_items=0\r\n\r\n": true,
+		"$47\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n":                                true,
+		"$57\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=1\r\n\r\n":                    false,
+		"$72\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,keys_with_volatile_items=10\r\n\r\n":    false,
+		"$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,another_name\r\n\r\n":                   false,
+		"$99\r\n# Keyspace\r\ndb1:keys=1,subexpiry=1\r\ndb10:keys=1,subexpiry=1\r\n\r\n":             true,
+		"$99\r\n# Keyspace\r\ndb1:keys=1,subexpiry=0\r\ndb0:keys=1,subexpiry=2\r\n\r\n":              false,
+	} {
+		if got := onlyKeysExpire([]byte(info), 0); got != want {
+			t.Errorf("%q: %v", info, got)
+		}
+	}
+}
+
+func TestFieldsThatExpireAreNotReadAnyMore(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, direct := dial(t, b.Addr()), dial(t, node.Addr())
+	direct.Do("HSET", "other", "f", "v")
+	if !b.srv.hasFieldExpiry() {
+		b.warm(c, "HGETALL", "other")
+		return
+	}
+	for i := range 10 {
+		direct.Do("HSET", "hash", "f", "v", "g", "w")
+		c.Do("HGETALL", "hash")
+		direct.Do("HPEXPIRE", "hash", 1+i, "FIELDS", 1, "f")
+		for strings.Contains(fmt.Sprint(direct.Do("HGETALL", "hash")), "v") {
+			c.Do("HGETALL", "hash")
+		}
+		for _, request := range [][]any{{"HGET", "hash", "f"}, {"HMGET", "hash", "f", "g"}, {"HGETALL", "hash"}} {
+			if got := fmt.Sprint(c.Do(request...)); strings.Contains(got, "v") {
+				t.Fatalf("%v: %s after the field has expired", request, got)
+			}
+		}
+	}
+	eventually(t, "the node to have deleted the last field", func() bool {
+		return !strings.Contains(fmt.Sprint(direct.Do("INFO", "keyspace")), "=1\r\n")
+	})
+	b.warm(c, "HGETALL", "other")
+	direct.Do("HPEXPIRE", "hash", 100_000, "FIELDS", 1, "g")
+	b.hit(c, true, "HGETALL", "other") // which has none
+	b.hit(c, false, "HGETALL", "hash")
+	b.hit(c, false, "HGETALL", "hash")
+	if b.near().Fields == 0 {
+		t.Error("it is not counted that hashes were not kept")
 	}
 }
 
@@ -621,7 +726,7 @@ func TestClientsComeBackToTheCache(t *testing.T) {
 		"SINTERCARD 1 none", "LLEN k", "SORT none BY x", "COMMAND COUNT", "RANDOMKEY", "TOUCH k", "READONLY", "READWRITE", "ASKING", "SCRIPT EXISTS ffff",
 	} {
 		_ = c.Do(strings.Fields(line))
-		if !strings.HasPrefix(line, "WATCH") && line != "MULTI" && !strings.HasSuffix(line, "TRACKING ON") && (line != "GET k") {
+		if line != "READONLY" && !strings.HasPrefix(line, "WATCH") && line != "MULTI" && !strings.HasSuffix(line, "TRACKING ON") && (line != "GET k") {
 			b.warm(c, "GET", "k")
 		}
 	}

@@ -67,13 +67,15 @@ type Key[F any] struct {
 	Sum     uint64
 	Slot    uint16
 	Since   int64 // when it was added
-	Retry   int64 // not to be asked for before then
 	Hits    int   // since the table was cooled last
 	Pending []F
 
 	name    []byte
 	entries []*Entry
 	gone    bool // it is in no table
+
+	shunned   uint64 // the form of read that is not to be asked for
+	shunnedTo int64  // before then
 }
 
 // Name is the key's.
@@ -81,6 +83,27 @@ func (k *Key[F]) Name() []byte { return k.name }
 
 // IsGone reports whether the key has been removed.
 func (k *Key[F]) IsGone() bool { return k.gone }
+
+// Shun has one form of read not be asked for until then. Only the latest such form is known.
+func (k *Key[F]) Shun(command int, words [][]byte, until int64) {
+	k.shunned, k.shunnedTo = k.form(command, words), until
+}
+
+// Shuns reports whether a form of read is not to be asked for.
+func (k *Key[F]) Shuns(command int, words [][]byte, now int64) bool {
+	return now < k.shunnedTo && k.shunned == k.form(command, words)
+}
+
+// form is a sum of a form of read.
+func (k *Key[F]) form(command int, words [][]byte) uint64 { return FormSum(k.Sum, command, words) }
+
+// FormSum is a sum of one form of read of a key, by the key's.
+func FormSum(sum uint64, command int, words [][]byte) uint64 {
+	for _, word := range words {
+		sum = sum*31 + Sum(word)
+	}
+	return sum + uint64(command)<<1
+}
 
 // Find returns the entry of a form of read, nil if there is none.
 func (k *Key[F]) Find(command int, words [][]byte) *Entry {

@@ -253,3 +253,30 @@ func TestTableTakesTwoNamesOfOneSumForTwo(t *testing.T) {
 		t.Error("the name that came first is gone")
 	}
 }
+
+func TestOneFormIsShunnedForAWhile(t *testing.T) {
+	table, _ := newTable()
+	k := add(table, "k", 1)
+	k.Shun(hget, split("f"), 10)
+	for _, tc := range []struct {
+		command int
+		words   [][]byte
+		now     int64
+		want    bool
+	}{
+		{hget, split("f"), 9, true},
+		{hget, split("f"), 10, false},
+		{hget, split("g"), 9, false},
+		{hget, split("f", "f"), 9, false},
+		{get, split("f"), 9, false},
+		{get, nil, 9, false},
+	} {
+		if got := k.Shuns(tc.command, tc.words, tc.now); got != tc.want {
+			t.Errorf("%d %q at %d: %v", tc.command, tc.words, tc.now, got)
+		}
+	}
+	k.Shun(get, nil, 20)
+	if !k.Shuns(get, nil, 19) || k.Shuns(hget, split("f"), 9) {
+		t.Error("not the latest form is shunned, or not it alone")
+	}
+}

@@ -12,6 +12,7 @@ type NearCounters struct {
 	NoRoom      int64 // keys and replies not kept because of cache-max-memory
 	Unwanted    int64 // hot reads of keys that cache-keys or cache-not-keys leaves out
 	Refused     int64 // a node tells nothing about keys to the user
+	Fields      int64 // replies of hashes not kept because fields may expire
 }
 
 // add adds the figures of another loop.
@@ -25,6 +26,7 @@ func (n *NearCounters) add(o NearCounters) {
 	n.NoRoom += o.NoRoom
 	n.Unwanted += o.Unwanted
 	n.Refused += o.Refused
+	n.Fields += o.Fields
 }
 
 // Near is what a loop keeps now of replies to hot reads.
@@ -53,6 +55,7 @@ type CacheRow struct {
 	NoRoom      int64  `json:"not_kept_no_room"`
 	Unwanted    int64  `json:"not_kept_unwanted"`
 	Refused     int64  `json:"not_kept_refused"`
+	Fields      int64  `json:"not_kept_fields_expire"`
 }
 
 // CacheRow returns the row of the near cache.
@@ -62,7 +65,7 @@ func (s *Snapshot) CacheRow(state string, limit int) CacheRow {
 	row := CacheRow{
 		State: state, Keys: int64(sum.Near.Keys), Replies: int64(sum.Near.Entries), Bytes: int64(sum.Near.Bytes), Limit: int64(limit),
 		Hits: n.Hits, Fetches: n.Fetches, Passed: n.Passed, Invalidated: n.Invalidated, Evicted: n.Evicted,
-		TooLong: n.TooLong, NoRoom: n.NoRoom, Unwanted: n.Unwanted, Refused: n.Refused,
+		TooLong: n.TooLong, NoRoom: n.NoRoom, Unwanted: n.Unwanted, Refused: n.Refused, Fields: n.Fields,
 	}
 	if all := n.Hits + n.Fetches + n.Passed; all > 0 {
 		row.Percent = 100 * n.Hits / all
@@ -81,6 +84,7 @@ func (f *Loop) collectNear(m *Writer) {
 	m.Counter(metricCacheUnkept, uint64(n.NoRoom), "no_room")
 	m.Counter(metricCacheUnkept, uint64(n.Unwanted), "unwanted")
 	m.Counter(metricCacheUnkept, uint64(n.Refused), "refused")
+	m.Counter(metricCacheUnkept, uint64(n.Fields), "fields_expire")
 	m.Gauge(metricCacheKeys, float64(f.Near.Keys))
 	m.Gauge(metricCacheBytes, float64(f.Near.Bytes))
 }
