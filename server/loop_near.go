@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -348,7 +349,7 @@ func (k *nearTold) Lost(*backend.LostError, []byte) {}
 // refused has the space keep nothing for a while.
 func (sp *nearSpace) refused(addr string, reply []byte) {
 	if sp.cache.l.clock >= sp.offTo {
-		slog.Warn("a node does not track keys: nothing is cached for the user", "node", addr, "user", sp.id.User, "why", string(bytes.TrimSpace(reply[1:])))
+		slog.Warn("a node does not track keys: nothing is cached for the user", "node", addr, "user", cmp.Or(sp.id.User, "default"), "why", string(bytes.TrimSpace(reply[1:])))
 	}
 	sp.offTo = sp.cache.l.clock + nearOffFor
 	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
