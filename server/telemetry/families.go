@@ -61,10 +61,10 @@ var (
 	metricPoolWait      = histogramFamily("berth_pool_wait_seconds", "Time from asking for a lease to having it, by what for (watch, large, blocking, pinned).", "reason")
 	metricPoolHold      = histogramFamily("berth_pool_hold_seconds", "Time a lease was held, by what for (watch, large, blocking, pinned).", "reason")
 
-	metricCacheReads       = counterFamily("berth_cache_reads_total", "Reads of hot keys with cache yes, by outcome (hit: answered by berth; fetch: sent to the node, to be kept; pass: sent like any other).", "outcome")
+	metricCacheReads       = counterFamily("berth_cache_reads_total", "Reads of hot keys with cache yes, by outcome (hit: answered by berth; fetch: sent to the node by a connection of the cache; pass: sent like any other). Reads that wait for the fetch of another are not counted.", "outcome")
 	metricCacheInvalidated = counterFamily("berth_cache_invalidations_total", "Replies that were kept and dropped because their key may have changed.")
 	metricCacheEvicted     = counterFamily("berth_cache_evictions_total", "Hot keys dropped because of cache-max-memory.")
-	metricCacheUnkept      = counterFamily("berth_cache_unkept_total", "Hot reads whose reply was not kept, by reason (too_long: cache-max-value; no_room: cache-max-memory; unwanted: cache-keys and cache-not-keys; refused: the node tells the user nothing about keys; fields_expire: hashes, while a hash of the database has a field that expires).", "reason")
+	metricCacheUnkept      = counterFamily("berth_cache_unkept_total", "Hot reads whose reply was not kept, by reason (too_long: cache-max-value; no_room: cache-max-memory; unwanted: cache-keys and cache-not-keys; refused: the node does not track keys for the user; fields_expire: hashes, while a hash of the database has a field that expires, or the user may not run INFO). Of reads of a key that is left out one in eight is counted; of those whose reply cannot be kept about one a second.", "reason")
 	metricCacheKeys        = gaugeFamily("berth_cache_keys", "Hot keys now, counted once for each loop, user and database.")
 	metricCacheBytes       = gaugeFamily("berth_cache_bytes", "Memory that hot keys and their replies take now, about.")
 
