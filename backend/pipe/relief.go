@@ -97,7 +97,7 @@ func (p *Pipe) checkHold(now int64) {
 // haveSecond sees to it that there is a second pipe.
 func (p *Pipe) haveSecond() {
 	if p.second == nil {
-		p.second = &Pipe{set: p.set, link: backend.NewLink("pipe", p.Addr()), second: p, retired: p.retired, figures: p.figures}
+		p.second = &Pipe{set: p.set, link: backend.NewLink(p.set.kind(), p.Addr()), second: p, retired: p.retired, figures: p.figures}
 	}
 }
 

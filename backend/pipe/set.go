@@ -94,10 +94,18 @@ func (s *Set) follow(t *router.Topology) {
 func (s *Set) Node(addr string) *Pipe {
 	p := s.byAddr[addr]
 	if p == nil {
-		p = &Pipe{set: s, link: backend.NewLink("pipe", addr), figures: s.pipes.figuresOf(addr)}
+		p = &Pipe{set: s, link: backend.NewLink(s.kind(), addr), figures: s.pipes.figuresOf(addr)}
 		s.byAddr[addr] = p
 	}
 	return p
+}
+
+// kind is what the log and the nodes call the pipes.
+func (s *Set) kind() string {
+	if s.identity.Tracks {
+		return "cache"
+	}
+	return "pipe"
 }
 
 // carriesCommands reports whether clients share these pipes for their commands.
