@@ -2,6 +2,15 @@ package codec
 
 import "bytes"
 
+// RESP2 returns a reply as AppendRESP2 makes it: itself, if it is a string, an integer or an error.
+func RESP2(reply []byte, pairs bool) []byte {
+	switch reply[0] {
+	case '$', '+', ':', '-':
+		return reply
+	}
+	return AppendRESP2(nil, reply, pairs)
+}
+
 // AppendRESP2 appends a whole reply of RESP3 as a client of RESP2 gets it: maps and sets are arrays,
 // doubles, big numbers and verbatim strings are bulk strings, booleans are integers, and what is not there
 // is a string that is not there. With pairs, an array of pairs (ZRANGE WITHSCORES) is one array of all their

@@ -38,6 +38,9 @@ func TestRESP3RepliesInRESP2(t *testing.T) {
 		if got := string(AppendRESP2([]byte("before"), []byte(tc.reply), tc.pairs)); got != "before"+tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
+		if got := string(RESP2([]byte(tc.reply), tc.pairs)); got != tc.want {
+			t.Errorf("%s by itself: %q, want %q", tc.name, got, tc.want)
+		}
 	}
 }
 

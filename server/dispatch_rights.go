@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"sync"
@@ -361,9 +362,11 @@ func (s *session) changeRules(cmd *router.Command, raw []byte, args [][]byte) bo
 	askOn(asked, raw, func(answers [][]byte) {
 		srv.replicas.Distrust()
 		reply := firstError(answers)
-		if reply == nil {
+		if !bytes.HasPrefix(reply, []byte("-NOPERM ")) { // of an error of one node others may know nothing
 			srv.rights.forget(users...)
 			srv.forgetNear()
+		}
+		if reply == nil {
 			reply = answers[0]
 		}
 		r.done(reply)

@@ -34,11 +34,11 @@ type nearCache struct {
 	spaces    map[backend.Identity]*nearSpace
 	heat      near.Heat
 	cold      bool   // the read that is being dispatched is of no hot key
-	fetches   uint64 // that were ever begun
+	mget      []byte // a reply that is being made
 	gap       int    // reads until the next one is counted
 	bytes     int
-	addedAt   int64 // when a key was added last
-	forgotAt  int64 // what was asked for before then is not to be kept
+	addedAt   int64  // when a key was added last
+	forgotAt  uint64 // what was asked for until then is not to be kept, loop.moment
 	fadeAt    int64
 	coolAt    int64
 }
@@ -57,20 +57,17 @@ type nearSpace struct {
 	fieldsTo int64 // fields of hashes may expire: hashes are not kept until then
 }
 
-// nearPending is a read of a key that a link owes the reply to.
-type nearPending interface {
-	// outdate has nobody else wait for it.
-	outdate()
-}
+// nearPending is a read of a key that a link owes the reply to: a *nearFetch.
+type nearPending any
 
 // nearLink is a connection that tracks.
 type nearLink struct {
 	space   *nearSpace
 	pipe    *pipe.Pipe
 	source  near.Source
-	told    bool  // CLIENT TRACKING was sent on this connection
-	beating bool  // it owes the reply to a beat
-	beatAt  int64 // when the latest beat was sent
+	told    bool      // CLIENT TRACKING was sent on this connection
+	aliveAt int64     // when the latest request was sent that has been answered
+	beat    *nearBeat // the latest one that it owes the reply to
 }
 
 const (
@@ -84,7 +81,7 @@ const (
 	beatWait  = int64(3 * time.Second)
 
 	nearOffFor       = int64(time.Minute)
-	nearFieldsOffFor = int64(time.Second)
+	nearOffForMoment = int64(time.Second)
 
 	nearIdleFor = int64(time.Minute)
 
@@ -120,7 +117,7 @@ func (c *nearCache) tick(settings *config.Config) {
 	cools := now > c.coolAt
 	for id, sp := range c.spaces {
 		if cools {
-			sp.table.Cool(max(1, c.threshold*nearSampling/4), now-coolEvery)
+			sp.table.Cool(max(1, c.threshold*nearSampling/2), now-coolEvery)
 		}
 		for _, link := range sp.links {
 			link.tick(now)
@@ -148,9 +145,10 @@ func (c *nearCache) configure(settings *config.Config) {
 		c.threshold = max(2, settings.CacheHotRate*3/4/nearSampling/loops)
 	}
 	for _, sp := range c.spaces {
-		sp.table.Cool(math.MaxInt, math.MaxInt64) // which removes all keys
+		sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+		sp.table.Cool(math.MaxInt, math.MaxInt64) // which removes all keys that it may
 	}
-	c.makeRoom(0, nil)
+	c.makeRoom(0, nil, math.MaxInt)
 }
 
 // forget drops what is kept of those keys, for all users.
@@ -166,7 +164,7 @@ func (srv *server) forgetNear() { srv.nearForgets.Add(1) }
 // forgetNear drops everything that the loop keeps.
 func (l *loop) forgetNear() {
 	if l.near != nil {
-		l.near.forgotAt = l.clock
+		l.near.forgotAt = l.moment
 		l.near.forget(func(*near.Key[nearPending]) bool { return true })
 	}
 }
@@ -174,16 +172,11 @@ func (l *loop) forgetNear() {
 // clockStepped is called when the clock has been put back: what was noted before would be later than all
 // that follows.
 func (c *nearCache) clockStepped() {
-	c.forgotAt = c.l.clock
+	c.forgotAt = c.l.moment
 	for _, sp := range c.spaces {
-		sp.table.Cool(math.MaxInt, math.MaxInt64)
-		sp.table.Keys(func(k *near.Key[nearPending], _, _ int) {
-			for _, f := range k.Pending {
-				f.outdate()
-			}
-		})
+		sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
 		for _, link := range sp.links {
-			link.source.Synced, link.beatAt = 0, 0
+			link.aliveAt = 0
 		}
 	}
 }
@@ -251,6 +244,14 @@ func (c *nearCache) counts() bool {
 // isHot counts a read, and reports whether it is asked for often.
 func (c *nearCache) isHot(sum uint64) bool { return c.heat.Count(sum) >= c.threshold }
 
+// readsOf is how often a key was read of late, about.
+func (c *nearCache) readsOf(sum uint64) int {
+	if c.threshold == 0 {
+		return c.heat.Of(sum)
+	}
+	return c.heat.Of(sum) * nearSampling
+}
+
 // admit adds a key that is asked for often. It returns nil if the key is not to be kept.
 func (sp *nearSpace) admit(sum uint64, name []byte, slot int) *near.Key[nearPending] {
 	c := sp.cache
@@ -260,7 +261,7 @@ func (sp *nearSpace) admit(sum uint64, name []byte, slot int) *near.Key[nearPend
 		stats.Refused++
 	case !c.wants(name):
 		stats.Unwanted++
-	case !c.makeRoom(len(name), nil):
+	case !c.makeRoom(len(name), nil, c.readsOf(sum)):
 		stats.NoRoom++
 	default:
 		c.addedAt = c.l.clock
@@ -290,22 +291,39 @@ func matchesKey(patterns []string, name []byte, none bool) bool {
 // maxKeySteps bounds the work that one name makes.
 const maxKeySteps = 1 << 20
 
-// makeRoom sees to it that so many bytes more fit, and reports whether they do.
-func (c *nearCache) makeRoom(size int, but *near.Key[nearPending]) bool {
+// makeRoom sees to it that so many bytes more fit, and reports whether they do. Keys make room that were hit
+// fewer times than the one that is to have it: else keys that do not fit together would drive each other out.
+func (c *nearCache) makeRoom(size int, but *near.Key[nearPending], hits int) bool {
 	for c.bytes+size > c.limit {
-		evicted := false
-		for _, sp := range c.spaces {
-			if sp.table.Evict(but) {
-				evicted = true
-				c.l.stats.Near.Evicted++
-				break
-			}
-		}
-		if !evicted {
+		sp, least := c.leastHit(but)
+		if least == nil || least.Hits >= hits {
 			return false
 		}
+		sp.table.Remove(least)
+		c.l.stats.Near.Evicted++
 	}
 	return true
+}
+
+// spacesLooked is in how many spaces a key to evict is looked for.
+const spacesLooked = 4
+
+// leastHit returns one of the keys that are hit least and may be removed, and its space.
+func (c *nearCache) leastHit(but *near.Key[nearPending]) (of *nearSpace, least *near.Key[nearPending]) {
+	looked := 0
+	for _, sp := range c.spaces { // from a place of chance
+		k := sp.table.Least(but)
+		if k == nil {
+			continue
+		}
+		if least == nil || k.Hits < least.Hits {
+			least, of = k, sp
+		}
+		if looked++; looked == spacesLooked {
+			break
+		}
+	}
+	return of, least
 }
 
 // link returns the connection to a node that tracks.
@@ -325,15 +343,27 @@ var (
 	keyspaceCommand = codec.AppendCommandString(nil, "INFO", "keyspace")
 )
 
-// send sends a request on the connection, after CLIENT TRACKING on a new one.
-func (k *nearLink) send(request []byte, replies int, to backend.Receiver) *backend.LostError {
+// send sends a request on the connection, after CLIENT TRACKING on a new one. It returns the request's number
+// among those of the loop, 0 if it was not sent.
+func (k *nearLink) send(request []byte, to backend.Receiver) (number uint64) {
 	if !k.told {
-		if err := k.pipe.Send(trackingCommand, 1, (*nearTold)(k)); err != nil {
-			return err
+		if k.pipe.Send(trackingCommand, 1, (*nearTold)(k)) != nil {
+			return 0
 		}
 		k.told = true
 	}
-	return k.pipe.Send(request, replies, to)
+	if k.pipe.Send(request, 1, to) != nil {
+		return 0
+	}
+	l := k.space.cache.l
+	l.moment++
+	return l.moment
+}
+
+// answered enters that a request has been answered: what the node had to tell before that, it has told.
+func (k *nearLink) answered(number uint64, sentAt int64) {
+	k.source.Proved = max(k.source.Proved, number)
+	k.aliveAt = max(k.aliveAt, min(sentAt, k.space.cache.l.clock)) // which may have been put back since
 }
 
 // nearTold takes the reply to CLIENT TRACKING.
@@ -341,6 +371,7 @@ type nearTold nearLink
 
 func (k *nearTold) Reply(reply, _ []byte, _ int) {
 	if reply[0] == '-' {
+		k.told = false
 		k.space.refused(k.pipe.Addr(), reply)
 	}
 }
@@ -348,28 +379,38 @@ func (k *nearTold) Lost(*backend.LostError, []byte) {}
 
 // refused has the space keep nothing for a while.
 func (sp *nearSpace) refused(addr string, reply []byte) {
-	if sp.cache.l.clock >= sp.offTo {
+	off := offFor(reply)
+	if off == nearOffFor && sp.cache.l.clock >= sp.offTo {
 		slog.Warn("a node does not track keys: nothing is cached for the user", "node", addr, "user", cmp.Or(sp.id.User, "default"), "why", string(bytes.TrimSpace(reply[1:])))
 	}
-	sp.offTo = sp.cache.l.clock + nearOffFor
+	sp.offTo = sp.cache.l.clock + off
 	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
 }
 
-// sawKeyspace takes what a node says of the database's keys after a hash was fetched. That a field has expired,
-// a node tells late. That a field was given a time to live, it tells at once, as of any change. So a hash is
+// offFor is for how long what a node has refused is not asked for again. BUSY and LOADING will soon be over.
+func offFor(reply []byte) int64 {
+	if bytes.HasPrefix(reply, []byte("-NOPERM ")) || bytes.HasPrefix(reply, []byte("-ERR ")) {
+		return nearOffFor
+	}
+	return nearOffForMoment
+}
+
+// fieldsExpire takes what a node says of the database's keys after a hash was fetched. That a field has expired,
+// a node tells late. That a field was given a time to live, it tells at once, as of any change. So a hash may be
 // kept if no hash has such a field.
-func (sp *nearSpace) sawKeyspace(f *nearFetch, info []byte) {
-	now := sp.cache.l.clock
+func (sp *nearSpace) fieldsExpire(addr string, info []byte) bool {
+	off := nearOffForMoment
 	switch {
 	case info[0] == '-':
-		sp.fieldsTo = now + nearOffFor
-	case !onlyKeysExpire(info, sp.id.DB):
-		sp.fieldsTo = now + nearFieldsOffFor
-	default:
-		return
+		if off = offFor(info); off == nearOffFor {
+			slog.Warn("a node does not tell of fields that expire: no hashes are cached for the user", "node", addr, "user", cmp.Or(sp.id.User, "default"), "why", string(bytes.TrimSpace(info[1:])))
+		}
+	case onlyKeysExpire(info, sp.id.DB):
+		return false
 	}
-	f.until = 0
+	sp.fieldsTo = sp.cache.l.clock + off
 	sp.cache.l.stats.Near.Fields++
+	return true
 }
 
 // onlyKeysExpire reports whether INFO keyspace counts nothing in a database but keys and those that expire.
@@ -397,23 +438,50 @@ func (k *nearLink) tick(now int64) {
 	if !k.source.Holds() {
 		return
 	}
-	if now-k.source.Synced > beatWait {
+	if now-k.aliveAt > beatWait {
 		k.space.table.ForgetSource(&k.source)
 		return
 	}
-	if !k.beating && now-max(k.source.Synced, k.beatAt) > beatEvery && k.send(beatCommand, 1, (*nearBeat)(k)) == nil {
-		k.beating, k.beatAt = true, now
+	if k.beat == nil && now-k.aliveAt > beatEvery {
+		k.beatAfter(0)
 	}
 }
 
-// nearBeat takes the reply to a sign of life.
-type nearBeat nearLink
-
-func (k *nearBeat) Reply(_, _ []byte, _ int) {
-	k.beating = false
-	k.source.Synced = max(k.source.Synced, k.beatAt)
+// nearBeat is a request for a sign of life.
+type nearBeat struct {
+	link   *nearLink
+	number uint64
+	sentAt int64
+	then   []func() // what to do when it is answered, or lost
 }
-func (k *nearBeat) Lost(*backend.LostError, []byte) { k.beating = false }
+
+// beatAfter returns the beat under way, if it was sent after that request, or sends one. nil: it cannot.
+func (k *nearLink) beatAfter(number uint64) *nearBeat {
+	if k.beat == nil || k.beat.number <= number {
+		b := &nearBeat{link: k, sentAt: k.space.cache.l.clock}
+		if b.number = k.send(beatCommand, b); b.number == 0 {
+			return nil
+		}
+		k.beat = b
+	}
+	return k.beat
+}
+
+// Reply takes the sign. An error is one as well.
+func (b *nearBeat) Reply(_, _ []byte, _ int) {
+	b.link.answered(b.number, b.sentAt)
+	b.end()
+}
+func (b *nearBeat) Lost(*backend.LostError, []byte) { b.end() }
+
+func (b *nearBeat) end() {
+	if b.link.beat == b {
+		b.link.beat = nil
+	}
+	for _, do := range b.then {
+		do()
+	}
+}
 
 // Pushed takes what a node says of keys that have changed.
 func (sp *nearSpace) Pushed(p *pipe.Pipe, push []byte) {

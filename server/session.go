@@ -61,12 +61,14 @@ type session struct {
 	// of a client while berth has a near cache: see way_near.go
 	space    *nearSpace // where replies to it are kept
 	spaceOf  *pipe.Set  // as whom
-	saw      int64      // when it last learned something by a pipe that may be of a hot key, loop clock
+	saw      uint64     // when it last learned something by a pipe that may be of a hot key, loop.moment
 	passing  int        // unanswered requests that went on a pipe and may be of a hot key
 	fetching int        // unanswered requests that wait for a fetch
 	fetchKey uint64     // of which key all of them are; 0: of several
 	fetched  uint64     // the number of the latest of these fetches
 	farOnly  bool       // CLIENT CACHING NO
+
+	waitedNear bool // the MGET that it is about to send again has waited for what was missing
 
 	// who the client is
 	pipes         *pipe.Set

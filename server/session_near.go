@@ -15,5 +15,5 @@ func (s *session) learned(r *request) {
 	if r.cmd.Is(router.Swaps) {
 		s.loop.srv.forgetNear()
 	}
-	s.saw = s.loop.clock
+	s.saw = s.loop.moment
 }

@@ -40,7 +40,6 @@ type request struct {
 
 	passes   bool  // counted in session.passing
 	cold     bool  // it was of no hot key when it was sent
-	fetched  bool  // counted in session.fetching
 	fromLink bool  // its reply comes from a fetch
 	lent     bool  // reply is not the request's own, and nobody changes it
 	ends     ender // takes the reply instead of the client; nil: the client gets it

@@ -25,7 +25,8 @@ import (
 //
 //   - Whatever the client learns by a pipe of a key that is hot, or of keys that are not known (a script,
 //     EXEC), it has seen at session.saw. An entry is new enough if it was true later: it was asked for
-//     later, or its link has answered something later that was sent after saw. A fetch that begins now is.
+//     later, or its link has answered something that was sent later. A fetch that begins now is. Earlier
+//     and later are by loop.moment, which counts what links have been sent.
 //   - While such a request is unanswered (session.passing), or one that was sent before the key was hot,
 //     the client's reads of the key take the pipe, too.
 //   - While a fetch is unanswered (session.fetching), whatever else could concern a hot key waits: it must
@@ -35,51 +36,50 @@ import (
 
 // nearFetch is a read by a link, and those who wait for it.
 //
+//	kept:   CLIENT CACHING YES, the read, PTTL, and INFO keyspace after hashes whose fields may expire
+//	else:   the read
+//
+// An entry is read from when the last reply has come.
+//
 // Owned by the loop.
 type nearFetch struct {
-	number   uint64
 	link     *nearLink
-	key      *near.Key[nearPending] // nil: of several, which is not kept
+	number   uint64 // as links count what they send
+	sentAt   int64
+	key      *near.Key[nearPending]
 	cmd      *router.Command
 	raw      []byte
 	words    [][]byte // after the key, in raw
 	keep     bool
 	pairs    bool
-	sentAt   int64
 	topology *router.Topology
 	waiters  []*request
-	step     fetchStep   // which reply comes next
-	entry    *near.Entry // once it is kept; it is read when the last reply has come
+	left     bool        // the waiters have been sent to their pipes
+	owed     int         // replies that are to come
+	entry    *near.Entry // once it is kept
 	until    int64       // when it expires
+	then     []func()    // what to do when all replies have come, or are lost
 }
-
-// fetchStep is one of the requests that a fetch consists of. One that is not kept is the read alone.
-type fetchStep uint8
-
-const (
-	stepCaching fetchStep = iota // CLIENT CACHING YES
-	stepRead
-	stepTTL    // PTTL
-	stepFields // INFO keyspace, of hashes whose fields may expire
-)
-
-// outdate has nobody else wait for the fetch: it was sent before everything that follows.
-func (f *nearFetch) outdate() { f.sentAt = 0 }
 
 // fromNear answers a read without a pipe. here false: it is to go on one.
 func (s *session) fromNear(t *router.Topology, shard int, cmd *router.Command, raw []byte, args [][]byte) (taken, here bool) {
+	l := s.loop
+	l.near.cold = false
 	if cmd.OneKey() == 0 && len(args) > 2 {
 		if cmd.Join == router.JoinMGet {
-			return s.mgetNear(t, shard, cmd, raw, args)
+			return s.mgetNear(t, cmd, args)
 		}
 		return false, false
 	}
-	l := s.loop
-	name := args[1]
-	sp, counts := s.nearSpace(t), l.near.counts()
+	counts := l.near.counts()
+	if l.near.cold = !counts && l.near.bytes == 0; l.near.cold { // there is no key at all
+		return false, false
+	}
+	sp := s.nearSpace(t)
 	if l.near.cold = !counts && sp.table.Len() == 0; l.near.cold {
 		return false, false
 	}
+	name := args[1]
 	sum := near.Sum(name)
 	key := sp.table.Find(sum, name)
 	if key == nil && counts && s.mayReadNear() && l.near.isHot(sum) {
@@ -88,21 +88,29 @@ func (s *session) fromNear(t *router.Topology, shard int, cmd *router.Command, r
 	if l.near.cold = key == nil; l.near.cold {
 		return false, false
 	}
-	if s.mayReadNear() {
-		key.Hits++
-		if s.passing == 0 && (s.head == nil || s.head.start > key.Since) {
-			e := key.Find(cmd.ID, args[2:])
-			if e != nil && e.Expires > l.clock && e.TrueAt() > s.saw && !s.fetches(sum) {
-				l.stats.Near.Hits++
-				s.lend(cmd, e.Reply(s.resp()))
-				return true, true
-			}
-			if taken, here = s.fetchNear(t, shard, sp, key, e, counts, cmd, raw, args); here {
-				return taken, true
-			}
-		}
+	key.Hits++
+	switch {
+	case !s.mayReadNear():
+		return s.passNear(&l.stats.Near.PassedChosen)
+	case s.passing > 0, s.head != nil && s.head.start <= key.Since:
+		return s.passNear(&l.stats.Near.PassedOwed)
 	}
-	l.stats.Near.Passed++
+	e := key.Find(cmd.ID, args[2:])
+	if e != nil && e.Expires > l.clock && e.Proved() > s.saw && !s.fetches(sum) {
+		l.stats.Near.Hits++
+		key.Earn()
+		s.lend(cmd, e.Reply(s.resp()))
+		return true, true
+	}
+	if taken, here = s.fetchNear(t, shard, sp, key, e, counts, cmd, raw, args); here {
+		return taken, true
+	}
+	return s.passNear(&l.stats.Near.PassedUnkept)
+}
+
+// passNear has a read of a hot key go on a pipe, once the client's fetches are over. It is counted as one of these.
+func (s *session) passNear(these *int64) (taken, here bool) {
+	*these++
 	if s.fetching > 0 {
 		return s.hold(pauseFetching), true
 	}
@@ -123,7 +131,7 @@ func (s *session) nearSpace(t *router.Topology) *nearSpace {
 	}
 	if s.space == nil || s.spaceOf != s.pipes || s.space.closed {
 		if s.spaceOf != nil {
-			s.saw = s.loop.clock // as somebody else, or before
+			s.saw = s.loop.moment // as somebody else, or before
 		}
 		s.space, s.spaceOf = s.loop.near.spaceOf(s.pipes.Identity()), s.pipes
 	}
@@ -136,7 +144,7 @@ func (s *session) nearSpace(t *router.Topology) *nearSpace {
 func (s *session) fetchNear(t *router.Topology, shard int, sp *nearSpace, key *near.Key[nearPending], old *near.Entry, counts bool, cmd *router.Command, raw []byte, args [][]byte) (taken, here bool) {
 	l := s.loop
 	pairs, ok := pairsOf(cmd, args)
-	if !ok || l.clock < sp.offTo || key.Shuns(cmd.ID, args[2:], l.clock) || len(raw) > maxOnPipe || s.heavy(cmd, args) {
+	if !ok || l.clock < sp.offTo || key.Shuns(cmd.ID, args[2:], l.clock) || len(raw) > maxNearRead || s.heavy(cmd, args) {
 		return false, false
 	}
 	if l.clock < sp.fieldsTo && isHash(cmd) {
@@ -145,8 +153,10 @@ func (s *session) fetchNear(t *router.Topology, shard int, sp *nearSpace, key *n
 	if !s.turnTo(onPipes, t) {
 		return false, true
 	}
-	f := s.underWay(key, cmd, args[2:])
-	if f == nil {
+	f, size := s.underWay(key, cmd, args[2:]), 0
+	if f != nil {
+		l.stats.Near.Shared++
+	} else {
 		f = &nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: cmd, pairs: pairs, sentAt: l.clock, topology: t}
 		switch {
 		case old == nil:
@@ -154,19 +164,27 @@ func (s *session) fetchNear(t *router.Topology, shard int, sp *nearSpace, key *n
 		default: // any reply by the link says that what is there still holds
 			f.keep = old.Alone || old.Expires <= l.clock
 		}
+		f.keep = f.keep && key.Pays()
 		if !f.send(raw, args) {
 			return false, false
 		}
+		size = len(raw)
 	}
-	s.awaitFetch(f, key.Sum)
+	s.awaitFetch(f, size)
 	return true, true
 }
 
-// awaitFetch has the client's request be answered by a fetch of a key, 0: of several.
-func (s *session) awaitFetch(f *nearFetch, sum uint64) {
+// maxNearRead is how long a read may be that a link carries.
+const maxNearRead = 16 << 10
+
+// awaitFetch has the client's request be answered by a fetch. size is that of the request, if the fetch was
+// sent for it.
+func (s *session) awaitFetch(f *nearFetch, size int) {
 	r := s.newRequest(f.cmd)
-	r.passes, r.fetched = false, true
+	s.chargePipe(r, 3*size) // the link has it, and the fetch twice
+	r.passes = false
 	s.passing--
+	sum := f.key.Sum
 	if s.fetching > 0 && s.fetchKey != sum {
 		sum = 0
 	}
@@ -185,7 +203,7 @@ func (s *session) fetches(sum uint64) bool {
 func (s *session) underWay(key *near.Key[nearPending], cmd *router.Command, words [][]byte) *nearFetch {
 	for _, p := range key.Pending {
 		f := p.(*nearFetch)
-		if f.cmd == cmd && f.sentAt > s.saw && (s.fetching == 0 || f.number >= s.fetched) && slices.EqualFunc(f.words, words, bytes.Equal) {
+		if f.cmd == cmd && !f.left && f.number > max(s.saw, s.loop.near.forgotAt) && (s.fetching == 0 || f.number >= s.fetched) && slices.EqualFunc(f.words, words, bytes.Equal) {
 			return f
 		}
 	}
@@ -211,68 +229,149 @@ func pairsOf(cmd *router.Command, args [][]byte) (pairs, ok bool) {
 	return pairs, true
 }
 
-// send sends the read on the link.
+// send sends the read on the link, and what belongs to it.
 func (f *nearFetch) send(raw []byte, args [][]byte) bool {
 	l := f.link.space.cache.l
 	f.raw = bytes.Clone(raw)
 	for _, word := range args[2:] {
 		f.words = append(f.words, bytes.Clone(word))
 	}
-	request, replies := raw, 1
-	if f.step = stepRead; f.keep {
-		f.step, replies = stepCaching, 3
-		request = codec.AppendCommand(append(slices.Clone(cachingCommand), raw...), []byte("PTTL"), args[1])
-		if isHash(f.cmd) && l.srv.hasFieldExpiry() {
-			request, replies = append(request, keyspaceCommand...), 4
-		}
-	}
-	if f.link.send(request, replies, f) != nil {
+	if f.keep && !f.sendPart(cachingCommand, (*fetchCaching)(f)) {
 		return false
 	}
-	l.near.fetches++
-	f.number = l.near.fetches
-	if f.key != nil {
-		f.key.Pending = append(f.key.Pending, f)
+	if !f.sendPart(raw, f) {
+		return false
 	}
+	f.key.Pending = append(f.key.Pending, f)
 	l.stats.Near.Fetches++
+	if f.keep && f.sendPart(codec.AppendCommand(nil, []byte("PTTL"), args[1]), (*fetchTTL)(f)) && isHash(f.cmd) && l.srv.hasFieldExpiry() {
+		f.sendPart(keyspaceCommand, (*fetchFields)(f))
+	}
 	return true
 }
 
-// Reply takes one of the replies.
-func (f *nearFetch) Reply(reply, _ []byte, more int) {
-	switch step := f.step; step {
-	case stepCaching:
-		if reply[0] == '-' {
-			f.keep = false
-			f.link.space.refused(f.link.pipe.Addr(), reply)
-		}
-	case stepRead:
-		f.read(reply)
-	case stepTTL:
-		if ms, ok := parseInt(bytes.TrimSpace(reply[1:])); ok && reply[0] == ':' && ms >= 0 && ms < math.MaxInt32 {
-			f.until = min(f.until, f.sentAt+ms*int64(time.Millisecond))
-		}
-	case stepFields:
-		f.link.space.sawKeyspace(f, reply)
+func (f *nearFetch) sendPart(request []byte, to backend.Receiver) bool {
+	number := f.link.send(request, to)
+	if number == 0 {
+		f.keep = false
+		return false
 	}
-	f.step++
-	if more == 0 && f.entry != nil {
-		f.entry.Expires = f.until
+	f.owed++
+	if to == f {
+		f.number = number
+	}
+	return true
+}
+
+// Reply takes the reply to the read.
+func (f *nearFetch) Reply(reply, _ []byte, _ int) {
+	defer f.came()
+	f.end()
+	switch {
+	case f.left:
+	case f.leaves(reply):
+		if bytes.HasPrefix(reply, []byte("-NOPERM ")) { // what is here, the user may not know any more
+			f.link.space.table.Forget(f.key)
+		}
+		f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Refusal: string(bytes.TrimSpace(reply[1:]))})
+	default:
+		f.link.answered(f.number, f.sentAt)
+		f.answer(reply)
 	}
 }
 
-// read takes the reply to the read.
-func (f *nearFetch) read(reply []byte) {
-	f.end()
-	if f.leaves(reply) {
-		if bytes.HasPrefix(reply, []byte("-NOPERM ")) { // what is here, the user may not know any more
-			f.link.space.table.ForgetAll(func(k *near.Key[nearPending]) bool { return f.key == nil || k == f.key })
+// Part has a reply that is too long to be kept come by the pipes, where it need not be held as a whole. Nobody
+// asks for it here any more for as long as it is known to be long.
+func (f *nearFetch) Part(part, _ []byte, left int) bool {
+	c := f.link.space.cache
+	if !f.left {
+		if len(part)+left <= c.settings.CacheMaxValue {
+			return false
 		}
-		f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Refusal: string(bytes.TrimSpace(reply[1:]))})
+		f.left = true
+		f.keep = false
+		c.l.stats.Near.TooLong++
+		c.l.srv.heavy.add(f.cmd, f.key.Name())
+		f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Err: backend.ErrRetired})
+	}
+	return true
+}
+
+// Lost has those who wait ask by their pipes.
+func (f *nearFetch) Lost(err *backend.LostError, _ []byte) {
+	f.end()
+	f.giveUp(err)
+	f.came()
+}
+
+type (
+	fetchCaching nearFetch
+	fetchTTL     nearFetch
+	fetchFields  nearFetch
+)
+
+func (c *fetchCaching) Reply(reply, _ []byte, _ int) {
+	f := (*nearFetch)(c)
+	if reply[0] == '-' {
+		f.keep = false
+		if f.link.told { // and nothing was refused before
+			f.link.space.refused(f.link.pipe.Addr(), reply)
+		}
+	}
+	f.came()
+}
+
+// Reply takes the time to live: -1 for ever, -2 if the key is not there.
+func (c *fetchTTL) Reply(reply, _ []byte, _ int) {
+	f := (*nearFetch)(c)
+	ms, ok := parseInt(bytes.TrimSpace(reply[1:]))
+	switch {
+	case f.entry == nil: // who may not read a key may not ask for this
+	case reply[0] != ':' || !ok:
+		f.until = 0
+		f.link.space.refused(f.link.pipe.Addr(), reply)
+	case ms == -2 && !mayBeAbsent(f.entry.Reply(3)): // it has expired since
+		f.until = 0
+	case ms >= 0 && ms < math.MaxInt32:
+		f.until = min(f.until, f.sentAt+ms*int64(time.Millisecond))
+	}
+	f.came()
+}
+
+func (c *fetchFields) Reply(reply, _ []byte, _ int) {
+	f := (*nearFetch)(c)
+	if f.entry != nil && f.link.space.fieldsExpire(f.link.pipe.Addr(), reply) {
+		f.until = 0
+	}
+	f.came()
+}
+
+func (c *fetchCaching) Lost(*backend.LostError, []byte) { (*nearFetch)(c).came() }
+func (c *fetchTTL) Lost(*backend.LostError, []byte)     { (*nearFetch)(c).lostWord() }
+func (c *fetchFields) Lost(*backend.LostError, []byte)  { (*nearFetch)(c).lostWord() }
+
+// lostWord is called when what has to be known of the entry will not come.
+func (f *nearFetch) lostWord() {
+	f.until = 0
+	f.came()
+}
+
+// came enters that one of the replies has come, or is lost. After the last one the entry is read, unless it
+// must not be.
+func (f *nearFetch) came() {
+	if f.owed--; f.owed > 0 {
 		return
 	}
-	f.link.source.Synced = max(f.link.source.Synced, f.sentAt)
-	f.answer(reply)
+	switch {
+	case f.entry == nil:
+	case f.until == 0:
+		f.link.space.table.Drop(f.key, f.entry)
+	default:
+		f.entry.Expires = f.until
+	}
+	for _, do := range f.then {
+		do()
+	}
 }
 
 // leaves reports whether a reply is none to give: those who wait ask by their pipes.
@@ -286,35 +385,24 @@ func (f *nearFetch) leaves(reply []byte) bool {
 	return false
 }
 
-// Lost has those who wait ask by their pipes.
-func (f *nearFetch) Lost(err *backend.LostError, _ []byte) {
-	if f.step <= stepRead {
-		f.end()
-		f.giveUp(err)
-	}
-}
-
 // end takes the fetch from those under way.
 func (f *nearFetch) end() {
-	if f.key == nil {
-		return
-	}
 	f.key.Pending = slices.DeleteFunc(f.key.Pending, func(o nearPending) bool { return o == f })
 }
 
 // answer keeps the reply, if it may be kept, and gives it to those who wait.
 func (f *nearFetch) answer(reply []byte) {
 	c := f.link.space.cache
-	if f.mayBeKept(reply) {
-		settings := c.settings
-		f.entry = &near.Entry{Source: &f.link.source, SentAt: f.sentAt}
-		f.until = f.sentAt + int64(settings.CacheTTLMax)
+	switch {
+	case f.mayBeKept(reply):
+		f.entry = &near.Entry{Source: &f.link.source, Asked: f.number}
+		f.until = f.sentAt + int64(c.settings.CacheTTLMax)
 		if f.topology.Sharded() && mayBeAbsent(reply) {
 			f.entry.Alone = true
 			f.until = min(f.until, f.sentAt+absentFor)
 		}
 		f.link.space.table.Put(f.key, f.entry, f.cmd.ID, f.words, reply, f.pairs)
-	} else if f.keep {
+	case f.keep, len(reply) > c.settings.CacheMaxValue:
 		f.shun()
 	}
 	var plain []byte // as a client of RESP2 has it
@@ -327,7 +415,7 @@ func (f *nearFetch) answer(reply []byte) {
 		s.fetching--
 		if !s.closed && s.resp() == 2 {
 			if plain == nil {
-				plain = codec.AppendRESP2(nil, reply, f.pairs)
+				plain = codec.RESP2(reply, f.pairs)
 			}
 			of = plain
 		}
@@ -344,9 +432,7 @@ func (f *nearFetch) answer(reply []byte) {
 const nearShunFor = int64(time.Second)
 
 func (f *nearFetch) shun() {
-	if f.key != nil {
-		f.key.Shun(f.cmd.ID, f.words, f.link.space.cache.l.clock+nearShunFor)
-	}
+	f.key.Shun(f.cmd.ID, f.words, f.link.space.cache.l.clock+nearShunFor)
 }
 
 // giveUp has those who wait ask by their pipes.
@@ -365,7 +451,7 @@ func (r *request) leaveFetch(raw []byte, err *backend.LostError) {
 		r.done(nil)
 		return
 	}
-	r.fetched, r.passes = false, true
+	r.passes = true
 	s.fetching--
 	s.passing++
 	if s.fetching == 0 {
@@ -402,12 +488,12 @@ func (f *nearFetch) mayBeKept(reply []byte) bool {
 	c := f.link.space.cache
 	stats := &c.l.stats.Near
 	switch {
-	case !f.keep, f.key.IsGone(), f.link.space.closed, f.topology != c.topology, f.sentAt < c.forgotAt, reply[0] == '|':
+	case !f.keep, f.key.IsGone(), f.link.space.closed, f.topology != c.topology, f.number <= c.forgotAt, reply[0] == '|':
 	case !c.wants(f.key.Name()):
 		stats.Unwanted++
 	case len(reply) > c.settings.CacheMaxValue:
 		stats.TooLong++
-	case !c.makeRoom(2*len(reply), f.key):
+	case !c.makeRoom(near.MaxSize(f.words, reply), f.key, f.key.Hits/2): // keys that are hit alike stay where they are
 		stats.NoRoom++
 	default:
 		return true

@@ -345,7 +345,7 @@ func (r *readers) finish(b *loadedBerth) {
 	m := b.metrics()
 	hits := sum(m, "berth_cache_reads_total", `outcome="hit"`)
 	figure(t, "%d reads, %d writes; %.0f hits, %.0f fetched, %.0f passed", r.reads.Load(), r.writes.Load(), hits,
-		sum(m, "berth_cache_reads_total", `outcome="fetch"`), sum(m, "berth_cache_reads_total", `outcome="pass"`))
+		sum(m, "berth_cache_reads_total", `outcome="fetch"`), sum(m, "berth_cache_reads_total", `outcome="pass_`))
 	if hits == 0 {
 		t.Error("nothing was answered from the cache")
 	}

@@ -1,90 +1,125 @@
 package main
 
 import (
+	"slices"
+
+	"github.com/berth-proxy/berth/backend"
 	"github.com/berth-proxy/berth/codec"
 	"github.com/berth-proxy/berth/router"
 	"github.com/berth-proxy/berth/server/near"
 )
 
-// mgetNear answers an MGET of several keys by what GET has brought of each. Of hot keys that lack it, it is
-// fetched. An MGET with other keys beside hot ones goes by the link as a whole, so that the client need not
-// wait for word of it afterwards: see session.saw. everyShard: it cannot, because the keys are at several
-// nodes.
-func (s *session) mgetNear(t *router.Topology, shard int, cmd *router.Command, raw []byte, args [][]byte) (taken, here bool) {
+// mgetNear answers an MGET of several keys by what GET has brought of each, if all of them are hot. It waits
+// once until what is missing is brought, and what is doubtful is proved.
+func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byte) (taken, here bool) {
 	l := s.loop
-	keys := args[1:]
-	if len(keys) > maxKeysBeside || !s.mayReadNear() {
+	names := args[1:]
+	waited := s.waitedNear
+	s.waitedNear = false
+	if len(names) > maxKeysBeside || !s.mayReadNear() {
 		return false, false
 	}
 	sp := s.nearSpace(t)
 	get := l.srv.table().Find("get")
-	all, hot, waits := true, false, s.passing > 0
-	reply := codec.AppendArray(l.scratch[:0], len(keys))
-	for _, name := range keys {
+	hot, cold, owed := false, false, s.passing > 0
+	var missing []*near.Key[nearPending]
+	var doubtful []*near.Source
+	reply := codec.AppendArray(l.near.mget[:0], len(names))
+	for _, name := range names {
 		sum := near.Sum(name)
 		key := sp.table.Find(sum, name)
 		if key == nil && l.near.counts() && l.near.isHot(sum) {
 			key = sp.admit(sum, name, int(router.Slot(name)))
 		}
 		if key == nil {
-			all = false
+			cold = true
 			continue
 		}
 		hot = true
 		key.Hits++
-		waits = waits || s.head != nil && s.head.start <= key.Since
+		owed = owed || s.head != nil && s.head.start <= key.Since
 		e := key.Find(get.ID, nil)
-		if e == nil {
-			s.bringNear(t, sp, key)
-		}
-		if e == nil || e.Expires <= l.clock || e.TrueAt() <= s.saw || s.fetches(sum) {
-			all = false
+		switch {
+		case e == nil, e.Expires <= l.clock, e.Alone && e.Asked <= s.saw:
+			missing = append(missing, key)
+			continue
+		case e.Proved() <= s.saw:
+			doubtful = append(doubtful, e.Source)
 			continue
 		}
+		key.Earn()
 		if of := e.Reply(s.resp()); of[0] == '-' { // WRONGTYPE: for MGET there is no string then
 			reply = codec.AppendNull(reply, s.resp())
 		} else {
 			reply = append(reply, of...)
 		}
 	}
-	l.scratch = reply
+	l.near.mget = backend.Keep(reply)
 	switch {
 	case !hot:
 		return false, false
-	case waits, !all && shard == everyShard:
-	case all:
+	case owed:
+		return s.passNear(&l.stats.Near.PassedOwed)
+	case s.fetching > 0:
+		return s.hold(pauseFetching), true
+	case !cold && missing == nil && doubtful == nil:
 		l.stats.Near.Hits++
 		s.answer(cmd, reply)
 		return true, true
-	case !s.turnTo(onPipes, t):
-		return false, true
-	default:
-		if f := (&nearFetch{link: sp.link(sp.set.Shard(t, shard)), cmd: cmd, sentAt: l.clock, topology: t}); f.send(raw, args) {
-			s.awaitFetch(f, 0)
-			return true, true
-		}
-	}
-	l.stats.Near.Passed++
-	if s.fetching > 0 {
+	case !cold && !waited && s.awaitNear(t, sp, missing, doubtful):
+		s.waitedNear = true
 		return s.hold(pauseFetching), true
 	}
-	return false, false
+	return s.passNear(&l.stats.Near.PassedUnkept)
 }
 
-// bringNear fetches what GET says of a key, for later.
-func (s *session) bringNear(t *router.Topology, sp *nearSpace, key *near.Key[nearPending]) {
+// bringNear fetches what GET says of a key, for later, unless it is being fetched. nil: it cannot be.
+func (s *session) bringNear(t *router.Topology, sp *nearSpace, key *near.Key[nearPending]) *nearFetch {
 	l := s.loop
 	get := l.srv.table().Find("get")
-	if l.clock < sp.offTo || len(key.Pending) > 0 || key.Shuns(get.ID, nil, l.clock) {
-		return
+	if f := s.underWay(key, get, nil); f != nil {
+		return f
 	}
 	args := [][]byte{[]byte("GET"), key.Name()}
 	shard, text := shardOf(t, s.slotOf(get, args), s.id)
-	if text == "" {
-		f := nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: get, keep: true, sentAt: l.clock, topology: t}
-		f.send(codec.AppendCommand(nil, args...), args)
+	if text != "" || l.clock < sp.offTo || key.Shuns(get.ID, nil, l.clock) || !key.Pays() {
+		return nil
 	}
+	f := &nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: get, keep: true, sentAt: l.clock, topology: t}
+	if !f.send(codec.AppendCommand(nil, args...), args) {
+		return nil
+	}
+	return f
 }
 
-// everyShard stands for keys at several nodes.
-const everyShard = -1
+// awaitNear has the client wait until keys are brought, and until links say that what they brought holds. It
+// returns false if there is nothing to wait for.
+func (s *session) awaitNear(t *router.Topology, sp *nearSpace, missing []*near.Key[nearPending], doubtful []*near.Source) bool {
+	l := s.loop
+	for _, key := range missing {
+		if f := s.bringNear(t, sp, key); f != nil {
+			s.fetching++
+			f.then = append(f.then, s.cameNear)
+		}
+	}
+	for _, k := range sp.links {
+		if !slices.Contains(doubtful, &k.source) || l.clock-k.aliveAt > 2*beatEvery {
+			continue
+		}
+		if b := k.beatAfter(s.saw); b != nil {
+			s.fetching++
+			b.then = append(b.then, s.cameNear)
+		}
+	}
+	return s.fetching > 0
+}
+
+// cameNear is called when something has come that the client waits for, or is lost.
+func (s *session) cameNear() {
+	if s.closed {
+		return
+	}
+	if s.fetching--; s.fetching == 0 {
+		s.resumeFrom(pauseFetching)
+	}
+}

@@ -50,16 +50,7 @@ func onLoops[R any](b *berthServer, ask func(l *loop) R) (all []R) {
 // near is what the loops have counted so far.
 func (b *berthServer) near() (sum telemetry.NearCounters) {
 	for _, n := range onLoops(b, func(l *loop) telemetry.NearCounters { return l.stats.Near }) {
-		sum.Hits += n.Hits
-		sum.Fetches += n.Fetches
-		sum.Passed += n.Passed
-		sum.Invalidated += n.Invalidated
-		sum.Evicted += n.Evicted
-		sum.TooLong += n.TooLong
-		sum.NoRoom += n.NoRoom
-		sum.Unwanted += n.Unwanted
-		sum.Refused += n.Refused
-		sum.Fields += n.Fields
+		sum.Add(n)
 	}
 	return sum
 }
@@ -117,7 +108,7 @@ var nearForms = map[string][]string{
 		"+inf -inf BYSCORE REV WITHSCORES", "- + BYLEX", "+ - BYLEX REV LIMIT 0 1", "5 1 WITHSCORES", "- + BYLEX WITHSCORES", "0 1 LIMIT 0 1"},
 	"zrangebylex":      {"- +", "[a [b", "- + LIMIT 1 1", "- + WITHSCORES"},
 	"zrangebyscore":    {"-inf +inf", "-inf +inf WITHSCORES", "(1 3 withscores LIMIT 0 1", "9 1 WITHSCORES", "0 1 LIMIT 0 -1", "x y"},
-	"zrank":            {"a", "zz", "withscores"},
+	"zrank":            {"a", "zz", "withscores", "a WITHSCORE", "zz withscore"},
 	"zrevrange":        {"0 -1", "0 -1 WITHSCORES", "9 10 WITHSCORES", "0 -1 x"},
 	"zrevrangebylex":   {"+ -", "+ - LIMIT 0 1"},
 	"zrevrangebyscore": {"+inf -inf", "+inf -inf WITHSCORES", "3 (1 WITHSCORES LIMIT 0 1"},
@@ -169,8 +160,8 @@ func TestCachedRepliesAreThoseOfTheNode(t *testing.T) {
 			continue
 		}
 		for _, request := range nearRequests(t, cmd.Name) {
-			switch direct[0].DoRaw(request...)[0:2] {
-			case "-E", "*-": // the last is XRANGE's with COUNT 0
+			switch reply := direct[0].DoRaw(request...); {
+			case strings.HasPrefix(reply, "-E"), strings.HasPrefix(reply, "*-"), strings.EqualFold(fmt.Sprint(request[len(request)-1]), "withscore"): // the second is XRANGE's with COUNT 0
 				wrong = append(wrong, request)
 				continue
 			}
@@ -201,6 +192,20 @@ func (b *berthServer) kept() (sum telemetry.Near) {
 		sum.Bytes += f.Bytes
 	}
 	return sum
+}
+
+// awaitDropped waits until nothing is kept of keys that stay hot.
+func (b *berthServer) awaitDropped() {
+	b.t.Helper()
+	eventually(b.t, "what is kept to be dropped", func() bool {
+		onLoops(b, func(l *loop) bool {
+			for _, sp := range l.near.spaces {
+				sp.table.Keys(func(k *near.Key[nearPending], _, _ int) { k.Hits = 1 << 20 })
+			}
+			return true
+		})
+		return b.kept().Entries == 0
+	})
 }
 
 // hit fails the test unless a request is answered from the cache, or unless it is not.
@@ -280,7 +285,7 @@ func TestReadsAfterOneThatLeavesTheCacheLeaveItToo(t *testing.T) {
 	b := startNear(t, node.Addr())
 	node.Do(t, "SET", "k", "v")
 	c, monitor := dial(t, b.Addr()), dial(t, node.Addr())
-	c.Do("PING")
+	b.warm(c, "STRLEN", "k") // the key is hot, or the reads after the first one would wait
 	monitor.Do("MONITOR")
 	got := fmt.Sprint(pipelined(c, "LRANGE k a b", "GET k", "GET k"))
 	if got != "[ERR value is not an integer or out of range v v]" {
@@ -455,6 +460,24 @@ func TestCachedRepliesAreTheUsersOwn(t *testing.T) {
 		}
 	})
 	direct.Do("ACL", "SETUSER", "may", "allkeys")
+	t.Run("one client of the user is refused", func(t *testing.T) {
+		same := dialAs(t, b.Addr(), "may")
+		eventually(t, "the read to be fetched", func() bool {
+			b.warm(may, "GET", "k")
+			b.warm(same, "GET", "k")
+			fetches := b.near().Fetches
+			direct.Do("ACL", "SETUSER", "may", "resetkeys")
+			if got := same.Do("GETRANGE", "k", 0, -1); !refused(got) {
+				t.Errorf("%v", got)
+			}
+			fetched := b.near().Fetches > fetches
+			if got := may.Do("GET", "k"); fetched && !refused(got) {
+				t.Errorf("after another client of the same user was refused: %v", got)
+			}
+			direct.Do("ACL", "SETUSER", "may", "allkeys")
+			return fetched
+		})
+	})
 	t.Run("the user is deleted", func(t *testing.T) {
 		direct.Do("ACL", "DELUSER", "may")
 		_, _ = may.TryDo("PING")
@@ -489,6 +512,12 @@ func TestUsersWhoMayNotTrackAreServed(t *testing.T) {
 				c.Do("HGET", "h", "f")
 				c.Do("HINCRBY", "h", "f", 1)
 			}
+			if lacks != "-info" && lacks != "-ping" && lacks != "-hello" && b.kept().Entries > 0 {
+				t.Errorf("%d replies are kept", b.kept().Entries)
+			}
+			if n := b.near().Fetches; strings.Contains(lacks, "client") && n > 5 {
+				t.Errorf("%d reads were fetched, though none is kept", n)
+			}
 			t.Logf("%+v; ACL LOG has %d", b.near(), len(direct.Do("ACL", "LOG").([]any)))
 			b.restsWell()
 		})
@@ -506,7 +535,10 @@ func TestCachedRepliesEndWithTheirKeys(t *testing.T) {
 		c.Do("SET", key, "v", "PX", 1+i%10)
 		for {
 			expired := direct.Do("OBJECT", "ENCODING", key) == nil // which looks at it without expiring it
-			got := c.Do("GET", key)
+			both, got := fmt.Sprint(c.Do("MGET", key, key)), c.Do("GET", key)
+			if expired && both != "[<nil> <nil>]" {
+				t.Fatalf("MGET of %s after the node has said that it is no more: %s", key, both)
+			}
 			if got == nil {
 				break
 			}
@@ -586,7 +618,7 @@ func TestLimitsOfTheNearCache(t *testing.T) {
 	for i := range 500 {
 		key := fmt.Sprint("in:", i)
 		direct.Do("SET", key, value)
-		for range 2 {
+		for range 2 + 20*(i%2) {
 			if got := c.Do("GET", key); got != value {
 				t.Fatalf("%s: %v", key, got)
 			}
@@ -611,14 +643,31 @@ func TestLimitsOfTheNearCache(t *testing.T) {
 	if b.near().Evicted == 0 {
 		t.Error("nothing was evicted")
 	}
+	t.Run("many forms", func(t *testing.T) {
+		for i := range 200 {
+			c.Do("GETRANGE", fmt.Sprint("in:", i%4), i/4, -1)
+			if kept := b.kept(); kept.Bytes > 64<<10+4<<10 {
+				t.Fatalf("%+v is kept", kept)
+			}
+		}
+	})
+	t.Run("long names", func(t *testing.T) {
+		for i := range 100 {
+			c.Do("LRANGE", fmt.Sprint("in:", strings.Repeat(value, 3), i), "a", "b") // an error, which is not kept
+			if kept := b.kept(); kept.Bytes > 64<<10+4<<10 {
+				t.Fatalf("%+v is kept", kept)
+			}
+		}
+		for range 3 {
+			b.hit(c, false, "GET", "in:"+strings.Repeat(value, 5))
+		}
+	})
 	t.Run("long value", func(t *testing.T) {
 		direct.Do("SET", "in:long", strings.Repeat(value, 3))
-		for range 3 {
+		eventually(t, "a value to be too long", func() bool {
 			b.hit(c, false, "GET", "in:long")
-		}
-		if b.near().TooLong == 0 {
-			t.Error("not counted")
-		}
+			return b.near().TooLong > 0
+		})
 	})
 	t.Run("unwanted keys", func(t *testing.T) {
 		for _, key := range []string{"out", "in:not:k"} {
@@ -630,7 +679,10 @@ func TestLimitsOfTheNearCache(t *testing.T) {
 	t.Run("patterns change", func(t *testing.T) {
 		b.warm(c, "GET", "in:1")
 		b.set("cache-not-keys", "in:*")
-		eventually(t, "the cache to let go of a key", func() bool { return b.kept().Entries == 0 })
+		eventually(t, "the cache to let go of a key", func() bool {
+			c.Do("GET", "in:1") // which would keep it hot
+			return b.kept().Entries == 0
+		})
 		for range 3 {
 			b.hit(c, false, "GET", "in:1")
 		}
@@ -651,8 +703,8 @@ func TestClientsChooseToReadTheNode(t *testing.T) {
 	parallel(t)
 	node := redistest.Start(t)
 	b := startNear(t, node.Addr())
-	c := dial(t, b.Addr())
-	c.Do("SET", "k", "v")
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	c.Do("MSET", "k", "v", "k2", "v2")
 	b.warm(c, "GET", "k")
 	b.hit(c, true, "GET", "k")
 	for _, line := range []string{"CLIENT CACHING NO", "CLIENT CACHING YES", "CLIENT caching no", "RESET"} {
@@ -664,13 +716,25 @@ func TestClientsChooseToReadTheNode(t *testing.T) {
 			b.warm(c, "GET", "k")
 		}
 		b.hit(c, !far, "GET", "k")
+		b.warm(other, "MGET", "k", "k2")
+		b.hit(c, !far, "MGET", "k", "k2")
 	}
-	door := "127.0.0.1:" + freePort(t)
-	setListen(t, c, door+" cache=no", "OK")
-	at := dial(t, door)
+	c.Do("HELLO", 3)
+	c.Do("CLIENT", "TRACKING", "ON", "BCAST") // whoever is told that a key has changed must not read what it was
 	for range 3 {
-		b.hit(at, false, "GET", "k")
+		b.hit(c, false, "GET", "k")
 	}
+	c.Do("RESET")
+	b.warm(c, "GET", "k")
+	door := "127.0.0.1:" + freePort(t)
+	for _, terms := range []string{" cache=no", " read-from=prefer-replica"} {
+		setListen(t, c, door+terms, "OK")
+		at := dial(t, door)
+		for range 3 {
+			b.hit(at, false, "GET", "k")
+		}
+	}
+	setListen(t, c, door+" cache=no", "OK")
 	if got := fmt.Sprint(c.Do("CONFIG", "GET", "listen")); !strings.Contains(got, "cache=no") {
 		t.Errorf("CONFIG GET listen: %s", got)
 	}
@@ -682,6 +746,137 @@ func TestClientsChooseToReadTheNode(t *testing.T) {
 	if got := c.Do("GET", "k"); got != "v" {
 		t.Error(got)
 	}
+	b.restsWell()
+}
+
+// Whose words are long enough to be taken apart travels in parts.
+func TestLongReadsOfHotKeys(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	b.warm(c, "SCARD", "set")
+	for _, n := range []int{maxOnPipe - 100, maxOnPipe + 1, 3 << 20} {
+		member := strings.Repeat("m", n)
+		node.Do(t, "SADD", "set", member)
+		for range 2 {
+			if got := c.Do("SISMEMBER", "set", member); got != int64(1) {
+				t.Errorf("a member of %d bytes: %v", n, got)
+			}
+		}
+	}
+	b.restsWell()
+}
+
+// What is too long to be kept is not held as a whole by berth, and holds up no other hot read for long.
+func TestLongRepliesOfHotKeysComeByThePipe(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	node.Do(t, "SET", "k", "short")
+	b.warm(c, "GET", "k")
+	long := strings.Repeat("long", 1<<20)
+	node.Do(t, "SET", "k", long)
+	eventually(t, "the long value", func() bool { return c.Do("GET", "k") == long })
+	fetches := b.near().Fetches
+	for _, c := range []*redistest.Conn{c, other, c, other} {
+		for _, reply := range pipelined(c, "GET k", "STRLEN k", "GET k") {
+			if reply != long && reply != int64(len(long)) {
+				t.Fatalf("%.20v", reply)
+			}
+		}
+	}
+	if n := b.near(); n.TooLong == 0 || n.Fetches > fetches+4 { // of STRLEN
+		t.Errorf("%+v, %d fetches before", n, fetches)
+	}
+	node.Do(t, "SET", "k", "short")
+	b.warm(c, "GET", "k")
+	b.restsWell()
+}
+
+// A node says nothing of keys that come to be at the node to which their slot moves.
+func TestWhatIsAbsentIsNotKeptForLongOverACluster(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0)
+	b := startNear(t, clusterURL(cluster))
+	c := dial(t, b.Addr())
+	slot := int(router.Slot([]byte("k")))
+	from := cluster.Owner(slot)
+	to := dial(t, cluster.Node(1-from).Addr())
+	b.warm(c, "GET", "{k}here")
+	reads := [][]any{{"GET", "{k}1"}, {"EXISTS", "{k}2"}, {"HMGET", "{k}3", "f", "g"}, {"TYPE", "{k}4"}}
+	var before []string
+	for _, read := range reads {
+		b.warm(c, read...)
+		before = append(before, fmt.Sprint(c.Do(read...)))
+	}
+	cluster.StartMove(t, slot, from, 1-from)
+	for i, read := range reads {
+		write := []any{"SET", read[1], "v"}
+		if read[0] == "HMGET" {
+			write = []any{"HSET", read[1], "f", "v"}
+		}
+		to.Do("ASKING")
+		to.Do(write...)
+		eventually(t, fmt.Sprint(read, " to see the key"), func() bool { return fmt.Sprint(c.Do(read...)) != before[i] })
+	}
+	b.restsWell()
+}
+
+func TestMGETOfHotKeysAtSeveralNodes(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 2, 0)
+	b := startNear(t, clusterURL(cluster))
+	c := dial(t, b.Addr())
+	mget, want := []any{"MGET"}, []any{}
+	for i := range 10 {
+		key := fmt.Sprint("k", i)
+		c.Do("SET", key, i)
+		mget, want = append(mget, key), append(want, fmt.Sprint(i))
+		b.warm(c, "GET", "k0") // some of them are kept, or all
+		if got := fmt.Sprint(c.Do(mget...)); got != fmt.Sprint(want) {
+			t.Errorf("%v: %s", mget, got)
+		}
+	}
+	for _, key := range mget[1:] {
+		b.warm(c, "GET", key)
+	}
+	b.hit(c, true, mget...)
+	for i := range 10 {
+		c.Do("SET", fmt.Sprint("k", i), "new")
+		want[i] = "new"
+		if got := fmt.Sprint(c.Do(mget...)); got != fmt.Sprint(want) {
+			t.Errorf("%v: %s", mget, got)
+		}
+	}
+	b.restsWell()
+}
+
+// Requests may be under way when the cache is given up, and when there is one again.
+func TestCacheIsGivenUpWhileRequestsAreUnderWay(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c, other := dial(t, b.Addr()), dial(t, b.Addr())
+	b.warm(other, "GET", "k")
+	node.Pause()
+	defer node.Resume()
+	b.feed(c, "SET cold v\r\nAPPEND cold w\r\n")
+	b.feed(other, "STRLEN cold\r\n")
+	b.set("cache", "no")
+	b.awaitNear(false)
+	node.Resume()
+	if got := fmt.Sprint([]any{c.Recv(), c.Recv()}); got != "[OK 2]" {
+		t.Error(got)
+	}
+	other.Recv()
+	b.set("cache", "yes")
+	b.awaitNear(true)
+	b.warm(other, "GET", "k")
+	b.warm(c, "GET", "cold")
+	c.Do("SET", "of no interest", "v")
+	b.hit(c, true, "GET", "cold")
 	b.restsWell()
 }
 
@@ -803,7 +998,7 @@ func TestCachedRepliesOfASilentNodeAreDropped(t *testing.T) {
 	b.warm(c, "GET", "k")
 	node.Pause()
 	defer node.Resume()
-	eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+	b.awaitDropped()
 	c.Send("GET", "k")
 	node.Resume()
 	if got := c.Recv(); got != nil {
@@ -820,7 +1015,7 @@ func TestNearCacheOutlivesItsConnections(t *testing.T) {
 	for i := range 20 {
 		b.warm(c, "GET", "k")
 		direct.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+		b.awaitDropped()
 		direct.Do("SET", "k", i)
 		if got := fmt.Sprint(c.Do("GET", "k")); got != fmt.Sprint(i) {
 			t.Fatalf("%s instead of %d", got, i)
@@ -866,7 +1061,7 @@ func TestClientsLeaveWhileTheirReplyIsFetched(t *testing.T) {
 	for i := range 10 {
 		b.warm(c, "GET", "k")
 		node.Do(t, "SET", "k", i)
-		eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+		b.awaitDropped()
 		node.Pause()
 		gone, half, muted := dial(t, b.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
 		fetches := b.near().Fetches
@@ -902,7 +1097,7 @@ func TestFetchesThatTakeTooLong(t *testing.T) {
 	c.Do("SET", "k", "v")
 	b.warm(c, "GET", "k")
 	node.Do(t, "SET", "k", "w")
-	eventually(t, "what is kept to be dropped", func() bool { return b.kept().Entries == 0 })
+	b.awaitDropped()
 	node.Pause()
 	got := pipelined(c, "GET k", "STRLEN k", "SET k x", "GET k")
 	node.Resume()
@@ -971,7 +1166,7 @@ func TestMGETOfHotKeys(t *testing.T) {
 	direct.Do("ACL", "SETUSER", "u", "on", ">pw", "allkeys", "+@all")
 	direct.Do("MSET", "a", "1", "b", "2")
 	direct.Do("RPUSH", "list", "x")
-	b := startNear(t, node.Addr())
+	b := startNear(t, node.Addr(), "--cache-ttl-max", "1")
 	for _, version := range []string{"2", "3"} {
 		c := dialAs(t, b.Addr(), "u")
 		c.Do("HELLO", version)
@@ -988,6 +1183,11 @@ func TestMGETOfHotKeys(t *testing.T) {
 		})
 		mget("[1 <nil> 1]", "a", "list", "a") // GET of a list is an error, MGET's answer is nil
 		mget("[1 <nil> 1]", "a", "list", "a")
+		hello := dial(t, node.Addr())
+		hello.Do("HELLO", version)
+		if got, want := c.DoRaw("MGET", "a", "list", "none"), hello.DoRaw("MGET", "a", "list", "none"); got != want {
+			t.Errorf("RESP%s: %q, not %q", version, got, want)
+		}
 		if got := c.Do("SET", "b", "3"); got != "OK" {
 			t.Fatal(got)
 		}
@@ -1000,6 +1200,7 @@ func TestMGETOfHotKeys(t *testing.T) {
 		if got := c.Do("MGET", "a", "new"); !refused(got) { // not all of it is kept
 			t.Errorf("%v", got)
 		}
+		eventually(t, "what is kept to have been kept for the longest time", func() bool { return refused(c.Do("MGET", "a", "b")) })
 		for range 3 {
 			if got := c.Do("MGET", "a", "b"); !refused(got) {
 				t.Errorf("%v", got)
@@ -1008,4 +1209,314 @@ func TestMGETOfHotKeys(t *testing.T) {
 		direct.Do("ACL", "SETUSER", "u", "allkeys")
 	}
 	b.restsWell()
+}
+
+func TestMGETIsAnsweredAgainAfterItsKeysWereKeptForTheLongestTime(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-ttl-max", "1")
+	c := dial(t, b.Addr())
+	b.warm(c, "MGET", "a", "b")
+	passed, fetched := b.near().PassedUnkept, b.near().Fetches
+	eventually(t, "both keys to be fetched twice more", func() bool {
+		c.Do("MGET", "a", "b")
+		return b.near().Fetches >= fetched+4
+	})
+	if n := b.near().PassedUnkept; n > passed {
+		t.Errorf("%d went to the node", n-passed)
+	}
+}
+
+// An MGET over several nodes that berth cannot answer has the client know more than what is kept, of all nodes.
+// That must not go on with the next one.
+func TestMGETOverSeveralNodesComesBackToTheCache(t *testing.T) {
+	parallel(t)
+	cluster := redistest.StartCluster(t, 3, 0)
+	b := startNear(t, clusterURL(cluster))
+	clients := []*redistest.Conn{dial(t, b.Addr()), dial(t, b.Addr())}
+	clients[0].Do("MSET", "a", "0", "b", "1", "c", "2")
+	b.warm(clients[0], "MGET", "a", "b", "c")
+	for n := range 20 {
+		clients[0].Do("SET", "a", n)
+		want := fmt.Sprint("[", n, " 1 2]")
+		for _, c := range clients {
+			hits := b.near().Hits
+			for range 50 { // one has a be brought, the next one has all be proved
+				if got := fmt.Sprint(c.Do("MGET", "a", "b", "c")); got != want && c == clients[0] {
+					t.Fatalf("%v instead of %v", got, want)
+				}
+			}
+			if b.near().Hits == hits {
+				t.Fatalf("after write %d no MGET is answered by berth: %+v", n, b.near())
+			}
+		}
+	}
+	c := clients[0]
+	c.Do("SET", "a", "last")
+	for i := range cluster.Addrs() {
+		cluster.Node(i).Pause()
+	}
+	c.Send("MGET", "a", "b", "c")
+	c.Close()
+	for i := range cluster.Addrs() {
+		cluster.Node(i).Resume()
+	}
+	b.restsWell()
+}
+
+func TestPipelineOfOneNewKeyFetchesItOnce(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	c.Do("SET", "k", "v")
+	requests := slices.Repeat([]string{"GET k"}, 1000)
+	requests[0] = "EVAL return 1 0"
+	for _, reply := range pipelined(c, requests...)[1:] {
+		if reply != "v" {
+			t.Fatal(reply)
+		}
+	}
+	if n := b.near(); n.Fetches > 10 || n.Shared+n.Hits < 100 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// What one client reads says nothing of the keys that the next one's request is about.
+func TestOwnWritesOfSeveralShardsAreRead(t *testing.T) {
+	parallel(t)
+	b := startNear(t, clusterURL(redistest.StartCluster(t, 3, 0)))
+	c, tracks := dial(t, b.Addr()), dial(t, b.Addr())
+	c.Do("MSET", "a", "0", "b", "0")
+	b.warm(c, "GET", "a")
+	b.warm(c, "GET", "b")
+	tracks.Do("HELLO", "3")
+	tracks.Do("CLIENT", "TRACKING", "ON")
+	for i := 1; i < 10; i++ {
+		tracks.Do("GET", "cold") // on a connection of its own
+		if got, want := fmt.Sprint(pipelined(c, fmt.Sprintf("MSET a %d b %d", i, i), "GET a", "GET b")), fmt.Sprintf("[OK %d %d]", i, i); got != want {
+			t.Fatalf("%s instead of %s", got, want)
+		}
+		b.warm(c, "GET", "a")
+		b.warm(c, "GET", "b")
+	}
+	b.restsWell()
+}
+
+// An MGET with a hot key goes by another connection than what the client says of its cold ones before and after.
+func TestMGETOfColdKeysKeepsItsPlace(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-keys", "hot*")
+	c := dial(t, b.Addr())
+	for i := range 100 {
+		c.Do("MSET", "hot", "h", "a", "1", "b", "2")
+		b.warm(c, "GET", "hot")
+		// What berth writes to which connection first is that of their first requests.
+		if got := fmt.Sprint(pipelined(c, "GET x", "MGET hot a b", "DEL a b")); got != "[<nil> [h 1 2] 2]" {
+			t.Fatalf("before DEL: %s", got)
+		}
+		if got := fmt.Sprint(pipelined(c, "GET x", "MGET hot a", "GET a", "EXISTS a", "SET a 3")); got != "[<nil> [h <nil>] <nil> 0 OK]" {
+			t.Fatalf("before SET: %s", got)
+		}
+		if got, want := fmt.Sprint(pipelined(c, fmt.Sprint("STRLEN hot", i), fmt.Sprint("SET a ", i), "MGET hot a")), fmt.Sprintf("[0 OK [h %d]]", i); got != want {
+			t.Fatalf("after SET: %s instead of %s", got, want)
+		}
+	}
+	b.restsWell()
+}
+
+// Reads that wait for a link are held in memory, and a client may have no more of them than on a pipe.
+func TestReadsThatWaitForTheCacheAreLimited(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	b.warm(c, "SCARD", "k")
+	node.Pause()
+	defer node.Resume()
+	const reads = 300
+	var line []byte
+	for i := range reads {
+		line = append(line, redistest.Command([]string{"SISMEMBER", "k", fmt.Sprint(i, strings.Repeat("x", maxNearRead-100))})...)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- c.TryWrite(line) }()
+	eventually(t, "the client to wait until it is owed less", func() bool {
+		return slices.Contains(onLoops(b, func(l *loop) bool { return l.first != nil && l.first.pause == pauseFull }), true)
+	})
+	for _, held := range onLoops(b, func(l *loop) (n int) {
+		for _, sp := range l.near.spaces {
+			sp.table.Keys(func(k *near.Key[nearPending], _, _ int) {
+				for _, f := range k.Pending {
+					n += len(f.(*nearFetch).raw)
+				}
+			})
+		}
+		return n
+	}) {
+		if held > clientWindow {
+			t.Errorf("%d bytes of reads wait", held)
+		}
+	}
+	node.Resume()
+	for range reads {
+		c.Recv()
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	b.restsWell()
+}
+
+// Without PTTL's word berth would answer with a key that has expired.
+func TestNothingIsKeptWithoutATimeToLive(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "user", "on", ">pw", "allkeys", "+@all", "-pttl")
+	b := startNear(t, node.Addr())
+	c := dialAs(t, b.Addr(), "user")
+	for range 5 {
+		b.hit(c, false, "GET", "k")
+	}
+	if kept := b.kept(); kept.Entries != 0 {
+		t.Errorf("%+v is kept", kept)
+	}
+}
+
+// A node that runs a script answers everything with an error, for as long as that takes.
+func TestBusyNodesAreTrackedAgain(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t, "--busy-reply-threshold", "1")
+	b := startNear(t, node.Addr())
+	c, runs := dial(t, b.Addr()), dial(t, node.Addr())
+	for _, key := range []string{"first", "second"} { // CLIENT TRACKING is refused, and CLIENT CACHING
+		runs.Send("EVAL", "while true do end", 0)
+		eventually(t, "the node to be busy", func() bool { return strings.HasPrefix(fmt.Sprint(node.Do(t, "GET", "k")), "BUSY ") })
+		if got := fmt.Sprint(c.Do("GET", key)); !strings.HasPrefix(got, "BUSY ") {
+			t.Errorf("a busy node says %s", got)
+		}
+		node.Do(t, "SCRIPT", "KILL")
+		runs.Recv()
+		b.warm(c, "GET", key)
+	}
+}
+
+// A user who reads many keys once leaves those that others read often where they are.
+func TestEvictionKeepsWhatOthersReadOften(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	for _, user := range []string{"few", "many"} {
+		node.Do(t, "ACL", "SETUSER", user, "on", ">pw", "allkeys", "+@all")
+	}
+	node.Do(t, "SET", "k", strings.Repeat("x", 1000))
+	b := startNear(t, node.Addr(), "--cache-max-memory", "64kb")
+	few, many := dialAs(t, b.Addr(), "few"), dialAs(t, b.Addr(), "many")
+	b.warm(few, "GET", "k")
+	for i := range 2000 {
+		for range 5 {
+			few.Do("GET", "k")
+		}
+		many.Do("GETRANGE", fmt.Sprint("none", i), 0, 1)
+	}
+	n := b.near()
+	if n.Evicted == 0 && n.NoRoom == 0 {
+		t.Error("all keys had room")
+	}
+	if n.Fetches > 2000+100 {
+		t.Errorf("the key was fetched %d times", n.Fetches-2000)
+	}
+}
+
+// An inline request lies where replies are made.
+func TestInlineMGETOfHotKeys(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-keys", "k")
+	c := dial(t, b.Addr())
+	c.Do("SET", "k", "v")
+	b.warm(c, "GET", "k")
+	for range 3 {
+		b.feed(c, "MGET k none\r\n")
+		if got := c.RecvRaw(); got != "*2\r\n$1\r\nv\r\n$-1\r\n" {
+			t.Errorf("%q", got)
+		}
+	}
+	b.restsWell()
+}
+
+func TestKeysThatAreReadSeldomAreNotKept(t *testing.T) {
+	parallel(t)
+	b := startNear(t, redistest.Start(t).Addr(), "--cache-hot-rate", "1000000")
+	c := dial(t, b.Addr())
+	for range 200 {
+		c.Do("GET", "k")
+		c.Do("MGET", "k", "k2")
+	}
+	if kept := b.kept(); kept.Keys != 0 {
+		t.Errorf("%+v is kept", kept)
+	}
+}
+
+// A space that nobody uses is given up, and made again for whoever comes back.
+func TestSpacesThatNobodyUsesAreGivenUp(t *testing.T) {
+	parallel(t)
+	b := startNear(t, redistest.Start(t).Addr())
+	c := dial(t, b.Addr())
+	b.warm(c, "GET", "k")
+	spaces := func(idle int64) int {
+		return onLoops(b, func(l *loop) int {
+			for _, sp := range l.near.spaces {
+				sp.table.Cool(1<<30, 1<<62)
+				sp.used = l.clock - idle
+			}
+			l.near.tick(l.near.settings)
+			return len(l.near.spaces)
+		})[0]
+	}
+	if n := spaces(nearIdleFor / 2); n != 1 {
+		t.Errorf("%d spaces, one of which was used", n)
+	}
+	if n := spaces(nearIdleFor + 1); n != 0 {
+		t.Errorf("%d spaces, none of which is used", n)
+	}
+	b.warm(c, "GET", "k")
+	b.restsWell()
+}
+
+func TestRepliesThatMayBeOfNoKey(t *testing.T) {
+	for reply, want := range map[string]bool{
+		"_\r\n": true, "$0\r\n\r\n": true, ":0\r\n": true, ":-1\r\n": true, "+none\r\n": true, "*0\r\n": true, "%0\r\n": true, "~0\r\n": true,
+		"*2\r\n_\r\n_\r\n": true, "*2\r\n:0\r\n:0\r\n": true,
+		":1\r\n": false, "$1\r\nv\r\n": false, "+string\r\n": false, ",1.5\r\n": false, "*2\r\n_\r\n$1\r\nv\r\n": false, "*1\r\n*1\r\n$1\r\nv\r\n": false,
+		"*2\r\n_\r\n*2\r\n,1\r\n,2\r\n": false, "%1\r\n$1\r\nf\r\n$0\r\n\r\n": false,
+	} {
+		if got := mayBeAbsent([]byte(reply)); got != want {
+			t.Errorf("%q: %v", reply, got)
+		}
+	}
+}
+
+// What is known of the keys of a request is all of them, or nothing.
+func TestKeysOfARequest(t *testing.T) {
+	parallel(t)
+	b := startNear(t, redistest.Start(t).Addr())
+	for line, want := range map[string]string{
+		"GET a": "a", "SET a v": "a", "APPEND a v": "a", "DEL a b c": "a b c", "MGET a b": "a b", "TOUCH a b": "a b", "EXPIRE a 1": "a", "OBJECT ENCODING a": "a",
+		"PING": "", "EVAL x 0": "", "EVAL x 1 a": "", "EVALSHA x 1 a": "", "FCALL f 1 a": "", "SORT a BY b*": "", "SORT a STORE b": "", "COPY a b": "", "RENAME a b": "", "SMOVE a b m": "", "BITOP NOT a b": "",
+		"GEORADIUS a 1 2 1 km STORE b": "", "ZUNIONSTORE a 1 b": "", "SINTERCARD 1 a": "", "XREAD STREAMS a 0": "", "MIGRATE h 1 a 0 1": "", "SPUBLISH a m": "", "FLUSHALL": "", "LMPOP 1 a LEFT": "",
+		"DEL" + strings.Repeat(" a", maxKeysBeside) + " b": "",
+	} {
+		args := make([][]byte, 0, 8)
+		for _, word := range strings.Fields(line) {
+			args = append(args, []byte(word))
+		}
+		cmd := b.srv.table().Find(strings.ToLower(string(args[0])))
+		if cmd.Name == "object" {
+			cmd = b.srv.table().Find("object|encoding")
+		}
+		if got := strings.Trim(fmt.Sprintf("%s", keysBeside(cmd, args)), "[]"); got != want {
+			t.Errorf("%.40s: %q", line, got)
+		}
+	}
 }

@@ -17,9 +17,11 @@ func (s *session) split(cmd *router.Command, raw []byte, args [][]byte) bool {
 		return s.refuse(cmd, err.Error())
 	}
 	l := s.loop
-	if l.near != nil && cmd.Is(router.Cacheable) {
-		if taken, here := s.fromNear(t, everyShard, cmd, raw, args); here {
-			return taken
+	if l.near != nil {
+		if l.near.cold = false; cmd.Join == router.JoinMGet {
+			if taken, here := s.mgetNear(t, cmd, args); here {
+				return taken
+			}
 		}
 	}
 	if !s.turnBeside(cmd, everySlot, t) {

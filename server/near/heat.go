@@ -27,6 +27,11 @@ func (h *Heat) Count(sum uint64) int {
 	return int(min(*a, *b))
 }
 
+// Of returns how often a name has occurred, at most.
+func (h *Heat) Of(sum uint64) int {
+	return int(min(h.rows[0][sum>>1%cells], h.rows[1][sum>>32%cells]))
+}
+
 // Fade has all that has occurred so far count half.
 func (h *Heat) Fade() {
 	for row := range h.rows {

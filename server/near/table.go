@@ -8,32 +8,34 @@ import (
 
 // Source is a connection by which replies come, and word of their end, in order.
 type Source struct {
-	Synced  int64 // when the latest request was sent that has been answered: all entries held then
+	Proved  uint64 // the latest request that has been answered: when it was sent, all entries held
 	entries int
 }
 
 // Holds reports whether an entry came by it.
 func (s *Source) Holds() bool { return s.entries > 0 }
 
-// Entry is the reply to one form of read of a key.
+// Entry is the reply to one form of read of a key. Requests by sources are numbered in the order in which
+// they are sent.
 type Entry struct {
 	Source  *Source
-	SentAt  int64 // when it was asked for
-	Expires int64 // from when on it holds no more
-	Alone   bool  // the source does not tell when it changes
+	Asked   uint64 // the request that brought it
+	Expires int64  // from when on it holds no more
+	Alone   bool   // the source does not tell when it changes
 
+	form    uint64
 	command int
 	words   [][]byte // after the key
 	pairs   bool     // see codec.AppendRESP2
 	replies [2][]byte
 }
 
-// TrueAt is when the entry was true, as far as is known.
-func (e *Entry) TrueAt() int64 {
+// Proved is the latest request at which the entry held, as far as is known.
+func (e *Entry) Proved() uint64 {
 	if e.Alone {
-		return e.SentAt
+		return e.Asked
 	}
-	return max(e.SentAt, e.Source.Synced)
+	return max(e.Asked, e.Source.Proved)
 }
 
 // Reply is the reply in a version of the protocol.
@@ -46,34 +48,43 @@ func (e *Entry) Reply(resp int) []byte {
 
 // size is what an entry takes, about.
 func (e *Entry) size() int {
-	n := 200 + len(e.replies[1])
+	n := len(e.replies[1])
 	if &e.replies[0][0] != &e.replies[1][0] {
 		n += len(e.replies[0])
 	}
-	for _, word := range e.words {
+	return n + sizeOf(e.words)
+}
+
+func sizeOf(words [][]byte) int {
+	n := 250
+	for _, word := range words {
 		n += 24 + len(word)
 	}
 	return n
 }
 
+// MaxSize is what a reply takes at most, about.
+func MaxSize(words [][]byte, reply []byte) int { return 2*len(reply) + sizeOf(words) }
+
 // keySize is what a key without entries takes, about.
 const keySize = 200
 
-// maxForms is how many forms of read of one key are kept, the latest.
-const maxForms = 64
+// maxForms is how many forms of read of one key are kept.
+const maxForms = 1024
 
 // Key is a name that is asked for often. F is a request for it that is under way.
 type Key[F any] struct {
 	Sum     uint64
 	Slot    uint16
 	Since   int64 // when it was added
-	Hits    int   // since the table was cooled last
+	Hits    int   // of late
 	Pending []F
 
 	name    []byte
-	entries []*Entry
-	gone    bool // it is in no table
+	entries map[uint64]*Entry // by form
+	gone    bool              // it is in no table
 
+	credit    int    // see Pays
 	shunned   uint64 // the form of read that is not to be asked for
 	shunnedTo int64  // before then
 }
@@ -83,6 +94,34 @@ func (k *Key[F]) Name() []byte { return k.name }
 
 // IsGone reports whether the key has been removed.
 func (k *Key[F]) IsGone() bool { return k.gone }
+
+// A reply that is kept costs two requests more, and each read that it answers saves one. For what changes
+// before it is read again it does not pay: of such a key one reply in so many is kept, to see whether it does now.
+const (
+	keepCost  = 2
+	maxCredit = 8 * keepCost
+	keepProbe = 16
+)
+
+// Earn enters that what is kept of the key has answered a read.
+func (k *Key[F]) Earn() { k.credit = min(max(k.credit, 0)+1, maxCredit) }
+
+// Pays reports whether the reply that is about to be asked for is worth being kept, which it then is.
+func (k *Key[F]) Pays() bool {
+	switch {
+	case k.credit >= keepCost:
+		k.credit -= keepCost
+	case k.credit > 0:
+		k.credit = -1
+		return false
+	case k.credit > -keepProbe:
+		k.credit--
+		return false
+	default:
+		k.credit = 0
+	}
+	return true
+}
 
 // Shun has one form of read not be asked for until then. Only the latest such form is known.
 func (k *Key[F]) Shun(command int, words [][]byte, until int64) {
@@ -107,10 +146,8 @@ func FormSum(sum uint64, command int, words [][]byte) uint64 {
 
 // Find returns the entry of a form of read, nil if there is none.
 func (k *Key[F]) Find(command int, words [][]byte) *Entry {
-	for _, e := range k.entries {
-		if e.command == command && sameWords(e.words, words) {
-			return e
-		}
+	if e := k.entries[k.form(command, words)]; e != nil && e.command == command && sameWords(e.words, words) {
+		return e
 	}
 	return nil
 }
@@ -157,57 +194,62 @@ func (t *Table[F]) Add(sum uint64, name []byte, slot uint16, now int64) *Key[F] 
 	if t.keys == nil {
 		t.keys = map[uint64]*Key[F]{}
 	}
-	k := &Key[F]{Sum: sum, Slot: slot, Since: now, name: bytes.Clone(name)}
+	k := &Key[F]{Sum: sum, Slot: slot, Since: now, name: bytes.Clone(name), credit: maxCredit}
 	t.keys[sum] = k
 	*t.Bytes += keySize + len(name)
 	return k
 }
 
-// Put keeps a reply, of RESP3, as e says. Another one to the same form of read gives way.
+// Put keeps a reply, of RESP3, as e says. Another one to the same form of read gives way, or any if there are
+// very many of the key.
 func (t *Table[F]) Put(k *Key[F], e *Entry, command int, words [][]byte, reply []byte, pairs bool) {
 	if k.gone {
 		return
 	}
-	t.forget(k, func(old *Entry) bool { return old.command == command && sameWords(old.words, words) })
-	if len(k.entries) == maxForms {
-		oldest := k.entries[0]
-		t.forget(k, func(old *Entry) bool { return old == oldest })
+	e.form, e.command, e.words, e.pairs = k.form(command, words), command, make([][]byte, len(words)), pairs
+	if old := k.entries[e.form]; old != nil {
+		t.Drop(k, old)
 	}
-	e.command, e.words, e.pairs = command, make([][]byte, len(words)), pairs
+	for _, some := range k.entries {
+		if len(k.entries) < maxForms {
+			break
+		}
+		t.Drop(k, some)
+	}
 	for i, word := range words {
 		e.words[i] = bytes.Clone(word)
 	}
 	e.replies[1] = bytes.Clone(reply)
-	if e.replies[0] = codec.AppendRESP2(nil, reply, pairs); bytes.Equal(e.replies[0], reply) {
+	if e.replies[0] = codec.RESP2(e.replies[1], pairs); bytes.Equal(e.replies[0], reply) {
 		e.replies[0] = e.replies[1]
 	}
-	k.entries = append(k.entries, e)
+	if k.entries == nil {
+		k.entries = map[uint64]*Entry{}
+	}
+	k.entries[e.form] = e
 	e.Source.entries++
 	t.Entries++
 	*t.Bytes += e.size()
 }
 
-// forget drops those entries of a key, and returns how many they were.
-func (t *Table[F]) forget(k *Key[F], which func(e *Entry) bool) (n int) {
-	rest := k.entries[:0]
-	for _, e := range k.entries {
-		if !which(e) {
-			rest = append(rest, e)
-			continue
-		}
-		n++
-		e.Source.entries--
-		*t.Bytes -= e.size()
+// Drop drops an entry of a key, if it is still there.
+func (t *Table[F]) Drop(k *Key[F], e *Entry) {
+	if k.entries[e.form] != e {
+		return
 	}
-	clear(k.entries[len(rest):])
-	k.entries = rest
-	t.Entries -= n
-	return n
+	delete(k.entries, e.form)
+	e.Source.entries--
+	t.Entries--
+	*t.Bytes -= e.size()
 }
 
 // Forget drops all that is kept of a key, but not the key. It returns how many entries that were.
 func (t *Table[F]) Forget(k *Key[F]) int {
-	return t.forget(k, func(*Entry) bool { return true })
+	n := len(k.entries)
+	for _, e := range k.entries {
+		t.Drop(k, e)
+	}
+	return n
 }
 
 // ForgetSum is Forget by a key's sum.
@@ -234,7 +276,12 @@ func (t *Table[F]) ForgetSource(s *Source) (n int) {
 		return 0
 	}
 	for _, k := range t.keys {
-		n += t.forget(k, func(e *Entry) bool { return e.Source == s })
+		for _, e := range k.entries {
+			if e.Source == s {
+				t.Drop(k, e)
+				n++
+			}
+		}
 	}
 	return n
 }
@@ -251,33 +298,35 @@ func (t *Table[F]) Remove(k *Key[F]) bool {
 	return true
 }
 
-// Cool removes the keys that were hit fewer times than least since it was called last, and those that
-// were added no longer ago than since count as hit.
+// Cool removes the keys that were hit fewer times than least of late, but not those that were added later
+// than since. What has been hit so far counts half, and so much at most that a key leaves soon after it was
+// read last.
 func (t *Table[F]) Cool(least int, since int64) {
 	for _, k := range t.keys {
 		if k.Hits < least && k.Since < since {
 			t.Remove(k)
 		}
-		k.Hits = 0
+		if k.Hits /= 2; k.Hits/8 > least {
+			k.Hits = 8 * least
+		}
 	}
 }
 
 // looked is how many keys are looked at to find one to evict.
 const looked = 16
 
-// Evict removes one of the keys that are hit least. It returns false if there is none to remove.
-func (t *Table[F]) Evict(but *Key[F]) bool {
-	var least *Key[F]
+// Least returns one of the keys that are hit least and may be removed, nil if it finds none.
+func (t *Table[F]) Least(but *Key[F]) (least *Key[F]) {
 	n := 0
 	for _, k := range t.keys { // from a place of chance
 		if k != but && len(k.Pending) == 0 && (least == nil || k.Hits < least.Hits) {
 			least = k
 		}
-		if n++; n == looked && least != nil {
+		if n++; n == looked {
 			break
 		}
 	}
-	return least != nil && t.Remove(least)
+	return least
 }
 
 // Keys calls f with each key, and how many entries it has of how many bytes.

@@ -36,7 +36,7 @@ func TestEntriesAreFoundByTheirForm(t *testing.T) {
 	k := add(table, "k", 1)
 	source := &Source{}
 	put := func(command int, reply string, words ...string) {
-		table.Put(k, &Entry{Source: source, SentAt: 1}, command, split(words...), []byte(reply), false)
+		table.Put(k, &Entry{Source: source, Asked: 1}, command, split(words...), []byte(reply), false)
 	}
 	put(get, "$1\r\na\r\n")
 	put(hget, "$1\r\nb\r\n", "f")
@@ -71,6 +71,10 @@ func TestEntriesAreFoundByTheirForm(t *testing.T) {
 	if e := k.Find(get, split("f")); e != nil {
 		t.Error("a command is found by the words of another")
 	}
+	put(get, "$1\r\nc\r\n", "f")
+	if k.Find(hget, split("f")) == nil {
+		t.Error("a command's reply gives way to that of another")
+	}
 }
 
 // What is put belongs to the caller, who uses it again.
@@ -91,17 +95,17 @@ func TestTableKeepsNothingOfItsCallers(t *testing.T) {
 }
 
 func TestEntryIsTrueAsLongAsItsSourceSaysSo(t *testing.T) {
-	source := &Source{Synced: 5}
-	e := &Entry{Source: source, SentAt: 8}
-	if got := e.TrueAt(); got != 8 {
+	source := &Source{Proved: 5}
+	e := &Entry{Source: source, Asked: 8}
+	if got := e.Proved(); got != 8 {
 		t.Errorf("true at %d, asked for at 8", got)
 	}
-	source.Synced = 11
-	if got := e.TrueAt(); got != 11 {
+	source.Proved = 11
+	if got := e.Proved(); got != 11 {
 		t.Errorf("true at %d, the source has answered what was sent at 11", got)
 	}
 	e.Alone = true
-	if got := e.TrueAt(); got != 8 {
+	if got := e.Proved(); got != 8 {
 		t.Errorf("true at %d, and the source does not tell", got)
 	}
 }
@@ -131,13 +135,34 @@ func TestAKeyHasSoManyFormsAtMost(t *testing.T) {
 	for i := range maxForms + 5 {
 		put(i, ":0\r\n")
 	}
-	if table.Entries != maxForms || k.Find(hget, split("4")) != nil || k.Find(hget, split("5")) == nil {
-		t.Errorf("%d entries, or not the latest ones", table.Entries)
+	last := maxForms + 4
+	if table.Entries != maxForms || k.Find(hget, split(fmt.Sprint(last))) == nil {
+		t.Errorf("%d entries, or not the latest one", table.Entries)
 	}
-	put(8, ":1\r\n")
-	if table.Entries != maxForms || string(k.Find(hget, split("8")).Reply(2)) != ":1\r\n" || k.Find(hget, split("5")) == nil {
+	put(last, ":1\r\n")
+	if table.Entries != maxForms || string(k.Find(hget, split(fmt.Sprint(last))).Reply(2)) != ":1\r\n" {
 		t.Error("a form that is there is not replaced by itself alone")
 	}
+}
+
+func TestDropDropsTheEntryItself(t *testing.T) {
+	table, used := newTable()
+	k := add(table, "k", 1)
+	before := *used
+	old, e := &Entry{Source: &Source{}}, &Entry{Source: &Source{}}
+	table.Put(k, old, get, nil, []byte(":1\r\n"), false)
+	table.Put(k, e, get, nil, []byte(":2\r\n"), false)
+	if table.Drop(k, old); table.Entries != 1 || k.Find(get, nil) != e {
+		t.Error("the entry that took the place of the dropped one is gone")
+	}
+	if table.Drop(k, e); table.Entries != 0 || *used != before || e.Source.Holds() {
+		t.Errorf("%d entries, %d bytes of %d", table.Entries, *used, before)
+	}
+}
+
+func evict(table *Table[fetch], but *Key[fetch]) bool {
+	k := table.Least(but)
+	return k != nil && table.Remove(k)
 }
 
 func TestKeyWithARequestUnderWayIsNotRemoved(t *testing.T) {
@@ -145,7 +170,7 @@ func TestKeyWithARequestUnderWayIsNotRemoved(t *testing.T) {
 	k := add(table, "k", 1)
 	k.Pending = append(k.Pending, fetch{})
 	table.Put(k, &Entry{Source: &Source{}}, get, nil, []byte(":1\r\n"), false)
-	if table.Remove(k) || table.Evict(nil) || k.IsGone() {
+	if table.Remove(k) || evict(table, nil) || k.IsGone() {
 		t.Fatal("it is removed")
 	}
 	table.Cool(1, 2)
@@ -153,7 +178,7 @@ func TestKeyWithARequestUnderWayIsNotRemoved(t *testing.T) {
 		t.Fatal("it is cooled")
 	}
 	k.Pending = nil
-	if !table.Evict(nil) || !k.IsGone() || table.Len() != 0 || *used != 0 || table.Entries != 0 {
+	if !evict(table, nil) || !k.IsGone() || table.Len() != 0 || *used != 0 || table.Entries != 0 {
 		t.Errorf("%d keys, %d entries, %d bytes", table.Len(), table.Entries, *used)
 	}
 	table.Put(k, &Entry{Source: &Source{}}, get, nil, []byte(":1\r\n"), false)
@@ -166,16 +191,60 @@ func TestEvictSparesTheKeyThatIsHitMoreAndTheGivenOne(t *testing.T) {
 	table, _ := newTable()
 	cold, hot := add(table, "cold", 1), add(table, "hot", 1)
 	hot.Hits = 10
-	if !table.Evict(cold) || !hot.IsGone() {
+	if !evict(table, cold) || !hot.IsGone() {
 		t.Error("the given key is not spared")
 	}
-	if table.Evict(cold) {
+	if evict(table, cold) {
 		t.Error("the given key is evicted, as the last one")
 	}
 	hot = add(table, "hot", 1)
 	hot.Hits = 10
-	if !table.Evict(nil) || !cold.IsGone() || hot.IsGone() {
+	if !evict(table, nil) || !cold.IsGone() || hot.IsGone() {
 		t.Error("the key that is hit more is evicted")
+	}
+	for range 30 { // keys are looked at in an order of chance
+		cold = add(table, "cold", 1)
+		if !evict(table, nil) || !cold.IsGone() {
+			t.Fatal("the key that is hit more is evicted")
+		}
+	}
+	busy := add(table, "busy", 1)
+	busy.Pending = append(busy.Pending, fetch{})
+	if !evict(table, nil) || !hot.IsGone() {
+		t.Error("a key that cannot be removed keeps another one from being evicted")
+	}
+}
+
+func TestSourcesAndKeysAreForgottenByThemselves(t *testing.T) {
+	table, _ := newTable()
+	a, b := add(table, "a", 1), add(table, "b", 1)
+	one, other := &Source{}, &Source{}
+	put := func(k *Key[fetch], s *Source) { table.Put(k, &Entry{Source: s}, get, nil, []byte(":1\r\n"), false) }
+	put(a, one)
+	put(b, other)
+	if n := table.ForgetSource(one); n != 1 || a.Find(get, nil) != nil || b.Find(get, nil) == nil || one.Holds() || !other.Holds() {
+		t.Error("not what came by the source is forgotten, or not that alone")
+	}
+	put(a, one)
+	if n := table.ForgetAll(func(k *Key[fetch]) bool { return k == b }); n != 1 || a.Find(get, nil) == nil || b.Find(get, nil) != nil {
+		t.Error("not what is kept of the key is forgotten, or not that alone")
+	}
+}
+
+func TestSizeCountsWordsAndBothForms(t *testing.T) {
+	table, used := newTable()
+	k := add(table, "k", 1)
+	put := func(reply, word string) int {
+		before := *used
+		table.Put(k, &Entry{Source: &Source{}}, get, split(word), []byte(reply), false)
+		return *used - before
+	}
+	one := put("$3\r\nabc\r\n", "a")
+	if two := put("_\r\n", "b"); two != one-len("$3\r\nabc\r\n")+len("_\r\n$-1\r\n") {
+		t.Errorf("%d bytes of a reply with two forms, %d of one with one", two, one)
+	}
+	if two := put("$3\r\nabc\r\n", "longer"); two != one+5 {
+		t.Errorf("%d bytes with a longer word, %d before", two, one)
 	}
 }
 
@@ -191,9 +260,8 @@ func TestCoolKeepsWhatIsHitAndWhatIsNew(t *testing.T) {
 			t.Errorf("%s is kept: %v", name, !want)
 		}
 	}
-	table.Cool(3, 30)
-	if table.Len() != 0 {
-		t.Error("what was hit before is kept for ever")
+	for table.Len() > 0 {
+		table.Cool(3, 30)
 	}
 }
 
@@ -216,7 +284,7 @@ func TestCountsAreThoseOfWhatIsKept(t *testing.T) {
 		case 2:
 			table.ForgetSource(sources[dice.IntN(3)])
 		case 3:
-			table.Evict(k)
+			evict(table, k)
 		case 4:
 			table.Cool(2, int64(step-10))
 		case 5:
@@ -275,8 +343,43 @@ func TestOneFormIsShunnedForAWhile(t *testing.T) {
 			t.Errorf("%d %q at %d: %v", tc.command, tc.words, tc.now, got)
 		}
 	}
+	k.Shun(hget, split("a", "b"), 10)
+	if k.Shuns(hget, split("b", "a"), 9) {
+		t.Error("words are the same in another order")
+	}
 	k.Shun(get, nil, 20)
 	if !k.Shuns(get, nil, 19) || k.Shuns(hget, split("f"), 9) {
 		t.Error("not the latest form is shunned, or not it alone")
+	}
+}
+
+func TestWhatIsNotReadAgainIsNotKept(t *testing.T) {
+	k := &Key[int]{credit: maxCredit}
+	kept := func(reads int) (n int) {
+		for range reads {
+			if k.Pays() {
+				n++
+			}
+		}
+		return n
+	}
+	if n := kept(maxCredit / keepCost); n != maxCredit/keepCost {
+		t.Errorf("of a new key %d replies are kept", n)
+	}
+	if n := kept(10 * (keepProbe + 1)); n != 10 {
+		t.Errorf("of a key that is never hit %d replies of %d are kept", n, 10*(keepProbe+1))
+	}
+	for range 10 {
+		k.Earn()
+		k.Earn()
+		if !k.Pays() {
+			t.Fatal("what is hit twice is not kept")
+		}
+	}
+	for range 10 * maxCredit {
+		k.Earn()
+	}
+	if n := kept(maxCredit); n != maxCredit/keepCost {
+		t.Errorf("after many hits %d replies are kept", n)
 	}
 }

@@ -197,7 +197,7 @@ func (st *Counters) Add(o *Counters) {
 	for word, n := range o.ownErrors {
 		st.ownErrors[word] += n
 	}
-	st.Near.add(o.Near)
+	st.Near.Add(o.Near)
 	for limit, n := range o.LimitHits {
 		st.LimitHits[limit] += n
 	}

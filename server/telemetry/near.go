@@ -3,8 +3,13 @@ package telemetry
 // NearCounters counts what a loop does with reads of hot keys, with cache yes.
 type NearCounters struct {
 	Hits    int64 // answered by berth
-	Fetches int64 // sent to be answered and kept
-	Passed  int64 // went to the node like others, though their key was hot
+	Shared  int64 // waited for a fetch that was under way
+	Fetches int64 // sent by a connection of the cache
+
+	// went to the node like others, though their key was hot
+	PassedChosen int64 // because the client has chosen so
+	PassedOwed   int64 // because the client is owed a reply that may be of the key
+	PassedUnkept int64 // because the reply to this form of read could not be kept lately
 
 	Invalidated int64 // replies dropped because their key may have changed
 	Evicted     int64 // keys dropped for want of room
@@ -15,11 +20,14 @@ type NearCounters struct {
 	Fields      int64 // replies of hashes not kept because fields may expire
 }
 
-// add adds the figures of another loop.
-func (n *NearCounters) add(o NearCounters) {
+// Add adds the figures of another loop.
+func (n *NearCounters) Add(o NearCounters) {
 	n.Hits += o.Hits
 	n.Fetches += o.Fetches
-	n.Passed += o.Passed
+	n.Shared += o.Shared
+	n.PassedChosen += o.PassedChosen
+	n.PassedOwed += o.PassedOwed
+	n.PassedUnkept += o.PassedUnkept
 	n.Invalidated += o.Invalidated
 	n.Evicted += o.Evicted
 	n.TooLong += o.TooLong
@@ -46,9 +54,12 @@ type CacheRow struct {
 	Bytes       int64  `json:"bytes"`
 	Limit       int64  `json:"bytes_limit"`
 	Hits        int64  `json:"hits"`
+	Shared      int64  `json:"shared"`
 	Fetches     int64  `json:"fetches"`
-	Passed      int64  `json:"passed"`
-	Percent     int64  `json:"hits_percent"` // of the reads of hot keys
+	Chosen      int64  `json:"passed_chosen"`
+	Owed        int64  `json:"passed_owed"`
+	Unkept      int64  `json:"passed_unkept"`
+	Percent     int64  `json:"hits_percent"` // with those that share a fetch, of the reads of hot keys
 	Invalidated int64  `json:"invalidated"`
 	Evicted     int64  `json:"evicted"`
 	TooLong     int64  `json:"not_kept_too_long"`
@@ -64,11 +75,12 @@ func (s *Snapshot) CacheRow(state string, limit int) CacheRow {
 	n := sum.Counters.Near
 	row := CacheRow{
 		State: state, Keys: int64(sum.Near.Keys), Replies: int64(sum.Near.Entries), Bytes: int64(sum.Near.Bytes), Limit: int64(limit),
-		Hits: n.Hits, Fetches: n.Fetches, Passed: n.Passed, Invalidated: n.Invalidated, Evicted: n.Evicted,
+		Hits: n.Hits, Shared: n.Shared, Fetches: n.Fetches, Chosen: n.PassedChosen, Owed: n.PassedOwed, Unkept: n.PassedUnkept,
+		Invalidated: n.Invalidated, Evicted: n.Evicted,
 		TooLong: n.TooLong, NoRoom: n.NoRoom, Unwanted: n.Unwanted, Refused: n.Refused, Fields: n.Fields,
 	}
-	if all := n.Hits + n.Fetches + n.Passed; all > 0 {
-		row.Percent = 100 * n.Hits / all
+	if all := n.Hits + n.Shared + n.Fetches + n.PassedChosen + n.PassedOwed + n.PassedUnkept; all > 0 {
+		row.Percent = 100 * (n.Hits + n.Shared) / all
 	}
 	return row
 }
@@ -76,8 +88,11 @@ func (s *Snapshot) CacheRow(state string, limit int) CacheRow {
 func (f *Loop) collectNear(m *Writer) {
 	n := f.Counters.Near
 	m.Counter(metricCacheReads, uint64(n.Hits), "hit")
+	m.Counter(metricCacheReads, uint64(n.Shared), "share")
 	m.Counter(metricCacheReads, uint64(n.Fetches), "fetch")
-	m.Counter(metricCacheReads, uint64(n.Passed), "pass")
+	m.Counter(metricCacheReads, uint64(n.PassedChosen), "pass_chosen")
+	m.Counter(metricCacheReads, uint64(n.PassedOwed), "pass_owed")
+	m.Counter(metricCacheReads, uint64(n.PassedUnkept), "pass_unkept")
 	m.Counter(metricCacheInvalidated, uint64(n.Invalidated))
 	m.Counter(metricCacheEvicted, uint64(n.Evicted))
 	m.Counter(metricCacheUnkept, uint64(n.TooLong), "too_long")
