@@ -384,6 +384,7 @@ func (sp *nearSpace) refused(addr string, reply []byte) {
 		slog.Warn("a node does not track keys: nothing is cached for the user", "node", addr, "user", cmp.Or(sp.id.User, "default"), "why", string(bytes.TrimSpace(reply[1:])))
 	}
 	sp.offTo = sp.cache.l.clock + off
+	sp.cache.l.stats.Near.Refused++
 	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
 }
 
