@@ -93,23 +93,33 @@ func (s *session) bringNear(t *router.Topology, sp *nearSpace, key *near.Key[nea
 }
 
 // awaitNear has the client wait until keys are brought, and until links say that what they brought holds. It
-// returns false if there is nothing to wait for.
+// returns false if there is nothing to wait for, or if waiting will not do: then the node is to be asked at once.
 func (s *session) awaitNear(t *router.Topology, sp *nearSpace, missing []*near.Key[nearPending], doubtful []*near.Source) bool {
 	l := s.loop
+	var awaited []*[]func()
 	for _, key := range missing {
-		if f := s.bringNear(t, sp, key); f != nil {
-			s.fetching++
-			f.then = append(f.then, s.cameNear)
+		f := s.bringNear(t, sp, key)
+		if f == nil {
+			return false
 		}
+		awaited = append(awaited, &f.then)
 	}
 	for _, k := range sp.links {
-		if !slices.Contains(doubtful, &k.source) || l.clock-k.aliveAt > 2*beatEvery {
+		if !slices.Contains(doubtful, &k.source) {
 			continue
 		}
-		if b := k.beatAfter(s.saw); b != nil {
-			s.fetching++
-			b.then = append(b.then, s.cameNear)
+		if l.clock-k.aliveAt > 2*beatEvery {
+			return false
 		}
+		b := k.beatAfter(s.saw)
+		if b == nil {
+			return false
+		}
+		awaited = append(awaited, &b.then)
+	}
+	for _, then := range awaited {
+		s.fetching++
+		*then = append(*then, s.cameNear)
 	}
 	return s.fetching > 0
 }

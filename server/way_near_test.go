@@ -1227,6 +1227,49 @@ func TestMGETIsAnsweredAgainAfterItsKeysWereKeptForTheLongestTime(t *testing.T) 
 	}
 }
 
+// An MGET that the node has to answer anyhow does not wait for the proof of what is kept.
+func TestMGETOfAKeyThatCannotBeKeptGoesToTheNodeAtOnce(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--cache-max-value", "10")
+	c := dial(t, b.Addr())
+	c.Do("MSET", "a", "1", "long", strings.Repeat("x", 100))
+	b.warm(c, "GET", "a")
+	get := b.srv.table().Find("get")
+	for range 20 {
+		c.Do("MGET", "a", "long") // the first ones find out, and have the client know more than what is kept
+	}
+	for _, kept := range onLoops(b, func(l *loop) (kept bool) {
+		for _, sp := range l.near.spaces {
+			sp.table.Keys(func(k *near.Key[nearPending], _, _ int) {
+				if string(k.Name()) == "long" {
+					k.Shun(get.ID, nil, l.clock+int64(time.Hour))
+				}
+				kept = kept || string(k.Name()) == "a" && k.Find(get.ID, nil) != nil
+			})
+		}
+		return kept
+	}) {
+		if !kept {
+			t.Fatal("a is not kept")
+		}
+	}
+	numbers := func() (n uint64) {
+		for _, moment := range onLoops(b, func(l *loop) uint64 { return l.moment }) {
+			n += moment
+		}
+		return n
+	}
+	before := numbers()
+	for range 100 {
+		c.Do("MGET", "a", "long")
+	}
+	if n := numbers() - before; n > 10 { // there may be some beats
+		t.Errorf("links were sent %d requests for what they cannot bring", n)
+	}
+	b.restsWell()
+}
+
 // An MGET over several nodes that berth cannot answer has the client know more than what is kept, of all nodes.
 // That must not go on with the next one.
 func TestMGETOverSeveralNodesComesBackToTheCache(t *testing.T) {
