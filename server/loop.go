@@ -78,7 +78,7 @@ type loop struct {
 	lateWatch   lateWatch
 	warned      int64      // when the latest line about a stopped client was written, unix nanoseconds
 	near        *nearCache // nil: cache is no
-	moment      uint64     // requests that links have been sent: see way_near.go
+	moment      uint64     // requests that links have been sent, and keys that became hot: see way_near.go
 
 	lanes *lane.Lanes // on which clients block together
 

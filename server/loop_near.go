@@ -37,7 +37,7 @@ type nearCache struct {
 	mget      []byte // a reply that is being made
 	gap       int    // reads until the next one is counted
 	bytes     int
-	addedAt   int64  // when a key was added last
+	addedAt   uint64 // when a key was added last, loop.moment
 	forgotAt  uint64 // what was asked for until then is not to be kept, loop.moment
 	fadeAt    int64
 	coolAt    int64
@@ -264,8 +264,12 @@ func (sp *nearSpace) admit(sum uint64, name []byte, slot int) *near.Key[nearPend
 	case !c.makeRoom(len(name), nil, c.readsOf(sum)):
 		stats.NoRoom++
 	default:
-		c.addedAt = c.l.clock
-		return sp.table.Add(sum, name, uint16(slot), c.l.clock)
+		key := sp.table.Add(sum, name, uint16(slot), c.l.clock)
+		if key != nil {
+			c.l.moment++
+			c.addedAt, key.Added = c.l.moment, c.l.moment
+		}
+		return key
 	}
 	return nil
 }

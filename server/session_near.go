@@ -9,7 +9,7 @@ func (s *session) learned(r *request) {
 		r.passes = false
 		s.passing--
 	case s.loop.near == nil:
-	case r.fromLink, r.cmd.Way == router.Local, r.cold && s.loop.near.addedAt < r.start: // no key has become hot since
+	case r.fromLink, r.cmd.Way == router.Local, r.cold && s.loop.near.addedAt <= r.moment: // no key has become hot since
 		return
 	}
 	if r.cmd.Is(router.Swaps) {

@@ -19,9 +19,10 @@ type request struct {
 	number uint64   // in the client's order: see session.numbered
 	next   *request // the one after it in the client's order
 	cmd    *router.Command
-	start  int64 // loop clock, unix nanoseconds; of a parked one, since when it is parked
-	held   int64 // nanoseconds for which it had waited in berth by then
-	slot   int16 // if the client may read from replicas: see ownWrites
+	start  int64  // loop clock, unix nanoseconds; of a parked one, since when it is parked
+	moment uint64 // loop.moment when it was sent
+	held   int64  // nanoseconds for which it had waited in berth by then
+	slot   int16  // if the client may read from replicas: see ownWrites
 	state  requestState
 	mute   bool       // CLIENT REPLY: its reply is not written
 	hops   uint8      // redirects followed and retries made
@@ -95,7 +96,7 @@ func (s *session) newRequest(cmd *router.Command) *request { return s.newRequest
 // newRequestOf is newRequest for a request whose keys lie in a slot.
 func (s *session) newRequestOf(cmd *router.Command, slot int) *request {
 	r := s.loop.request()
-	r.s, r.cmd, r.start, r.mute = s, cmd, s.loop.clock, s.muteThis
+	r.s, r.cmd, r.start, r.moment, r.mute = s, cmd, s.loop.clock, s.loop.moment, s.muteThis
 	if s.heldSince != 0 {
 		r.held = r.start - s.heldSince
 		s.loop.stats.Waited(telemetry.WaitHeld, r.held)

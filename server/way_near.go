@@ -26,7 +26,7 @@ import (
 //   - Whatever the client learns by a pipe of a key that is hot, or of keys that are not known (a script,
 //     EXEC), it has seen at session.saw. An entry is new enough if it was true later: it was asked for
 //     later, or its link has answered something that was sent later. A fetch that begins now is. Earlier
-//     and later are by loop.moment, which counts what links have been sent.
+//     and later are by loop.moment, which counts what links have been sent, and keys that became hot.
 //   - While such a request is unanswered (session.passing), or one that was sent before the key was hot,
 //     the client's reads of the key take the pipe, too.
 //   - While a fetch is unanswered (session.fetching), whatever else could concern a hot key waits: it must
@@ -92,7 +92,7 @@ func (s *session) fromNear(t *router.Topology, shard int, cmd *router.Command, r
 	switch {
 	case !s.mayReadNear():
 		return s.passNear(&l.stats.Near.PassedChosen)
-	case s.passing > 0, s.head != nil && s.head.start <= key.Since:
+	case s.passing > 0, s.head != nil && s.head.moment < key.Added:
 		return s.passNear(&l.stats.Near.PassedOwed)
 	}
 	e := key.Find(cmd.ID, args[2:])

@@ -369,6 +369,35 @@ func TestReadsAreNotOlderAfterTheClockWasPutBack(t *testing.T) {
 	}
 }
 
+// A request that was sent before its key was hot is older than the key, also if the clock was put back since.
+func TestRequestFromBeforeItsKeyWasHotAndTheClockWasPutBack(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr(), "--backend-timeout-ms", "60000")
+	direct, c, other := dial(t, node.Addr()), dial(t, b.Addr()), dial(t, b.Addr())
+	direct.Do("SET", "k", "old")
+	b.warm(other, "GET", "x")
+	direct.Do("CLIENT", "PAUSE", "60000", "WRITE")
+	b.feed(c, "SET k new\r\n")
+	onLoops(b, func(l *loop) bool { // as if it had been sent while the clock was an hour ahead
+		const ahead = int64(3600e9)
+		for s := l.first; s != nil; s = s.next {
+			for r := s.head; r != nil; r = r.next {
+				r.start += ahead
+			}
+		}
+		l.clock += ahead
+		return true
+	})
+	b.warm(other, "GET", "k")
+	b.feed(c, "GET k\r\n")
+	direct.Do("CLIENT", "UNPAUSE")
+	if got := fmt.Sprint([]any{c.Recv(), c.Recv()}); got != "[OK new]" {
+		t.Error(got)
+	}
+	b.restsWell()
+}
+
 // A node that is cut off says nothing. It need not owe a reply to any client.
 func TestCachedRepliesOfASilentLinkAreDropped(t *testing.T) {
 	parallel(t)

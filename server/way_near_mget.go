@@ -37,7 +37,7 @@ func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byt
 		}
 		hot = true
 		key.Hits++
-		owed = owed || s.head != nil && s.head.start <= key.Since
+		owed = owed || s.head != nil && s.head.moment < key.Added
 		e := key.Find(get.ID, nil)
 		switch {
 		case e == nil, e.Expires <= l.clock, e.Alone && e.Asked <= s.saw:

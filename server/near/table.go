@@ -76,8 +76,9 @@ const maxForms = 1024
 type Key[F any] struct {
 	Sum     uint64
 	Slot    uint16
-	Since   int64 // when it was added
-	Hits    int   // of late
+	Since   int64  // when it was added
+	Added   uint64 // the same, as the owner counts
+	Hits    int    // of late
 	Pending []F
 
 	name    []byte
