@@ -55,6 +55,7 @@ type nearSpace struct {
 
 	offTo    int64 // the nodes refuse to track: nothing is kept until then
 	fieldsTo int64 // fields of hashes may expire: hashes are not kept until then
+	mgetTo   int64 // a node has let the user run MGET, which berth may do until then
 }
 
 // nearPending is a read of a key that a link owes the reply to: a *nearFetch.
@@ -166,6 +167,9 @@ func (l *loop) forgetNear() {
 	if l.near != nil {
 		l.near.forgotAt = l.moment
 		l.near.forget(func(*near.Key[nearPending]) bool { return true })
+		for _, sp := range l.near.spaces {
+			sp.mgetTo = 0
+		}
 	}
 }
 
@@ -175,6 +179,7 @@ func (c *nearCache) clockStepped() {
 	c.forgotAt = c.l.moment
 	for _, sp := range c.spaces {
 		sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+		sp.mgetTo = 0
 		for _, link := range sp.links {
 			link.aliveAt = 0
 		}
@@ -390,6 +395,16 @@ func (sp *nearSpace) refused(addr string, reply []byte) {
 	sp.offTo = sp.cache.l.clock + off
 	sp.cache.l.stats.Near.Refused++
 	sp.table.ForgetAll(func(*near.Key[nearPending]) bool { return true })
+}
+
+// sawMGET enters whether the user may run MGET, by a node's reply to one.
+func (sp *nearSpace) sawMGET(reply []byte) {
+	switch {
+	case bytes.HasPrefix(reply, []byte("*")):
+		sp.mgetTo = sp.cache.l.clock + int64(sp.cache.settings.CacheTTLMax)
+	case bytes.HasPrefix(reply, []byte("-NOPERM ")):
+		sp.mgetTo = 0
+	}
 }
 
 // offFor is for how long what a node has refused is not asked for again. BUSY and LOADING will soon be over.

@@ -3,7 +3,10 @@ package main
 import "github.com/berth-proxy/berth/router"
 
 // learned enters what the client has learned by a reply that came by no link.
-func (s *session) learned(r *request) {
+func (s *session) learned(r *request, reply []byte) {
+	if s.loop.near != nil && r.cmd.Join == router.JoinMGet && s.space != nil && s.spaceOf == s.pipes {
+		s.space.sawMGET(reply)
+	}
 	switch {
 	case r.passes:
 		r.passes = false

@@ -185,7 +185,7 @@ func (r *request) done(reply []byte) {
 		l.dropRequest(r)
 		return
 	}
-	s.learned(r)
+	s.learned(r, reply)
 	if r.streams {
 		if e, ok := r.ends.(*evaluation); ok {
 			e.accepted(r)

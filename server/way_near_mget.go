@@ -9,7 +9,8 @@ import (
 	"github.com/berth-proxy/berth/server/near"
 )
 
-// mgetNear answers an MGET of several keys by what GET has brought of each, if all of them are hot. It waits
+// mgetNear answers an MGET of several keys by what GET has brought of each, if all of them are hot and a node has
+// let the user run MGET lately. It waits
 // once until what is missing is brought, and what is doubtful is proved.
 func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byte) (taken, here bool) {
 	l := s.loop
@@ -20,6 +21,9 @@ func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byt
 		return false, false
 	}
 	sp := s.nearSpace(t)
+	if l.clock >= sp.mgetTo {
+		return false, false
+	}
 	get := l.srv.table().Find("get")
 	hot, cold, owed := false, false, s.passing > 0
 	var missing []*near.Key[nearPending]

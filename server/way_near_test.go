@@ -1563,3 +1563,31 @@ func TestKeysOfARequest(t *testing.T) {
 		}
 	}
 }
+
+// What MGET says is made of what GET has brought. Not everybody who may run the one may run the other.
+func TestMGETIsNotAnsweredForUsersWhoMayNotRunIt(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	node.Do(t, "ACL", "SETUSER", "user", "on", ">pw", "allkeys", "+@all", "-mget")
+	node.Do(t, "MSET", "a", "1", "b", "2")
+	b := startNear(t, node.Addr())
+	c := dialAs(t, b.Addr(), "user")
+	for range 5 {
+		c.Do("GET", "a")
+		c.Do("GET", "b")
+		if got := c.Do("MGET", "a", "b"); !refused(got) {
+			t.Fatal(got)
+		}
+	}
+	if got := dial(t, b.Addr()).Do("ACL", "SETUSER", "user", "+mget"); got != "OK" {
+		t.Fatal(got)
+	}
+	b.warm(c, "MGET", "a", "b")
+	if got := dial(t, b.Addr()).Do("ACL", "SETUSER", "user", "-mget"); got != "OK" {
+		t.Fatal(got)
+	}
+	c.Do("GET", "a")
+	if got := c.Do("MGET", "a", "b"); !refused(got) {
+		t.Error(got)
+	}
+}
