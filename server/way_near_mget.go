@@ -10,8 +10,7 @@ import (
 )
 
 // mgetNear answers an MGET of several keys by what GET has brought of each, if all of them are hot and a node has
-// let the user run MGET lately. It waits
-// once until what is missing is brought, and what is doubtful is proved.
+// let the user run MGET lately. It waits once until what is missing is brought, and what is doubtful is proved.
 func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byte) (taken, here bool) {
 	l := s.loop
 	names := args[1:]
@@ -51,7 +50,9 @@ func (s *session) mgetNear(t *router.Topology, cmd *router.Command, args [][]byt
 			doubtful = append(doubtful, e.Source)
 			continue
 		}
-		key.Earn()
+		if !cold && missing == nil && doubtful == nil {
+			key.Earn()
+		}
 		if of := e.Reply(s.resp()); of[0] == '-' { // WRONGTYPE: for MGET there is no string then
 			reply = codec.AppendNull(reply, s.resp())
 		} else {
@@ -86,7 +87,7 @@ func (s *session) bringNear(t *router.Topology, sp *nearSpace, key *near.Key[nea
 	}
 	args := [][]byte{[]byte("GET"), key.Name()}
 	shard, text := shardOf(t, s.slotOf(get, args), s.id)
-	if text != "" || l.clock < sp.offTo || key.Shuns(get.ID, nil, l.clock) || !key.Pays() {
+	if text != "" || l.clock < sp.offTo || key.Shuns(get.ID, nil, l.clock) || s.heavy(get, args) || !key.Pays() {
 		return nil
 	}
 	f := &nearFetch{link: sp.link(sp.set.Shard(t, shard)), key: key, cmd: get, keep: true, sentAt: l.clock, topology: t}

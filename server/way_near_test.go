@@ -1591,3 +1591,29 @@ func TestMGETIsNotAnsweredForUsersWhoMayNotRunIt(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestMGETDoesNotBringWhatIsLong(t *testing.T) {
+	parallel(t)
+	node := redistest.Start(t)
+	b := startNear(t, node.Addr())
+	c := dial(t, b.Addr())
+	b.warm(c, "MGET", "k", "other")
+	node.Do(t, "SET", "k", strings.Repeat("long", 1<<20))
+	eventually(t, "the value to be known as long", func() bool {
+		c.Do("GET", "k")
+		return b.near().TooLong > 0
+	})
+	onLoops(b, func(l *loop) bool { // as if that were a while ago
+		for _, sp := range l.near.spaces {
+			sp.table.Keys(func(k *near.Key[nearPending], _, _ int) { k.Shun(0, nil, 0) })
+		}
+		return true
+	})
+	fetches := b.near().Fetches
+	for range 5 {
+		c.Do("MGET", "k", "other")
+	}
+	if n := b.near().Fetches - fetches; n > 0 {
+		t.Errorf("%d fetches", n)
+	}
+}
