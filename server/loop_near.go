@@ -384,7 +384,9 @@ func (k *nearTold) Reply(reply, _ []byte, _ int) {
 		k.space.refused(k.pipe.Addr(), reply)
 	}
 }
-func (k *nearTold) Lost(*backend.LostError, []byte) {}
+
+// Lost is also called when there was no connection, and the next one has to be told.
+func (k *nearTold) Lost(*backend.LostError, []byte) { k.told = false }
 
 // refused has the space keep nothing for a while.
 func (sp *nearSpace) refused(addr string, reply []byte) {

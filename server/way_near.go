@@ -65,6 +65,9 @@ type nearFetch struct {
 func (s *session) fromNear(t *router.Topology, shard int, cmd *router.Command, raw []byte, args [][]byte) (taken, here bool) {
 	l := s.loop
 	l.near.cold = false
+	if s.fetching > 0 && s.space.closed { // what is fetched is not known by another space
+		return s.hold(pauseFetching), true
+	}
 	if cmd.OneKey() == 0 && len(args) > 2 {
 		if cmd.Join == router.JoinMGet {
 			return s.mgetNear(t, cmd, args)
@@ -293,6 +296,7 @@ func (f *nearFetch) Part(part, _ []byte, left int) bool {
 		c.l.stats.Near.TooLong++
 		c.l.srv.heavy.add(f.cmd, f.key.Name())
 		f.giveUp(&backend.LostError{Addr: f.link.pipe.Addr(), Err: backend.ErrRetired})
+		f.release()
 	}
 	return true
 }
@@ -369,7 +373,14 @@ func (f *nearFetch) came() {
 	default:
 		f.entry.Expires = f.until
 	}
-	for _, do := range f.then {
+	f.release()
+}
+
+// release has those go on who wait for what the fetch leaves here.
+func (f *nearFetch) release() {
+	then := f.then
+	f.then = nil
+	for _, do := range then {
 		do()
 	}
 }
@@ -558,5 +569,5 @@ func (s *session) awaitsFetch(cmd *router.Command, args [][]byte) bool {
 		return false
 	}
 	keys := keysBeside(cmd, args)
-	return s.space == nil || len(keys) == 0 || slices.ContainsFunc(keys, func(key []byte) bool { return s.space.table.Has(near.Sum(key)) })
+	return s.space == nil || s.space.closed || len(keys) == 0 || slices.ContainsFunc(keys, func(key []byte) bool { return s.space.table.Has(near.Sum(key)) })
 }
